@@ -1,0 +1,258 @@
+"""One typed, strict configuration; one section per stage. Imports no heavy package.
+
+The command line, the components and the presets all read this one type. A configuration is a YAML or
+JSON mapping plus ``section.key=value`` overrides; unknown keys are errors that list the known ones, and
+all errors are reported at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dcod.errors import UserError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Positive | Literal["all"]
+
+
+class Section(BaseModel):
+    """Base of all sections: strict types, no unknown keys, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class StudentConfig(Section):
+    """The model that is taught: a hub id, a local folder, ``s3://…`` or ``models:/name@alias``."""
+
+    model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    revision: str = "main"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    chat_template: Literal["model", "plain"] = Field(
+        "model", description="`plain` is for a base model that has no template of its own."
+    )
+    max_length: Positive = Field(1024, description="Prompt and completion together, in student tokens.")
+
+
+class IngestConfig(Section):
+    """Raw traces in, verified traces out."""
+
+    sources: list[str] = Field(
+        default_factory=list,
+        description="Files, folders, globs, s3://bucket/prefix, or reasoning-gym://TASK?key=value&…",
+    )
+    format: str = Field("auto", description="A name from dcod.formats, or `auto`.")
+    keep: Literal["correct", "answered", "all"] = Field(
+        "correct", description="Which verdicts become training traces; the rest is quarantined."
+    )
+    limit: Count = Field("all", description="At most this many problems (all traces of each), in source order.")
+    selection_share: Share = Field(0.1, description="Share of the problems held back to select checkpoints and knobs.")
+    decontaminate: bool = Field(True, description="Drop traces whose problem stands in a configured benchmark.")
+    strip_calculator: bool = Field(True, description="Remove `<<3*4=12>>` annotations.")
+
+
+class ScoreConfig(Section):
+    """Student log-probs and entropies of every trace."""
+
+    batch_tokens: Positive = Field(4096, description="Padded tokens per forward pass.")
+
+
+class CorrectionConfig(Section):
+    """Which weights the supervision gets; see docs/method.md for the symbols."""
+
+    name: Literal["none", "prefix", "trace", "surprisal"] = "none"
+    scope: Literal["token", "trace"] = Field(
+        "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."
+    )
+    weights: Literal["stored", "live"] = Field(
+        "stored", description="From the score stage, or from the same forward pass with statistics lagged one step."
+    )
+    gamma_max: Annotated[float, Field(ge=0.0, le=4.0)] = 1.0
+    ess_floor: Share = 0.3
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1.0, description="lambda, of the running sums.")
+    clip: Annotated[float, Field(gt=0.0)] = Field(2.0, description="c, on each per-token log-ratio.")
+    one_sided: bool = Field(False, description="Clip log-ratios to <= 0, so that no slip of the teacher is raised.")
+    truncate: Annotated[float, Field(ge=1.0)] = Field(4.0, description="C, on the normalised weight.")
+    floor: Share = Field(0.1, description="eta, so that no trace loses all supervision.")
+    bucket_width: Positive = Field(16, description="Positions per normalisation bucket (`prefix`).")
+
+
+class TrainConfig(Section):
+    """Corrected supervised training."""
+
+    correction: CorrectionConfig = CorrectionConfig()
+    focus: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.0, description="alpha, token focus; 1 is DFT.")
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-4
+    epochs: Positive = 2
+    traces_per_step: Positive = Field(16, description="Global, over all ranks and micro-batches.")
+    micro_batch_tokens: Positive = Field(2048, description="Padded tokens per forward pass and rank.")
+    warmup_share: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    validations: Positive = Field(4, description="How often the selection split is measured during the run.")
+
+
+class BenchmarkConfig(Section):
+    """One benchmark of an evaluation; ``name`` is a module of dcod.benchmarks."""
+
+    name: str
+    source: str = Field("", description="Path, s3:// or reasoning-gym:// URI; empty: the benchmark's own default.")
+    limit: Count = "all"
+    role: Literal["primary", "guard", "report"] = Field("primary", description="What the gate does with it.")
+    samples: Positive = 1
+    temperature: Annotated[float, Field(ge=0.0)] = Field(0.0, description="0 is greedy.")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Positive = 256
+
+    @model_validator(mode="after")
+    def _samples_need_temperature(self) -> BenchmarkConfig:
+        if self.samples > 1 and self.temperature == 0.0:
+            raise ValueError("samples > 1 needs temperature > 0: greedy samples are all the same")
+        return self
+
+
+class EvaluateConfig(Section):
+    """Accuracy on benchmarks, on splits that training never saw."""
+
+    benchmarks: list[BenchmarkConfig] = Field(default_factory=list)
+    report_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.5, description="Share of the problems that only the report uses; the gate decides on the others."
+    )
+    few_shot: Annotated[int, Field(ge=0)] = Field(
+        0, description="Also evaluate the start with this many worked examples, so that a gain is not only format."
+    )
+    batch_size: Positive = 64
+
+
+class PromoteConfig(Section):
+    """When the student replaces the champion."""
+
+    registered_model: str = "dcod-student"
+    level: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="One-sided level of the paired test.")
+    margin: Share = Field(0.02, description="How far a guard benchmark may fall (non-inferiority).")
+    min_problems: Positive = Field(50, description="Fewer problems on the gate split: refused.")
+    max_truncated: Share = 0.5
+    max_unparseable: Share = 0.5
+    lease: str = Field("runs/promotion.lease", description="File or s3://bucket/key that serialises promotions.")
+
+
+class TrackingConfig(Section):
+    """Where MLflow keeps runs, artifacts and the registry."""
+
+    uri: str = "sqlite:///runs/mlflow.db"
+    artifacts: str = Field("runs/artifacts", description="Folder or s3:// prefix; a tracking server ignores it.")
+    experiment: str = "dcod"
+    reuse: bool = Field(True, description="Take a stage's output from an earlier run with the same digests.")
+
+
+class Config(Section):
+    """The whole configuration of a pipeline run."""
+
+    name: str = "dcod"
+    seed: int = 0
+    student: StudentConfig = StudentConfig()
+    ingest: IngestConfig = IngestConfig()
+    score: ScoreConfig = ScoreConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    promote: PromoteConfig = PromoteConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def to_json(self) -> str:
+        """The resolved configuration, stable and on one line (a pipeline parameter)."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads a YAML or JSON file and applies ``section.key=value`` overrides.
+
+    Raises:
+        UserError: the file is missing or broken, or any key or value is not allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"configuration {path}: cannot be read ({error}); `dcod presets` lists ready ones") from None
+    return parse_config(text, overrides, origin=str(path))
+
+
+def parse_config(text: str, overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
+    """As :func:`load_config`, from text."""
+    try:
+        data = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{origin}: expected a mapping of sections, got {type(data).__name__}")
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override {override!r}: expected section.key=value, for example train.epochs=3")
+    node: Any = data
+    *parents, last = key.split(".")
+    for depth, part in enumerate(parents):
+        node = _child(node, part, ".".join(parents[: depth + 1]), override)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        parsed = value
+    if isinstance(parsed, str):
+        try:  # YAML 1.1 reads 1e-4 as text
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    if isinstance(node, list):
+        node[_index(node, last, override)] = parsed
+    else:
+        node[last] = parsed
+
+
+def _child(node: Any, part: str, path: str, override: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, part, override)]
+    child = node.setdefault(part, {})
+    if not isinstance(child, (dict, list)):
+        raise UserError(f"override {override!r}: {path} is a value, not a section")
+    return child
+
+
+def _index(node: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(node):
+        raise UserError(f"override {override!r}: {part!r} is not an index of a list with {len(node)} entries")
+    return int(part)
+
+
+def _explain(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"]) or "top level"
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(_fields_at(item["loc"][:-1]))
+        return f"{place}: unknown key; known here: {known}"
+    message = item["msg"].removeprefix("Value error, ")
+    got = "" if item["type"] == "missing" else f" (got {item['input']!r})"
+    return f"{place}: {message}{got}"
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in loc:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if inner:
+            model = inner[0]
+    return sorted(model.model_fields)

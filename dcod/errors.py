@@ -1,0 +1,9 @@
+"""The one exception that means "the user can fix this".
+
+The command line prints it as a single line and exits with code 2. Library code raises it (or a plain
+``ValueError``) for anything a user can mend; ``assert`` is for invariants of ours.
+"""
+
+
+class UserError(ValueError):
+    """A mistake of the user. The message names the value, what is allowed, and the way out."""

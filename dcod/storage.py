@@ -1,0 +1,280 @@
+"""Local paths and s3:// behind one set of functions: atomic, checksummed, retried. The only boto3 import.
+
+Endpoint and keys come from the environment, as boto3 reads them (``AWS_ENDPOINT_URL``,
+``AWS_ACCESS_KEY_ID``, …) or from ``MLFLOW_S3_ENDPOINT_URL``; never from a configuration.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from dcod.errors import UserError
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$DCOD_CACHE``, else ``$XDG_CACHE_HOME/dcod``, else ``~/.cache/dcod``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("DCOD_CACHE") or Path(base) / "dcod")
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """Yields a scratch folder that becomes ``path`` only when the block ends well: the old or the new, never half.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        _replace_folder(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file atomically (same folder, then rename)."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically, sorted and indented."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(folder: Path) -> str:
+    """SHA-256 over relative names and contents of all files of a folder, hidden ones left out."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts):
+            total.update(f"{name.as_posix()}\x1f{digest_file(path)}\x1e".encode())
+    return total.hexdigest()
+
+
+def is_s3(uri: str) -> bool:
+    """Whether a URI is an S3 one."""
+    return uri.startswith("s3://")
+
+
+def list_objects(uri: str) -> list[str]:
+    """All objects under an s3:// prefix (or the one object), sorted."""
+    bucket, key = _split(uri)
+    with _explained(uri):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    at = key.rstrip("/")
+    return sorted(f"s3://{bucket}/{k}" for k in keys if not at or k == at or k.startswith(at + "/"))
+
+
+def fetch(uri: str, folder: Path | None = None) -> Path:
+    """A local path for a local path or an s3:// object or prefix; downloads are resumed by size and ETag.
+
+    Raises:
+        UserError: nothing is there, or the store refuses.
+    """
+    if not is_s3(uri):
+        path = Path(uri.removeprefix("file://"))
+        if not path.exists():
+            raise UserError(f"{uri}: no such file or folder")
+        return path
+    objects = list_objects(uri)
+    if not objects:
+        raise UserError(f"{uri}: nothing there; check bucket and prefix")
+    bucket, key = _split(uri)
+    root = (folder or cache_folder() / "s3") / bucket
+    for item in objects:
+        _download(bucket, _split(item)[1], root)
+    return root / key
+
+
+def upload(path: Path, uri: str) -> None:
+    """Uploads a file, or a folder's files, to s3://; a checksum travels with each part."""
+    bucket, key = _split(uri)
+    files = [(path, key)] if path.is_file() else []
+    if path.is_dir():
+        files = [(p, f"{key.rstrip('/')}/{p.relative_to(path)}") for p in sorted(path.rglob("*")) if p.is_file()]
+    for file, target in files:
+        with _explained(f"s3://{bucket}/{target}"):
+            _client().upload_file(str(file), bucket, target, ExtraArgs={"ChecksumAlgorithm": "SHA256"})
+
+
+@contextmanager
+def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 600.0) -> Iterator[None]:
+    """Holds a lease: a locked file locally, a conditional put in a bucket.
+
+    A lease in a bucket that is older than ``ttl_s`` belongs to a dead holder and is taken over.
+
+    Raises:
+        UserError: another holder kept it for ``wait_s`` seconds.
+    """
+    if is_s3(uri):
+        with _bucket_lease(uri, wait_s, ttl_s):
+            yield
+        return
+    path = Path(uri)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise UserError(f"lease {uri}: cannot be written ({error.strerror}); set promote.lease") from None
+    with file:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                _wait(uri, deadline)
+        yield
+
+
+@contextmanager
+def _bucket_lease(uri: str, wait_s: float, ttl_s: float) -> Iterator[None]:
+    from botocore.exceptions import ClientError
+
+    bucket, key = _split(uri)
+    client, holder = _client(), uuid.uuid4().hex
+    deadline = time.monotonic() + wait_s
+    with _explained(uri):
+        while True:
+            try:
+                etag = client.put_object(Bucket=bucket, Key=key, Body=holder.encode(), IfNoneMatch="*")["ETag"]
+                break
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
+                    raise
+            taken = _take_over(client, bucket, key, holder, ttl_s)
+            if taken:
+                etag = taken
+                break
+            _wait(uri, deadline)
+    try:
+        yield
+    finally:
+        with _explained(uri):  # only our own lease is deleted
+            if client.head_object(Bucket=bucket, Key=key)["ETag"] == etag:
+                client.delete_object(Bucket=bucket, Key=key)
+
+
+def _take_over(client: Any, bucket: str, key: str, holder: str, ttl_s: float) -> str:
+    from botocore.exceptions import ClientError
+
+    try:
+        head = client.head_object(Bucket=bucket, Key=key)
+        if time.time() - head["LastModified"].timestamp() <= ttl_s:
+            return ""
+        return str(client.put_object(Bucket=bucket, Key=key, Body=holder.encode(), IfMatch=head["ETag"])["ETag"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "PreconditionFailed", "ConditionalRequestConflict"):
+            return ""
+        raise
+
+
+def _wait(uri: str, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise UserError(f"lease {uri}: another promotion holds it; wait for it, or remove the lease of a dead run")
+    time.sleep(0.2)
+
+
+def _replace_folder(scratch: Path, path: Path) -> None:
+    old = path.parent / f".{path.name}.old-{uuid.uuid4().hex[:8]}"
+    try:
+        if path.exists():
+            path.rename(old)
+        scratch.rename(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise UserError(f"{path}: cannot be replaced ({error.strerror})") from None
+    if old.is_dir():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
+
+
+def _download(bucket: str, key: str, root: Path) -> None:
+    target = root / key
+    if not target.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"s3://{bucket}/{key}: the key leaves its folder")
+    client = _client()
+    with _explained(f"s3://{bucket}/{key}"):
+        head = client.head_object(Bucket=bucket, Key=key)
+        mark = target.with_name(f".{target.name}.etag")
+        fresh = target.exists() and target.stat().st_size == head["ContentLength"]
+        if fresh and mark.exists() and mark.read_text() == head["ETag"]:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        client.download_file(bucket, key, str(part), ExtraArgs={"ChecksumMode": "ENABLED"})
+    os.replace(part, target)
+    write_text(mark, head["ETag"])
+
+
+def _split(uri: str) -> tuple[str, str]:
+    parsed = urlparse(uri)
+    if parsed.scheme != "s3" or not parsed.netloc:
+        raise UserError(f"{uri}: not of the form s3://bucket/key")
+    return parsed.netloc, parsed.path.lstrip("/")
+
+
+def _client() -> Any:
+    import boto3
+    from botocore.config import Config as BotoConfig
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint or os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None,
+        config=BotoConfig(retries={"mode": "adaptive", "max_attempts": 6}, connect_timeout=5, read_timeout=60),
+    )
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (ClientError, BotoCoreError, Boto3Error) as error:
+        raise UserError(f"{uri}: {' '.join(str(error).split())}; check endpoint, keys and bucket") from error

@@ -1,0 +1,145 @@
+"""The trace: one prompt, one completion that a teacher wrote, and all that is known about them.
+
+A trace set is a folder: ``traces.parquet`` (this schema), ``quarantine.parquet`` (what was refused, with
+reason codes) and ``manifest.json``. The schema is versioned; a reader refuses a version it does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcod.errors import UserError
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["correct", "wrong", "unparseable", "unverified"]
+Split = Literal["train", "selection"]
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
+SCHEMA = pa.schema(
+    [
+        ("trace_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("completion", pa.string()),
+        ("answer", pa.string()),
+        ("gold", pa.string()),
+        ("verdict", pa.dictionary(pa.int8(), pa.string())),
+        ("split", pa.dictionary(pa.int8(), pa.string())),
+        ("teacher", pa.dictionary(pa.int32(), pa.string())),
+        ("temperature", pa.float32()),
+        ("top_p", pa.float32()),
+        ("attempts", pa.int32()),
+        ("tokenizer_digest", pa.dictionary(pa.int32(), pa.string())),
+        ("token_ids", pa.list_(pa.int32())),
+        ("behavior_logprobs", pa.list_(pa.float32())),
+        ("source_file", pa.dictionary(pa.int32(), pa.string())),
+        ("source_line", pa.int64()),
+        ("source_digest", pa.dictionary(pa.int32(), pa.string())),
+        ("licence", pa.dictionary(pa.int32(), pa.string())),
+    ],
+    metadata={"dcod.traces.version": str(SCHEMA_VERSION)},
+)
+
+
+@dataclass(slots=True)
+class Trace:
+    """One trace. Fields that are not known are None; nothing is guessed.
+
+    Attributes:
+        prompt: chat messages, the last one from the user.
+        completion: what the teacher wrote, without the end-of-turn token.
+        answer: the final answer found in the completion.
+        gold: the reference answer of the problem.
+        temperature, top_p: of the teacher's sampler; the behaviour log-probs are *after* both.
+        attempts: how many completions the teacher tried for this prompt before filtering.
+        token_ids: the completion as the teacher sampled it, end-of-turn included [T].
+        behavior_logprobs: log mu(y_t | s_t) of the sampler, nats, aligned with ``token_ids`` [T].
+        source_line: 1-based line (or row) in ``source_file``; ``source_digest`` is that file's SHA-256.
+    """
+
+    prompt: list[Message]
+    completion: str
+    answer: str | None = None
+    gold: str | None = None
+    verdict: Verdict = "unverified"
+    split: Split = "train"
+    teacher: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    attempts: int | None = None
+    tokenizer_digest: str | None = None
+    token_ids: list[int] | None = None
+    behavior_logprobs: list[float] | None = None
+    source_file: str | None = None
+    source_line: int | None = None
+    source_digest: str | None = None
+    licence: str | None = None
+    prompt_id: str = field(default="")
+    trace_id: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.prompt_id:
+            self.prompt_id = prompt_digest(self.prompt)
+        if not self.trace_id:
+            self.trace_id = _digest(self.prompt_id, self.completion, self.teacher or "")
+
+    @property
+    def problem(self) -> str:
+        """The text of the last user message."""
+        return self.prompt[-1]["content"]
+
+
+def prompt_digest(prompt: list[Message]) -> str:
+    """Identity of a prompt: role and content with white space folded."""
+    return _digest(*(part for m in prompt for part in (m["role"], " ".join(m["content"].split()))))
+
+
+def write_traces(path: Path, traces: Iterable[Trace], rows_per_group: int = 4096) -> int:
+    """Writes one Parquet file; returns the number of rows. The caller makes it atomic (storage.output_folder)."""
+    count = 0
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        batch: list[dict[str, Any]] = []
+        for trace in traces:
+            batch.append(asdict(trace))
+            if len(batch) == rows_per_group:
+                count += _flush(writer, batch)
+        count += _flush(writer, batch)
+    return count
+
+
+def read_traces(folder: Path) -> Iterator[Trace]:
+    """Streams the traces of a trace set.
+
+    Raises:
+        UserError: there is no trace set, or it has another schema version.
+    """
+    path = folder / "traces.parquet"
+    if not path.is_file():
+        raise UserError(f"{folder}: no traces.parquet in it; make a trace set with `dcod ingest`")
+    file = pq.ParquetFile(path)
+    version = (file.schema_arrow.metadata or {}).get(b"dcod.traces.version", b"?").decode()
+    if version != str(SCHEMA_VERSION):
+        raise UserError(f"{path}: schema version {version}, this dcod reads {SCHEMA_VERSION}; ingest the sources again")
+    for batch in file.iter_batches():
+        for row in batch.to_pylist():
+            yield Trace(**row)
+
+
+def _flush(writer: pq.ParquetWriter, batch: list[dict[str, Any]]) -> int:
+    written = len(batch)
+    if written:
+        writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+        batch.clear()
+    return written
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
