@@ -1,0 +1,102 @@
+"""Output head and weighted loss in one, in chunks of rows: the full [N, V] logits never exist.
+
+The gradient is made in the forward pass (as in Liger-kernel and cut-cross-entropy), because the weights are
+detached: each chunk of logits is turned into log-probs, entropies and its own gradient, and dropped.
+
+Shape suffixes: N counted tokens of a micro-batch, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 64 * 2**20
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Rows per chunk, so that one float32 buffer of logits stays near 64 MiB."""
+    return max(16, CHUNK_BYTES // (4 * vocabulary))
+
+
+class _WeightedNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, weights_N: Tensor, focus: float
+    ) -> tuple[Tensor, Tensor]:
+        rows = hidden_ND.shape[0]
+        logprobs_N = torch.empty(rows, dtype=torch.float32, device=hidden_ND.device)
+        grad_hidden_ND = torch.empty_like(hidden_ND)
+        grad_head_VD = torch.zeros_like(head_VD) if ctx.needs_input_grad[1] else None
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        step = chunk_rows(head_VD.shape[0])
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            logits = (hidden_ND[part] @ head_VD.T).float()
+            target = targets_N[part, None]
+            chosen = logits.gather(1, target)
+            log_sum = torch.logsumexp(logits, dim=1, keepdim=True)
+            logprob = (chosen - log_sum)[:, 0]
+            coefficient = weights_N[part].float()
+            if focus:
+                coefficient = coefficient * (focus * logprob).exp()
+            loss += -(coefficient * logprob).sum()
+            # d(-log p)/d logits = softmax - onehot
+            grad = logits.sub_(log_sum).exp_()
+            grad.scatter_add_(1, target, -torch.ones_like(chosen))
+            grad.mul_(coefficient[:, None])
+            grad = grad.to(head_VD.dtype)
+            grad_hidden_ND[part] = grad @ head_VD
+            if grad_head_VD is not None:
+                grad_head_VD.addmm_(grad.T, hidden_ND[part])
+            logprobs_N[part] = logprob
+        ctx.save_for_backward(grad_hidden_ND, grad_head_VD)
+        ctx.mark_non_differentiable(logprobs_N)
+        return loss, logprobs_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden_ND, grad_head_VD = ctx.saved_tensors
+        scale = grads[0]
+        head = None if grad_head_VD is None else grad_head_VD * scale.to(grad_head_VD.dtype)
+        return grad_hidden_ND * scale.to(grad_hidden_ND.dtype), head, None, None, None
+
+
+def weighted_nll(
+    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, weights_N: Tensor, focus: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Sum of w * pi^alpha * (-log pi(y)), with w and pi^alpha detached (METHOD 4), and the log-probs.
+
+    Args:
+        hidden_ND: last hidden states of the positions that predict the targets [N, D].
+        head_VD: output embedding [V, D].
+        targets_N: token ids [N].
+        weights_N: weight of each token, the loss normaliser already in it [N].
+        focus: alpha; 0 is the log loss, 1 is DFT.
+
+    Returns:
+        The loss (a sum, float32 scalar, differentiable in ``hidden_ND`` and ``head_VD``) and the detached
+        log-probs, nats, float32 [N].
+    """
+    loss, logprobs_N = _WeightedNLL.apply(hidden_ND, head_VD, targets_N, weights_N, focus)
+    return loss, logprobs_N
+
+
+@torch.no_grad()
+def token_statistics(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N])."""
+    rows = hidden_ND.shape[0]
+    logprobs_N = torch.empty(rows, dtype=torch.float32, device=hidden_ND.device)
+    entropies_N = torch.empty_like(logprobs_N)
+    step = chunk_rows(head_VD.shape[0])
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        logits = (hidden_ND[part] @ head_VD.T).float()
+        log_sum = torch.logsumexp(logits, dim=1)
+        logprobs_N[part] = logits.gather(1, targets_N[part, None])[:, 0] - log_sum
+        # H = logsumexp - sum p * logit; a logit of -inf has p = 0 and adds nothing.
+        probabilities = (logits - log_sum[:, None]).exp()
+        entropies_N[part] = log_sum - torch.linalg.vecdot(probabilities, logits.nan_to_num(neginf=0.0))
+    return logprobs_N, entropies_N.clamp_(min=0.0)
