@@ -7,6 +7,7 @@ all errors are reported at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -211,10 +212,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         parsed = value
     if isinstance(parsed, str):
-        try:  # YAML 1.1 reads 1e-4 as text
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as text
             parsed = float(parsed)
-        except ValueError:
-            pass
     if isinstance(node, list):
         node[_index(node, last, override)] = parsed
     else:

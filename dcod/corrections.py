@@ -286,13 +286,14 @@ def _buckets(tempered: Tensor, width: int) -> Tensor:
     return padded.view(rows, count, width).transpose(0, 1).reshape(count, rows * width)
 
 
-def _bucket_sizes(rows: int, length: int, width: int, like: Tensor) -> Tensor:
-    edges = torch.arange(0, length, width, device=like.device, dtype=like.dtype)
+def _bucket_sizes(tempered: Tensor, width: int) -> Tensor:
+    rows, length = tempered.shape
+    edges = torch.arange(0, length, width, device=tempered.device, dtype=tempered.dtype)
     return (length - edges).clamp(max=width) * rows
 
 
 def _bucket_log_means(tempered: Tensor, width: int) -> Tensor:
-    sizes = _bucket_sizes(*tempered.shape, width, tempered)
+    sizes = _bucket_sizes(tempered, width)
     return torch.logsumexp(_buckets(tempered, width), dim=1) - sizes.log()
 
 
@@ -302,7 +303,7 @@ def _bucket_ess(tempered: Tensor, width: int) -> list[float]:
         return []
     values = _buckets(tempered, width)
     log_ess = 2 * torch.logsumexp(values, dim=1) - torch.logsumexp(2 * values, dim=1)
-    sizes = _bucket_sizes(*tempered.shape, width, tempered)
+    sizes = _bucket_sizes(tempered, width)
     return ((log_ess.exp() - 1) / (sizes - 1)).tolist()
 
 

@@ -23,7 +23,7 @@ def chunk_rows(vocabulary: int) -> int:
 
 class _WeightedNLL(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, weights_N: Tensor, focus: float
     ) -> tuple[Tensor, Tensor]:
         rows = hidden_ND.shape[0]

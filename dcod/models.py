@@ -147,7 +147,8 @@ def _convert(packaged: PackagedModel, repo: str, out: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False)
     # The weights are plain float32 now; with the marks of GGUF left on, saving refuses.
     del model.config.quantization_config
-    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    for mark, value in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
+        setattr(model, mark, value)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     for path in out.glob("*.safetensors"):

@@ -1,0 +1,90 @@
+"""The transformers engine: length-sorted batches, float32 on a CPU, the fused head for scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dcod import models
+from dcod.engines import Completion, Sampling
+from dcod.fused import token_statistics
+from dcod.packing import Example, collate, micro_batches
+from dcod.progress import track
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class TransformersEngine:
+    """Runs one model folder on the GPU, or on the CPU where there is none.
+
+    Implements :class:`dcod.engines.Engine`. The GPU path was not run on a GPU.
+    """
+
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32") -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model: Any = models.load(folder, dtype)  # its class depends on the checkpoint
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:
+        """One completion per prompt; batches of like length, left-padded, each with its own seed."""
+        tokenizer = self.tokenizer
+        end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+        pad = end if pad is None else pad
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        out: list[Completion | None] = [None] * len(prompts)
+        choice: dict[str, object] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if sampling.temperature > 0:
+            # top_k=0: the whole vocabulary, else transformers' default of 50 silently changes the policy.
+            choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        for number, batch in enumerate(track(batches, "generate")):
+            width = max(len(prompts[i]) for i in batch)
+            ids = torch.full((len(batch), width), pad, dtype=torch.long)
+            mask = torch.zeros_like(ids)
+            for row, i in enumerate(batch):
+                ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
+                mask[row, width - len(prompts[i]) :] = 1
+            torch.manual_seed(sampling.seed * 1_000_003 + number)
+            written = self.model.generate(
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=end,
+                pad_token_id=pad,
+                **choice,
+            )[:, width:].tolist()
+            for row, i in enumerate(batch):
+                tokens = written[row]
+                ended = end in tokens
+                kept = tokens[: tokens.index(end) + 1] if ended else tokens
+                text = str(tokenizer.decode(kept, skip_special_tokens=True))
+                out[i] = Completion(text, kept, truncated=not ended)
+        return [c for c in out if c is not None]
+
+    @torch.inference_mode()
+    def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
+        """Log-prob and entropy of every completion token, nats, in the order of the examples."""
+        place = {id(example): index for index, example in enumerate(examples)}
+        out: list[tuple[list[float], list[float]]] = [([], [])] * len(examples)
+        body, head = self.model.get_decoder(), self.model.get_output_embeddings().weight
+        for group in track(micro_batches(examples, batch_tokens), "score"):
+            batch = collate(group)
+            hidden = body(
+                input_ids=batch.input_ids.to(self.device),
+                attention_mask=batch.attention_mask.to(self.device),
+                use_cache=False,
+            ).last_hidden_state
+            counted = hidden[batch.rows.to(self.device), batch.columns.to(self.device)]
+            logprobs, entropies = token_statistics(counted, head, batch.targets.to(self.device))
+            start = 0
+            for example in group:
+                stop = start + len(example.completion_tokens)
+                out[place[id(example)]] = (logprobs[start:stop].tolist(), entropies[start:stop].tolist())
+                start = stop
+        return out
