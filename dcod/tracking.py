@@ -1,12 +1,58 @@
-"""Runs, metrics, artifacts and the registry. The only mlflow import, and a lazy one."""
+"""Runs, metrics and artifacts in MLflow; the registry is :mod:`dcod.registry`. These two import mlflow, lazily.
+
+One parent run is a pipeline run, one nested run is a stage. Every call names its run: there is no active
+run, so processes and threads do not see each other. Tags that dcod reads back:
+
+==================  ============================================================================
+``dcod.pipeline``   on the parent: the id of the pipeline run
+``dcod.stage``      on a stage run: its verb
+``dcod.digest``     on a stage run: digest of its inputs, configuration and code; on a model: its own
+``dcod.output``     on a stage run: ``folder`` or ``model``, once the output is stored
+``dcod.error``      on a failed run: one line; the traceback is the artifact ``error.txt``
+==================  ============================================================================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+import contextlib
+import getpass
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dcod import __version__, storage
+from dcod.config import Config, TrackingConfig
+from dcod.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_FLUSH_ROWS = 200
+_FLUSH_SECONDS = 5.0
+_NAME = re.compile(r"[^\w./ :-]")  # what MLflow allows in the name of a metric
+_log = logging.getLogger(__name__)
+
+# Set before mlflow is imported; what the user has set wins. Six retries back off for about two minutes in all,
+# longer than a restart of the server takes.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
 
 
 class Log(Protocol):
@@ -27,3 +73,354 @@ class NullLog:
     def figure(self, name: str, figure: Figure) -> None: ...
 
     def text(self, name: str, text: str) -> None: ...
+
+
+class Tracker:
+    """The runs of one experiment on one tracking store.
+
+    Attributes:
+        client: every call goes through it, with explicit run ids.
+        experiment_id: of ``tracking.experiment``, created on first use.
+    """
+
+    client: MlflowClient
+    experiment_id: str
+
+    def __init__(self, config: TrackingConfig) -> None:
+        """Connects, and creates the store and the experiment where they do not exist.
+
+        Raises:
+            UserError: the store cannot be reached or written.
+        """
+        self.config = config
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        for logger in ("mlflow", "alembic"):  # mlflow may have been imported earlier, with its own settings
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        try:
+            self.client = MlflowClient(tracking_uri=config.uri, registry_uri=config.uri)
+            self.experiment_id = self._experiment()
+        except (MlflowException, OSError, ImportError) as error:
+            raise UserError(f"tracking.uri {config.uri}: cannot be used ({one_line(error)[:300]})") from error
+        except Exception as error:  # SQLAlchemy's own, without importing it
+            if type(error).__module__.split(".")[0] != "sqlalchemy":
+                raise
+            raise UserError(f"tracking.uri {config.uri}: cannot be used ({one_line(error)[:300]})") from error
+
+    @property
+    def remote(self) -> bool:
+        """Whether a tracking server stands between us and the store."""
+        return self.config.uri.startswith(("http://", "https://"))
+
+    def parent(self, pipeline_id: str, name: str, config: Config, tags: Mapping[str, str] | None = None) -> str:
+        """The run id of a pipeline's parent run, found by its tag or created; running again if it had ended."""
+        with self._serialised():
+            found = self._parents(pipeline_id)
+            if found:
+                run = found[0]
+                if run.info.status != "RUNNING":
+                    self.client.update_run(run.info.run_id, status="RUNNING")
+                return str(run.info.run_id)
+            run_id = self._create(name, {"dcod.pipeline": pipeline_id, "dcod.version": __version__, **(tags or {})})
+            winner = str(self._parents(pipeline_id)[0].info.run_id)
+            if winner != run_id:  # two processes on a server, at the same moment
+                self.client.delete_run(run_id)
+                return winner
+        self._params(run_id, flatten(config.model_dump(mode="json")))
+        self.client.log_text(run_id, config.to_json() + "\n", "config.json")
+        return run_id
+
+    @contextmanager
+    def stage(self, stage: str, parent: str | None, *, digest: str, label: str = "") -> Iterator[StageRun]:
+        """A nested run for the length of a block: FINISHED, or FAILED with ``dcod.error`` and ``error.txt``.
+
+        Args:
+            stage: the verb.
+            parent: run id of the parent run; None for a stage that runs on its own.
+            digest: of inputs, configuration and code; see :meth:`find_output`.
+            label: tells two runs of one stage apart, such as ``start``.
+        """
+        tags = {"dcod.stage": stage, "dcod.digest": digest, "dcod.version": __version__}
+        if label:
+            tags["dcod.label"] = label
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        run = StageRun(self, self._create(f"{stage} {label}".strip(), tags))
+        try:
+            yield run
+            run.flush()
+        except BaseException as error:
+            self._fail(run.run_id, one_line(error) or type(error).__name__, traceback.format_exc(), run)
+            raise
+        self.client.set_terminated(run.run_id, "FINISHED")
+
+    def find_output(self, stage: str, digest: str) -> str | None:
+        """The newest finished stage run with this digest whose output is still stored."""
+        query = (
+            f"tags.`dcod.stage` = {_quoted(stage)} and tags.`dcod.digest` = {_quoted(digest)} "
+            "and attributes.status = 'FINISHED'"
+        )
+        for run in self.client.search_runs([self.experiment_id], query, order_by=["attributes.start_time DESC"]):
+            tags = run.data.tags
+            if tags.get("dcod.output") == "model" and self._has_model(tags["dcod.model_id"]):
+                return str(run.info.run_id)
+            if tags.get("dcod.output") == "folder" and self.client.list_artifacts(run.info.run_id, "output"):
+                return str(run.info.run_id)
+        return None
+
+    def fetch_output(self, run_id: str, folder: Path) -> None:
+        """Restores a stage's output folder, all or nothing, checked against the digest taken when it was stored.
+
+        Raises:
+            UserError: the run has no output, or what is stored has changed.
+        """
+        tags = self.client.get_run(run_id).data.tags
+        with storage.output_folder(folder) as scratch:
+            if tags.get("dcod.output") == "model":
+                from dcod import registry
+
+                registry.download(self, self.client.get_logged_model(tags["dcod.model_id"]).artifact_location, scratch)
+                if self.client.list_artifacts(run_id, "output"):  # what this run wrote beside the weights
+                    self._download(run_id, scratch)
+            elif tags.get("dcod.output") == "folder":
+                self._download(run_id, scratch)
+            else:
+                raise UserError(f"run {run_id}: no output is stored with it; run the stage again")
+            if storage.digest_folder(scratch) != tags["dcod.output_digest"]:
+                raise UserError(
+                    f"run {run_id}: its stored output differs from what was written; delete the run, or set "
+                    "tracking.reuse=false"
+                )
+
+    def finish(self, pipeline_id: str, *, failed: str = "") -> None:
+        """Ends the parent run of a pipeline; creates it when the failure came first.
+
+        Args:
+            pipeline_id: as in :meth:`parent`.
+            failed: what went wrong; empty when nothing did. Stages that were killed end with it.
+        """
+        runs = self._parents(pipeline_id)
+        run_ids = [str(run.info.run_id) for run in runs]
+        if not run_ids:
+            run_ids = [self._create(pipeline_id, {"dcod.pipeline": pipeline_id, "dcod.version": __version__})]
+        for run_id in run_ids:
+            if not failed:
+                self.client.set_terminated(run_id, "FINISHED")
+                continue
+            query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
+            for child in self.client.search_runs([self.experiment_id], query):
+                self.client.set_terminated(child.info.run_id, "KILLED")
+            self._fail(run_id, one_line(failed), failed)
+
+    def log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        """Parameters of a run, flattened."""
+        self._params(run_id, flatten(values))
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self.config.experiment
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            location = None if self.remote else self._artifacts()
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:  # another process was quicker
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise MlflowException(f"experiment {name}: {one_line(error)}") from error
+        if found.lifecycle_stage == "deleted":
+            raise UserError(
+                f"tracking.experiment {name}: was deleted in MLflow; restore it (`mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}`) or choose another name"
+            )
+        return str(found.experiment_id)
+
+    def _artifacts(self) -> str:
+        place = self.config.artifacts
+        if "://" in place:
+            return place
+        folder = Path(place).resolve()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"tracking.artifacts {place}: cannot be written ({error.strerror})") from None
+        # A plain path: MLflow's own Model.load takes no file:// address.
+        return folder.as_uri() if any(mark in str(folder) for mark in "#?%") else str(folder)
+
+    @contextmanager
+    def _serialised(self) -> Iterator[None]:
+        """One at a time on a local database; a server has no such lock, so the oldest run wins there."""
+        if self.config.uri.startswith("sqlite:///"):
+            with storage.lease(self.config.uri.removeprefix("sqlite:///") + ".lock"):
+                yield
+        else:
+            yield
+
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
+            tags = {"mlflow.user": getpass.getuser(), **tags}
+        run = self.client.create_run(self.experiment_id, tags={**tags, "mlflow.source.name": "dcod"}, run_name=name)
+        return str(run.info.run_id)
+
+    def _parents(self, pipeline_id: str) -> list[Run]:
+        runs = self.client.search_runs([self.experiment_id], f"tags.`dcod.pipeline` = {_quoted(pipeline_id)}")
+        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def _params(self, run_id: str, values: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        rows = [Param(_NAME.sub("_", key), value[:6000]) for key, value in values.items()]
+        for start in range(0, len(rows), 100):  # MLflow's limit
+            self.client.log_batch(run_id, params=rows[start : start + 100])
+
+    def _fail(self, run_id: str, line: str, text: str, run: StageRun | None = None) -> None:
+        """Records a failure; never hides it behind one of the tracking store."""
+        try:
+            self.client.set_tag(run_id, "dcod.error", line[:5000])
+            self.client.log_text(run_id, text, "error.txt")
+            if run is not None:
+                run.flush()
+        except Exception as error:
+            _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
+        with contextlib.suppress(Exception):
+            self.client.set_terminated(run_id, "FAILED")
+
+    def _has_model(self, model_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self.client.list_logged_model_artifacts(model_id, "model"))
+        except MlflowException:
+            return False
+
+    def _download(self, run_id: str, scratch: Path) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.download_artifacts(run_id, "output", str(scratch))
+        except (MlflowException, OSError) as error:
+            raise UserError(f"run {run_id}: its output cannot be fetched ({one_line(error)[:200]})") from error
+        inner = (scratch / "output").rename(scratch / ".fetched")
+        shutil.copytree(inner, scratch, dirs_exist_ok=True, copy_function=shutil.move)
+        shutil.rmtree(inner)
+
+
+class StageRun:
+    """The run of one stage: a :class:`Log` that also keeps tags, inputs and the output folder."""
+
+    def __init__(self, tracker: Tracker, run_id: str) -> None:
+        self.tracker = tracker
+        self.run_id = run_id
+        self._rows: list[Any] = []
+        self._lock = threading.Lock()
+        self._flush_at = time.monotonic() + _FLUSH_SECONDS
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Metrics, at a step or once; sent in batches."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        with self._lock:
+            for key, value in values.items():
+                self._rows.append(Metric(_NAME.sub("_", key), float(value), now, step or 0))
+            due = len(self._rows) >= _FLUSH_ROWS or time.monotonic() >= self._flush_at
+        if not due:
+            return
+        try:
+            self.flush()
+        except Exception as error:  # kept, and sent with a later batch: hours of training outlive a server's restart
+            _log.warning("metrics of run %s are held back: %s", self.run_id, one_line(error)[:200])
+            self._flush_at = time.monotonic() + 60.0
+
+    def flush(self) -> None:
+        """Sends the metrics that wait."""
+        with self._lock:
+            for start in range(0, len(self._rows), 1000):  # MLflow's limit
+                self.tracker.client.log_batch(self.run_id, metrics=self._rows[start : start + 1000])
+            self._rows.clear()
+            self._flush_at = time.monotonic() + _FLUSH_SECONDS
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """A matplotlib figure as an artifact; SVG unless the name says otherwise."""
+        self.tracker.client.log_figure(self.run_id, figure, name if Path(name).suffix else f"{name}.svg")
+
+    def text(self, name: str, text: str) -> None:
+        """A text file as an artifact."""
+        self.tracker.client.log_text(self.run_id, text, name)
+
+    def tag(self, key: str, value: str) -> None:
+        """A tag of the run."""
+        self.tracker.client.set_tag(self.run_id, key, value[:8000])
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Parameters of the run, flattened."""
+        self.tracker.log_params(self.run_id, values)
+
+    def inputs(self, name: str, digest: str, source: str) -> None:
+        """An input of the stage, in MLflow's list of data sets: its role, its digest, where it lies."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        # MLflow cuts digests at 36 characters; the whole one stands in the source.
+        where = json.dumps({"uri": source, "digest": digest})
+        row = Dataset(name=name[:500], digest=digest[:36], source_type="local", source=where)
+        self.tracker.client.log_inputs(self.run_id, [DatasetInput(row, [InputTag("mlflow.data.context", name[:500])])])
+
+    def output(self, path: Path) -> None:
+        """Stores the stage's output: a student as a model, anything else as a folder."""
+        if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+            self.model(path)
+        else:
+            self.folder(path)
+
+    def folder(self, path: Path, name: str = "output") -> None:
+        """Stores an output folder as an artifact; as ``output`` it is what a later run with this digest reuses."""
+        self.tracker.client.log_artifacts(self.run_id, str(path), name)
+        if name == "output":
+            self._stored("folder", path)
+
+    def model(self, path: Path) -> str:
+        """Stores a student folder as the run's output: the checkpoint once, as an MLflow model; the rest beside it.
+
+        Returns:
+            The id of the logged model; an earlier one when the same digest was logged before.
+        """
+        from dcod import registry
+
+        model_id = registry.log_model(self.tracker, path, self.run_id)
+        shared = {file for file in registry.checkpoint_files(path) if file.name not in registry.UNDIGESTED}
+        for file in sorted(item for item in path.rglob("*") if item.is_file() and item not in shared):
+            place = Path("output", file.relative_to(path).parent).as_posix()
+            self.tracker.client.log_artifact(self.run_id, str(file), place)
+        self.tag("dcod.model_id", model_id)
+        self._stored("model", path)
+        return model_id
+
+    def _stored(self, kind: str, path: Path) -> None:
+        self.tag("dcod.output_digest", storage.digest_folder(path))
+        self.tag("dcod.output", kind)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as dotted keys; lists as JSON."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return flat
+
+
+def one_line(error: object) -> str:
+    """A message without line breaks."""
+    return " ".join(str(error).split())
+
+
+def _quoted(value: str) -> str:
+    if "'" in value:
+        raise UserError(f"{value!r}: an apostrophe is not allowed here")
+    return f"'{value}'"

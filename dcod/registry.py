@@ -1,0 +1,360 @@
+"""The model registry: what is logged, registered, champion. With dcod.tracking the only mlflow import, and lazy.
+
+A model is logged from its checkpoint folder, never from a loaded model: safetensors and tokenizer as they lie,
+under ``model/`` beside MLflow's ``MLmodel``. So the folder can be loaded by transformers directly, and its
+digest (:func:`dcod.models.digest`) is that of the checkpoint. What else a stage wrote beside the weights
+belongs to its run, not to the model: two runs may end with the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+import yaml
+
+from dcod import models, storage
+from dcod.errors import UserError
+from dcod.tracking import Tracker, one_line
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+UNDIGESTED = ("manifest.json", "generation_config.json")  # what dcod.models.digest leaves out
+_REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model.
+
+    Attributes:
+        digest: of the checkpoint, :func:`dcod.models.digest`; empty if another tool registered the version.
+        run_id: the run that made it.
+        uri: ``models:/name/version``.
+    """
+
+    name: str
+    version: int
+    digest: str
+    run_id: str
+    uri: str
+    tags: Mapping[str, str]
+
+
+def log_model(tracker: Tracker, folder: Path, run_id: str) -> str:
+    """Logs a checkpoint folder as an MLflow model, once per digest; the id of the logged model."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    client, digest = tracker.client, models.digest(folder)
+    earlier = _logged(tracker, digest)
+    if earlier is not None:
+        client.log_outputs(run_id, [LoggedModelOutput(earlier, step=0)])
+        return earlier
+    logged = client.create_logged_model(
+        tracker.experiment_id, name="student", source_run_id=run_id, tags={"dcod.digest": digest}, model_type="student"
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="dcod-model-") as scratch:
+            envelope = _envelope(folder, Path(scratch), logged.model_id, run_id, logged.artifact_location)
+            client.log_model_artifacts(logged.model_id, str(envelope))
+        for path in checkpoint_files(folder):
+            client.log_model_artifact(logged.model_id, str(path), "model")
+    except BaseException:
+        with contextlib.suppress(Exception):
+            client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
+        raise
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of a model folder that belong to the model; see :data:`dcod.models.MODEL_FILES`."""
+    return sorted({path for pattern in models.MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
+
+
+def register(tracker: Tracker, name: str, folder: Path, run_id: str, tags: Mapping[str, str] | None = None) -> Version:
+    """The version of a checkpoint: the one with its digest, or a new one from its logged model.
+
+    Nothing is registered twice. Hold the promotion lease: MLflow has no compare-and-set.
+    """
+    digest = models.digest(folder)
+    found = find(tracker, name, digest)
+    if found is not None:
+        tag(tracker, found, tags or {})
+        return found
+    _create_name(tracker, name)
+    logged = tracker.client.get_logged_model(log_model(tracker, folder, run_id))
+    version = tracker.client.create_model_version(
+        name,
+        logged.artifact_location,
+        run_id=logged.source_run_id,
+        tags={"dcod.digest": digest, **(tags or {})},
+        model_id=logged.model_id,
+    )
+    return _version(version)
+
+
+def find(tracker: Tracker, name: str, digest: str) -> Version | None:
+    """The version with this digest, the oldest if another tool made several."""
+    query = f"name = {_quoted(name)} and tags.`dcod.digest` = {_quoted(digest)}"
+    found = sorted(tracker.client.search_model_versions(query), key=lambda version: int(version.version))
+    return _version(found[0]) if found else None
+
+
+def versions(tracker: Tracker, name: str) -> list[Version]:
+    """All versions of a model, oldest first."""
+    found = tracker.client.search_model_versions(f"name = {_quoted(name)}")
+    return sorted((_version(item) for item in found), key=lambda item: item.version)
+
+
+def champion(tracker: Tracker, name: str) -> Version | None:
+    """The version with the alias ``champion``; None if there is none yet."""
+    return by_alias(tracker, name, CHAMPION)
+
+
+def by_alias(tracker: Tracker, name: str, alias: str) -> Version | None:
+    """The version that an alias points to; None if nothing of that name is registered."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(tracker.client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:  # a missing alias is INVALID_PARAMETER_VALUE
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            return None
+        raise
+
+
+def by_version(tracker: Tracker, name: str, version: int) -> Version | None:
+    """A version by its number; None if there is no such one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(tracker.client.get_model_version(name, str(version)))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            return None
+        raise
+
+
+def set_alias(tracker: Tracker, name: str, alias: str, version: int) -> Version:
+    """Points an alias at a version, and reads it back: there is no compare-and-set.
+
+    Raises:
+        UserError: somebody else moved it at the same moment.
+    """
+    tracker.client.set_registered_model_alias(name, alias, str(version))
+    now = by_alias(tracker, name, alias)
+    if now is None or now.version != version:
+        seen = "nothing" if now is None else f"version {now.version}"
+        raise UserError(
+            f"models:/{name}@{alias}: points to {seen} right after it was set to version {version}; another tool "
+            "moves it without the promotion lease"
+        )
+    return now
+
+
+def tag(tracker: Tracker, version: Version, tags: Mapping[str, str]) -> None:
+    """Sets tags on a version."""
+    for key, value in tags.items():
+        tracker.client.set_model_version_tag(version.name, str(version.version), key, value)
+
+
+def resolve(tracker: Tracker, uri: str) -> Path:
+    """The local checkpoint folder of ``models:/name@alias`` or ``models:/name/version``.
+
+    A folder of this machine is used where it lies; anything else is downloaded once into the cache.
+
+    Raises:
+        UserError: there is no such version, or it holds no checkpoint folder.
+    """
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    if at:
+        version = by_alias(tracker, name, alias)
+    else:
+        name, _, number = name.rpartition("/")
+        if not name or not number.isdigit():
+            raise UserError(f"{uri}: expected models:/name@alias or models:/name/version")
+        version = by_version(tracker, name, int(number))
+    if version is None:
+        known = ", ".join(str(item.version) for item in versions(tracker, name)) if _exists(tracker, name) else ""
+        known = f"versions: {known}" if known else "no such registered model"
+        raise UserError(f"{uri}: not in the registry of {tracker.config.uri} ({known})")
+    location = tracker.client.get_model_version_download_uri(name, str(version.version))
+    local = _local(location)
+    if local is not None:
+        return _checkpoint(local, uri)
+    cached = storage.cache_folder() / "registry" / (version.digest or f"{name}-{version.version}")
+    if not cached.is_dir():
+        with storage.output_folder(cached) as scratch:
+            download(tracker, location, scratch)
+    return _checkpoint(cached, uri)
+
+
+def download(tracker: Tracker, location: str, folder: Path) -> None:
+    """Copies the checkpoint of a logged model into an empty folder.
+
+    Raises:
+        UserError: the artifact store does not give it.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    local = _local(location)
+    if local is not None:
+        shutil.copytree(_checkpoint(local, location), folder, dirs_exist_ok=True)
+        return
+    try:
+        got = Path(
+            download_artifacts(
+                artifact_uri=f"{location.rstrip('/')}/model",
+                dst_path=str(folder),
+                tracking_uri=tracker.config.uri,
+            )
+        )
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{location}: the model cannot be fetched ({one_line(error)[:200]})") from error
+    if got.resolve() == folder.resolve():
+        return
+    inner = got.rename(folder / ".fetched")
+    for path in inner.iterdir():
+        path.rename(folder / path.name)
+    inner.rmdir()
+
+
+def _envelope(folder: Path, scratch: Path, model_id: str, run_id: str, location: str) -> Path:
+    """MLflow's own files around a checkpoint: MLmodel, requirements, and the tokenizer where its loader wants it.
+
+    Written here, not by ``mlflow.transformers.save_model``: given a path, that fails with transformers 5.23
+    (which names its pipelines by text), copies the weights once more, and guesses at a licence.
+    ``mlflow.transformers.load_model`` reads the result.
+    """
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import ColSpec, DataType, Schema
+
+    envelope = scratch / "envelope"
+    (envelope / "components" / "tokenizer").mkdir(parents=True)
+    for path in checkpoint_files(folder):
+        if path.suffix != ".safetensors" and path.name not in UNDIGESTED:
+            shutil.copy(path, envelope / "components" / "tokenizer" / path.name)
+    text = Schema([ColSpec(DataType.string)])
+    model = Model(
+        artifact_path=location,
+        model_uuid=model_id,
+        run_id=run_id,
+        model_id=model_id,
+        signature=ModelSignature(inputs=text, outputs=text),
+    )
+    model.add_flavor(
+        "transformers",
+        transformers_version=importlib.metadata.version("transformers"),
+        code=None,
+        task="text-generation",
+        instance_type="TextGenerationPipeline",
+        pipeline_model_type=_architecture(folder),
+        source_model_name="student",
+        model_binary="model",
+        components=["tokenizer"],
+        tokenizer_type="AutoTokenizer",
+    )
+    pyfunc.add_to_model(
+        model, loader_module="mlflow.transformers", conda_env="conda.yaml", python_env="python_env.yaml"
+    )
+    model.model_size_bytes = sum(path.stat().st_size for path in checkpoint_files(folder))
+    model.save(str(envelope / "MLmodel"))
+    needs = [f"mlflow=={importlib.metadata.version('mlflow')}"]
+    needs += [f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS]
+    python = platform.python_version()
+    (envelope / "requirements.txt").write_text("\n".join(needs) + "\n")
+    pip = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
+    (envelope / "python_env.yaml").write_text(yaml.safe_dump(pip, sort_keys=False))
+    conda = {
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": needs}],
+    }
+    (envelope / "conda.yaml").write_text(yaml.safe_dump(conda, sort_keys=False))
+    return envelope
+
+
+def _architecture(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = config.get("architectures") or []
+    if not names:
+        raise UserError(f"{folder}/config.json: no `architectures` in it, so MLflow cannot describe the model")
+    return str(names[0])
+
+
+def _logged(tracker: Tracker, digest: str) -> str | None:
+    from mlflow.entities import LoggedModelStatus
+
+    query = f"tags.`dcod.digest` = {_quoted(digest)}"
+    for model in tracker.client.search_logged_models([tracker.experiment_id], query):
+        # By hand: MLflow 3.17 finds nothing when asked for status = 'READY' on sqlite.
+        if model.status == LoggedModelStatus.READY and tracker.client.list_logged_model_artifacts(
+            model.model_id, "model"
+        ):
+            return str(model.model_id)
+    return None
+
+
+def _create_name(tracker: Tracker, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if _exists(tracker, name):
+        return
+    try:
+        tracker.client.create_registered_model(name, description="Students that dcod distilled.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise UserError(f"promote.registered_model {name}: {one_line(error)[:300]}") from error
+
+
+def _exists(tracker: Tracker, name: str) -> bool:
+    return bool(tracker.client.search_registered_models(f"name = {_quoted(name)}", max_results=1))
+
+
+def _version(item: ModelVersion) -> Version:
+    number = int(item.version)  # str over REST, int on sqlite
+    return Version(
+        name=item.name,
+        version=number,
+        digest=item.tags.get("dcod.digest", ""),
+        run_id=item.run_id or "",
+        uri=f"models:/{item.name}/{number}",
+        tags=dict(item.tags),
+    )
+
+
+def _local(location: str) -> Path | None:
+    parsed = urlparse(location)
+    if parsed.scheme not in ("", "file"):
+        return None
+    return Path(unquote(parsed.path)) if parsed.scheme else Path(location)
+
+
+def _checkpoint(folder: Path, uri: str) -> Path:
+    for place in (folder / "model", folder):
+        if (place / "config.json").is_file():
+            return place
+    raise UserError(f"{uri}: no checkpoint in {os.fspath(folder)}; it was deleted, or is no transformers model")
+
+
+def _quoted(value: str) -> str:
+    if "'" in value:
+        raise UserError(f"{value!r}: an apostrophe is not allowed in the name of a model")
+    return f"'{value}'"
