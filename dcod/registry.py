@@ -56,12 +56,12 @@ class Version:
 
 def log_model(tracker: Tracker, folder: Path, run_id: str) -> str:
     """Logs a checkpoint folder as an MLflow model, once per digest; the id of the logged model."""
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+    from mlflow.entities import LoggedModelStatus
 
     client, digest = tracker.client, models.digest(folder)
     earlier = _logged(tracker, digest)
     if earlier is not None:
-        client.log_outputs(run_id, [LoggedModelOutput(earlier, step=0)])
+        _link(tracker, run_id, earlier)
         return earlier
     logged = client.create_logged_model(
         tracker.experiment_id, name="student", source_run_id=run_id, tags={"dcod.digest": digest}, model_type="student"
@@ -77,7 +77,7 @@ def log_model(tracker: Tracker, folder: Path, run_id: str) -> str:
             client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
         raise
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    _link(tracker, run_id, logged.model_id)
     return str(logged.model_id)
 
 
@@ -310,6 +310,15 @@ def _logged(tracker: Tracker, digest: str) -> str | None:
         ):
             return str(model.model_id)
     return None
+
+
+def _link(tracker: Tracker, run_id: str, model_id: str) -> None:
+    """Shows the model as an output of the run; MLflow refuses a second link."""
+    from mlflow.entities import LoggedModelOutput
+
+    outputs = tracker.client.get_run(run_id).outputs
+    if outputs is None or model_id not in [item.model_id for item in outputs.model_outputs]:
+        tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 def _create_name(tracker: Tracker, name: str) -> None:

@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -98,8 +98,9 @@ class Tracker:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        for logger in ("mlflow", "alembic"):  # mlflow may have been imported earlier, with its own settings
-            logging.getLogger(logger).setLevel(logging.ERROR)
+        # By hand too, since mlflow may have been imported earlier. It logs the errors that it also raises.
+        for logger in ("mlflow", "alembic"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         try:
             self.client = MlflowClient(tracking_uri=config.uri, registry_uri=config.uri)
             self.experiment_id = self._experiment()
