@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlparse
 import yaml
 
 from dcod import models, storage
+from dcod.config import TrackingConfig
 from dcod.errors import UserError
 from dcod.tracking import Tracker, one_line
 
@@ -54,185 +55,219 @@ class Version:
     tags: Mapping[str, str]
 
 
-def log_model(tracker: Tracker, folder: Path, run_id: str) -> str:
-    """Logs a checkpoint folder as an MLflow model, once per digest; the id of the logged model."""
-    from mlflow.entities import LoggedModelStatus
+class Registry:
+    """Models and their versions on one tracking store."""
 
-    client, digest = tracker.client, models.digest(folder)
-    earlier = _logged(tracker, digest)
-    if earlier is not None:
-        _link(tracker, run_id, earlier)
-        return earlier
-    logged = client.create_logged_model(
-        tracker.experiment_id, name="student", source_run_id=run_id, tags={"dcod.digest": digest}, model_type="student"
-    )
-    try:
-        with tempfile.TemporaryDirectory(prefix="dcod-model-") as scratch:
-            envelope = _envelope(folder, Path(scratch), logged.model_id, run_id, logged.artifact_location)
-            client.log_model_artifacts(logged.model_id, str(envelope))
-        for path in checkpoint_files(folder):
-            client.log_model_artifact(logged.model_id, str(path), "model")
-    except BaseException:
-        with contextlib.suppress(Exception):
-            client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
-        raise
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    _link(tracker, run_id, logged.model_id)
-    return str(logged.model_id)
+    def __init__(self, tracking: Tracker | TrackingConfig) -> None:
+        self.tracker = tracking if isinstance(tracking, Tracker) else Tracker(tracking)
+
+    def log_model(self, folder: Path, run_id: str) -> str:
+        """Logs a checkpoint folder as an MLflow model, once per digest; the id of the logged model."""
+        from mlflow.entities import LoggedModelStatus
+
+        client, digest = self.tracker.client, models.digest(folder)
+        earlier = self._logged(digest)
+        if earlier is not None:
+            self._link(run_id, earlier)
+            return earlier
+        logged = client.create_logged_model(
+            self.tracker.experiment_id,
+            name="student",
+            source_run_id=run_id,
+            tags={"dcod.digest": digest},
+            model_type="student",
+        )
+        try:
+            with tempfile.TemporaryDirectory(prefix="dcod-model-") as scratch:
+                envelope = _envelope(folder, Path(scratch), logged.model_id, run_id, logged.artifact_location)
+                client.log_model_artifacts(logged.model_id, str(envelope))
+            for path in checkpoint_files(folder):
+                client.log_model_artifact(logged.model_id, str(path), "model")
+        except BaseException:
+            with contextlib.suppress(Exception):
+                client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
+            raise
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+        self._link(run_id, logged.model_id)
+        return str(logged.model_id)
+
+    def register(self, name: str, folder: Path, run_id: str, tags: Mapping[str, str] | None = None) -> Version:
+        """The version of a checkpoint: the one with its digest, or a new one from its logged model.
+
+        Nothing is registered twice. Hold the promotion lease: MLflow has no compare-and-set.
+        """
+        digest = models.digest(folder)
+        found = self.find(name, digest)
+        if found is not None:
+            self.tag(found, tags or {})
+            return found
+        self._create_name(name)
+        logged = self.tracker.client.get_logged_model(self.log_model(folder, run_id))
+        version = self.tracker.client.create_model_version(
+            name,
+            logged.artifact_location,
+            run_id=logged.source_run_id,
+            tags={"dcod.digest": digest, **(tags or {})},
+            model_id=logged.model_id,
+        )
+        return _version(version)
+
+    def find(self, name: str, digest: str) -> Version | None:
+        """The version with this digest, the oldest if another tool made several."""
+        query = f"name = {_quoted(name)} and tags.`dcod.digest` = {_quoted(digest)}"
+        found = sorted(self.tracker.client.search_model_versions(query), key=lambda version: int(version.version))
+        return _version(found[0]) if found else None
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a model, oldest first."""
+        found = self.tracker.client.search_model_versions(f"name = {_quoted(name)}")
+        return sorted((_version(item) for item in found), key=lambda item: item.version)
+
+    def champion(self, name: str) -> Version | None:
+        """The version with the alias ``champion``; None if there is none yet."""
+        return self.by_alias(name, CHAMPION)
+
+    def by_alias(self, name: str, alias: str) -> Version | None:
+        """The version that an alias points to; None if nothing of that name is registered."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self.tracker.client.get_model_version_by_alias(name, alias))
+        except MlflowException as error:  # a missing alias is INVALID_PARAMETER_VALUE
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+                return None
+            raise
+
+    def by_version(self, name: str, version: int) -> Version | None:
+        """A version by its number; None if there is no such one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self.tracker.client.get_model_version(name, str(version)))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+                return None
+            raise
+
+    def set_alias(self, name: str, alias: str, version: int) -> Version:
+        """Points an alias at a version, and reads it back: there is no compare-and-set.
+
+        Raises:
+            UserError: somebody else moved it at the same moment.
+        """
+        self.tracker.client.set_registered_model_alias(name, alias, str(version))
+        now = self.by_alias(name, alias)
+        if now is None or now.version != version:
+            seen = "nothing" if now is None else f"version {now.version}"
+            raise UserError(
+                f"models:/{name}@{alias}: points to {seen} right after it was set to version {version}; another tool "
+                "moves it without the promotion lease"
+            )
+        return now
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Sets tags on a version."""
+        for key, value in tags.items():
+            self.tracker.client.set_model_version_tag(version.name, str(version.version), key, value)
+
+    def resolve(self, uri: str) -> Path:
+        """The local checkpoint folder of ``models:/name@alias`` or ``models:/name/version``.
+
+        A folder of this machine is used where it lies; anything else is downloaded once into the cache.
+
+        Raises:
+            UserError: there is no such version, or it holds no checkpoint folder.
+        """
+        name, at, alias = uri.removeprefix("models:/").partition("@")
+        if at:
+            version = self.by_alias(name, alias)
+        else:
+            name, _, number = name.rpartition("/")
+            if not name or not number.isdigit():
+                raise UserError(f"{uri}: expected models:/name@alias or models:/name/version")
+            version = self.by_version(name, int(number))
+        if version is None:
+            known = ", ".join(str(item.version) for item in self.versions(name)) if self._exists(name) else ""
+            known = f"versions: {known}" if known else "no such registered model"
+            raise UserError(f"{uri}: not in the registry of {self.tracker.config.uri} ({known})")
+        location = self.tracker.client.get_model_version_download_uri(name, str(version.version))
+        local = _local(location)
+        if local is not None:
+            return _checkpoint(local, uri)
+        cached = storage.cache_folder() / "registry" / (version.digest or f"{name}-{version.version}")
+        if not cached.is_dir():
+            with storage.output_folder(cached) as scratch:
+                self.download(location, scratch)
+        return _checkpoint(cached, uri)
+
+    def download(self, location: str, folder: Path) -> None:
+        """Copies the checkpoint of a logged model into an empty folder.
+
+        Raises:
+            UserError: the artifact store does not give it.
+        """
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        local = _local(location)
+        if local is not None:
+            shutil.copytree(_checkpoint(local, location), folder, dirs_exist_ok=True)
+            return
+        try:
+            got = Path(
+                download_artifacts(
+                    artifact_uri=f"{location.rstrip('/')}/model",
+                    dst_path=str(folder),
+                    tracking_uri=self.tracker.config.uri,
+                )
+            )
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{location}: the model cannot be fetched ({one_line(error)[:200]})") from error
+        if got.resolve() == folder.resolve():
+            return
+        inner = got.rename(folder / ".fetched")
+        for path in inner.iterdir():
+            path.rename(folder / path.name)
+        inner.rmdir()
+
+    def _logged(self, digest: str) -> str | None:
+        from mlflow.entities import LoggedModelStatus
+
+        query = f"tags.`dcod.digest` = {_quoted(digest)}"
+        for model in self.tracker.client.search_logged_models([self.tracker.experiment_id], query):
+            # By hand: MLflow 3.17 finds nothing when asked for status = 'READY' on sqlite.
+            if model.status == LoggedModelStatus.READY and self.tracker.client.list_logged_model_artifacts(
+                model.model_id, "model"
+            ):
+                return str(model.model_id)
+        return None
+
+    def _link(self, run_id: str, model_id: str) -> None:
+        """Shows the model as an output of the run; MLflow refuses a second link."""
+        from mlflow.entities import LoggedModelOutput
+
+        outputs = self.tracker.client.get_run(run_id).outputs
+        if outputs is None or model_id not in [item.model_id for item in outputs.model_outputs]:
+            self.tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+    def _create_name(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if self._exists(name):
+            return
+        try:
+            self.tracker.client.create_registered_model(name, description="Students that dcod distilled.")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise UserError(f"promote.registered_model {name}: {one_line(error)[:300]}") from error
+
+    def _exists(self, name: str) -> bool:
+        return bool(self.tracker.client.search_registered_models(f"name = {_quoted(name)}", max_results=1))
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """The files of a model folder that belong to the model; see :data:`dcod.models.MODEL_FILES`."""
     return sorted({path for pattern in models.MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
-
-
-def register(tracker: Tracker, name: str, folder: Path, run_id: str, tags: Mapping[str, str] | None = None) -> Version:
-    """The version of a checkpoint: the one with its digest, or a new one from its logged model.
-
-    Nothing is registered twice. Hold the promotion lease: MLflow has no compare-and-set.
-    """
-    digest = models.digest(folder)
-    found = find(tracker, name, digest)
-    if found is not None:
-        tag(tracker, found, tags or {})
-        return found
-    _create_name(tracker, name)
-    logged = tracker.client.get_logged_model(log_model(tracker, folder, run_id))
-    version = tracker.client.create_model_version(
-        name,
-        logged.artifact_location,
-        run_id=logged.source_run_id,
-        tags={"dcod.digest": digest, **(tags or {})},
-        model_id=logged.model_id,
-    )
-    return _version(version)
-
-
-def find(tracker: Tracker, name: str, digest: str) -> Version | None:
-    """The version with this digest, the oldest if another tool made several."""
-    query = f"name = {_quoted(name)} and tags.`dcod.digest` = {_quoted(digest)}"
-    found = sorted(tracker.client.search_model_versions(query), key=lambda version: int(version.version))
-    return _version(found[0]) if found else None
-
-
-def versions(tracker: Tracker, name: str) -> list[Version]:
-    """All versions of a model, oldest first."""
-    found = tracker.client.search_model_versions(f"name = {_quoted(name)}")
-    return sorted((_version(item) for item in found), key=lambda item: item.version)
-
-
-def champion(tracker: Tracker, name: str) -> Version | None:
-    """The version with the alias ``champion``; None if there is none yet."""
-    return by_alias(tracker, name, CHAMPION)
-
-
-def by_alias(tracker: Tracker, name: str, alias: str) -> Version | None:
-    """The version that an alias points to; None if nothing of that name is registered."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _version(tracker.client.get_model_version_by_alias(name, alias))
-    except MlflowException as error:  # a missing alias is INVALID_PARAMETER_VALUE
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-            return None
-        raise
-
-
-def by_version(tracker: Tracker, name: str, version: int) -> Version | None:
-    """A version by its number; None if there is no such one."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _version(tracker.client.get_model_version(name, str(version)))
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-            return None
-        raise
-
-
-def set_alias(tracker: Tracker, name: str, alias: str, version: int) -> Version:
-    """Points an alias at a version, and reads it back: there is no compare-and-set.
-
-    Raises:
-        UserError: somebody else moved it at the same moment.
-    """
-    tracker.client.set_registered_model_alias(name, alias, str(version))
-    now = by_alias(tracker, name, alias)
-    if now is None or now.version != version:
-        seen = "nothing" if now is None else f"version {now.version}"
-        raise UserError(
-            f"models:/{name}@{alias}: points to {seen} right after it was set to version {version}; another tool "
-            "moves it without the promotion lease"
-        )
-    return now
-
-
-def tag(tracker: Tracker, version: Version, tags: Mapping[str, str]) -> None:
-    """Sets tags on a version."""
-    for key, value in tags.items():
-        tracker.client.set_model_version_tag(version.name, str(version.version), key, value)
-
-
-def resolve(tracker: Tracker, uri: str) -> Path:
-    """The local checkpoint folder of ``models:/name@alias`` or ``models:/name/version``.
-
-    A folder of this machine is used where it lies; anything else is downloaded once into the cache.
-
-    Raises:
-        UserError: there is no such version, or it holds no checkpoint folder.
-    """
-    name, at, alias = uri.removeprefix("models:/").partition("@")
-    if at:
-        version = by_alias(tracker, name, alias)
-    else:
-        name, _, number = name.rpartition("/")
-        if not name or not number.isdigit():
-            raise UserError(f"{uri}: expected models:/name@alias or models:/name/version")
-        version = by_version(tracker, name, int(number))
-    if version is None:
-        known = ", ".join(str(item.version) for item in versions(tracker, name)) if _exists(tracker, name) else ""
-        known = f"versions: {known}" if known else "no such registered model"
-        raise UserError(f"{uri}: not in the registry of {tracker.config.uri} ({known})")
-    location = tracker.client.get_model_version_download_uri(name, str(version.version))
-    local = _local(location)
-    if local is not None:
-        return _checkpoint(local, uri)
-    cached = storage.cache_folder() / "registry" / (version.digest or f"{name}-{version.version}")
-    if not cached.is_dir():
-        with storage.output_folder(cached) as scratch:
-            download(tracker, location, scratch)
-    return _checkpoint(cached, uri)
-
-
-def download(tracker: Tracker, location: str, folder: Path) -> None:
-    """Copies the checkpoint of a logged model into an empty folder.
-
-    Raises:
-        UserError: the artifact store does not give it.
-    """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    local = _local(location)
-    if local is not None:
-        shutil.copytree(_checkpoint(local, location), folder, dirs_exist_ok=True)
-        return
-    try:
-        got = Path(
-            download_artifacts(
-                artifact_uri=f"{location.rstrip('/')}/model",
-                dst_path=str(folder),
-                tracking_uri=tracker.config.uri,
-            )
-        )
-    except (MlflowException, OSError) as error:
-        raise UserError(f"{location}: the model cannot be fetched ({one_line(error)[:200]})") from error
-    if got.resolve() == folder.resolve():
-        return
-    inner = got.rename(folder / ".fetched")
-    for path in inner.iterdir():
-        path.rename(folder / path.name)
-    inner.rmdir()
 
 
 def _envelope(folder: Path, scratch: Path, model_id: str, run_id: str, location: str) -> Path:
@@ -297,44 +332,6 @@ def _architecture(folder: Path) -> str:
     if not names:
         raise UserError(f"{folder}/config.json: no `architectures` in it, so MLflow cannot describe the model")
     return str(names[0])
-
-
-def _logged(tracker: Tracker, digest: str) -> str | None:
-    from mlflow.entities import LoggedModelStatus
-
-    query = f"tags.`dcod.digest` = {_quoted(digest)}"
-    for model in tracker.client.search_logged_models([tracker.experiment_id], query):
-        # By hand: MLflow 3.17 finds nothing when asked for status = 'READY' on sqlite.
-        if model.status == LoggedModelStatus.READY and tracker.client.list_logged_model_artifacts(
-            model.model_id, "model"
-        ):
-            return str(model.model_id)
-    return None
-
-
-def _link(tracker: Tracker, run_id: str, model_id: str) -> None:
-    """Shows the model as an output of the run; MLflow refuses a second link."""
-    from mlflow.entities import LoggedModelOutput
-
-    outputs = tracker.client.get_run(run_id).outputs
-    if outputs is None or model_id not in [item.model_id for item in outputs.model_outputs]:
-        tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-
-
-def _create_name(tracker: Tracker, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    if _exists(tracker, name):
-        return
-    try:
-        tracker.client.create_registered_model(name, description="Students that dcod distilled.")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise UserError(f"promote.registered_model {name}: {one_line(error)[:300]}") from error
-
-
-def _exists(tracker: Tracker, name: str) -> bool:
-    return bool(tracker.client.search_registered_models(f"name = {_quoted(name)}", max_results=1))
 
 
 def _version(item: ModelVersion) -> Version:

@@ -183,7 +183,9 @@ class Tracker:
             if tags.get("dcod.output") == "model":
                 from dcod import registry
 
-                registry.download(self, self.client.get_logged_model(tags["dcod.model_id"]).artifact_location, scratch)
+                registry.Registry(self).download(
+                    self.client.get_logged_model(tags["dcod.model_id"]).artifact_location, scratch
+                )
                 if self.client.list_artifacts(run_id, "output"):  # what this run wrote beside the weights
                     self._download(run_id, scratch)
             elif tags.get("dcod.output") == "folder":
@@ -391,7 +393,7 @@ class StageRun:
         """
         from dcod import registry
 
-        model_id = registry.log_model(self.tracker, path, self.run_id)
+        model_id = registry.Registry(self.tracker).log_model(path, self.run_id)
         shared = {file for file in registry.checkpoint_files(path) if file.name not in registry.UNDIGESTED}
         for file in sorted(item for item in path.rglob("*") if item.is_file() and item not in shared):
             place = Path("output", file.relative_to(path).parent).as_posix()

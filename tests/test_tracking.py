@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dcod import models, registry, storage
+from dcod import models, storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
+from dcod.registry import Registry
 from dcod.tracking import Log, NullLog, Tracker, flatten
 from tests.tracked import fresh_store
 
@@ -225,17 +226,18 @@ def test_a_student_is_stored_once_and_restored_with_its_own_notes(
 
 
 def test_a_registered_student_loads_from_its_artifact_folder(tracker: Tracker, tiny_student: Path) -> None:
+    registry = Registry(tracker)
     with tracker.stage("train", None, digest="d1") as run:
         run.model(tiny_student)
-    version = registry.register(tracker, "student", tiny_student, run.run_id, {"dcod.decision": "promote"})
+    version = registry.register("student", tiny_student, run.run_id, {"dcod.decision": "promote"})
     assert (version.version, version.digest) == (1, models.digest(tiny_student))
     assert version.run_id == run.run_id
     assert version.tags["dcod.decision"] == "promote"
-    assert registry.register(tracker, "student", tiny_student, run.run_id).version == 1
-    assert [item.version for item in registry.versions(tracker, "student")] == [1]
-    registry.set_alias(tracker, "student", "champion", 1)
-    folder = registry.resolve(tracker, "models:/student@champion")
-    assert registry.resolve(tracker, "models:/student/1") == folder
+    assert registry.register("student", tiny_student, run.run_id).version == 1
+    assert [item.version for item in registry.versions("student")] == [1]
+    registry.set_alias("student", "champion", 1)
+    folder = registry.resolve("models:/student@champion")
+    assert registry.resolve("models:/student/1") == folder
     assert models.digest(folder) == version.digest
     model = models.load(folder)
     assert sum(p.numel() for p in model.parameters()) > 1000
@@ -262,18 +264,19 @@ def test_mlflow_itself_loads_the_logged_model(tracker: Tracker, tiny_student: Pa
 
 
 def test_what_the_registry_does_not_have(tracker: Tracker, tiny_student: Path) -> None:
-    assert registry.champion(tracker, "student") is None
-    assert registry.by_version(tracker, "student", 1) is None
-    assert registry.find(tracker, "student", "0" * 64) is None
+    registry = Registry(tracker)
+    assert registry.champion("student") is None
+    assert registry.by_version("student", 1) is None
+    assert registry.find("student", "0" * 64) is None
     with pytest.raises(UserError, match="no such registered model"):
-        registry.resolve(tracker, "models:/student@champion")
+        registry.resolve("models:/student@champion")
     with tracker.stage("train", None, digest="d1") as run:
-        registry.register(tracker, "student", tiny_student, run.run_id)
-    assert registry.champion(tracker, "student") is None
+        registry.register("student", tiny_student, run.run_id)
+    assert registry.champion("student") is None
     with pytest.raises(UserError, match="versions: 1"):
-        registry.resolve(tracker, "models:/student@champion")
+        registry.resolve("models:/student@champion")
     with pytest.raises(UserError, match="expected models:/name@alias"):
-        registry.resolve(tracker, "models:/student")
+        registry.resolve("models:/student")
 
 
 def test_null_log_and_flatten() -> None:
