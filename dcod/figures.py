@@ -1,0 +1,228 @@
+"""The plots of a run: labelled, with units, in colours that colour-blind readers can tell apart (Okabe-Ito).
+
+Every function gives a matplotlib figure; :func:`svg` turns one into inline SVG that takes the text colour of
+its page, so that it is readable on light and on dark ground.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+_INK = "#31363b"  # text and axes; replaced by the page's own colour in svg()
+
+Row = Mapping[str, float]
+
+
+def drift_figure(drift: Mapping[str, Any]) -> Figure:
+    """The drift of the teacher from the student along the trace, and how many traces are that long.
+
+    Args:
+        drift: ``positions``, ``count``, and ``mean_abs_log_ratio`` (recorded teacher) or ``mean_surprisal``
+            (text only; signed, in nats, 0 in expectation under the student's own sampling).
+    """
+    figure, (above, below) = _figure(2, height=4.2, ratios=(3, 1))
+    positions = drift["positions"]
+    curves = (
+        ("mean_abs_log_ratio", "mean |log π − log μ|", BLUE),
+        ("mean_surprisal", "mean entropy-centred surprisal", VERMILION),
+    )
+    for key, label, colour in curves:
+        if key in drift:
+            above.plot(positions, drift[key], color=colour, linewidth=0.6, alpha=0.35)
+            above.plot(positions, _smooth(drift[key], drift["count"]), color=colour, linewidth=1.8, label=label)
+    above.axhline(0.0, color=_INK, linewidth=0.6)
+    _label(above, "Drift of the teacher from the student", "", "nats per token")
+    _legend(above)
+    below.fill_between(positions, drift["count"], color=SKY, linewidth=0, step="mid")
+    _label(below, "", "position in the completion (tokens)", "traces")
+    below.sharex(above)
+    return figure
+
+
+def training_figures(history: Sequence[Row]) -> dict[str, Figure]:
+    """Loss, gamma with ESS, and the ESS of every position bucket where there is one, over the steps."""
+    figures = {"loss": _loss_figure(history), "gamma_ess": ess_figure(history)}
+    buckets = sorted({key for row in history for key in row if key.startswith("ess_bucket_")})
+    if len(buckets) > 1:
+        figures["ess_buckets"] = _bucket_figure(history, buckets)
+    return figures
+
+
+def ess_figure(history: Sequence[Row]) -> Figure:
+    """Gamma and the effective sample size over the steps."""
+    figure, (above, below) = _figure(2, height=4.2)
+    _curve(above, history, "gamma", "γ (strength of the correction)", BLUE)
+    _label(above, "Strength of the correction, chosen by the ESS floor", "", "γ")
+    above.set_ylim(bottom=0)
+    _curve(below, history, "ess", "at the chosen γ", GREEN)
+    _curve(below, history, "ess_at_gamma_max", "at γ max", ORANGE, style="--")
+    _label(below, "", "optimizer step", "ESS / N (rescaled)")
+    below.set_ylim(0, 1.02)
+    _legend(below)
+    below.sharex(above)
+    return figure
+
+
+def weight_figure(weights: Mapping[str, Sequence[float]]) -> Figure:
+    """Histograms of the weights of the supervision, one line a position bucket.
+
+    Args:
+        weights: the weights by the name of the bucket, such as ``0-15``; of many buckets six are drawn.
+    """
+    figure, (axes,) = _figure(1)
+    names = list(weights)
+    if len(names) > len(PALETTE):
+        names = [names[round(i * (len(names) - 1) / (len(PALETTE) - 1))] for i in range(len(PALETTE))]
+    top = max((max(weights[name], default=1.0) for name in names), default=1.0)
+    edges = [top * i / 40 for i in range(41)]
+    for name, colour in zip(names, PALETTE, strict=False):
+        values = list(weights[name])
+        share = [1.0 / len(values)] * len(values)
+        axes.hist(values, bins=edges, weights=share, histtype="step", color=colour, linewidth=1.5, label=_plain(name))
+    axes.axvline(1.0, color=_INK, linewidth=0.6, linestyle=":")
+    _label(axes, "Weights of the supervision by position (tokens)", "weight (1 = as in SFT)", "share of the tokens")
+    _legend(axes)
+    return figure
+
+
+def accuracy_figure(summaries: Mapping[str, Mapping[str, Any]], split: str = "report") -> Figure:
+    """Accuracies with their 95 % intervals, one group a benchmark, one mark a model.
+
+    Args:
+        summaries: ``summary.json`` of the results by the name of the model.
+        split: ``report`` or ``gate``.
+    """
+    keys = sorted({key for summary in summaries.values() for key in summary["benchmarks"]})
+    figure, (axes,) = _figure(1, height=1.2 + 0.32 * max(len(keys) * (len(summaries) + 1), 4))
+    labels = list(summaries)
+    for order, (label, summary) in enumerate(summaries.items()):
+        places: list[float] = []
+        points: list[tuple[float, float, float]] = []
+        for group, key in enumerate(keys):
+            for values in _of_split(summary["benchmarks"].get(key, {}), split):
+                places.append(group * (len(labels) + 1) + order)
+                points.append((values["accuracy"], values["low"], values["high"]))
+        means = [100 * mean for mean, _, _ in points]
+        below = [100 * max(mean - low, 0.0) for mean, low, _ in points]
+        above = [100 * max(high - mean, 0.0) for mean, _, high in points]
+        axes.errorbar(
+            means,
+            places,
+            xerr=[below, above],
+            fmt="osD^vP"[order % 6],
+            color=PALETTE[order % len(PALETTE)],
+            capsize=3,
+            markersize=6,
+            label=_plain(label),
+        )
+    ticks = [group * (len(labels) + 1) + (len(labels) - 1) / 2 for group in range(len(keys))]
+    axes.set_yticks(ticks, [_plain(key) for key in keys])
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    _label(axes, f"Accuracy on the {split} split", "accuracy (%), with 95 % interval", "")
+    _legend(axes)
+    return figure
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Inline SVG without a background, in the text colour of the page around it."""
+    from matplotlib import rc_context
+
+    figure.patch.set_alpha(0.0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0.0)
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    return text[text.index("<svg") :].replace(_INK, "currentColor")
+
+
+def _figure(rows: int, height: float = 3.0, ratios: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure as NewFigure
+
+    figure = NewFigure(figsize=(7.2, height), dpi=130, layout="constrained")
+    grid = figure.add_gridspec(rows, 1, height_ratios=ratios)
+    axes = [figure.add_subplot(grid[row, 0]) for row in range(rows)]
+    for item in axes:
+        item.spines[["top", "right"]].set_visible(False)
+        item.spines[["left", "bottom"]].set_color(_INK)
+        item.tick_params(colors=_INK, labelsize=9)
+        item.grid(visible=True, color=_INK, alpha=0.15, linewidth=0.6)
+        item.set_axisbelow(True)
+    return figure, axes
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel(x, color=_INK, fontsize=9)
+    axes.set_ylabel(y, color=_INK, fontsize=9)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+
+
+def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str, style: str = "-") -> None:
+    rows = [(row["step"], row[key]) for row in history if key in row and math.isfinite(row[key])]
+    if rows:
+        mark = "o" if len(rows) < 20 else ""
+        steps, values = zip(*rows, strict=True)
+        axes.plot(steps, values, style, color=colour, marker=mark, markersize=4, linewidth=1.6, label=label)
+
+
+def _loss_figure(history: Sequence[Row]) -> Figure:
+    figure, (axes,) = _figure(1)
+    _curve(axes, history, "loss", "training (weighted, of the step)", SKY)
+    _curve(axes, history, "selection_nll", "selection split (unweighted)", VERMILION)
+    _label(axes, "Loss", "optimizer step", "nats per token")
+    _legend(axes)
+    return figure
+
+
+def _bucket_figure(history: Sequence[Row], buckets: Sequence[str]) -> Figure:
+    figure, (axes,) = _figure(1, height=3.4)
+    grid = [[row.get(key, math.nan) for row in history] for key in buckets]
+    edges = (history[0]["step"] - 0.5, history[-1]["step"] + 0.5, -0.5, len(buckets) - 0.5)
+    axes.grid(visible=False)
+    image = axes.imshow(
+        grid, aspect="auto", origin="lower", extent=edges, vmin=0, vmax=1, cmap="cividis", interpolation="nearest"
+    )
+    bar = figure.colorbar(image, ax=axes)
+    bar.ax.tick_params(colors=_INK, labelsize=9)
+    bar.set_label("ESS / N (rescaled)", color=_INK, fontsize=9)
+    bar.outline.set_visible(False)
+    _label(axes, "Effective sample size by position", "optimizer step", "position bucket")
+    return figure
+
+
+def _of_split(entry: Mapping[str, Any], split: str) -> list[Mapping[str, Any]]:
+    found = [splits[split] for splits in entry.get("prompting", {}).values() if split in splits]
+    return [values for values in found if values["n"]]
+
+
+def _smooth(values: Sequence[float], counts: Sequence[float], width: int = 9) -> list[float]:
+    """A moving mean, weighted by how many traces stand behind each value."""
+    half, out = width // 2, []
+    for i in range(len(values)):
+        part = slice(max(0, i - half), i + half + 1)
+        total = sum(counts[part])
+        pairs = zip(values[part], counts[part], strict=True)
+        out.append(sum(v * c for v, c in pairs) / total if total else math.nan)
+    return out
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")

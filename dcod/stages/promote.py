@@ -1,0 +1,223 @@
+"""Promote: the gate's decision meets the registry. All of it under the promotion lease.
+
+:func:`gate`, before anything moves:
+  1. where the registry has no champion, the start becomes version 1 and champion;
+  2. decide (:mod:`dcod.gate`) between the student and the champion;
+  3. register the student once per digest, as ``challenger``, with the decision and its reasons as tags.
+
+:func:`promote`, on a positive decision: moves the alias ``champion``, unless the champion is no longer the
+one that was compared. :func:`rollback` moves it back. MLflow has no compare-and-set: the lease serialises
+all who use dcod, and every alias is read again after it was set.
+
+Tags of a version: ``dcod.digest``, ``dcod.decision`` (promote, refuse), ``dcod.reasons``, ``dcod.compared_with``,
+``dcod.result.BENCHMARK``; later ``dcod.outcome`` (promoted, stale, rolled_back) and ``dcod.previous_champion``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from dcod import models, storage
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.gate import Decision, Model, Reason, Results, decide, load_results
+from dcod.registry import CHALLENGER, CHAMPION, Registry, Version
+from dcod.tracking import Log, StageRun, Tracker
+
+SECTIONS = ("promote",)
+_WAIT_S = 300.0  # for the lease: another gate may be uploading a model
+_TAG = re.compile(r"[^\w. /-]")
+
+
+def run(config: Config, out: Path, log: Log, *, decision: Path) -> dict[str, float]:
+    """The stage: promotes what the gate decided on; see :func:`promote`."""
+    tracker = log.tracker if isinstance(log, StageRun) else Tracker(config.tracking)
+    outcome = promote(config, tracker=tracker, decision=decision)
+    storage.write_json(out / "outcome.json", {"outcome": outcome})
+    log.text("outcome.txt", f"{outcome}\n")
+    return {"promoted": float(outcome == "promoted")}
+
+
+def gate(
+    config: Config,
+    out: Path,
+    log: StageRun,
+    *,
+    tracker: Tracker,
+    student: Path,
+    start: Path,
+    results: Path,
+    start_results: Path,
+    champion_results: Path,
+) -> Decision:
+    """Decides, registers the student, and writes ``decision.json``; see the module.
+
+    Args:
+        config: the whole configuration.
+        out: an empty folder.
+        log: the run of the stage; the start is registered as its output.
+        tracker: the store.
+        student: the challenger's model folder.
+        start: the model folder that training began with.
+        results: of the student.
+        start_results: of the start.
+        champion_results: of the registry's champion, or of the start where there was none.
+
+    Raises:
+        UserError: the student's results are of another model.
+    """
+    registry, name = Registry(tracker), config.promote.registered_model
+    challenger, digest = load_results(results), models.digest(student)
+    if challenger.model.digest != digest:
+        raise UserError(f"{results}: results of another model than {student}; evaluate this one")
+    candidates = [load_results(folder) for folder in (champion_results, start_results)]
+    with _lease(config):
+        champion = registry.champion(name) or _first(registry, name, start, log.run_id)
+        compared = next((found for found in candidates if found.model.digest == champion.digest), None)
+        earlier = registry.find(name, digest)
+        decision = _decide(config, challenger, compared or candidates[0])
+        decision = _with_registry(decision, champion, compared is not None, earlier)
+        if decision.outcome != "already_champion":
+            version = registry.register(name, student, log.run_id, _tags(decision))
+            registry.set_alias(name, CHALLENGER, version.version)
+            decision = replace(decision, challenger=replace(decision.challenger, version=version.version))
+    storage.write_text(out / "decision.json", decision.to_json())
+    log.text("decision.json", decision.to_json())
+    log.tag("dcod.decision", decision.outcome)
+    for found in decision.comparisons:
+        figures = {"difference": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
+        log.metrics({f"{found.benchmark}/{figure}": value for figure, value in figures.items()})
+    return decision
+
+
+def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
+    """Moves the champion alias to the challenger of a positive decision; again does nothing.
+
+    Args:
+        config: the lease.
+        tracker: the store.
+        decision: ``decision.json``, or the folder that holds it.
+
+    Returns:
+        ``promoted``; ``refused`` or ``already_champion`` as the decision says; ``stale`` where the champion is
+        no longer the one that was compared.
+    """
+    decided = Decision.from_json(_read(decision))
+    if decided.outcome != "promote":
+        return "refused" if decided.outcome == "refuse" else decided.outcome
+    registry, name = Registry(tracker), decided.registered_model
+    with _lease(config):
+        version = registry.by_version(name, decided.challenger.version)
+        if version is None or version.digest != decided.challenger.digest:
+            raise UserError(
+                f"models:/{name}/{decided.challenger.version}: not the model of {decision}; run the gate again"
+            )
+        champion = registry.champion(name)
+        if champion is not None and champion.version == version.version:
+            registry.tag(version, {"dcod.outcome": "promoted"})
+            return "promoted"
+        if version.tags.get("dcod.outcome") == "rolled_back":
+            return "refused"
+        if champion is None or champion.version != decided.baseline.version:
+            seen = "there is none" if champion is None else f"it is version {champion.version} now"
+            text = f"stale decision: made against champion version {decided.baseline.version}, but {seen}"
+            registry.tag(version, {"dcod.outcome": "stale", "dcod.outcome_reason": text})
+            return "stale"
+        registry.tag(version, {"dcod.previous_champion": str(champion.version)})
+        registry.set_alias(name, CHAMPION, version.version)
+        registry.tag(version, {"dcod.outcome": "promoted"})
+    return "promoted"
+
+
+def rollback(config: Config, *, tracker: Tracker) -> Version:
+    """Makes the previous champion the champion again; the version that is left is not promoted again by itself.
+
+    Returns:
+        The champion after it.
+
+    Raises:
+        UserError: there is no champion, or none before it.
+    """
+    registry, name = Registry(tracker), config.promote.registered_model
+    with _lease(config):
+        champion = registry.champion(name)
+        if champion is None:
+            raise UserError(f"models:/{name}@{CHAMPION}: there is no champion to roll back")
+        number = champion.tags.get("dcod.previous_champion", "")
+        previous = registry.by_version(name, int(number)) if number.isdigit() else None
+        if previous is None:
+            raise UserError(
+                f"models:/{name}@{CHAMPION}: version {champion.version} has no champion before it"
+                + (f" (version {number} was deleted)" if number else "")
+            )
+        registry.set_alias(name, CHAMPION, previous.version)
+        registry.tag(champion, {"dcod.outcome": "rolled_back"})
+        registry.tag(previous, {"dcod.outcome": "promoted"})
+    return previous
+
+
+def _first(registry: Registry, name: str, start: Path, run_id: str) -> Version:
+    """The start as the first champion, so that a refusal leaves a story in the registry as well."""
+    tags = {"dcod.decision": "start", "dcod.reasons": "the start of the first run: there was no champion"}
+    version = registry.register(name, start, run_id, tags)
+    return registry.set_alias(name, CHAMPION, version.version)
+
+
+def _decide(config: Config, challenger: Results, baseline: Results) -> Decision:
+    return decide(challenger.summary, baseline.summary, challenger.examples, baseline.examples, config.promote)
+
+
+def _with_registry(decision: Decision, champion: Version, compared: bool, earlier: Version | None) -> Decision:
+    """Adds what only the registry knows: versions, a champion that was not evaluated, a version rolled back."""
+    ours = replace(decision.challenger, version=earlier.version if earlier else 0)
+    reasons = decision.reasons
+    if champion.digest == decision.challenger.digest:
+        reasons = (Reason("already_champion", f"the student is champion version {champion.version} itself", False),)
+    elif not compared:
+        text = (
+            f"the champion is version {champion.version} ({champion.digest[:12] or 'registered by another tool'}), "
+            f"but the results are of {decision.baseline.digest[:12]}; run again, so that the champion is evaluated"
+        )
+        reasons = (Reason("champion_not_evaluated", text, False), *reasons)
+    elif earlier is not None and earlier.tags.get("dcod.outcome") == "rolled_back":
+        text = (
+            f"version {earlier.version}, the same model, was rolled back; to allow it again, delete its tag "
+            "dcod.outcome"
+        )
+        reasons = (Reason("rolled_back", text, False), *reasons)
+    baseline = Model(champion.digest, champion.uri, champion.version)
+    promotes = all(reason.passed for reason in reasons)
+    return replace(decision, promote=promotes, reasons=reasons, challenger=ours, baseline=baseline)
+
+
+def _tags(decision: Decision) -> dict[str, str]:
+    lines = [f"{'yes' if reason.passed else 'NO'}: {reason.text}" for reason in decision.reasons]
+    tags = {
+        "dcod.decision": decision.outcome,
+        "dcod.reasons": "\n".join(lines)[:5000],
+        "dcod.compared_with": str(decision.baseline.version),
+    }
+    for found in decision.comparisons:
+        tags[_TAG.sub("_", f"dcod.result.{found.benchmark}")] = (
+            f"{found.challenger:.4f} against {found.baseline:.4f}, n = {found.n}, "
+            f"difference {found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}], p = {found.p_value:.4g}"
+        )
+    return tags
+
+
+def _read(decision: Path) -> str:
+    path = decision / "decision.json" if decision.is_dir() else decision
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); it is written by the gate") from None
+
+
+@contextmanager
+def _lease(config: Config) -> Iterator[None]:
+    with storage.lease(config.promote.lease, wait_s=_WAIT_S):
+        yield

@@ -1,0 +1,223 @@
+"""The plots and the page: complete, self-contained, honest about what is missing, inert."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dcod import figures, report
+from dcod.gate import Comparison, Decision, Model, Reason
+
+HOSTILE = "<script>alert(1)</script> & \"x\" <img src=x onerror='y'> $\\frac{"
+DRIFT = {
+    "positions": list(range(40)),
+    "count": [50 - i for i in range(40)],
+    "mean_surprisal": [0.02 * i for i in range(40)],
+    "mean_abs_log_ratio": [0.5 - 0.01 * i for i in range(40)],
+}
+HISTORY: list[dict[str, float]] = [
+    {
+        "step": step,
+        "loss": 1.0 / step,
+        "gamma": 0.5,
+        "ess": 0.4,
+        "ess_at_gamma_max": 0.1,
+        "clipped_share": 0.25,
+        "ess_bucket_000": 0.9,
+        "ess_bucket_001": 0.4,
+        **({"selection_nll": 2.0 / step} if step % 5 == 0 else {}),
+    }
+    for step in range(1, 31)
+]
+
+
+class Strict(HTMLParser):
+    """Collects tags and attributes, and checks that they close."""
+
+    void = frozenset({"meta", "br", "img", "input", "link", "path", "use", "rect"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+
+def summary(accuracy: float, prompting: str = "zero_shot") -> dict[str, Any]:
+    split = {
+        "n": 40,
+        "samples": 1,
+        "accuracy": accuracy,
+        "low": accuracy - 0.1,
+        "high": accuracy + 0.1,
+        "outcomes": {"correct": round(40 * accuracy), "wrong": 40 - round(40 * accuracy), "unparseable": 0},
+        "mean_tokens": 20.0,
+    }
+    entry = {"fingerprint": "f", "role": "primary", "version": "1", "prompting": {prompting: {"report": split}}}
+    return {"model": {"digest": "d", "uri": "u"}, "benchmarks": {"sums": entry, "odd$<b>": entry}}
+
+
+def write_results(folder: Path, accuracy: float, right: set[int], prompting: str = "zero_shot") -> Path:
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(summary(accuracy, prompting)))
+    rows = [
+        {
+            "benchmark": "sums",
+            "problem_id": f"p{i}{HOSTILE}",
+            "split": "report",
+            "prompting": prompting,
+            "sample": 0,
+            "response": HOSTILE * (100 if i == 0 else 1),
+            "answer": None,
+            "gold": HOSTILE,
+            "outcome": "correct" if i in right else "wrong",
+            "tokens": 3,
+        }
+        for i in range(10)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
+    return folder
+
+
+def decision(promote: bool = True) -> Decision:
+    found = Comparison("sums", "primary", 40, 1, 0.6, 0.4, 10, 2, 0.2, 0.05, 0.35, 0.019, 0.08, 0.17)
+    reasons = (Reason("improves", f"sums: improved {HOSTILE}", promote), Reason("truncated", "sums: 0.0%", True))
+    return Decision(promote, reasons, (found,), Model("a" * 64, "u", 2), Model("b" * 64, "u", 1), 0.05, 0.02, "student")
+
+
+def parse(text: str) -> Strict:
+    parser = Strict()
+    parser.feed(text)
+    parser.close()
+    return parser
+
+
+@pytest.fixture
+def full_page(tmp_path: Path) -> str:
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HISTORY))
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "drift.json").write_text(json.dumps(DRIFT))
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "counts.json").write_text(json.dumps({"kept": 1200, "quarantine": {HOSTILE: 3}}))
+    return report.page(
+        title=HOSTILE,
+        decision=decision(),
+        results={
+            "start": write_results(tmp_path / "a", 0.3, {0, 1}),
+            "start, few-shot": write_results(tmp_path / "b", 0.4, set(), "few_shot"),
+            "student": write_results(tmp_path / "c", 0.6, {1, 2, 3, 4, 5}),
+        },
+        training=tmp_path / "student",
+        scores=tmp_path / "scores",
+        ingest=tmp_path / "traces",
+        weights={"0-15": [0.5, 1.0, 2.0], "16-31": [0.1, 1.0]},
+        lineage={"student": "a" * 64, "code": HOSTILE},
+    )
+
+
+def test_a_hostile_trace_stays_text(full_page: str) -> None:
+    parsed = parse(full_page)
+    assert not {"script", "img", "iframe", "object", "link", "b"} & set(parsed.tags)
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+    assert "&lt;script&gt;" in full_page
+    assert parsed.open == []
+
+
+def test_the_page_needs_no_network(full_page: str) -> None:
+    outside = [value for _, value in parse(full_page).attributes if value and re.match(r"\s*(https?:)?//", value)]
+    assert {value for value in outside if "www.w3.org" not in value} == set()
+    assert "url(" not in re.sub(r"url\(#", "", full_page)
+    assert "prefers-color-scheme: dark" in full_page
+    assert "#31363b" not in full_page  # plots take the colour of the text
+
+
+def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
+    for text in (
+        "Promote",
+        "version 2 against version 1",
+        "60.0%",
+        "50.0% to 70.0%",
+        "+5.0 to +35.0",
+        "few-shot",
+        "4 answers better, 1 worse than the start",
+        "1,200",
+        "best on the selection split",
+        "25.0%",
+        "a" * 64,
+    ):
+        assert text in full_page, text
+    assert full_page.count("<svg") == 6  # accuracy, loss, gamma, ess by bucket, weights, drift
+
+
+def test_missing_inputs_are_named(tmp_path: Path) -> None:
+    text = report.page(title="run", decision=None, results={}, training=tmp_path, scores=tmp_path, ingest=tmp_path)
+    parse(text)
+    assert "<svg" not in text
+    assert text.count('class="missing"') == 9
+    (tmp_path / "summary.json").write_text("{ broken")
+    assert "No results on the report split" in report.page(title="x", decision=None, results={"student": tmp_path})
+
+
+def test_a_refusal_is_shown_with_what_failed() -> None:
+    text = report.page(title="run", decision=decision(promote=False), results={})
+    assert "Refuse" in text
+    assert text.count("✗ no") == 1
+    assert text.count("✓ yes") == 1
+
+
+def test_every_plot_has_labels_and_units() -> None:
+    made = {
+        "drift": figures.drift_figure(DRIFT),
+        "weights": figures.weight_figure({f"{i}": [1.0, 0.5 + i] for i in range(9)}),
+        "accuracy": figures.accuracy_figure({"start": summary(0.3), "student": summary(0.6)}),
+        **figures.training_figures(HISTORY),
+    }
+    assert set(made) == {"drift", "weights", "accuracy", "loss", "gamma_ess", "ess_buckets"}
+    for name, figure in made.items():
+        figure.canvas.draw()
+        assert figure.axes[-1].get_xlabel() or figure.axes[0].get_xlabel(), name
+        assert figure.axes[0].get_title(loc="left"), name
+        assert all(axes.get_ylabel() or name == "accuracy" for axes in figure.axes), name
+    assert "nats" in made["drift"].axes[0].get_ylabel()
+    assert len(made["weights"].axes[0].get_legend().get_texts()) == 6
+
+
+def test_intervals_are_drawn_where_they_are() -> None:
+    figure = figures.accuracy_figure({"student": summary(0.6)})
+    (bars,) = figure.axes[0].containers
+    segments = bars[2][0].get_segments()
+    assert [round(float(x), 6) for x, _ in segments[0]] == [50.0, 70.0]
+
+
+def test_svg_is_the_same_every_time() -> None:
+    assert figures.svg(figures.drift_figure(DRIFT), "d") == figures.svg(figures.drift_figure(DRIFT), "d")
+
+
+def test_short_and_uncorrected_runs_are_drawn() -> None:
+    made = figures.training_figures([{"step": 1, "loss": 2.0, "gamma": 0.0, "ess": 1.0}])
+    assert set(made) == {"loss", "gamma_ess"}
+    for figure in made.values():
+        figures.svg(figure, "x")
+    figures.svg(figures.drift_figure({"positions": [0], "count": [1], "mean_surprisal": [0.1]}), "x")
