@@ -192,6 +192,8 @@ def _loss_figure(history: Sequence[Row]) -> Figure:
 
 
 def _bucket_figure(history: Sequence[Row], buckets: Sequence[str]) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axes,) = _figure(1, height=3.4)
     grid = [[row.get(key, math.nan) for row in history] for key in buckets]
     edges = (history[0]["step"] - 0.5, history[-1]["step"] + 0.5, -0.5, len(buckets) - 0.5)
@@ -199,6 +201,7 @@ def _bucket_figure(history: Sequence[Row], buckets: Sequence[str]) -> Figure:
     image = axes.imshow(
         grid, aspect="auto", origin="lower", extent=edges, vmin=0, vmax=1, cmap="cividis", interpolation="nearest"
     )
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     bar = figure.colorbar(image, ax=axes)
     bar.ax.tick_params(colors=_INK, labelsize=9)
     bar.set_label("ESS / N (rescaled)", color=_INK, fontsize=9)
