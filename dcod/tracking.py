@@ -50,6 +50,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -104,12 +105,17 @@ class Tracker:
         try:
             self.client = MlflowClient(tracking_uri=config.uri, registry_uri=config.uri)
             self.experiment_id = self._experiment()
-        except (MlflowException, OSError, ImportError) as error:
-            raise UserError(f"tracking.uri {config.uri}: cannot be used ({one_line(error)[:300]})") from error
-        except Exception as error:  # SQLAlchemy's own, without importing it
-            if type(error).__module__.split(".")[0] != "sqlalchemy":
+        except UserError:
+            raise
+        except Exception as error:
+            if not isinstance(error, (MlflowException, OSError)) and not type(error).__module__.startswith(
+                "sqlalchemy"
+            ):
                 raise
-            raise UserError(f"tracking.uri {config.uri}: cannot be used ({one_line(error)[:300]})") from error
+            reason = one_line(error)
+            reason = reason.rpartition("(Caused by ")[2] if "(Caused by " in reason else reason
+            way = "check the address and that the server runs" if self.remote else "set another tracking.uri"
+            raise UserError(f"tracking.uri {config.uri}: cannot be used ({reason[:200]}); {way}") from error
 
     @property
     def remote(self) -> bool:

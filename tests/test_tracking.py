@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -288,3 +293,61 @@ def test_null_log_and_flatten() -> None:
         "a.c": "x",
         "d": '[1, {"e": null}]',
     }
+
+
+@pytest.mark.service
+def test_a_server_that_restarts_loses_nothing(
+    tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
+    server = Server(tmp_path)
+    tracker = Tracker(TrackingConfig(uri=server.uri))  # waits for it
+    try:
+        with tracker.stage("train", tracker.parent("p", "run", Config()), digest="d1") as run:
+            for step in range(300):
+                run.metrics({"loss": float(step)}, step)
+            run.flush()
+            server.stop()
+            threading.Timer(3.0, server.start).start()
+            run.metrics({"loss": 0.0}, 300)
+            run.output(tiny_student)
+        assert len(tracker.client.get_metric_history(run.run_id, "loss")) == 301
+        assert tracker.find_output("train", "d1") == run.run_id
+        tracker.fetch_output(run.run_id, tmp_path / "again")
+        assert storage.digest_folder(tmp_path / "again") == storage.digest_folder(tiny_student)
+        registry = Registry(tracker)
+        version = registry.register("student", tiny_student, run.run_id)
+        assert registry.register("student", tiny_student, run.run_id) == version
+        assert registry.champion("student") is None
+        assert registry.set_alias("student", "champion", version.version) == registry.champion("student")
+        folder = registry.resolve("models:/student@champion")
+        assert folder.is_relative_to(tmp_path / "cache")
+        assert models.digest(folder) == models.digest(tiny_student)
+    finally:
+        server.stop()
+
+
+class Server:
+    """An MLflow server on sqlite, which hands out artifacts itself."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "server")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
