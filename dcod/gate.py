@@ -290,11 +290,16 @@ def _compare(
         high=high,
         p_value=p_value,
         worst=worst,
-        # The mean square is the share of discordant problems where each has one answer.
-        detectable=metrics.minimum_detectable_difference(
-            n, sum((a - b) ** 2 for a, b in zip(challenger, baseline, strict=True)) / n, level, POWER
-        ),
+        detectable=_detectable([a - b for a, b in zip(challenger, baseline, strict=True)], level),
     )
+
+
+def _detectable(differences: Sequence[float], level: float) -> float:
+    """Minimum detectable difference; at least what it takes when no problem is lost (five gains at level 0.05)."""
+    n = len(differences)
+    discordant = sum(d * d for d in differences) / n  # with one answer a problem, the share that differs
+    least = math.floor(math.log(level) / math.log(0.5)) + 1
+    return max(metrics.minimum_detectable_difference(n, discordant, level, POWER), least / n)
 
 
 def _checks(found: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:

@@ -68,6 +68,11 @@ def test_no_improvement_says_what_could_have_been_found() -> None:
     assert "points would be found with 80% power" in decision.failed[0].text
 
 
+def test_equal_answers_do_not_make_every_difference_detectable() -> None:
+    same = {"outcomes": answers(range(80))}
+    assert run(side("a", sums=same), side("b", sums=same)).comparisons[0].detectable == pytest.approx(5 / 200)
+
+
 def test_all_primaries_must_improve() -> None:
     better, same = {"outcomes": answers(range(120))}, {"outcomes": answers(range(80))}
     decision = run(side("a", one=better, two=same), side("b", one=same, two=same))
