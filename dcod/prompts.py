@@ -62,3 +62,19 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     vocabulary = "\x1f".join(f"{token}\x1e{index}" for token, index in sorted(tokenizer.get_vocab().items()))
     text = f"{vocabulary}\x1d{tokenizer.chat_template}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+INSTRUCTIONS = {
+    "number": "Show your steps and end with '#### <number>'.",
+    "boxed": "Show your steps and put the final answer in \\boxed{}.",
+}
+
+
+def prompt_for(kind: str, problem: str) -> list[Message]:
+    """The prompt of a problem, the same in training and in evaluation.
+
+    Args:
+        kind: how the answer is asked for, a key of :data:`INSTRUCTIONS`.
+        problem: the problem's text.
+    """
+    return [{"role": "user", "content": f"{problem.strip()}\n{INSTRUCTIONS[kind]}"}]

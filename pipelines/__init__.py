@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""Kubeflow pipelines: wiring only, and the ready configurations."""

@@ -1,1 +1,144 @@
-"""Placeholder docstring."""
+"""The stages: one file a verb, each ``run(config, out, log, **inputs) -> metrics``; and how one is executed.
+
+:func:`execute` is the only way a stage is run, from the command line and from a component alike:
+  1. the stage's digest is taken over what decides its output: its configuration sections, the seed, the
+     digests of its inputs and dcod's own code;
+  2. an earlier finished run with that digest is reused, byte for byte;
+  3. else the stage writes into a scratch folder that becomes the output only when it ended well, with a
+     ``manifest.json`` that says all of step 1;
+  4. parameters, metrics, output and any error are kept in MLflow, under the pipeline run's parent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dcod
+from dcod import models, storage
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.tracking import NullLog, Tracker
+
+REUSABLE = ("ingest", "score", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a stage belongs: the pipeline run, and a label when a pipeline runs the stage several times.
+
+    ``pipeline`` is empty for a stage run by hand; ``tracked`` off keeps MLflow out of it.
+    """
+
+    pipeline: str = ""
+    label: str = ""
+    tracked: bool = True
+
+
+def execute(
+    stage: str, config: Config, out: Path, inputs: Mapping[str, Path], where: Where | None = None, **options: Any
+) -> dict[str, float]:
+    """Runs one stage, or reuses its output.
+
+    Args:
+        stage: a module of this package; it names the configuration SECTIONS that decide its output.
+        config: the whole configuration.
+        out: the output folder, replaced at the end.
+        inputs: folders by the names of the stage's arguments.
+        where: the pipeline run it belongs to.
+        **options: further arguments of the stage that are not folders; they count in the digest.
+
+    Returns:
+        The stage's metrics.
+
+    Raises:
+        UserError: a mistake of the user, wherever it shows.
+    """
+    where = where or Where()
+    module = importlib.import_module(f"dcod.stages.{stage}")
+    for name, path in inputs.items():
+        if not path.exists():
+            raise UserError(f"{stage}: its input {name} is missing: {path}")
+    manifest = _manifest(stage, config, module.SECTIONS, inputs, options)
+    if not where.tracked:
+        with storage.output_folder(out) as scratch:
+            return _run(module, config, scratch, NullLog(), inputs, options, manifest)
+    tracker = Tracker(config.tracking)
+    parent = tracker.parent(where.pipeline, config.name, config) if where.pipeline else None
+    with tracker.stage(stage, parent, digest=manifest["digest"], label=where.label) as log:
+        for name, digest in manifest["inputs"].items():
+            log.inputs(name, digest, str(inputs[name]))
+        found = tracker.find_output(stage, manifest["digest"]) if config.tracking.reuse and stage in REUSABLE else None
+        with storage.output_folder(out) as scratch:
+            if found:
+                tracker.fetch_output(found, scratch)
+                log.tag("dcod.reused_from", found)
+                metrics = _read_manifest(scratch)["metrics"]
+            else:
+                metrics = _run(module, config, scratch, log, inputs, options, manifest)
+        log.metrics(metrics)
+        if not found and stage in REUSABLE:
+            log.output(out)
+    return metrics
+
+
+def output_digest(path: Path) -> str:
+    """The digest that stands for an input: of the weights, of a stage's output, or of a file."""
+    if path.is_file():
+        return storage.digest_file(path)
+    if (path / "config.json").is_file():
+        return models.digest(path)
+    if (path / "manifest.json").is_file():
+        return str(_read_manifest(path)["digest"])
+    return storage.digest_folder(path)
+
+
+def code_digest() -> str:
+    """SHA-256 over dcod's own source files: other code may give another output."""
+    root = Path(dcod.__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        total.update(f"{path.relative_to(root).as_posix()}\x1f".encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def _manifest(
+    stage: str, config: Config, sections: tuple[str, ...], inputs: Mapping[str, Path], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    resolved = config.model_dump(mode="json")
+    decides = {
+        "stage": stage,
+        "config": {name: resolved[name] for name in sections},
+        "options": dict(options),
+        "seed": config.seed,
+        "inputs": {name: output_digest(path) for name, path in sorted(inputs.items())},
+        "code": code_digest(),
+    }
+    if hasattr(importlib.import_module(f"dcod.stages.{stage}"), "source_digests"):
+        decides["sources"] = importlib.import_module(f"dcod.stages.{stage}").source_digests(config)
+    text = json.dumps(decides, sort_keys=True)
+    return {**decides, "version": dcod.__version__, "digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _run(
+    module: Any,
+    config: Config,
+    scratch: Path,
+    log: Any,
+    inputs: Mapping[str, Path],
+    options: Mapping[str, Any],
+    manifest: dict[str, Any],
+) -> dict[str, float]:
+    metrics: dict[str, float] = module.run(config, scratch, log, **inputs, **options)
+    storage.write_json(scratch / "manifest.json", {**manifest, "metrics": metrics})
+    return metrics
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return manifest

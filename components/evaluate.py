@@ -1,0 +1,23 @@
+"""Evaluate a model on the configured benchmarks."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    config: str,
+    pipeline: str,
+    label: str,
+    few_shot: bool,
+    student: dsl.Input[dsl.Model],
+    traces: dsl.Input[dsl.Dataset],
+    results: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Answers, graded one by one; ``few_shot`` puts worked training traces before each problem."""
+    from dcod.stages.component import run
+
+    inputs = {"student": student.path} | ({"traces": traces.path} if few_shot else {})
+    run("evaluate", config, pipeline, results.path, inputs, label=label, metrics=metrics.path, few_shot=few_shot)

@@ -1,0 +1,13 @@
+"""Fetch a model: the configured start, or the registry's champion."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def fetch(config: str, pipeline: str, which: str, model: dsl.Output[dsl.Model]) -> None:
+    """Puts a model's folder into the run as an artifact; ``which`` is start or champion."""
+    from dcod.stages.component import run
+
+    run("fetch", config, pipeline, model.path, label=which, which=which)

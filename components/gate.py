@@ -1,0 +1,36 @@
+"""Decide whether the student is better, and register it as the challenger."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def gate(
+    config: str,
+    pipeline: str,
+    start: dsl.Input[dsl.Model],
+    student: dsl.Input[dsl.Model],
+    traces: dsl.Input[dsl.Dataset],
+    scores: dsl.Input[dsl.Dataset],
+    start_results: dsl.Input[dsl.Dataset],
+    few_shot_results: dsl.Input[dsl.Dataset],
+    champion_results: dsl.Input[dsl.Dataset],
+    results: dsl.Input[dsl.Dataset],
+    decision: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+) -> str:
+    """Returns ``promote`` or ``refuse``; the reasons are in the decision, the registry and the report."""
+    from dcod.stages.component import run_gate
+
+    inputs = {
+        "start": start.path,
+        "student": student.path,
+        "traces": traces.path,
+        "scores": scores.path,
+        "start_results": start_results.path,
+        "few_shot_results": few_shot_results.path,
+        "champion_results": champion_results.path,
+        "results": results.path,
+    }
+    return run_gate(config, pipeline, decision.path, inputs, report.path)

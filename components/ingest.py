@@ -1,0 +1,19 @@
+"""Ingest raw traces: verified, quarantined, decontaminated."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def ingest(
+    config: str,
+    pipeline: str,
+    student: dsl.Input[dsl.Model],
+    traces: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Reads the configured sources; the student's tokenizer decides what is too long."""
+    from dcod.stages.component import run
+
+    run("ingest", config, pipeline, traces.path, {"student": student.path}, metrics=metrics.path)

@@ -1,0 +1,13 @@
+"""Move the champion alias to the challenger."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def promote(config: str, pipeline: str, decision: dsl.Input[dsl.Artifact], outcome: dsl.Output[dsl.Artifact]) -> None:
+    """Promotes what the gate decided on, unless the champion changed meanwhile."""
+    from dcod.stages.component import run
+
+    run("promote", config, pipeline, outcome.path, {"decision": decision.path})

@@ -1,0 +1,21 @@
+"""Score the traces with the student."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def score(
+    config: str,
+    pipeline: str,
+    traces: dsl.Input[dsl.Dataset],
+    student: dsl.Input[dsl.Model],
+    scores: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Log-probs and entropies of every trace, and the drift of the teacher from the student."""
+    from dcod.stages.component import run
+
+    inputs = {"traces": traces.path, "student": student.path}
+    run("score", config, pipeline, scores.path, inputs, metrics=metrics.path)

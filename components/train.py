@@ -1,0 +1,21 @@
+"""Train the student on corrected supervision."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    config: str,
+    pipeline: str,
+    scores: dsl.Input[dsl.Dataset],
+    start: dsl.Input[dsl.Model],
+    student: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """From the start and the scored traces to a trained student."""
+    from dcod.stages.component import run
+
+    inputs = {"scores": scores.path, "student": start.path}
+    run("train", config, pipeline, student.path, inputs, metrics=metrics.path)

@@ -1,0 +1,246 @@
+"""The command line: `dcod VERB --config FILE section.key=value …`. No logic; only here kfp is imported, lazily."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+import dcod
+from dcod.config import Config, load_config, parse_config
+from dcod.errors import UserError
+
+if TYPE_CHECKING:
+    from dcod.tracking import Tracker
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Distribution-corrected offline distillation of reasoning into small language models.",
+)
+console = Console(highlight=False, soft_wrap=True)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Overrides such as train.epochs=3.", metavar="[SECTION.KEY=VALUE]…")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON configuration.")]
+Preset = Annotated[str, typer.Option("--preset", help="A ready configuration; see `dcod presets`.")]
+Student = Annotated[str, typer.Option("--student", help="Folder, owner/name, s3://… or models:/name@alias.")]
+Out = Annotated[Path, typer.Option("--out", help="The output folder; replaced when the stage ended well.")]
+Folder = Annotated[Path, typer.Option(exists=False, file_okay=False)]
+NoTrack = Annotated[bool, typer.Option("--no-track", help="Keep MLflow out of it.")]
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one line and exit code 2, anything else that fails 1."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        print(f"dcod: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("dcod: interrupted", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"dcod {dcod.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def ingest(
+    out: Out,
+    traces: Annotated[list[str] | None, typer.Option("--traces", help="Source; may be given several times.")] = None,
+    student: Student = "",
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Raw traces in; verified traces, a quarantine and counts out."""
+    read = _config(config, "", overrides)
+    if traces:
+        section = read.ingest.model_copy(update={"sources": traces})
+        read = read.model_copy(update={"ingest": section})
+    _stage("ingest", read, out, no_track, student=_model(read, student))
+
+
+@app.command()
+def score(
+    traces: Folder,
+    out: Out,
+    student: Student = "",
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Student log-probs and entropies of every trace, and the drift."""
+    read = _config(config, "", overrides)
+    _stage("score", read, out, no_track, traces=traces, student=_model(read, student))
+
+
+@app.command()
+def train(
+    scores: Folder,
+    out: Out,
+    student: Student = "",
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Corrected supervision on scored traces: a trained student."""
+    read = _config(config, "", overrides)
+    _stage("train", read, out, no_track, scores=scores, student=_model(read, student))
+
+
+@app.command()
+def evaluate(
+    out: Out,
+    student: Student = "",
+    traces: Annotated[Path | None, typer.Option("--traces", help="Worked examples for few-shot prompts.")] = None,
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Accuracy of a model on the configured benchmarks; few-shot when --traces is given."""
+    read = _config(config, "", overrides)
+    inputs = {"student": _model(read, student)} | ({"traces": traces} if traces else {})
+    _stage("evaluate", read, out, no_track, few_shot=traces is not None, **inputs)
+
+
+@app.command()
+def promote(
+    results: Folder,
+    start_results: Folder,
+    student: Annotated[str, typer.Option("--student", help="The trained student.")],
+    out: Out,
+    start: Annotated[str, typer.Option("--start", help="The start; else student.model.")] = "",
+    champion_results: Annotated[Path | None, typer.Option(help="Of the champion, where there is one.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """The gate, and the champion alias if the student is really better. A refusal is a normal outcome."""
+    from dcod.stages import Where, execute
+
+    read = _config(config, "", overrides)
+    inputs = {
+        "student": _model(read, student),
+        "start": _model(read, start),
+        "results": results,
+        "start_results": start_results,
+        "champion_results": champion_results or start_results,
+    }
+    execute("gate", read, out, inputs, Where())
+    execute("promote", read, out / "promotion", {"decision": out}, Where())
+    _print_decision(out)
+
+
+@app.command()
+def run(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """The whole pipeline, here: the object that `dcod compile` writes for a cluster."""
+    from pipelines.local import run_here
+
+    read = _config(config, preset, overrides)
+    outcome = run_here(read, console)
+    if outcome.error:
+        print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)
+        raise typer.Exit(2 if outcome.users_mistake else 1)
+    assert outcome.decision is not None
+    _print_decision(outcome.decision)
+    console.print(f"report    {outcome.decision / 'report.html'}")
+    console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
+
+
+@app.command("compile")
+def compile_pipeline(
+    out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],
+    image: Annotated[str, typer.Option("--image", help="The image of all components.")] = "",
+) -> None:
+    """Writes the pipeline for a Kubeflow cluster."""
+    from pipelines.compiling import compile_to
+
+    compile_to(out, image)
+    console.print(f"wrote {out}")
+
+
+@app.command()
+def presets() -> None:
+    """The ready configurations, each with its first comment line."""
+    from pipelines.presets import descriptions
+
+    for name, text in descriptions().items():
+        console.print(f"{name:<12}{text}")
+
+
+@app.command()
+def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Makes the previous champion the champion again."""
+    from dcod.stages.promote import rollback as roll
+
+    read = _config(config, "", overrides)
+    version = roll(read, tracker=_tracker(read))
+    console.print(f"champion is version {version.version} again")
+
+
+def _config(file: Path | None, preset: str, overrides: list[str] | None) -> Config:
+    if file and preset:
+        raise UserError("give --preset or --config, not both")
+    if preset:
+        from pipelines.presets import text_of
+
+        return parse_config(text_of(preset), overrides or (), origin=f"preset {preset}")
+    return load_config(file, overrides or ()) if file else parse_config("{}", overrides or ())
+
+
+def _model(config: Config, uri: str) -> Path:
+    from dcod import models
+
+    def registry(name: str) -> Path:
+        from dcod.registry import Registry
+
+        return Registry(config.tracking).resolve(name)
+
+    return models.resolve(uri or config.student.model, config.student.revision, registry)
+
+
+def _stage(
+    stage: str, config: Config, out: Path, no_track: bool, *, few_shot: bool | None = None, **inputs: Path
+) -> None:
+    from dcod.stages import Where, execute
+
+    options = {} if few_shot is None else {"few_shot": few_shot}
+    metrics = execute(stage, config, out, inputs, Where(tracked=not no_track), **options)
+    for name, value in metrics.items():
+        console.print(f"{name:<40} {value:.6g}")
+    console.print(f"wrote {out}")
+
+
+def _tracker(config: Config) -> Tracker:
+    from dcod.tracking import Tracker
+
+    return Tracker(config.tracking)
+
+
+def _print_decision(folder: Path) -> None:
+    from dcod.gate import Decision
+
+    decision = Decision.from_json((folder / "decision.json").read_text(encoding="utf-8"))
+    console.print(f"decision  {decision.outcome}", markup=False)
+    for reason in decision.reasons:
+        console.print(f"  {'yes' if reason.passed else 'NO '}  {reason.text}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

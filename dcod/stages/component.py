@@ -1,0 +1,93 @@
+"""What a component calls: configuration as text and artifact paths in, a stage's outputs out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dcod import storage
+from dcod.config import parse_config
+from dcod.errors import UserError
+from dcod.stages import Where, execute
+from dcod.tracking import Tracker
+
+
+MARK = "[dcod] "  # `dcod run` shows the lines that carry it; the rest goes to its log
+
+
+def run(
+    stage: str,
+    config: str,
+    pipeline: str,
+    out: str,
+    inputs: dict[str, str] | None = None,
+    *,
+    label: str = "",
+    metrics: str = "",
+    **options: Any,
+) -> None:
+    """Executes a stage inside a pipeline run.
+
+    Args:
+        stage: the verb.
+        config: the resolved configuration, JSON.
+        pipeline: the id of the pipeline run, the same for all of its stages.
+        out: path of the output artifact.
+        inputs: paths of the input artifacts by argument.
+        label: tells several runs of one stage apart.
+        metrics: path of a Metrics artifact; written even when empty, else Kubeflow's cache never hits.
+        **options: further arguments of the stage.
+    """
+    paths = {name: Path(path) for name, path in (inputs or {}).items()}
+    begun = time.monotonic()
+    name = f"{stage} {label}".strip()
+    try:
+        found = execute(stage, parse_config(config), Path(out), paths, Where(pipeline, label), **options)
+    except Exception as error:
+        mistake = isinstance(error, UserError)
+        line = " ".join(str(error).split()) or type(error).__name__
+        if not mistake:
+            line = f"{type(error).__name__}: {line}"
+        # The runner says only "inner task failed"; this file and the stage's run in MLflow say what and why.
+        storage.write_json(Path(f"{out}.error.json"), {"stage": name, "error": line, "users_mistake": mistake})
+        print(f"{MARK}{name:<28} failed: {line}", flush=True)
+        if mistake:
+            sys.exit(2)
+        raise
+    if metrics:
+        storage.write_json(Path(metrics), found)
+    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {_shown(found)}", flush=True)
+
+
+def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str) -> str:
+    """Executes the gate; writes the decision and the report, returns ``promote`` or ``refuse``."""
+    run("gate", config, pipeline, decision, inputs)
+    page = (Path(decision) / "report.html").read_text(encoding="utf-8")
+    storage.write_text(Path(report), page)
+    return "promote" if json.loads((Path(decision) / "decision.json").read_text())["promote"] else "refuse"
+
+
+def finish(config: str, pipeline: str, state: str, message: str) -> None:
+    """Closes the parent run; ``state`` is Kubeflow's (SUCCEEDED, FAILED, …)."""
+    failed = "" if state == "SUCCEEDED" else message or f"the pipeline ended as {state}"
+    Tracker(parse_config(config).tracking).finish(pipeline, failed=failed)
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+    """The figures a person looks at first: counts and accuracies, at most four."""
+    wanted = (
+        "accepted",
+        "quarantined",
+        "traces",
+        "best_selection_nll",
+        "mean_gamma",
+        "mean_ess",
+        "accuracy",
+        "promoted",
+    )
+    chosen = [(k, v) for k, v in metrics.items() if k.rsplit("/", 1)[-1] in wanted][:4]
+    return ", ".join(f"{name} {value:.4g}" for name, value in chosen)

@@ -1,0 +1,35 @@
+"""Fetch: a model becomes an artifact of the run, so that lineage holds and later stages read a plain folder.
+
+``which`` is ``start`` (the configured student), or ``champion`` (the registry's, else the start).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from dcod import models, registry
+from dcod.config import Config
+from dcod.tracking import Log
+
+SECTIONS = ("student",)
+
+
+def run(config: Config, out: Path, log: Log, *, which: str) -> dict[str, float]:
+    """Links (or copies) the files of a model into ``out``; see the module."""
+    store = registry.Registry(config.tracking)
+    uri = config.student.model
+    if which == "champion" and store.champion(config.promote.registered_model):
+        uri = f"models:/{config.promote.registered_model}@champion"
+    folder = models.resolve(uri, config.student.revision, store.resolve)
+    for path in {p for pattern in models.MODEL_FILES for p in folder.glob(pattern)}:
+        if path.name == "manifest.json":
+            continue
+        try:
+            os.link(path.resolve(), out / path.name)
+        except OSError:  # another file system
+            shutil.copyfile(path, out / path.name)
+    size = sum(p.stat().st_size for p in out.iterdir())
+    log.text("model.txt", f"{which}: {uri}\ndigest: {models.digest(out)}\n")
+    return {"bytes": float(size)}

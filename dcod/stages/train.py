@@ -1,0 +1,66 @@
+"""Train: the start becomes the student, on weighted supervision.
+
+1. read the scored traces, split train and selection;
+2. check that the correction has all it needs, before the model is loaded;
+3. train, keep the checkpoint that is best on the selection split;
+4. write the student (safetensors and tokenizer), training.jsonl and the plots.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcod import models, prompts, report, storage, training
+from dcod.config import Config
+from dcod.scores import read_scores
+from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SECTIONS = ("student", "train")
+
+
+def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> dict[str, float]:
+    """Trains a student; see the module."""
+    splits = read_scores(scores)
+    training.check(config.train, splits["train"])
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    model = models.load(student, config.student.dtype)
+    best = out / "best"
+
+    def save(trained: PreTrainedModel) -> None:
+        with storage.output_folder(best) as scratch:
+            trained.save_pretrained(scratch)
+
+    result = training.train(
+        model,
+        splits["train"],
+        splits["selection"],
+        config.train,
+        config.seed,
+        save_best=save,
+        metrics=lambda values, step: log.metrics(values, step=step),
+    )
+    for path in best.iterdir():
+        path.chmod(0o644)
+        path.rename(out / path.name)
+    shutil.rmtree(best)
+    tokenizer.save_pretrained(out)
+    training.write_history(out / "training.jsonl", result.history)
+    for name, figure in report.training_figures(result.history).items():
+        log.figure(f"{name}.png", figure)
+    last = result.history[-1]
+    metrics = {
+        "steps": float(len(result.history)),
+        "best_step": float(result.best_step),
+        "skipped_steps": float(result.skipped),
+        "final_loss": last["loss"],
+        "mean_gamma": sum(row["gamma"] for row in result.history) / len(result.history),
+        "mean_ess": sum(row["ess"] for row in result.history) / len(result.history),
+    }
+    if splits["selection"]:
+        metrics |= {"start_selection_nll": result.start_nll, "best_selection_nll": result.best_nll}
+    return metrics

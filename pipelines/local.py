@@ -1,0 +1,126 @@
+"""The same pipeline object on this machine: Kubeflow's local runner, one subprocess a task."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dcod.config import Config
+
+MARK = "[dcod] "
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a local run ended.
+
+    Attributes:
+        log: everything that the tasks printed.
+        decision: the folder of the gate's decision and the report; None when the run failed.
+        error: one line; empty when nothing failed.
+        users_mistake: the error is one that the user can mend.
+    """
+
+    log: Path
+    decision: Path | None = None
+    error: str = ""
+    users_mistake: bool = False
+
+
+class _Echo:
+    """A text stream that keeps everything in the log and shows the lines that a stage marked."""
+
+    def __init__(self, log: TextIO, console: Console, begun: float) -> None:
+        self.log, self.console, self.begun, self.rest = log, console, begun, ""
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            _, mark, shown = line.partition(MARK)
+            if mark:
+                self.console.print(f"{time.monotonic() - self.begun:6.0f} s  {shown}", markup=False)
+        return len(text)
+
+    def flush(self) -> None:
+        self.log.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+def run_here(config: Config, console: Console, root: Path = Path("runs")) -> Outcome:
+    """Runs `distill` to its end; returns where to look, never raises for a failed stage.
+
+    Args:
+        config: the resolved configuration.
+        console: gets one line a stage.
+        root: pipeline outputs and logs go below it.
+
+    Raises:
+        UserError: ``root`` cannot be written.
+    """
+    from kfp import local
+
+    from dcod.errors import UserError
+    from dcod.tracking import Tracker
+    from pipelines.distill import distill
+
+    if "python3" in config.to_json() or "python3" in str(root.resolve()):
+        raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")
+    Tracker(config.tracking)  # creates the database once, and fails early
+    try:
+        (root / "pipeline").mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=root / "pipeline")).resolve()
+    except OSError as error:
+        raise UserError(f"{root}: cannot be written ({error.strerror})") from None
+    log = work / "pipeline.log"
+    with log.open("w", encoding="utf-8") as file, _surroundings(work, console):
+        echo = _Echo(file, console, time.monotonic())
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
+        try:
+            with contextlib.redirect_stdout(echo):  # type: ignore[type-var]
+                distill(config=config.to_json())
+        except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
+            return _failure(config, work, log, error)
+    found = next(work.glob("*/gate/decision"), None) or next(work.rglob("decision.json")).parent
+    return Outcome(log, decision=found)
+
+
+@contextlib.contextmanager
+def _surroundings(work: Path, console: Console) -> Iterator[None]:
+    """Temporary files of the tasks go into the run (the runner leaks one folder a task), bars to the terminal."""
+    keep = dict(os.environ)
+    with tempfile.TemporaryDirectory(dir=work, prefix="tmp-") as scratch:
+        os.environ["TMPDIR"] = scratch
+        if console.is_terminal:
+            os.environ["DCOD_PROGRESS"] = "terminal"
+        tempfile.tempdir = None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            os.environ.clear()
+            os.environ.update(keep)
+            tempfile.tempdir = None
+
+
+def _failure(config: Config, work: Path, log: Path, error: Exception) -> Outcome:
+    note = next(work.rglob("*.error.json"), None)
+    if note is None:
+        return Outcome(log, error=f"the pipeline failed: {' '.join(str(error).split())[:300]}")
+    import json
+
+    found = json.loads(note.read_text(encoding="utf-8"))
+    return Outcome(log, error=f"{found['stage']}: {found['error']}", users_mistake=found["users_mistake"])
