@@ -159,7 +159,7 @@ def _sign(term: int) -> str:
 
 
 def _own_solution(problem: SyntheticProblem) -> str:
-    return str(problem.entry["metadata"]["answer_cot"]).strip()
+    return str(problem.entry["metadata"]["answer_cot"]).partition("####")[0].strip()
 
 
 def _legs(problem: SyntheticProblem) -> str:

@@ -1,1 +1,199 @@
-"""Placeholder docstring."""
+"""Benchmarks: one file each, with a module-level ``BENCHMARK``; found by looking into this folder.
+
+A problem's split is a hash of its text: ``gate`` problems decide about promotion, ``report`` problems are only
+reported, and the split does not move when the set grows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dcod import grading, storage, synthetic
+from dcod.config import BenchmarkConfig
+from dcod.errors import UserError
+from dcod.grading import Grade
+from dcod.prompts import INSTRUCTIONS, prompt_for
+from dcod.traces import Message
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a benchmark's file says about one problem."""
+
+    id: str
+    problem: str
+    gold: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem, ready to be asked."""
+
+    id: str
+    prompt: list[Message]
+    gold: str
+    split: Literal["gate", "report"]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def grade_text(problem: Problem, response: str, truncated: bool) -> Grade:
+    """Grades by the answer in ``\\boxed``, after ``####`` or "the answer is"."""
+    return grading.grade(response, problem.gold, truncated=truncated)
+
+
+def grade_number(problem: Problem, response: str, truncated: bool) -> Grade:
+    """As :func:`grade_text`, and a bare last number counts as an answer."""
+    return grading.grade(response, problem.gold, truncated=truncated, last_number=True)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """How a set is read, asked and graded.
+
+    Attributes:
+        version: moves with every change of what follows.
+        default_source: a hub data set id, taken when no source is configured.
+        rows: how many rows the published set has; another count is an error unless it is 0.
+        read: the rows of a JSON Lines file's objects.
+        asks: a key of :data:`dcod.prompts.INSTRUCTIONS`.
+    """
+
+    name: str
+    version: int
+    default_source: str
+    rows: int
+    read: Callable[[dict[str, Any], int], Row]
+    asks: str = "boxed"
+    grade: Callable[[Problem, str, bool], Grade] = grade_text
+
+
+def names() -> list[str]:
+    """All benchmarks, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def get(name: str) -> Benchmark:
+    """A benchmark by name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in names():
+        raise UserError(f"evaluate.benchmarks: {name!r} is unknown; known: {', '.join(names())}")
+    benchmark: Benchmark = importlib.import_module(f"dcod.benchmarks.{name}").BENCHMARK
+    return benchmark
+
+
+def key(config: BenchmarkConfig) -> str:
+    """A readable name of a configured benchmark, such as ``reasoning_gym:chain_sum``."""
+    return f"{config.name}:{synthetic.parse(config.source).task}" if synthetic.is_synthetic(config.source) else config.name
+
+
+def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
+    """The problems of a configured benchmark, each with its split.
+
+    Raises:
+        UserError: the source is missing or broken, or has another number of rows than the published set.
+    """
+    benchmark = get(config.name)
+    rows = _rows(benchmark, config)
+    if config.limit != "all":
+        rows = rows[: config.limit]
+    return [
+        Problem(row.id, prompt_for(benchmark.asks, row.problem), row.gold, _split(row.problem, report_share), row.metadata)
+        for row in rows
+    ]
+
+
+def grade_all(config: BenchmarkConfig, answers: Sequence[tuple[Problem, str, bool]]) -> list[Grade]:
+    """Grades (problem, response, truncated) triples."""
+    grade = get(config.name).grade
+    return [grade(*answer) for answer in answers]
+
+
+def fingerprint(config: BenchmarkConfig) -> str:
+    """Identity of an evaluation: results of different fingerprints are never compared.
+
+    It covers benchmark and grader version, instruction, sampling and the rows themselves.
+    """
+    benchmark = get(config.name)
+    rows = _rows(benchmark, config)
+    if config.limit != "all":
+        rows = rows[: config.limit]
+    decides = {
+        "benchmark": [benchmark.name, benchmark.version, grading.VERSION, INSTRUCTIONS[benchmark.asks]],
+        "sampling": [config.samples, config.temperature, config.top_p, config.max_new_tokens],
+        "rows": [[row.id, row.problem, row.gold] for row in rows],
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def normalise_problem(text: str) -> str:
+    """A problem's text for exact matching: case folded, all white space removed."""
+    return "".join(text.casefold().split())
+
+
+def problem_texts(config: BenchmarkConfig) -> set[str]:
+    """The normalised texts of all problems of a benchmark's source, for decontamination."""
+    return {normalise_problem(row.problem) for row in _rows(get(config.name), config)}
+
+
+def _split(problem: str, report_share: float) -> Literal["gate", "report"]:
+    digest = hashlib.sha256(normalise_problem(problem).encode()).digest()
+    return "report" if int.from_bytes(digest[:8]) / 2**64 < report_share else "gate"
+
+
+def _rows(benchmark: Benchmark, config: BenchmarkConfig) -> list[Row]:
+    source = config.source
+    if synthetic.is_synthetic(source):
+        return [
+            Row(problem.id, problem.question, problem.answer, {"problem": problem})
+            for problem in synthetic.problems(source)
+        ]
+    rows = [benchmark.read(row, line) for line, row in enumerate(_objects(benchmark, source), start=1)]
+    if benchmark.rows and len(rows) != benchmark.rows:
+        raise UserError(
+            f"{benchmark.name}: {source or benchmark.default_source} has {len(rows)} rows, the published set "
+            f"{benchmark.rows}; take part of it with limit"
+        )
+    return rows
+
+
+def _objects(benchmark: Benchmark, source: str) -> Iterable[dict[str, Any]]:
+    if not source:
+        return _from_hub(benchmark)
+    path = storage.fetch(source)
+    if path.is_dir():
+        raise UserError(f"{benchmark.name}: {source} is a folder; name its JSON Lines file")
+    return _lines(path)
+
+
+def _lines(path: Path) -> Iterable[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from None
+
+
+def _from_hub(benchmark: Benchmark) -> Iterable[dict[str, Any]]:
+    if not benchmark.default_source:
+        raise UserError(f"{benchmark.name}: needs a source, such as reasoning-gym://chain_sum?problems=100&seed=1")
+    from datasets import load_dataset
+
+    name, _, rest = benchmark.default_source.partition("#")
+    try:
+        return list(load_dataset(name, *([rest] if rest else []), split="test"))
+    except Exception as error:  # the hub's errors have no common base
+        raise UserError(
+            f"{benchmark.name}: the hub set {name} cannot be read ({type(error).__name__}); give a source file"
+        ) from None

@@ -1,0 +1,12 @@
+"""AIME 2024, both papers: integers from 0 to 999."""
+
+from typing import Any
+
+from dcod.benchmarks import Benchmark, Row
+
+
+def _read(row: dict[str, Any], line: int) -> Row:
+    return Row(str(row.get("id", f"aime24/{line}")), row["problem"], str(row["expected_answer"]))
+
+
+BENCHMARK = Benchmark("aime24", 1, "", 30, _read)
