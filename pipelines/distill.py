@@ -13,6 +13,8 @@ Caching is off everywhere: dcod reuses a stage's output by its own digest (confi
 while Kubeflow's cache key does not cover dcod's code and would skip promotion and exit handler.
 """
 
+from typing import Any
+
 from kfp import dsl
 
 from components.evaluate import evaluate
@@ -43,7 +45,7 @@ def distill(config: str) -> None:
         trained = _task(train(config=config, pipeline=run, scores=scores, start=begin), "train student")
         student = trained.outputs["student"]
 
-        def evaluated(model, label, few_shot=False):  # noqa: ANN001, ANN202
+        def evaluated(model: Any, label: str, few_shot: bool = False) -> Any:
             task = evaluate(config=config, pipeline=run, label=label, few_shot=few_shot, student=model, traces=traces)
             return _task(task, f"evaluate {label}").outputs["results"]
 

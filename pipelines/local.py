@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 import time
@@ -89,10 +90,10 @@ def run_here(config: Config, console: Console, root: Path = Path("runs")) -> Out
         echo = _Echo(file, console, time.monotonic())
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
-            with contextlib.redirect_stdout(echo):  # type: ignore[type-var]
+            with contextlib.redirect_stdout(echo):
                 distill(config=config.to_json())
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
-            return _failure(config, work, log, error)
+            return _failure(work, log, error)
     found = next(work.glob("*/gate/decision"), None) or next(work.rglob("decision.json")).parent
     return Outcome(log, decision=found)
 
@@ -116,11 +117,9 @@ def _surroundings(work: Path, console: Console) -> Iterator[None]:
             tempfile.tempdir = None
 
 
-def _failure(config: Config, work: Path, log: Path, error: Exception) -> Outcome:
+def _failure(work: Path, log: Path, error: Exception) -> Outcome:
     note = next(work.rglob("*.error.json"), None)
     if note is None:
         return Outcome(log, error=f"the pipeline failed: {' '.join(str(error).split())[:300]}")
-    import json
-
     found = json.loads(note.read_text(encoding="utf-8"))
     return Outcome(log, error=f"{found['stage']}: {found['error']}", users_mistake=found["users_mistake"])

@@ -94,7 +94,9 @@ def get(name: str) -> Benchmark:
 
 def key(config: BenchmarkConfig) -> str:
     """A readable name of a configured benchmark, such as ``reasoning_gym:chain_sum``."""
-    return f"{config.name}:{synthetic.parse(config.source).task}" if synthetic.is_synthetic(config.source) else config.name
+    return (
+        f"{config.name}:{synthetic.parse(config.source).task}" if synthetic.is_synthetic(config.source) else config.name
+    )
 
 
 def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
@@ -108,7 +110,9 @@ def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
     if config.limit != "all":
         rows = rows[: config.limit]
     return [
-        Problem(row.id, prompt_for(benchmark.asks, row.problem), row.gold, _split(row.problem, report_share), row.metadata)
+        Problem(
+            row.id, prompt_for(benchmark.asks, row.problem), row.gold, _split(row.problem, report_share), row.metadata
+        )
         for row in rows
     ]
 

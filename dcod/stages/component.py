@@ -15,7 +15,6 @@ from dcod.errors import UserError
 from dcod.stages import Where, execute
 from dcod.tracking import Tracker
 
-
 MARK = "[dcod] "  # `dcod run` shows the lines that carry it; the rest goes to its log
 
 

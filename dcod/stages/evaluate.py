@@ -23,8 +23,8 @@ from dcod.config import BenchmarkConfig, Config
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.tracking import Log
 from dcod.traces import Message, read_traces
+from dcod.tracking import Log
 
 SECTIONS = ("student", "evaluate")
 OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
@@ -83,6 +83,8 @@ def run(
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / "examples.parquet", compression="zstd")
     model = {"digest": models.digest(student), "uri": str(student)}
     storage.write_json(out / "summary.json", {"model": model, "benchmarks": summary})
+    outcomes = Counter(f"{row['benchmark']} {row['outcome']}" for row in rows)
+    log.text("outcomes.txt", "".join(f"{name} {count}\n" for name, count in sorted(outcomes.items())))
     return _flat(summary, prompting)
 
 

@@ -47,7 +47,8 @@ def run(
     shown = {"start": start_results, "champion": champion_results, "student": results}
     if few_shot_results is not None:
         shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
-    lineage = {"start": start, "student": student, "traces": traces, "scores": scores, **shown}
+    folders = {"start": start, "student": student, "traces": traces, "scores": scores}
+    lineage = folders | {f"results of {name}": path for name, path in shown.items()}
     page = report.page(
         title=config.name,
         decision=decision,

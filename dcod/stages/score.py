@@ -19,8 +19,8 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.packing import Example
 from dcod.scores import write_scores
-from dcod.tracking import Log
 from dcod.traces import Trace, read_traces
+from dcod.tracking import Log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
