@@ -63,7 +63,9 @@ def parse(uri: str) -> SetName:
     known = [name for name in DATASETS[task][1].__dataclass_fields__ if name not in ("seed", "size")]
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise UserError(f"{uri}: unknown option {', '.join(unknown)}; known: problems, traces, seed, {', '.join(known)}")
+        raise UserError(
+            f"{uri}: unknown option {', '.join(unknown)}; known: problems, traces, seed, {', '.join(known)}"
+        )
     for name, value in own.items():
         if not isinstance(value, int) or value < (0 if name == "seed" else 1):
             raise UserError(f"{uri}: {name}={value} is not a whole number above 0")
@@ -121,22 +123,26 @@ def worked(problem: SyntheticProblem, count: int, seed: int) -> list[str]:
 
 def _running_total(problem: SyntheticProblem) -> str:
     """34 + 58 - 17: from left to right, one operation a line."""
-    first, *rest = _signed_terms(problem)
-    total, lines = first, []
-    for term in rest:
-        before, total = total, total + term
-        lines.append(f"{before} {_sign(term)} {abs(term)} = {total}")
-    return "\n".join(lines)
+    return "\n".join(_steps(_signed_terms(problem)))
 
 
 def _signs_apart(problem: SyntheticProblem) -> str:
     """What is added first, then what is taken away, then the difference."""
     terms = _signed_terms(problem)
     plus, minus = [t for t in terms if t >= 0], [-t for t in terms if t < 0]
-    lines = [f"{' + '.join(map(str, part))} = {sum(part)}" for part in (plus, minus) if len(part) > 1]
+    lines = [*_steps(plus), *_steps(minus)]
     if minus:
         lines.append(f"{sum(plus)} - {sum(minus)} = {sum(terms)}")
     return "\n".join(lines)
+
+
+def _steps(terms: list[int]) -> list[str]:
+    """A sum from left to right, one operation a line; nothing for a single term."""
+    total, lines = (terms or [0])[0], []
+    for term in terms[1:]:
+        before, total = total, total + term
+        lines.append(f"{before} {_sign(term)} {abs(term)} = {total}")
+    return lines
 
 
 def _leap(problem: SyntheticProblem) -> str:

@@ -29,6 +29,10 @@ from components.train import train
 COMPONENTS = (evaluate, fetch, finish, gate, ingest, promote, score, train)
 
 
+def _task(task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
+    return task.set_caching_options(False).set_display_name(name)
+
+
 @dsl.pipeline(name="dcod-distill", description="Distribution-corrected offline distillation, gated.")
 def distill(config: str) -> None:
     """The pipeline; ``config`` is the resolved configuration as JSON (see `dcod presets`)."""
@@ -67,7 +71,3 @@ def distill(config: str) -> None:
         # A single output read as .output: on a named one the local runner skips the branch silently.
         with dsl.If(decided.outputs["Output"] == "promote", name="better"):
             _task(promote(config=config, pipeline=run, decision=decided.outputs["decision"]), "promote")
-
-
-def _task(task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
-    return task.set_caching_options(False).set_display_name(name)
