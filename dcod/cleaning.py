@@ -1,27 +1,67 @@
-"""Pure text steps of ingestion. A step either leaves a text as it is, changes it in a named way, or refuses it."""
+"""Cleaning of completions: pure functions, each names a fault or mends one known mark."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
-CALCULATOR = re.compile(r"<<[^<>\n]*>>")
-LOOP_REPEATS = 8
+_CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
+_TAIL = 6000  # characters searched for a loop
+_SPAN = 300  # characters a loop covers at least
+_TIMES = 5  # how often it turns at least
+_LINE = 20  # characters of a line that counts as said again
+_LINES = 10
 
 
 def strip_calculator(text: str) -> str:
-    """Removes GSM8K's calculator annotations, ``<<16-3=13>>``."""
-    return CALCULATOR.sub("", text)
+    """Text without calculator annotations such as ``<<3*4=12>>``."""
+    return _CALCULATOR.sub("", text)
 
 
-def loops(text: str) -> bool:
-    """Whether the text ends in one line or phrase said over and over: a degenerate sample.
+def fault(completion: str) -> tuple[str, str] | None:
+    """Why a completion must not be taught, as reason code and message; None for a sound one."""
+    if not completion.strip():
+        return "empty_completion", "the completion is empty"
+    loop = repetition(completion)
+    return ("repetition", f"the completion repeats itself: {loop!r:.120}") if loop else None
 
-    True when its last 20 to 200 characters repeat at least eight times without a gap.
-    """
-    tail = text.rstrip()
-    for period in range(20, 201):
-        if len(tail) < period * LOOP_REPEATS:
-            return False
-        if tail.endswith(tail[-period:] * LOOP_REPEATS):
-            return True
-    return False
+
+def encoding_fault(text: str) -> str | None:
+    """What is wrong with the characters of a text; None where it can be stored and tokenised."""
+    if "\x00" in text:
+        return "a NUL character"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"half a surrogate pair at character {error.start}"
+    return None
+
+
+def repetition(text: str) -> str | None:
+    """What a text says over and over: a loop at its end, or one long line that is half of all lines."""
+    tail = text.rstrip()[-_TAIL:]
+    unit = _loop(tail[::-1])
+    if unit:
+        return unit[::-1].strip() or unit
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) >= _LINES:
+        line, count = Counter(lines).most_common(1)[0]
+        if len(line) >= _LINE and count >= _LINES and 2 * count >= len(lines):
+            return line
+    return None
+
+
+def _loop(text: str) -> str | None:
+    """The unit that the start of a text repeats, by the prefix function (Knuth, Morris and Pratt)."""
+    border = [0] * len(text)
+    length = 0
+    for index in range(1, len(text)):
+        while length and text[index] != text[length]:
+            length = border[length - 1]
+        if text[index] == text[length]:
+            length += 1
+        border[index] = length
+        period = index + 1 - length
+        if index + 1 >= _SPAN and index + 1 >= _TIMES * period:
+            return text[:period]
+    return None

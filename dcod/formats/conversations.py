@@ -1,24 +1,25 @@
-"""ShareGPT and OpenThoughts: ``{"conversations": [{"from": "human", "value": …}, …], "system": …}``."""
+"""ShareGPT and OpenThoughts: ``conversations`` with ``from`` and ``value``, often with ``system`` beside them."""
+
+from __future__ import annotations
 
 from typing import Any
 
-from dcod.formats import RowError, conversation, optional_text
+from dcod.formats._fields import final_answer, has_turns, make, optional_text, split_chat, turns
 from dcod.traces import Trace
-
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return "conversations" in row
+    """A list of turns under this name."""
+    return has_turns(row.get("conversations")) and not any(key in row for key in ("prompt", "completion"))
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    if not isinstance(row["conversations"], list):
-        raise RowError("bad_messages", "conversations is not a list")
-    turns = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    for turn in row["conversations"]:
-        if not isinstance(turn, dict):
-            raise RowError("bad_messages", "a turn is not an object")
-        turns.append({"role": ROLES.get(str(turn.get("from", turn.get("role"))), "?"), "content": turn.get("value")})
-    prompt, completion = conversation(turns)
-    return Trace(prompt, completion, gold=optional_text(row, "gold", "expected_answer"))
+    """Keeps the conversation's own prompt; the last turn is the completion."""
+    value = row.get("conversations")
+    named = has_turns(value) and all("role" in turn for turn in value)
+    messages = turns(value) if named else turns(value, "from", "value")
+    system = optional_text(row, "system")
+    if system and not any(message["role"] == "system" for message in messages):
+        messages = [{"role": "system", "content": system}, *messages]
+    prompt, completion = split_chat(messages)
+    return make(prompt, completion, final_answer(row), row)

@@ -1,19 +1,21 @@
-"""GSM8K: ``question`` and a worked human ``answer`` that ends in ``#### number``."""
+"""GSM8K: ``question``, and an ``answer`` that is a worked solution ending in ``#### 72``."""
+
+from __future__ import annotations
 
 from typing import Any
 
-from dcod.formats import RowError, text
-from dcod.prompts import prompt_for
+from dcod.formats._fields import after_hashes, ask, has_text, make, text
 from dcod.traces import Trace
+
+_OTHERS = ("problem", "messages", "conversations", "prompt", "completion", "input", "output", "solution")
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return set(row) == {"question", "answer"}
+    """Question and answer as text, and nothing that another format would read."""
+    return has_text(row, "question", "answer") and not any(key in row for key in _OTHERS)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
+    """The human solution is the completion."""
     answer = text(row, "answer")
-    gold = answer.rpartition("####")[2].strip() if "####" in answer else ""
-    if not gold:
-        raise RowError("no_gold", "the answer has no `#### number`")
-    return Trace(prompt_for("number", text(row, "question")), answer, gold=gold, teacher="human")
+    return make(ask("number", text(row, "question")), answer, after_hashes(answer), row)

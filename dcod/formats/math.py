@@ -1,20 +1,20 @@
-"""MATH: ``problem`` and a worked human ``solution``; the gold answer is the last box."""
+r"""MATH: ``problem``, and a worked ``solution`` whose answer stands in its last ``\boxed``."""
+
+from __future__ import annotations
 
 from typing import Any
 
-from dcod.answers import boxed
-from dcod.formats import RowError, text
-from dcod.prompts import prompt_for
+from dcod.formats._fields import GENERATIONS, RESPONSES, ask, has_text, last_box, make, text
 from dcod.traces import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return {"problem", "solution", "level"} <= set(row)
+    """A problem with a solution, and no model's response."""
+    others = (*RESPONSES, *GENERATIONS, "messages", "conversations", "prompt", "completion")
+    return has_text(row, "problem", "solution") and not any(key in row for key in others)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
+    """The human solution is the completion."""
     solution = text(row, "solution")
-    answers = boxed(solution)
-    if not answers or not answers[-1]:
-        raise RowError("no_gold", "the solution has no filled \\boxed answer")
-    return Trace(prompt_for("boxed", text(row, "problem")), solution, gold=answers[-1], teacher="human")
+    return make(ask("boxed", text(row, "problem")), solution, last_box(solution), row)

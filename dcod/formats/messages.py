@@ -1,16 +1,22 @@
-"""Chat messages, the last one the assistant's: ``{"messages": [...]}``; a gold answer may stand beside them."""
+"""Chat ``messages`` with ``role`` and ``content``: the last one, the assistant's, is the completion.
+
+A reference answer may stand beside them as ``gold``, ``expected_answer``, ``ground_truth`` or ``answer``.
+"""
+
+from __future__ import annotations
 
 from typing import Any
 
-from dcod.formats import conversation, optional_text
+from dcod.formats._fields import final_answer, has_turns, make, split_chat, turns
 from dcod.traces import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return "messages" in row
+    """Messages, and no prompt or conversation beside them."""
+    return has_turns(row.get("messages")) and not any(key in row for key in ("prompt", "completion", "conversations"))
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    prompt, completion = conversation(row["messages"])
-    gold = optional_text(row, "gold", "expected_answer", "answer")
-    return Trace(prompt, completion, gold=gold, teacher=optional_text(row, "model", "teacher"))
+    """Keeps the chat's own prompt."""
+    prompt, completion = split_chat(turns(row.get("messages")))
+    return make(prompt, completion, final_answer(row), row)

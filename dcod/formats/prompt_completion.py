@@ -1,17 +1,24 @@
-"""Plain pairs: ``prompt``/``completion`` as text (or ``question``/``response``), a ``gold`` answer if known."""
+"""``prompt`` and ``completion``, both text or both lists of messages."""
+
+from __future__ import annotations
 
 from typing import Any
 
-from dcod.formats import optional_text, text
-from dcod.traces import Trace
+from dcod.formats._fields import check_prompt, final_answer, has_text, has_turns, make, split_chat, text, turns
+from dcod.traces import Message, Trace
 
 
 def detect(row: dict[str, Any]) -> bool:
-    pair = isinstance(row.get("prompt"), str) and "completion" in row
-    return pair or ("question" in row and "response" in row)
+    """Both fields, of the same kind."""
+    return has_text(row, "prompt", "completion") or (has_turns(row.get("prompt")) and has_turns(row.get("completion")))
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    prompt = [{"role": "user", "content": text(row, "prompt", "question")}]
-    gold = optional_text(row, "gold", "expected_answer", "answer")
-    return Trace(prompt, text(row, "completion", "response"), gold=gold, teacher=optional_text(row, "model", "teacher"))
+    """A text prompt becomes one user message; nothing is added to it."""
+    gold = final_answer(row)
+    if has_turns(row.get("prompt")):
+        messages, completion = split_chat(turns(row["prompt"]) + turns(row.get("completion")))
+        return make(messages, completion, gold, row)
+    prompt: list[Message] = [{"role": "user", "content": text(row, "prompt")}]
+    check_prompt(prompt)
+    return make(prompt, text(row, "completion"), gold, row)

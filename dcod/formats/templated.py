@@ -1,22 +1,39 @@
-"""Prompts already run through Llama 3's template: ``input`` with header marks, ``output`` ending in ``<|eot_id|>``."""
+"""Llama-3 templated text: ``input`` with its header marks, ``output``, perhaps ``expected_answer``."""
+
+from __future__ import annotations
 
 import re
 from typing import Any
 
-from dcod.formats import RowError, messages, optional_text, text
-from dcod.traces import Trace
+from dcod.formats import RowError
+from dcod.formats._fields import ROLES, check_prompt, final_answer, has_text, make, text
+from dcod.traces import Message, Trace
 
-TURN = re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(?:<\|eot_id\|>|\Z)", re.DOTALL)
+_HEADER = "<|start_header_id|>"
+_TURN = re.compile(r"<\|start_header_id\|>(.*?)<\|end_header_id\|>(.*?)(?=<\|start_header_id\|>|\Z)", re.DOTALL)
+_ENDS = ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>")
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return "input" in row and "output" in row
+    """Input with header marks, and output."""
+    return has_text(row, "input", "output") and _HEADER in row["input"]
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    turns = [{"role": role, "content": content.strip()} for role, content in TURN.findall(text(row, "input"))]
-    prompt = messages([turn for turn in turns if turn["content"]])
-    if prompt[-1]["role"] != "user":
-        raise RowError("bad_messages", "the templated input does not end with a user's turn")
-    completion = text(row, "output").removesuffix("<|eot_id|>")
-    return Trace(prompt, completion, gold=optional_text(row, "expected_answer"))
+    """Takes the template apart into messages; a turn that is empty was only the template's."""
+    prompt: list[Message] = []
+    for role, content in _TURN.findall(text(row, "input")):
+        if role not in ROLES:
+            raise RowError("bad_messages", f"role {role!r} is unknown; known: {', '.join(ROLES)}")
+        content = _without_end(content).strip()
+        if content:
+            prompt.append({"role": ROLES[role], "content": content})
+    check_prompt(prompt)
+    gold = final_answer(row, ("expected_answer", "gold"))
+    return make(prompt, _without_end(text(row, "output")), gold, row)
+
+
+def _without_end(content: str) -> str:
+    for mark in _ENDS:
+        content = content.removesuffix(mark)
+    return content

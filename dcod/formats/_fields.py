@@ -1,0 +1,180 @@
+"""What several formats share: fields read with their types checked, and chat turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dcod.answers import boxed
+from dcod.formats import RowError
+from dcod.prompts import prompt_for
+from dcod.traces import Message, Trace
+
+RESPONSES = ("full_response", "response")
+GENERATIONS = ("generation", "generated_solution")
+GOLDS = ("gold", "expected_answer", "ground_truth", "answer")
+ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+}
+
+
+def has_text(row: dict[str, Any], *keys: str) -> bool:
+    """Whether all of these fields are there as text."""
+    return all(isinstance(row.get(key), str) for key in keys)
+
+
+def has_turns(value: Any) -> bool:
+    """Whether a value looks like a chat: a list of mappings."""
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def first_key(row: dict[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of some fields that holds anything."""
+    return next((key for key in keys if row.get(key) is not None), None)
+
+
+def text(row: dict[str, Any], *keys: str) -> str:
+    """The first of some fields that is there, as text.
+
+    Raises:
+        RowError: none is there, or it is not text.
+    """
+    key = first_key(row, keys)
+    if key is None:
+        raise RowError("bad_field", f"{' or '.join(keys)}: missing")
+    value = row[key]
+    if not isinstance(value, str):
+        raise RowError("bad_field", f"{key}: expected text, got {type(value).__name__}")
+    return value
+
+
+def optional_text(row: dict[str, Any], *keys: str) -> str | None:
+    """As :func:`text`; None where no such field is there."""
+    return text(row, *keys) if first_key(row, keys) else None
+
+
+def number(row: dict[str, Any], key: str) -> float | None:
+    """A number, or None where the field is not there."""
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RowError("bad_field", f"{key}: expected a number, got {value!r}")
+    return float(value)
+
+
+def final_answer(row: dict[str, Any], keys: Sequence[str] = GOLDS) -> str | None:
+    """The reference answer from the first of some fields: as written, or what stands behind ``####``.
+
+    Raises:
+        RowError: it is neither text nor a number.
+    """
+    key = first_key(row, keys)
+    if key is None:
+        return None
+    value = row[key]
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise RowError("bad_gold", f"{key}: expected one answer as text or a number, got {value!r:.80}")
+    return after_hashes(str(value)) or str(value).strip() or None
+
+
+def after_hashes(solution: str) -> str | None:
+    """What a solution in the manner of GSM8K says behind its last ``####``."""
+    _, mark, tail = solution.rpartition("####")
+    lines = tail.strip().splitlines()
+    return lines[0].strip() if mark and lines else None
+
+
+def last_box(solution: str) -> str | None:
+    r"""The last ``\boxed`` of a solution with anything in it."""
+    found = [answer for answer in boxed(solution) if answer]
+    return found[-1] if found else None
+
+
+def make(prompt: list[Message], completion: str, gold: str | None, row: dict[str, Any]) -> Trace:
+    """A trace, with what most formats know beside it: the teacher, the sampler, the licence.
+
+    Raises:
+        RowError: a field has a wrong type.
+    """
+    return Trace(
+        prompt=prompt,
+        completion=completion,
+        gold=gold,
+        teacher=optional_text(row, "teacher", "model", "model_name"),
+        temperature=number(row, "temperature"),
+        top_p=number(row, "top_p"),
+        licence=optional_text(row, "licence", "license"),
+    )
+
+
+def ask(kind: str, problem: str) -> list[Message]:
+    """The prompt that evaluation would use for a problem.
+
+    Raises:
+        RowError: there is no problem.
+    """
+    if not problem.strip():
+        raise RowError("empty_prompt", "the problem is empty")
+    return prompt_for(kind, problem)
+
+
+def turns(value: Any, role_key: str = "role", content_key: str = "content") -> list[Message]:
+    """Chat messages with their roles named as ours.
+
+    Raises:
+        RowError: a turn is broken, or its role is unknown.
+    """
+    if not has_turns(value):
+        raise RowError("bad_messages", f"expected a list of messages, got {type(value).__name__}")
+    out = []
+    for index, turn in enumerate(value):
+        role = turn.get(role_key)
+        if role not in ROLES:
+            known = ", ".join(ROLES)
+            raise RowError("bad_messages", f"message {index}: {role_key} {role!r} is unknown; known: {known}")
+        if turn.get("tool_calls"):
+            raise RowError("bad_messages", f"message {index}: tool calls cannot be taught")
+        out.append({"role": ROLES[role], "content": _content(turn.get(content_key), index)})
+    return out
+
+
+def split_chat(messages: list[Message]) -> tuple[list[Message], str]:
+    """A chat as prompt and completion: the last message, from the assistant, answers all before it.
+
+    Raises:
+        RowError: the chat does not end with a user's message and an answer.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        raise RowError("no_completion", "the last message is not the assistant's")
+    prompt = messages[:-1]
+    check_prompt(prompt)
+    return prompt, messages[-1]["content"]
+
+
+def check_prompt(prompt: list[Message]) -> None:
+    """Refuses a prompt that does not end with something a user says.
+
+    Raises:
+        RowError: as said.
+    """
+    if not prompt or prompt[-1]["role"] != "user":
+        raise RowError("bad_messages", "the message before the completion is not the user's")
+    if not prompt[-1]["content"].strip():
+        raise RowError("empty_prompt", "the user's message is empty")
+
+
+def _content(value: Any, index: int) -> str:
+    if isinstance(value, str):
+        return value
+    if has_turns(value) and all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in value):
+        return "".join(part["text"] for part in value)
+    raise RowError("bad_messages", f"message {index}: its content is not text")
