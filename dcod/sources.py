@@ -1,139 +1,293 @@
-"""Raw rows from where traces lie: files, folders, globs, s3:// prefixes, generated sets. Every row has a place."""
+"""Where traces come from: files, folders, globs, s3:// and reasoning-gym:// sets, read row by row.
+
+Every row of a source comes out exactly once, with its place, broken or not; blank lines are no rows.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import gzip
+import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dcod import storage, synthetic
 from dcod.errors import UserError
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+SYNTHETIC_TEACHER = "dcod.synthetic"
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One file, or one synthetic set: ``name`` is what a trace says about its source."""
+
+    name: str
+    path: Path | None = None
+
+    def digest(self) -> str:
+        """SHA-256 of the file; of a synthetic set its URI, which decides what is in it."""
+        return storage.digest_file(self.path) if self.path else hashlib.sha256(self.name.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """One row as it stands in a source: either ``row``, or ``code`` and ``message`` of what is wrong with it."""
+    """One row as it was found.
+
+    Attributes:
+        file, line, digest: where; the line (or row) counts from 1.
+        row: the parsed row; None where ``error`` holds a reason code and ``message`` says more.
+        raw: the row as text.
+        format: the row's format where the source itself knows it.
+    """
 
     file: str
     line: int
     digest: str
-    raw: str
-    row: dict[str, Any] | None = None
-    code: str = ""
+    row: dict[str, Any] | None
+    error: str = ""
     message: str = ""
+    raw: str = ""
+    format: str = ""
 
 
-def files(sources: Sequence[str]) -> list[tuple[str, Path]]:
-    """The files behind some sources: (name to show, local path), generated sets left out.
+def expand(uri: str) -> list[Unit]:
+    """The files behind one source, sorted.
 
     Raises:
-        UserError: a source is missing, or holds no file that can be read.
+        UserError: nothing is there, or nothing that can hold traces.
     """
-    found: list[tuple[str, Path]] = []
-    for source in sources:
-        if synthetic.is_synthetic(source):
-            continue
-        if any(mark in source for mark in "*?[") and not storage.is_s3(source):
-            matches = [Path(name) for name in sorted(glob.glob(source, recursive=True))]
-            if not matches:
-                raise UserError(f"ingest.sources: {source} matches no file")
+    if synthetic.is_synthetic(uri):
+        synthetic.parse(uri)
+        return [Unit(uri)]
+    if storage.is_s3(uri):
+        return _bucket(uri)
+    path = Path(uri.removeprefix("file://")).expanduser()
+    if path.is_dir():
+        return _folder(uri, path)
+    if path.is_file():
+        return [Unit(str(path), path)]
+    if not glob.has_magic(str(path)):
+        raise UserError(f"source {uri}: no such file or folder; set ingest.sources to a file, a folder or a glob")
+    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    units = [Unit(str(item), item) for item in found if item.is_file()]
+    if not units:
+        raise UserError(f"source {uri}: no file matches; set ingest.sources to a file, a folder or another glob")
+    return units
+
+
+def expand_all(uris: Iterable[str]) -> list[Unit]:
+    """The files behind several sources, in their order.
+
+    Raises:
+        UserError: as :func:`expand`; or no source is given.
+    """
+    units = [unit for uri in uris for unit in expand(uri)]
+    if not units:
+        raise UserError(
+            "ingest.sources is empty: give files, folders, globs, s3://bucket/prefix or reasoning-gym://TASK, "
+            "for example ingest.sources='[traces.jsonl]'"
+        )
+    return units
+
+
+def digests(uris: Iterable[str]) -> dict[str, str]:
+    """What decides the content of the sources: SHA-256 by file, a synthetic set by its URI."""
+    return {unit.name: unit.digest() if unit.path else unit.name for unit in expand_all(uris)}
+
+
+def read_rows(uri: str) -> Iterator[RawRow]:
+    """All rows of one source.
+
+    Raises:
+        UserError: nothing is there, a file cannot be read, or there is not one row.
+    """
+    empty = True
+    for unit in expand(uri):
+        for row in read_unit(unit):
+            empty = False
+            yield row
+    if empty:
+        raise UserError(f"source {uri}: there is no row in it; give a file with one JSON object a line, or Parquet")
+
+
+def read_unit(unit: Unit) -> Iterator[RawRow]:
+    """All rows of one file or synthetic set; none of an empty file.
+
+    Raises:
+        UserError: the file cannot be read at all.
+    """
+    digest = unit.digest()
+    if unit.path is None:
+        yield from _synthetic(unit, digest)
+        return
+    try:
+        if unit.path.suffix == ".parquet":
+            yield from _parquet(unit, digest)
         else:
-            path = storage.fetch(source)
-            matches = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        usable = [path for path in matches if path.name.endswith(ENDINGS)]
-        if not usable:
-            raise UserError(f"ingest.sources: {source} holds no file that ends in {', '.join(ENDINGS)}")
-        found += [(source if storage.is_s3(source) and len(usable) == 1 else str(path), path) for path in usable]
-    return found
+            yield from _json(unit, digest)
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise UserError(f"source {unit.name}: cannot be read ({_line(error)}); is the file whole?") from None
 
 
-def digests(sources: Sequence[str]) -> dict[str, str]:
-    """What the content of the sources is known by: SHA-256 of each file, a generated set by its URI."""
-    generated = {source: "generated" for source in sources if synthetic.is_synthetic(source)}
-    return generated | {name: storage.digest_file(path) for name, path in files(sources)}
-
-
-def read_rows(sources: Sequence[str], seed: int) -> Iterator[RawRow]:
-    """Every row of every source, in order; broken ones come with a reason code instead of a row."""
-    for source in sources:
-        if synthetic.is_synthetic(source):
-            yield from _generated(source, seed)
-    for name, path in files(sources):
-        digest = storage.digest_file(path)
-        yield from _parquet(name, path, digest) if path.name.endswith(".parquet") else _lines(name, path, digest)
-
-
-def _generated(uri: str, seed: int) -> Iterator[RawRow]:
-    line = 0
-    for problem in synthetic.problems(uri):
-        for text in synthetic.worked(problem, synthetic.parse(uri).traces, seed):
-            line += 1
-            row = {"synthetic": problem.question, "worked": text, "gold": problem.answer}
-            yield RawRow(uri, line, "generated", json.dumps(row), row)
-
-
-def _parquet(name: str, path: Path, digest: str) -> Iterator[RawRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    line = 0
+def count_rows(unit: Unit) -> int:
+    """About how many rows a unit has, for a progress bar."""
+    if unit.path is None:
+        name = synthetic.parse(unit.name)
+        return name.problems * name.traces
     try:
-        for batch in pq.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                line += 1
-                kept = {key: value for key, value in row.items() if value is not None}
-                yield RawRow(name, line, digest, json.dumps(kept, default=str), kept)
-    except (pa.ArrowInvalid, OSError) as error:
-        yield RawRow(name, line + 1, digest, "", code="bad_file", message=f"Parquet cannot be read: {error}")
+        if unit.path.suffix == ".parquet":
+            return int(pq.ParquetFile(unit.path).metadata.num_rows)
+        with _open(unit.path) as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
+    except (OSError, EOFError, zlib.error, pa.ArrowException):
+        return 0  # read_unit says what is wrong with it
 
 
-def _lines(name: str, path: Path, digest: str) -> Iterator[RawRow]:
-    line = 0
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-    with opened as file:
-        try:
-            for data in file:
-                line += 1
-                if data.strip():
-                    yield _line(name, line, digest, data)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield RawRow(name, line + 1, digest, "", code="bad_file", message=f"gzip ends or breaks here: {error}")
+def _bucket(uri: str) -> list[Unit]:
+    if glob.has_magic(uri):
+        base = uri[: min(uri.index(mark) for mark in "*?[" if mark in uri)].rpartition("/")[0] + "/"
+        names = [name for name in storage.list_objects(base) if fnmatch.fnmatchcase(name, uri)]
+    else:
+        listed = storage.list_objects(uri)
+        names = [uri] if uri in listed else _tables([name for name in listed if not _hidden(name[len(uri) :])])
+    if not names:
+        raise UserError(f"source {uri}: nothing there that can hold traces ({', '.join(SUFFIXES)})")
+    return [Unit(name, storage.fetch(name)) for name in names]
 
 
-def _line(name: str, line: int, digest: str, data: bytes) -> RawRow:
+def _folder(uri: str, folder: Path) -> list[Unit]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not _hidden(str(path.relative_to(folder)))]
+    names = _tables(sorted(map(str, files)))
+    if not names:
+        raise UserError(f"source {uri}: no file in it that can hold traces ({', '.join(SUFFIXES)})")
+    return [Unit(name, Path(name)) for name in names]
+
+
+def _tables(names: list[str]) -> list[str]:
+    """The files that can hold traces; of a trace set of ours only the traces."""
+    own = {name.rpartition("/")[0] for name in names if name.endswith("/quarantine.parquet")}
+    return [
+        name
+        for name in names
+        if name.lower().endswith(SUFFIXES)
+        and (name.rpartition("/")[0] not in own or name.rpartition("/")[2] == "traces.parquet")
+    ]
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _open(path: Path) -> IO[bytes]:
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(IO[bytes], gzip.open(path, "rb")) if packed else open(path, "rb")
+
+
+def _json(unit: Unit, digest: str) -> Iterator[RawRow]:
+    """JSON Lines; a .json file may also be one array, or one object over several lines."""
+    assert unit.path is not None
+    if ".json" in unit.path.suffixes[-2:]:
+        with _open(unit.path) as file:
+            whole = file.read().removeprefix(_BOM)
+        if whole.lstrip()[:1] == b"[" or _pretty(whole):
+            yield from _document(unit, digest, whole)
+            return
+    with _open(unit.path) as file:
+        for line, data in enumerate(file, start=1):
+            found = data.removeprefix(_BOM) if line == 1 else data
+            if found.strip():
+                yield _parse(unit.name, line, digest, found.rstrip(b"\r\n"))
+
+
+def _pretty(whole: bytes) -> bool:
+    """Whether a text is one object over several lines."""
+    first = whole.lstrip().partition(b"\n")[0]
+    return whole.lstrip()[:1] == b"{" and _loads(first)[1] != "" and _loads(whole)[1] == ""
+
+
+def _document(unit: Unit, digest: str, whole: bytes) -> Iterator[RawRow]:
+    value, error, message = _loads(whole)
+    if error:
+        yield RawRow(unit.name, 1, digest, None, error, f"the whole file: {message}", _text(whole))
+        return
+    for index, item in enumerate(value if isinstance(value, list) else [value], start=1):
+        yield _checked(unit.name, index, digest, item, json.dumps(item, ensure_ascii=True))
+
+
+def _parse(name: str, line: int, digest: str, data: bytes) -> RawRow:
+    value, error, message = _loads(data)
+    if error:
+        return RawRow(name, line, digest, None, error, message, _text(data))
+    return _checked(name, line, digest, value, _text(data))
+
+
+def _loads(data: bytes) -> tuple[Any, str, str]:
+    """A JSON value, or a reason code and what is wrong."""
+    if b"\x00" in data:
+        return None, "bad_encoding", "NUL bytes; expected UTF-8 text"
     try:
-        raw = data.decode("utf-8").strip()
+        return json.loads(data.decode("utf-8")), "", ""
     except UnicodeDecodeError as error:
-        shown = data.decode("utf-8", "backslashreplace").strip()
-        return RawRow(name, line, digest, shown, code="bad_encoding", message=f"not UTF-8: {error.reason}")
-    if "\x00" in raw or "\\u0000" in raw:
-        return RawRow(name, line, digest, raw, code="bad_encoding", message="a NUL character")
-    try:
-        row = json.loads(raw, object_pairs_hook=_no_duplicates)
-    except _DuplicateKeyError as error:
-        return RawRow(name, line, digest, raw, code="duplicate_key", message=f"key {error} stands twice")
-    except (ValueError, RecursionError) as error:
-        return RawRow(name, line, digest, raw, code="bad_json", message=" ".join(str(error).split()))
-    if not isinstance(row, dict):
-        return RawRow(name, line, digest, raw, code="bad_row", message=f"a {type(row).__name__}, not an object")
-    return RawRow(name, line, digest, raw, row)
+        return None, "bad_encoding", f"not UTF-8: byte {data[error.start]:#04x} at {error.start}"
+    except RecursionError:
+        return None, "bad_json", "nested too deeply"
+    except ValueError as error:
+        return None, "bad_json", _line(error)
 
 
-class _DuplicateKeyError(Exception):
-    pass
+def _checked(name: str, line: int, digest: str, value: Any, raw: str) -> RawRow:
+    if isinstance(value, dict):
+        return RawRow(name, line, digest, value, raw=raw)
+    return RawRow(name, line, digest, None, "bad_row", f"expected an object, got {type(value).__name__}", raw)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in out:
-            raise _DuplicateKeyError(repr(key))
-        out[key] = value
-    return out
+def _text(data: bytes) -> str:
+    """Bytes as text that loses nothing: what is not UTF-8 is written as \\xNN."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _parquet(unit: Unit, digest: str) -> Iterator[RawRow]:
+    assert unit.path is not None
+    line = 0
+    with pq.ParquetFile(unit.path) as file:
+        for batch in file.iter_batches(batch_size=256):
+            for index in range(batch.num_rows):
+                line += 1
+                try:
+                    row = batch.slice(index, 1).to_pylist()[0]
+                except UnicodeDecodeError as error:
+                    yield RawRow(unit.name, line, digest, None, "bad_encoding", _line(error))
+                    continue
+                yield _checked(unit.name, line, digest, row, json.dumps(row, default=str))
+
+
+def _synthetic(unit: Unit, digest: str) -> Iterator[RawRow]:
+    """The worked solutions of a set, as rows of ours."""
+    from dcod.prompts import prompt_for
+
+    name, line = synthetic.parse(unit.name), 0
+    for problem in synthetic.problems(unit.name):
+        for solution in synthetic.worked(problem, name.traces, name.seed):
+            line += 1
+            row = {
+                "prompt": prompt_for("number", problem.question),
+                "completion": solution,
+                "gold": problem.answer,
+                "teacher": SYNTHETIC_TEACHER,
+            }
+            yield RawRow(unit.name, line, digest, row, raw=json.dumps(row), format="dcod_rows")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

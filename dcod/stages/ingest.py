@@ -1,30 +1,36 @@
-"""Ingest: raw rows in, verified traces out; every row is accepted or quarantined with reason, file and line.
+"""Ingest: raw traces become verified training traces; every row is accepted or quarantined with a reason.
 
-1. read the sources row by row (dcod.sources), find each row's format (dcod.formats);
-2. clean the text (dcod.cleaning), refuse empty completions and loops;
-3. verify the final answer against the gold one (dcod.grading), keep what ``ingest.keep`` says;
-4. drop exact duplicates, and problems that stand in a configured benchmark;
-5. drop what is too long in the student's own tokens, and problems beyond ``ingest.limit``;
-6. split by problem into train and selection, write traces, quarantine and counts.
+1. read the rows of all sources, broken ones too (dcod.sources);
+2. turn each into a trace by its format (dcod.formats);
+3. clean the completion: calculator marks go, empty and looping ones are refused (dcod.cleaning);
+4. verify its final answer against the problem's reference, and keep what ``ingest.keep`` says;
+5. refuse exact duplicates, and problems that stand in a configured benchmark;
+6. refuse what does not fit into ``student.max_length`` of the student's tokens;
+7. stop at ``ingest.limit`` problems: what comes after it is counted, but not examined;
+8. split by problem into train and selection;
+9. write traces.parquet, quarantine.parquet and counts.json, where read = accepted + quarantined.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcod import benchmarks, cleaning, formats, grading, prompts, sources, storage
-from dcod.config import Config
+from dcod.answers import extract
+from dcod.config import Config, IngestConfig
 from dcod.errors import UserError
 from dcod.formats import RowError
+from dcod.progress import track
 from dcod.sources import RawRow
-from dcod.traces import Trace, Verdict, write_traces
 from dcod.tracking import Log
+from dcod.traces import Split, Trace, Verdict, write_traces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,150 +47,295 @@ QUARANTINE = pa.schema(
         ("raw", pa.string()),
     ]
 )
+_SHORTEST = 40  # characters of a benchmark problem that is also looked for inside longer prompts
 
 
 def source_digests(config: Config) -> dict[str, str]:
-    """The content of the sources, a part of the stage's digest."""
-    if not config.ingest.sources:
-        raise UserError("ingest.sources is empty: name files, folders, globs, s3://… or reasoning-gym://…")
+    """What decides the content of the sources; part of the stage's digest."""
     return sources.digests(config.ingest.sources)
 
 
 def run(config: Config, out: Path, log: Log, *, student: Path) -> dict[str, float]:
-    """Ingests the configured sources; see the module.
+    """Makes a trace set; see the module.
+
+    Args:
+        config: the whole configuration.
+        out: an empty folder.
+        log: the counts by reason go there.
+        student: the model folder, for its tokenizer.
 
     Raises:
-        UserError: a source is missing or empty, the student has no tokenizer, or nothing was accepted.
+        UserError: a source is missing or empty, the student has no tokenizer, or no row was accepted.
     """
-    known = source_digests(config)
-    intake = _Intake(config, prompts.load_tokenizer(student, config.student.chat_template))
-    read, accepted = 0, list[Trace]()
-    quarantine: list[dict[str, Any]] = []
-    for raw in sources.read_rows(config.ingest.sources, config.seed):
-        read += 1
-        try:
-            accepted.append(intake.take(raw))
-        except RowError as error:
-            place = {"source_file": raw.file, "source_line": raw.line, "source_digest": raw.digest}
-            quarantine.append({"reason": error.code, "message": str(error), **place, "raw": raw.raw})
-    assert read == len(accepted) + len(quarantine)
-    reasons = Counter(row["reason"] for row in quarantine)
-    if read == 0:
-        raise UserError(f"ingest.sources: no rows in {', '.join(config.ingest.sources)}")
-    if not accepted:
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(4))
-        first = quarantine[0]
-        raise UserError(
-            f"ingest: none of {read} rows was accepted ({told}); the first: {first['source_file']}:"
-            f"{first['source_line']}: {first['message']}"
-        )
-    _split(accepted, config)
-    write_traces(out / "traces.parquet", accepted)
-    pq.write_table(pa.Table.from_pylist(quarantine, schema=QUARANTINE), out / "quarantine.parquet", compression="zstd")
-    selection = sum(trace.split == "selection" for trace in accepted)
-    counts = {
-        "read": read,
-        "accepted": len(accepted),
-        "quarantined": dict(sorted(reasons.items())),
-        "train": len(accepted) - selection,
-        "selection": selection,
-        "problems": len({trace.prompt_id for trace in accepted}),
-        "sources": known,
-    }
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    digests = source_digests(config)
+    rows = read(config.ingest.sources)
+    try:
+        with Quarantine(out / "quarantine.parquet") as quarantine:
+            intake = Intake(config, tokenizer, quarantine)
+            write_traces(out / "traces.parquet", split(intake.traces(rows), config.ingest.selection_share, intake))
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
+    counts = intake.counts(digests)
+    assert counts["read"] == counts["accepted"] + sum(counts["quarantined"].values()), "a row was lost"
+    if not counts["accepted"]:
+        raise UserError(_nothing(quarantine, counts["read"]))
     storage.write_json(out / "counts.json", counts)
-    log.text("quarantine.txt", "".join(f"{reason} {count}\n" for reason, count in reasons.most_common()))
-    plain = {name: float(counts[name]) for name in ("read", "accepted", "problems", "train", "selection")}  # type: ignore[arg-type]
-    return plain | {"quarantined": float(len(quarantine))}
+    log.metrics({f"quarantined/{reason}": float(n) for reason, n in counts["quarantined"].items()})
+    return {
+        "read": float(counts["read"]),
+        "accepted": float(counts["accepted"]),
+        "quarantined": float(sum(counts["quarantined"].values())),
+        "problems": float(counts["problems"]),
+        "train": float(counts["train"]),
+        "selection": float(counts["selection"]),
+    }
 
 
-class _Intake:
-    """What must be remembered from row to row."""
+def read(uris: Sequence[str]) -> Iterable[RawRow]:
+    """The rows of all sources, behind a progress bar.
 
-    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.config, self.tokenizer = config.ingest, tokenizer
-        self.max_length = config.student.max_length
-        self.seen: set[str] = set()
-        self.problems: set[str] = set()
-        self.forbidden: dict[str, str] = {}
-        if config.ingest.decontaminate:
-            for benchmark in config.evaluate.benchmarks:
-                self.forbidden |= dict.fromkeys(benchmarks.problem_texts(benchmark), benchmarks.key(benchmark))
-        self.format = None if config.ingest.format == "auto" else formats.get(config.ingest.format)
+    Raises:
+        UserError: as :func:`dcod.sources.read_rows`; for an empty source before any row is read.
+    """
+    size = 0
+    for uri in uris:
+        found = sum(sources.count_rows(unit) for unit in sources.expand(uri))
+        if not found:
+            next(sources.read_rows(uri))  # says what is wrong
+        size += found
+    return track(cast(Sequence[RawRow], _Sized(size, uris)), "ingest")
 
-    def take(self, raw: RawRow) -> Trace:
-        """One row as a trace.
+
+class _Sized:
+    """Rows with a known number of them, which is all that a progress bar asks for."""
+
+    def __init__(self, size: int, uris: Sequence[str]) -> None:
+        self.size, self.uris = size, uris
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[RawRow]:
+        for uri in self.uris:
+            yield from sources.read_rows(uri)
+
+
+class Quarantine:
+    """Refused rows, written as they come; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reasons: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Quarantine:
+        self._writer = pq.ParquetWriter(self.path, QUARANTINE, compression="zstd")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, row: RawRow, reason: str, message: str) -> None:
+        """Refuses a row."""
+        self.reasons[reason] += 1
+        self.examples.setdefault(reason, f"{row.file}:{row.line}: {message}")
+        values = (reason, _storable(message), row.file, row.line, row.digest, _storable(row.raw))
+        self._rows.append(dict(zip(QUARANTINE.names, values, strict=True)))
+        if len(self._rows) >= 1024:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=QUARANTINE))
+            self._rows.clear()
+
+
+@dataclass
+class Intake:
+    """Steps 2 to 7, with the counts that they leave."""
+
+    config: Config
+    tokenizer: PreTrainedTokenizerBase
+    quarantine: Quarantine
+    splits: Counter[str] = field(default_factory=Counter)
+    files: dict[str, Counter[str]] = field(default_factory=dict)
+    problems: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        ingest = self.config.ingest
+        self._format = None if ingest.format == "auto" else formats.get(ingest.format)
+        self._known = Contamination(self.config) if ingest.decontaminate else None
+        self._tokenizer_digest = prompts.tokenizer_digest(self.tokenizer)
+        self._seen: set[tuple[str, int]] = set()
+
+    def traces(self, rows: Iterable[RawRow]) -> Iterator[Trace]:
+        """The accepted traces, in source order; every other row goes into the quarantine."""
+        for row in rows:
+            count = self.files.setdefault(row.file, Counter())
+            count["read"] += 1
+            try:
+                trace = self._examine(row)
+            except RowError as error:
+                count[error.code] += 1
+                self.quarantine.add(row, error.code, error.message)
+                continue
+            count["accepted"] += 1
+            yield trace
+
+    def counts(self, digests: dict[str, str]) -> dict[str, Any]:
+        """Everything counted, for counts.json."""
+        return {
+            "read": sum(count["read"] for count in self.files.values()),
+            "accepted": sum(count["accepted"] for count in self.files.values()),
+            "quarantined": dict(sorted(self.quarantine.reasons.items())),
+            "train": self.splits["train"],
+            "selection": self.splits["selection"],
+            "problems": len(self.problems),
+            "sources": digests,
+            "files": {name: dict(sorted(count.items())) for name, count in self.files.items()},
+        }
+
+    def _examine(self, row: RawRow) -> Trace:
+        ingest = self.config.ingest
+        if row.row is None:
+            raise RowError(row.error, row.message)
+        chosen = formats.get(row.format) if row.format else self._format or formats.get(formats.detect(row.row))
+        trace = clean(chosen.to_trace(row.row), ingest)
+        if ingest.limit != "all" and len(self.problems) >= ingest.limit and trace.prompt_id not in self.problems:
+            raise RowError("over_limit", f"{ingest.limit} problems were accepted before it (ingest.limit)")
+        trace = verify(trace, ingest)
+        key = (trace.prompt_id, hash(trace.completion))
+        if key in self._seen:
+            raise RowError("duplicate", "an earlier row has this prompt and completion")
+        self._seen.add(key)
+        if self._known:
+            self._known.check(trace)
+        self._fits(trace)
+        self.problems.add(trace.prompt_id)
+        return replace(trace, source_file=row.file, source_line=row.line, source_digest=row.digest)
+
+    def _fits(self, trace: Trace) -> None:
+        prompt = prompts.encode_prompt(self.tokenizer, trace.prompt)
+        own = trace.token_ids is not None and trace.tokenizer_digest == self._tokenizer_digest
+        completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)
+        size = len(prompt) + len(completion or ())
+        if size > self.config.student.max_length:
+            raise RowError("too_long", f"{size} tokens, student.max_length is {self.config.student.max_length}")
+
+
+class Contamination:
+    """The problems of all configured benchmarks, found in a prompt whole, whatever stands around them."""
+
+    def __init__(self, config: Config) -> None:
+        self._exact: dict[str, str] = {}
+        self._starts: dict[str, list[str]] = {}
+        for benchmark in config.evaluate.benchmarks:
+            for text in benchmarks.problem_texts(benchmark):
+                self._exact[text] = benchmarks.key(benchmark)
+                if len(text) >= _SHORTEST:
+                    self._starts.setdefault(text[:_SHORTEST], []).append(text)
+
+    def check(self, trace: Trace) -> None:
+        """Refuses a trace of a benchmark's problem.
 
         Raises:
-            RowError: with the reason why it is refused.
+            RowError: ``contaminated``.
         """
-        if raw.row is None:
-            raise RowError(raw.code, raw.message)
-        trace = (self.format or formats.detect(raw.row)).to_trace(raw.row)
-        trace.source_file, trace.source_line, trace.source_digest = raw.file, raw.line, raw.digest
-        self._clean(trace)
-        self._verify(trace)
-        if trace.trace_id in self.seen:
-            raise RowError("duplicate", "the same prompt and completion came before")
-        self.seen.add(trace.trace_id)
-        self._decontaminate(trace)
-        self._measure(trace)
-        self.problems.add(trace.prompt_id)
-        if self.config.limit != "all" and len(self.problems) > self.config.limit:
-            self.problems.discard(trace.prompt_id)
-            raise RowError("over_limit", f"beyond the first {self.config.limit} problems (ingest.limit)")
-        return trace
+        if not self._exact:
+            return
+        for message in trace.prompt:
+            text = benchmarks.normalise_problem(_without_instruction(message["content"]))
+            found = text if text in self._exact else self._inside(text)
+            if found:
+                raise RowError("contaminated", f"the problem stands in benchmark {self._exact[found]}")
 
-    def _clean(self, trace: Trace) -> None:
-        if self.config.strip_calculator and trace.token_ids is None:
-            trace.completion = cleaning.strip_calculator(trace.completion)
-        if not trace.completion.strip():
-            raise RowError("empty_completion", "the completion is empty")
-        if cleaning.loops(trace.completion):
-            raise RowError("repetition", "the completion ends in a loop")
-        trace.trace_id = ""
-        trace.__post_init__()
-
-    def _verify(self, trace: Trace) -> None:
-        if trace.gold is None or not trace.gold.strip():
-            trace.answer, trace.verdict = grading.extract(trace.completion), "unverified"
-            if self.config.keep == "correct":
-                raise RowError("unverified", "no gold answer to check against (ingest.keep=answered takes it)")
-        else:
-            grade = grading.grade(trace.completion, trace.gold)
-            verdicts: dict[str, Verdict] = {"correct": "correct", "wrong": "wrong", "unparseable": "unparseable"}
-            trace.answer, trace.verdict = grade.answer, verdicts.get(grade.outcome, "unverified")
-            if self.config.keep == "correct" and trace.verdict == "wrong":
-                raise RowError("wrong_answer", f"answer {trace.answer!r}, gold {trace.gold!r}")
-            if self.config.keep == "correct" and trace.verdict == "unverified":
-                raise RowError("not_comparable", f"answer {trace.answer!r} could not be compared with {trace.gold!r}")
-        if trace.answer is None and self.config.keep != "all":
-            raise RowError("no_answer", "no final answer in the completion (boxed, #### or `the answer is`)")
-
-    def _decontaminate(self, trace: Trace) -> None:
-        # The prompt may carry an instruction after the problem, so every line-wise beginning is looked up.
-        lines = trace.problem.splitlines()
-        for count in range(len(lines), 0, -1):
-            hit = self.forbidden.get(benchmarks.normalise_problem("\n".join(lines[:count])))
-            if hit:
-                raise RowError("contaminated", f"the problem stands in {hit}")
-
-    def _measure(self, trace: Trace) -> None:
-        prompt = prompts.encode_prompt(self.tokenizer, trace.prompt)
-        completion = trace.token_ids or prompts.encode_completion(self.tokenizer, trace.completion)
-        length = len(prompt) + len(completion)
-        if length > self.max_length:
-            raise RowError(
-                "too_long", f"{length} tokens of the student, at most {self.max_length} (student.max_length)"
-            )
+    def _inside(self, text: str) -> str | None:
+        for start in range(len(text) - _SHORTEST + 1):
+            for problem in self._starts.get(text[start : start + _SHORTEST], ()):
+                end = start + len(problem)
+                longer_number = problem[-1].isdigit() and text[end : end + 1].isdigit()
+                if text.startswith(problem, start) and not longer_number:
+                    return problem
+        return None
 
 
-def _split(traces: list[Trace], config: Config) -> None:
-    """Train or selection, by a hash of the problem; at least one problem is left to train on."""
-    share = config.ingest.selection_share
+def clean(trace: Trace, ingest: IngestConfig) -> Trace:
+    """A trace that can be stored and taught. Recorded tokens are what was sampled: their text stays as it is.
+
+    Raises:
+        RowError: ``bad_encoding``, ``empty_completion`` or ``repetition``.
+    """
+    texts = [trace.completion, trace.gold, trace.teacher, trace.licence, trace.tokenizer_digest]
+    for text in (*texts, *(message["content"] for message in trace.prompt)):
+        broken = cleaning.encoding_fault(text) if text else None
+        if broken:
+            raise RowError("bad_encoding", broken)
+    if ingest.strip_calculator and trace.token_ids is None:
+        stripped = cleaning.strip_calculator(trace.completion)
+        if stripped != trace.completion:
+            trace = replace(trace, completion=stripped, trace_id="")
+    found = cleaning.fault(trace.completion)
+    if found:
+        raise RowError(*found)
+    return trace
+
+
+def verify(trace: Trace, ingest: IngestConfig) -> Trace:
+    """A trace with its answer and verdict, if ``ingest.keep`` wants it.
+
+    Raises:
+        RowError: ``no_answer``, ``wrong_answer`` or ``unverified``.
+    """
+    if trace.gold is None:
+        answer, outcome = extract(trace.completion), "unverified"
+    else:
+        grade = grading.grade(trace.completion, trace.gold, last_number=False)
+        answer, outcome = grade.answer, "unverified" if grade.outcome == "error" else grade.outcome
+    if answer is None and ingest.keep != "all":
+        raise RowError("no_answer", "no final answer was found: no \\boxed, no ####, no 'the answer is'")
+    if outcome == "wrong" and ingest.keep == "correct":
+        raise RowError("wrong_answer", f"the answer {answer!r:.80} is not the reference {trace.gold!r:.80}")
+    if outcome == "unverified" and ingest.keep == "correct":
+        why = "there is no reference answer" if trace.gold is None else "the answers could not be compared"
+        raise RowError("unverified", f"{why}; ingest.keep=answered takes such traces")
+    return replace(trace, answer=answer, verdict=cast(Verdict, outcome))
+
+
+def split(traces: Iterable[Trace], share: float, intake: Intake) -> Iterator[Trace]:
+    """Traces with their split, a hash of the problem; the first problem is for training if no other is."""
+    waiting: list[Trace] = []
     for trace in traces:
-        drawn = int.from_bytes(hashlib.sha256(f"split:{trace.prompt_id}".encode()).digest()[:8]) / 2**64
-        trace.split = "selection" if drawn < share else "train"
-    if all(trace.split == "selection" for trace in traces):
-        for trace in traces:
-            if trace.prompt_id == traces[0].prompt_id:
-                trace.split = "train"
+        side: Split = "selection" if int(trace.prompt_id, 16) / 16 ** len(trace.prompt_id) < share else "train"
+        waiting.append(replace(trace, split=side))
+        if side == "train" or intake.splits["train"]:
+            yield from _counted(waiting, intake)
+    if waiting:
+        first = waiting[0].prompt_id
+        waiting = [replace(trace, split="train" if trace.prompt_id == first else "selection") for trace in waiting]
+    yield from _counted(waiting, intake)
+
+
+def _counted(traces: list[Trace], intake: Intake) -> Iterator[Trace]:
+    while traces:
+        trace = traces.pop(0)
+        intake.splits[trace.split] += 1
+        yield trace
+
+
+def _without_instruction(text: str) -> str:
+    for instruction in prompts.INSTRUCTIONS.values():
+        text = text.removesuffix(instruction)
+    return text
+
+
+def _nothing(quarantine: Quarantine, size: int) -> str:
+    top = quarantine.reasons.most_common(3)
+    reasons = "; ".join(f"{n} {reason} ({quarantine.examples[reason]})" for reason, n in top)
+    return f"ingest: none of {size} rows was accepted: {reasons}"
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
