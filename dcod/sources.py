@@ -237,13 +237,28 @@ def _loads(data: bytes) -> tuple[Any, str, str]:
     if b"\x00" in data:
         return None, "bad_encoding", "NUL bytes; expected UTF-8 text"
     try:
-        return json.loads(data.decode("utf-8")), "", ""
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object), "", ""
     except UnicodeDecodeError as error:
         return None, "bad_encoding", f"not UTF-8: byte {data[error.start]:#04x} at {error.start}"
+    except _DuplicateKeyError as error:
+        return None, "duplicate_key", f"the key {error} stands twice in one object"
     except RecursionError:
         return None, "bad_json", "nested too deeply"
     except ValueError as error:
         return None, "bad_json", _line(error)
+
+
+class _DuplicateKeyError(Exception):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Python would silently keep the last of equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKeyError(repr(next(key for key in keys if keys.count(key) > 1)))
+    return found
 
 
 def _checked(name: str, line: int, digest: str, value: Any, raw: str) -> RawRow:

@@ -56,9 +56,10 @@ def detect(row: dict[str, Any]) -> str:
     Raises:
         RowError: ``unknown_format`` where none does, ``ambiguous_format`` where several do.
     """
-    found = [name for name in names() if get(name).detect(row)]
+    filled = {key: value for key, value in row.items() if value is not None}  # Parquet fills gaps with nulls
+    found = [name for name in names() if get(name).detect(filled)]
     if not found:
-        keys = ", ".join(sorted(map(str, row))[:20]) or "none"
+        keys = ", ".join(sorted(filled)[:20]) or "none"
         raise RowError("unknown_format", f"no format has these fields: {keys}; known formats: {', '.join(names())}")
     if len(found) > 1:
         raise RowError("ambiguous_format", f"fits {' and '.join(found)}; set ingest.format to one of them")

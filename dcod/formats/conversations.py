@@ -16,7 +16,7 @@ def detect(row: dict[str, Any]) -> bool:
 def to_trace(row: dict[str, Any]) -> Trace:
     """Keeps the conversation's own prompt; the last turn is the completion."""
     value = row.get("conversations")
-    named = has_turns(value) and all("role" in turn for turn in value)
+    named = isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value)
     messages = turns(value) if named else turns(value, "from", "value")
     system = optional_text(row, "system")
     if system and not any(message["role"] == "system" for message in messages):

@@ -7,7 +7,7 @@ from typing import Any
 from dcod.formats._fields import after_hashes, ask, has_text, make, text
 from dcod.traces import Trace
 
-_OTHERS = ("problem", "messages", "conversations", "prompt", "completion", "input", "output", "solution")
+_OTHERS = ("problem", "messages", "conversations", "prompt", "completion", "input", "output", "solution", "response")
 
 
 def detect(row: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""``prompt`` and ``completion``, both text or both lists of messages."""
+"""``prompt`` and ``completion``, both text or both lists of messages; or ``question`` and ``response`` as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dcod.traces import Message, Trace
 
 def detect(row: dict[str, Any]) -> bool:
     """Both fields, of the same kind."""
-    return has_text(row, "prompt", "completion") or (has_turns(row.get("prompt")) and has_turns(row.get("completion")))
+    texts = has_text(row, "prompt", "completion") or (has_text(row, "question", "response") and "problem" not in row)
+    return texts or (has_turns(row.get("prompt")) and has_turns(row.get("completion")))
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
@@ -19,6 +20,6 @@ def to_trace(row: dict[str, Any]) -> Trace:
     if has_turns(row.get("prompt")):
         messages, completion = split_chat(turns(row["prompt"]) + turns(row.get("completion")))
         return make(messages, completion, gold, row)
-    prompt: list[Message] = [{"role": "user", "content": text(row, "prompt")}]
+    prompt: list[Message] = [{"role": "user", "content": text(row, "prompt", "question")}]
     check_prompt(prompt)
-    return make(prompt, text(row, "completion"), gold, row)
+    return make(prompt, text(row, "completion", "response"), gold, row)

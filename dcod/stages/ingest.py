@@ -29,8 +29,8 @@ from dcod.errors import UserError
 from dcod.formats import RowError
 from dcod.progress import track
 from dcod.sources import RawRow
-from dcod.tracking import Log
 from dcod.traces import Split, Trace, Verdict, write_traces
+from dcod.tracking import Log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,7 +81,7 @@ def run(config: Config, out: Path, log: Log, *, student: Path) -> dict[str, floa
     if not counts["accepted"]:
         raise UserError(_nothing(quarantine, counts["read"]))
     storage.write_json(out / "counts.json", counts)
-    log.metrics({f"quarantined/{reason}": float(n) for reason, n in counts["quarantined"].items()})
+    log.text("quarantine.txt", "".join(f"{n} {reason}\n" for reason, n in quarantine.reasons.most_common()))
     return {
         "read": float(counts["read"]),
         "accepted": float(counts["accepted"]),
