@@ -1,0 +1,65 @@
+# dcod on a machine with Python 3.11 or newer and nothing else. `make run` and `make test` are all a newcomer needs.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+# Where the torch build without CUDA comes from, on a machine whose package index offers only a CUDA build.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+LOCK := docker/cpu.lock
+TORCH := $(shell grep '^torch==' $(LOCK))
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+CODE := dcod components pipelines bench tests .ci docker
+
+.PHONY: help run test test-services lint golden lock setup clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-22s%s\n", $$1, $$2 }'
+
+run: setup  ## the quickstart: a student from the first trace to the registry, in minutes
+	$(BIN)/dcod run --preset quickstart
+
+test: setup lint  ## lint, types and all tests that need no server
+	$(BIN)/python -m pytest -m "not slow and not service" $(PYTEST_ARGS)
+
+test-services: .venv/services.stamp  ## the slow tests and those with real servers, which it installs
+	@docker/postgresql.sh
+	$(BIN)/python -m pytest -m "slow or service" $(PYTEST_ARGS)
+
+lint: setup  ## style, format and types
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+golden: setup  ## rewrites tests/golden; the commit says why
+	$(BIN)/python -m pytest --update-golden tests/pipelines
+
+lock:  ## resolves pyproject.toml anew into docker/cpu.lock
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --dry-run --ignore-installed --quiet --report build/lock/report.json $(TORCH) '.[dev]'
+	build/lock/bin/python docker/lock.py build/lock/report.json > build/lock/new && mv build/lock/new $(LOCK)
+	@rm -rf build/lock
+
+setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
+
+.venv/setup.stamp: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dcod needs Python 3.11 or newer; this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	@if ! command -v nvidia-smi >/dev/null && \
+	    $(PIP) install --dry-run --quiet --report - $(TORCH) | grep -Eq '"name": *"(nvidia|cuda)-'; then \
+	  echo "no GPU here: $(TORCH) from $(TORCH_CPU_INDEX)"; \
+	  $(PIP) install --quiet --no-deps --index-url $(TORCH_CPU_INDEX) $(TORCH); \
+	else \
+	  $(PIP) install --quiet --constraint $(LOCK) $(TORCH); \
+	fi
+	$(PIP) install --quiet --no-deps --requirement $(LOCK)
+	$(PIP) install --quiet --no-deps --editable .
+	@touch $@
+
+.venv/services.stamp: .venv/setup.stamp docker/services.lock
+	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
+	@touch $@
+
+clean:  ## removes .venv and caches; keeps ./runs
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
