@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,13 +61,21 @@ def optional_text(row: dict[str, Any], *keys: str) -> str | None:
 
 
 def number(row: dict[str, Any], key: str) -> float | None:
-    """A number, or None where the field is not there."""
+    """A number, also one written as text; None where the field is not there.
+
+    Raises:
+        RowError: it is no finite number.
+    """
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RowError("bad_field", f"{key}: expected a number, got {value!r}")
-    return float(value)
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise RowError("bad_field", f"{key}: expected a number, got {value!r:.40}")
+    return found
 
 
 def final_answer(row: dict[str, Any], keys: Sequence[str] = GOLDS) -> str | None:

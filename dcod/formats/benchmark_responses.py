@@ -1,16 +1,16 @@
 r"""Models' responses to benchmark problems: ``problem``, ``response`` or ``full_response``, and a reference.
 
 The reference is ``gold`` or ``ground_truth`` (an answer), or ``gold_solution`` (a worked one). Where that ends
-in ``#### 18`` the prompt asks for such a line, else for a ``\boxed`` answer.
+in ``#### 18`` or ``A: 18`` the prompt asks for a number, else for a ``\boxed`` answer.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from dcod.answers import extract
 from dcod.formats._fields import (
     RESPONSES,
-    after_hashes,
     ask,
     final_answer,
     first_key,
@@ -31,8 +31,10 @@ def detect(row: dict[str, Any]) -> bool:
 
 def to_trace(row: dict[str, Any]) -> Trace:
     """The response answers the problem; other people's verdicts are not read."""
-    solution = optional_text(row, "gold_solution") or ""
-    hashes = after_hashes(solution)
-    gold = final_answer(row, ("gold", "ground_truth", "expected_answer")) or hashes or last_box(solution)
-    kind = "number" if hashes else "boxed"
+    gold = final_answer(row, ("gold", "ground_truth", "expected_answer"))
+    kind = "boxed"
+    solution = optional_text(row, "gold_solution")
+    if gold is None and solution is not None:
+        gold = extract(solution)
+        kind = "boxed" if last_box(solution) else "number"
     return make(ask(kind, text(row, "problem")), text(row, *RESPONSES), gold, row)

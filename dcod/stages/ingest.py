@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -169,7 +170,7 @@ class Intake:
         self._format = None if ingest.format == "auto" else formats.get(ingest.format)
         self._known = Contamination(self.config) if ingest.decontaminate else None
         self._tokenizer_digest = prompts.tokenizer_digest(self.tokenizer)
-        self._seen: set[tuple[str, int]] = set()
+        self._seen: set[bytes] = set()
 
     def traces(self, rows: Iterable[RawRow]) -> Iterator[Trace]:
         """The accepted traces, in source order; every other row goes into the quarantine."""
@@ -207,7 +208,7 @@ class Intake:
         if ingest.limit != "all" and len(self.problems) >= ingest.limit and trace.prompt_id not in self.problems:
             raise RowError("over_limit", f"{ingest.limit} problems were accepted before it (ingest.limit)")
         trace = verify(trace, ingest)
-        key = (trace.prompt_id, hash(trace.completion))
+        key = hashlib.sha256(f"{trace.prompt_id}{trace.completion}".encode()).digest()[:16]
         if key in self._seen:
             raise RowError("duplicate", "an earlier row has this prompt and completion")
         self._seen.add(key)
