@@ -1,0 +1,221 @@
+"""Who may import whom, read from the syntax trees, and the few other rules that hold for every file.
+
+The rules are those of CONTRIBUTING.md. Each check runs on the repository and on planted files that break it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("dcod", "components", "pipelines")
+CODE = (*PACKAGES, "bench", "tests", "docker", ".ci")
+MAX_LINES = 450
+
+LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes"}  # never at the top level of the library
+OWNERS = {
+    "mlflow": {"dcod/tracking.py", "dcod/registry.py"},
+    "boto3": {"dcod/storage.py"},
+    "botocore": {"dcod/storage.py"},
+    "vllm": {"dcod/engines/vllm.py"},
+}
+PURE = {"dcod/losses.py", "dcod/corrections.py", "dcod/packing.py", "dcod/fused.py"}
+PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace("/", ".") for path in PURE)}
+BASE = {"dcod/config.py", "dcod/traces.py", "dcod/storage.py", "dcod/errors.py"}
+BASE_MAY = {"dcod", "dcod.__version__", *(path.removesuffix(".py").replace("/", ".") for path in BASE)}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module: where, whether when the file is loaded, and whether only for a type checker."""
+
+    file: str
+    line: int
+    module: str
+    on_load: bool
+    for_types: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def imports(root: Path, file: Path) -> Iterator[Import]:
+    """All imports of a file; `from a import b` is a.b where that is a module, and relative ones are made absolute."""
+    name = file.relative_to(root).as_posix()
+
+    def resolve(node: ast.ImportFrom) -> Iterator[str]:
+        package = file.relative_to(root).with_suffix("").parts
+        start = ".".join(package[: len(package) - node.level]) if node.level else ""
+        base = ".".join(part for part in (start, node.module) if part)
+        for alias in node.names:
+            inner = root / base.replace(".", "/") / alias.name
+            yield f"{base}.{alias.name}" if inner.is_dir() or inner.with_suffix(".py").is_file() else base
+
+    def walk(node: ast.AST, on_load: bool, for_types: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            modules: list[str] = []
+            if isinstance(child, ast.Import):
+                modules = [alias.name for alias in child.names]
+            elif isinstance(child, ast.ImportFrom):
+                modules = list(resolve(child))
+            elif isinstance(child, ast.Call) and ast.unparse(child.func).endswith(("import_module", "__import__")):
+                first = child.args[0] if child.args else None
+                modules = [first.value] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
+            for module in modules:
+                yield Import(name, child.lineno, module, on_load, for_types)
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            types = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+            yield from walk(child, on_load and not inside, for_types or types)
+
+    yield from walk(ast.parse(file.read_text(encoding="utf-8"), str(file)), True, False)
+
+
+def offence(item: Import) -> str | None:
+    """Why an import is not allowed; None when it is."""
+    file, top = item.file, item.top
+    ours = top in PACKAGES
+    standard = top in sys.stdlib_module_names
+    if top in OWNERS and file not in OWNERS[top]:
+        return f"only {', '.join(sorted(OWNERS[top]))} may import {top}"
+    if file.startswith("dcod/"):
+        if top in {"kfp", "kfp_kubernetes", "components", "pipelines"} and (file != "dcod/cli.py" or item.on_load):
+            return "the library does not know Kubeflow; dcod/cli.py may, inside functions"
+        if top in LAZY and item.on_load and not item.for_types:
+            return f"{top} is heavy: import it inside the function that needs it"
+        if item.module.startswith("dcod.cli"):
+            return "nothing imports the command line"
+        if item.module.startswith("dcod.stages") and not file.startswith(("dcod/stages/", "dcod/cli.py")):
+            return "stages use the library, not the other way round"
+        if file in PURE and not (standard or top in PURE_MAY or item.module in PURE_MAY):
+            return "tensor code imports torch, numpy and dcod.config"
+        if file in BASE and ours and item.module not in BASE_MAY:
+            return "config, traces, storage and errors stand at the bottom"
+        return None
+    if not (file.startswith(("components/", "pipelines/")) and (ours or not standard)):
+        return None
+    if file.startswith("components/"):
+        if top == "pipelines":
+            return "pipelines import components, not the other way round"
+        if top == "dcod" and not item.module.startswith("dcod.stages"):
+            return "a component makes one call into dcod.stages"
+    allowed = {"kfp", "components"} if file.startswith("components/") else {"kfp", "kfp_kubernetes", *PACKAGES[1:]}
+    if item.on_load and not item.for_types and top not in allowed:
+        return f"the top level imports the standard library and {', '.join(sorted(allowed))}"
+    return None
+
+
+def files(root: Path, folders: tuple[str, ...]) -> list[Path]:
+    return sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
+
+
+def import_offences(root: Path) -> list[str]:
+    found = (item for file in files(root, PACKAGES) for item in imports(root, file))
+    return [f"{i.file}:{i.line}: import of {i.module}: {reason}" for i in found if (reason := offence(i))]
+
+
+def line_offences(root: Path) -> list[str]:
+    counts = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files(root, CODE)}
+    return [f"{file.relative_to(root)}: {count} lines" for file, count in counts.items() if count > MAX_LINES]
+
+
+def unsafe_offences(root: Path) -> list[str]:
+    """Ways in which a model folder could run code."""
+    found = []
+    for file in files(root, (*PACKAGES, "bench")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            trusting = isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
+            if trusting and not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                found.append(f"{file.relative_to(root)}:{node.value.lineno}: trust_remote_code")
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save"):
+                found.append(f"{file.relative_to(root)}:{node.lineno}: {ast.unparse(node)}")
+        for item in imports(root, file):
+            if item.top in {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}:
+                found.append(f"{item.file}:{item.line}: {item.module}")
+    return found
+
+
+def package_offences(root: Path) -> list[str]:
+    """docker/ and k8s/ hold no package: setuptools and pytest must not take them for one."""
+    return [str(path.relative_to(root)) for top in ("docker", "k8s") for path in (root / top).rglob("__init__.py")]
+
+
+CHECKS: dict[Callable[[Path], list[str]], dict[str, str]] = {
+    import_offences: {
+        "dcod/planted.py": "import kfp\n",
+        "dcod/losses.py": "import torch\nfrom dcod import tracking\n",
+        "dcod/corrections.py": "def f():\n    import transformers\n",
+        "dcod/tracking.py": "import mlflow\n",
+        "dcod/stages/planted.py": "def f():\n    from mlflow import MlflowClient\n",
+        "dcod/engines/transformers.py": "def f():\n    import vllm\n",
+        "dcod/metrics.py": "from .stages import train\n",
+        "dcod/config.py": "from dcod.tracking import Tracker\n",
+        "dcod/traces.py": "import importlib\n\nboto = importlib.import_module('boto3')\n",
+        "dcod/cli.py": "from pipelines import distill\n",
+        "components/planted.py": "from dcod import stages\n",
+        "components/train.py": "def f():\n    from dcod.tracking import Tracker\n",
+        "pipelines/planted.py": "import yaml\n",
+    },
+    line_offences: {"tests/planted.py": "x = 1\n" * (MAX_LINES + 1)},
+    unsafe_offences: {
+        "dcod/planted.py": "import pickle\n",
+        "dcod/other.py": "import torch\n\ntorch.load('x')\n",
+        "bench/planted.py": "load(trust_remote_code=True)\n",
+        "components/planted.py": "load(trust_remote_code=trust)\n",
+    },
+    package_offences: {"docker/__init__.py": "", "k8s/base/__init__.py": ""},
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_repository_keeps_the_rule(check: Callable[[Path], list[str]]) -> None:
+    assert check(ROOT) == []
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_planted_violation_is_caught(check: Callable[[Path], list[str]], tmp_path: Path) -> None:
+    for stub in ("dcod/tracking.py", "dcod/stages/train.py", "dcod/stages/__init__.py", "pipelines/distill.py"):
+        (tmp_path / stub).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / stub).write_text("")
+    assert check(tmp_path) == []
+    for name, text in CHECKS[check].items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    caught = {line.partition(":")[0] for line in check(tmp_path)}
+    assert caught == set(CHECKS[check])
+
+
+def test_allowed_imports_are_not_caught(tmp_path: Path) -> None:
+    allowed = {
+        "dcod/cli.py": "def compile():\n    from kfp import compiler\n    from pipelines.distill import distill\n",
+        "dcod/tracking.py": "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from mlflow import MlflowClient\n",
+        "dcod/storage.py": "from dcod.errors import UserError\n\n\ndef f():\n    import boto3\n",
+        "dcod/packing.py": "import math\n\nimport torch\n\nfrom dcod.corrections import Record\n",
+        "components/train.py": "from kfp import dsl\n\n\ndef f():\n    from dcod.stages.component import run\n",
+        "pipelines/distill.py": "from kfp import dsl, kubernetes\n\nfrom components.train import train\n",
+        "dcod/corrections.py": "",
+        "dcod/errors.py": "",
+    }
+    for name, text in allowed.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert import_offences(tmp_path) == []
+
+
+def test_discovery_found_the_repository() -> None:
+    seen = files(ROOT, PACKAGES)
+    assert len(seen) >= 50
+    for package, least in (("dcod", 35), ("components", 8), ("pipelines", 4)):
+        assert sum(path.is_relative_to(ROOT / package) for path in seen) >= least
+    found = [item for file in seen for item in imports(ROOT, file)]
+    assert len(found) >= 300
+    missing = [path for path in sorted(PURE | BASE) if path != "dcod/losses.py" and not (ROOT / path).is_file()]
+    assert missing == []
+    assert {item.file for item in found if item.top == "mlflow"} == OWNERS["mlflow"]
+    assert {item.file for item in found if item.top == "boto3"} == OWNERS["boto3"]
