@@ -1,0 +1,135 @@
+"""The wheel holds what it needs and nothing else, and works where the source tree is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def run(*command: str, cwd: Path, **environment: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that no earlier build's leftovers can hide a missing file."""
+    place = tmp_path_factory.mktemp("wheel")
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=ROOT)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (place / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / "source" / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    run(*command, "--wheel-dir", str(place), str(place / "source"), cwd=place)
+    (built,) = place.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    run(*pip, str(wheel), cwd=target)
+    return target
+
+
+def dcod(installed: Path, cwd: Path, *arguments: str) -> str:
+    """Runs the installed package's command line from a neutral folder; the source tree must not be on the path."""
+    begin = f"import sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]; import dcod.cli as c, pipelines; "
+    check = f"assert c.__file__.startswith({str(installed)!r}), c.__file__; "
+    code = begin + check + "assert pipelines.__file__.startswith(sys.argv[1]); del sys.argv[1]; c.main()"
+    return run(sys.executable, "-c", code, str(installed), *arguments, cwd=cwd, PYTHONPATH=str(installed))
+
+
+def test_every_package_of_the_tree_is_listed() -> None:
+    listed = set(PROJECT["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for area in ("dcod", "components", "pipelines")
+        for path in (ROOT / area).rglob("__init__.py")
+    }
+    assert listed == found
+    assert len(found) >= 7
+
+
+def test_the_wheel_holds_all_sources_and_presets_and_nothing_else(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for area in ("dcod", "components", "pipelines")
+        for path in (ROOT / area).rglob("*")
+        if path.suffix in (".py", ".yaml") and "__pycache__" not in path.parts
+    }
+    assert names == sources
+    assert len(names) >= 45
+    assert any(name.startswith("pipelines/configs/") and name.endswith(".yaml") for name in names)
+
+
+def test_the_wheel_carries_licence_version_and_requirements(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    text = archive.read(metadata).decode()
+    assert any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
+    assert "License-Expression: Apache-2.0" in text
+    assert "\nRequires-Python: >=3.11\n" in text
+    assert text.count("\nRequires-Dist: ") >= len(PROJECT["project"]["dependencies"])
+
+
+def test_the_installed_package_compiles_the_pipeline(installed: Path, tmp_path: Path) -> None:
+    dcod(installed, tmp_path, "compile", "--out", "pipeline.yaml")
+    documents = list(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text(encoding="utf-8")))
+    assert documents[0]["pipelineInfo"]["name"] == "dcod-distill"
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]
+
+
+def test_the_installed_package_lists_the_presets(installed: Path, tmp_path: Path) -> None:
+    printed = dcod(installed, tmp_path, "presets")
+    names = [path.stem for path in (ROOT / "pipelines" / "configs").glob("*.yaml")]
+    assert "quickstart" in names
+    assert {line.split()[0] for line in printed.splitlines() if line.strip()} >= set(names)
+
+
+def test_a_user_is_told_the_version(installed: Path, tmp_path: Path) -> None:
+    import dcod as package
+
+    assert dcod(installed, tmp_path, "--version").strip() == f"dcod {package.__version__}"
+
+
+def test_pins_are_pins() -> None:
+    files = sorted((ROOT / "docker").glob("*.lock"))
+    assert len(files) >= 2
+    for file in files:
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        names = [line.partition("==")[0] for line in lines]
+        assert names == sorted(set(names)), file.name
+        for line in lines:
+            name, equals, version = line.partition("==")
+            assert equals, f"{file.name}: {line} is not pinned"
+            assert not set("+@/ ;") & set(version), f"{file.name}: {line} names a build or a place"
+            assert not name.startswith(("-", "dcod"))
+
+
+def test_the_lock_satisfies_the_project() -> None:
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "docker" / "cpu.lock").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wanted = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    for text in wanted:
+        requirement = Requirement(text)
+        version = pinned[requirement.name.lower().replace("_", "-")]
+        assert requirement.specifier.contains(version), f"{text}: the lock has {version}"
+    assert len(wanted) >= 25
