@@ -341,7 +341,7 @@ def test_every_row_of_every_real_file_is_accounted_for(run: Ingest, data_dir: Pa
     files = {name: found.counts["files"][str(data_dir / name)] for name in REAL}
     assert {name: count["read"] for name, count in files.items()} == REAL
     assert all(2 * count["read"] == sum(count.values()) for count in files.values())
-    faults = {"empty_completion", "repetition", "duplicate", "too_long"}
+    faults = {"repetition", "duplicate", "too_long"}
     missing = set() if keep == "all" else {"no_answer", "wrong_answer", "unverified"}
     assert set(found.counts["quarantined"]) == faults | missing
     assert files["gsm8k/train.jsonl"]["accepted"] == 7473
