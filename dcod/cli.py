@@ -153,7 +153,7 @@ def run(
     from pipelines.local import run_here
 
     read = _config(config, preset, overrides)
-    outcome = run_here(read, console)
+    outcome = run_here(read)
     if outcome.error:
         print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)
         raise typer.Exit(2 if outcome.users_mistake else 1)

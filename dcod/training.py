@@ -139,7 +139,8 @@ def train(
     wrapped = StudentWithLoss(model).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(config.warmup_share * total), total)
+    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(config.warmup_share * total), total + 1)
+    schedule.step()  # its step 0 has rate 0: a whole batch without effect
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
 
     result = Result()

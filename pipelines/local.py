@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -60,18 +61,18 @@ class _Echo:
         return False
 
 
-def run_here(config: Config, console: Console, root: Path = Path("runs")) -> Outcome:
+def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     """Runs `distill` to its end; returns where to look, never raises for a failed stage.
 
     Args:
         config: the resolved configuration.
-        console: gets one line a stage.
         root: pipeline outputs and logs go below it.
 
     Raises:
         UserError: ``root`` cannot be written.
     """
     from kfp import local
+    from rich.console import Console
 
     from dcod.errors import UserError
     from dcod.tracking import Tracker
@@ -86,8 +87,9 @@ def run_here(config: Config, console: Console, root: Path = Path("runs")) -> Out
     except OSError as error:
         raise UserError(f"{root}: cannot be written ({error.strerror})") from None
     log = work / "pipeline.log"
-    with log.open("w", encoding="utf-8") as file, _surroundings(work, console):
-        echo = _Echo(file, console, time.monotonic())
+    shown = Console(file=sys.stdout, highlight=False, soft_wrap=True)  # before standard output is redirected
+    with log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
+        echo = _Echo(file, shown, time.monotonic())
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
             with contextlib.redirect_stdout(echo):
@@ -99,12 +101,12 @@ def run_here(config: Config, console: Console, root: Path = Path("runs")) -> Out
 
 
 @contextlib.contextmanager
-def _surroundings(work: Path, console: Console) -> Iterator[None]:
+def _surroundings(work: Path, terminal: bool) -> Iterator[None]:
     """Temporary files of the tasks go into the run (the runner leaks one folder a task), bars to the terminal."""
     keep = dict(os.environ)
     with tempfile.TemporaryDirectory(dir=work, prefix="tmp-") as scratch:
         os.environ["TMPDIR"] = scratch
-        if console.is_terminal:
+        if terminal:
             os.environ["DCOD_PROGRESS"] = "terminal"
         tempfile.tempdir = None
         try:

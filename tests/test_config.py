@@ -23,6 +23,9 @@ def mistake(text: str, *overrides: str) -> str:
     return line
 
 
+BENCHMARKS = "evaluate:\n  benchmarks:\n    - {name: gsm8k, limit: 50}\n    - {name: math500, role: guard}\n"
+
+
 def sections(model: type[BaseModel] = Config) -> set[type[BaseModel]]:
     """A section and all sections inside it."""
     found = {model}
@@ -33,8 +36,9 @@ def sections(model: type[BaseModel] = Config) -> set[type[BaseModel]]:
     return found
 
 
-def test_defaults_are_valid_and_survive_a_round_trip() -> None:
-    config = parse_config("")
+@pytest.mark.parametrize("text", ["", "{}", "# nothing\n", "null"])
+def test_nothing_given_is_the_default_and_survives_a_round_trip(text: str) -> None:
+    config = parse_config(text)
     assert config == Config()
     assert parse_config(config.to_json()) == config
     assert "\n" not in config.to_json()
@@ -149,6 +153,36 @@ def test_overrides_reach_every_depth() -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("train.epochs=3", lambda c: c.train.epochs, 3),
+        ("train.learning_rate=1e-4", lambda c: c.train.learning_rate, 1e-4),
+        ("train.learning_rate=5E-05", lambda c: c.train.learning_rate, 5e-5),
+        ("train.weight_decay=0", lambda c: c.train.weight_decay, 0.0),
+        ("train.correction.name=trace", lambda c: c.train.correction.name, "trace"),
+        ("ingest.limit=all", lambda c: c.ingest.limit, "all"),
+        ("ingest.sources=[a.jsonl, s3://b/c]", lambda c: c.ingest.sources, ["a.jsonl", "s3://b/c"]),
+        (
+            "ingest.sources=['reasoning-gym://chain_sum?min_terms=2&max_terms=3']",
+            lambda c: c.ingest.sources,
+            ["reasoning-gym://chain_sum?min_terms=2&max_terms=3"],
+        ),
+        ("ingest.decontaminate=false", lambda c: c.ingest.decontaminate, False),
+        ("evaluate.benchmarks.1.limit=7", lambda c: c.evaluate.benchmarks[1].limit, 7),
+        ("evaluate.benchmarks.0.temperature=1e-1", lambda c: c.evaluate.benchmarks[0].temperature, 0.1),
+        ("evaluate.benchmarks=[{name: gsm_symbolic}]", lambda c: c.evaluate.benchmarks[0].name, "gsm_symbolic"),
+        ("student.model=models:/m@champion", lambda c: c.student.model, "models:/m@champion"),
+        ("name=a=b", lambda c: c.name, "a=b"),
+    ],
+)
+def test_an_override_is_read_like_the_file(override: str, read: object, expected: object) -> None:
+    assert callable(read)
+    value = read(parse_config(BENCHMARKS, [override]))
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("train.epochs", "expected section.key=value"),
@@ -184,6 +218,20 @@ def test_a_broken_file_is_one_line_with_its_name(content: bytes, said: str, tmp_
 def test_a_missing_file_says_where_ready_ones_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.yaml: cannot be read .*dcod presets"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_broken_yaml_names_the_line() -> None:
+    message = mistake("train: {epochs: 3\nseed: [1")
+    assert "not valid YAML" in message
+    assert "line 2" in message
+
+
+def test_the_origin_stands_first(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("sede: 1\n", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert str(caught.value).startswith(f"{file}: sede: unknown key")
 
 
 def test_json_is_read_as_well(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def run(
         log: metrics and texts go there.
         student: the model folder.
         traces: a trace set, for the worked examples of few-shot prompts.
-        few_shot: put ``evaluate.few_shot`` worked examples before each problem.
+        few_shot: put ``evaluate.few_shot`` worked examples before each problem of the report split.
     """
     if not config.evaluate.benchmarks:
         raise UserError(f"evaluate.benchmarks is empty; known: {', '.join(benchmarks.names())}")
@@ -70,6 +70,8 @@ def run(
     for benchmark in config.evaluate.benchmarks:
         key = benchmarks.key(benchmark)
         problems = benchmarks.load(benchmark, config.evaluate.report_share)
+        if few_shot:  # only the report looks at it
+            problems = [problem for problem in problems if problem.split == "report"]
         found = _answers(engine, benchmark, problems, shots, config)
         rows += [row | {"benchmark": key, "prompting": prompting} for row in found]
         summary[key] = {

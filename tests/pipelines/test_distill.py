@@ -1,0 +1,198 @@
+"""The pipeline object: compiled (golden, valid IR), and run here: promoted, refused, failed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from dcod.config import Config
+from dcod.registry import Registry
+from dcod.tracking import Tracker
+from tests.tracked import fresh_store
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "distill.yaml"
+STAGES = {"fetch", "ingest", "score", "train", "evaluate", "gate", "promote"}
+
+
+def test_compiled_pipeline_is_the_golden_one(tmp_path: Path, update_golden: bool) -> None:
+    from pipelines.compiling import compile_to
+
+    compile_to(tmp_path / "a.yaml", image="registry.example/dcod:1")
+    compile_to(tmp_path / "b.yaml", image="registry.example/dcod:1")
+    text = (tmp_path / "a.yaml").read_text()
+    assert text == (tmp_path / "b.yaml").read_text()
+    if update_golden:
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text(), "the compiled pipeline changed; if it should, `make golden` and say why"
+
+
+def test_compiled_pipeline_is_valid_and_never_cached(tmp_path: Path) -> None:
+    from google.protobuf import json_format
+    from kfp.components import load_component_from_file
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    from pipelines.compiling import compile_to
+
+    compile_to(tmp_path / "p.yaml", image="registry.example/dcod:1")
+    spec = yaml.safe_load((tmp_path / "p.yaml").read_text())
+    parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    assert parsed.pipeline_info.name == "dcod-distill"
+    executors = spec["deploymentSpec"]["executors"]
+    assert {e["container"]["image"] for e in executors.values()} == {"registry.example/dcod:1"}
+    assert not any("pip install" in " ".join(e["container"]["command"]) for e in executors.values())
+    dags = [spec["root"], *(c for c in spec["components"].values() if "dag" in c)]
+    tasks = {name: task for dag in dags for name, task in dag["dag"]["tasks"].items()}
+    stages = {name: task for name, task in tasks.items() if re.sub(r"-\d+$", "", name) in STAGES | {"finish"}}
+    assert len(stages) == 12
+    assert not any(task.get("cachingOptions", {}).get("enableCache") for task in stages.values())
+    load_component_from_file(str(tmp_path / "p.yaml"))
+
+
+def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Config]:
+    """GCDs whose answer is 1 more often than not, and traces that say so: a thing a tiny student can learn."""
+    from dcod import synthetic
+    from dcod.prompts import prompt_for
+
+    rows = [
+        {"prompt": prompt_for("number", p.question)[0]["content"], "completion": "#### 1", "gold": "1"}
+        for p in synthetic.problems("reasoning-gym://gcd?problems=60&seed=1&max_value=60")
+    ]
+    (folder / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "no answer"}]))
+    store = fresh_store(folder / "store")
+    values = {
+        "name": "tiny",
+        "student": {"model": str(student), "max_length": 400},
+        "ingest": {"sources": [str(folder / "traces.jsonl")], "selection_share": 0.2},
+        "train": {
+            "correction": {"name": "surprisal"},
+            "learning_rate": 0.02,
+            "epochs": 4,
+            "traces_per_step": 4,
+            **train,
+        },
+        "evaluate": {
+            "benchmarks": [
+                {
+                    "name": "reasoning_gym",
+                    "source": "reasoning-gym://gcd?problems=80&seed=90000&max_value=60",
+                    "max_new_tokens": 8,
+                }
+            ],
+            "few_shot": 1,
+        },
+        "promote": {"min_problems": 20, "lease": str(folder / "lease"), "max_unparseable": 1.0, "max_truncated": 1.0},
+        "tracking": store.model_dump(),
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path, Config.model_validate(values)
+
+
+def dcod(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "dcod.cli", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None:
+    path, config = write_inputs(tmp_path, tiny_student)
+    done = dcod(tmp_path, "run", "--config", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "decision  promote" in done.stdout
+    tracker = Tracker(config.tracking)
+    registry = Registry(tracker)
+    champion = registry.champion("dcod-student")
+    assert champion is not None
+    assert champion.version == 2
+    assert champion.tags["dcod.decision"] == "promote"
+    assert "improved" in champion.tags["dcod.reasons"]
+    start = registry.by_version("dcod-student", 1)
+    assert start is not None
+    assert start.tags["dcod.decision"] == "start"
+    runs = tracker.client.search_runs([tracker.experiment_id])
+    parents = [run for run in runs if "dcod.pipeline" in run.data.tags]
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert {run.data.tags["dcod.stage"] for run in children} == STAGES
+    assert {run.info.status for run in children} == {"FINISHED"}
+    trained = next(run for run in children if run.data.tags["dcod.stage"] == "train")
+    losses = tracker.client.get_metric_history(trained.info.run_id, "loss")
+    assert len(losses) > 10
+    assert {"gamma", "ess", "mean_surprisal", "selection_nll"} <= set(trained.data.metrics)
+    # every row of the source is accounted for, and so is every answer
+    ingested = next(tmp_path.glob("runs/pipeline/*/*/ingest/traces"))
+    quarantine = pq.read_table(ingested / "quarantine.parquet").to_pylist()
+    assert [row["source_line"] for row in quarantine] == [61]
+    assert pq.ParquetFile(ingested / "traces.parquet").metadata.num_rows == 60
+    results = next(tmp_path.glob("runs/pipeline/*/*/evaluate/results"))
+    summary = json.loads((results / "summary.json").read_text())["benchmarks"]["reasoning_gym:gcd"]["prompting"]
+    splits = summary["zero_shot"]
+    assert sum(sum(split["outcomes"].values()) for split in splits.values()) == 80
+    assert "<script" not in next(tmp_path.glob("runs/pipeline/*/*/gate/decision/report.html")).read_text()
+
+    # resolved by its registry name, and run again: reused, nothing registered twice
+    again = dcod(tmp_path, "run", "--config", str(path))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "already_champion" in again.stdout
+    assert [version.version for version in registry.versions("dcod-student")] == [1, 2]
+    reused = [r for r in tracker.client.search_runs([tracker.experiment_id]) if "dcod.reused_from" in r.data.tags]
+    assert {"ingest", "score", "train", "evaluate"} == {run.data.tags["dcod.stage"] for run in reused}
+
+
+def test_refused(tmp_path: Path, tiny_student: Path) -> None:
+    path, config = write_inputs(tmp_path, tiny_student, learning_rate=1e-8)
+    done = dcod(tmp_path, "run", "--config", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "decision  refuse" in done.stdout
+    registry = Registry(config.tracking)
+    champion, challenger = registry.champion("dcod-student"), registry.by_alias("dcod-student", "challenger")
+    assert champion is not None
+    assert challenger is not None
+    assert (champion.version, challenger.version) == (1, 2)
+    assert challenger.tags["dcod.decision"] == "refuse"
+    assert "no improvement shown" in challenger.tags["dcod.reasons"]
+
+
+def test_failed_in_the_middle(tmp_path: Path, tiny_student: Path) -> None:
+    """A stage crashes: exit code 1, the error in MLflow, no output where it crashed."""
+    path, config = write_inputs(tmp_path, tiny_student)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'dcod.stages.train':\n"
+        "            raise RuntimeError('the disk went away')\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+    )
+    done = dcod(tmp_path, "run", "--config", str(path), PYTHONPATH=str(broken))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("dcod: train: RuntimeError: the disk went away")
+    assert "Traceback" not in done.stderr
+    tracker = Tracker(config.tracking)
+    runs = tracker.client.search_runs([tracker.experiment_id])
+    parent = next(run for run in runs if "dcod.pipeline" in run.data.tags)
+    assert parent.info.status == "FAILED"
+    assert "dcod.error" in parent.data.tags
+    assert not list(tmp_path.glob("runs/pipeline/*/*/train/student"))
+    assert list(tmp_path.glob("runs/pipeline/*/*/score/scores/scores.parquet"))
+    assert Registry(tracker).champion("dcod-student") is None
+
+
+def test_a_users_mistake_in_a_stage_is_one_line(tmp_path: Path, tiny_student: Path) -> None:
+    path, _ = write_inputs(tmp_path, tiny_student)
+    done = dcod(tmp_path, "run", "--config", str(path), "train.correction.name=prefix")
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "needs behavior_logprobs, which" in line
+    assert "surprisal" in line

@@ -1,0 +1,58 @@
+"""The fused head against plain autograd in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dcod import fused
+
+
+@pytest.mark.parametrize("focus", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("rows", [1, 37])
+def test_loss_and_gradients_against_float64(focus: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "chunk_rows", lambda vocabulary: 8)  # several chunks, the last one short
+    torch.manual_seed(rows)
+    hidden = torch.randn(rows, 16, requires_grad=True)
+    head = torch.randn(101, 16, requires_grad=True)
+    targets, weights = torch.randint(101, (rows,)), torch.rand(rows)
+    loss, logprobs = fused.weighted_nll(hidden, head, targets, weights, focus)
+    (3 * loss).backward()
+    exact_hidden, exact_head = (t.detach().double().requires_grad_() for t in (hidden, head))
+    exact = torch.log_softmax(exact_hidden @ exact_head.T, -1)[torch.arange(rows), targets]
+    exact_loss = -(weights.double() * (focus * exact.detach()).exp() * exact).sum()
+    (3 * exact_loss).backward()
+    torch.testing.assert_close(logprobs.double(), exact.detach(), atol=1e-4, rtol=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(exact_loss.detach()), rel=1e-5)
+    for ours, reference in ((hidden.grad, exact_hidden.grad), (head.grad, exact_head.grad)):
+        assert ours is not None
+        assert reference is not None
+        assert float((ours - reference).norm() / reference.norm()) < 1e-5
+
+
+def test_plain_weights_are_cross_entropy() -> None:
+    torch.manual_seed(0)
+    hidden, head, targets = torch.randn(9, 8), torch.randn(33, 8), torch.randint(33, (9,))
+    loss, _ = fused.weighted_nll(hidden, head, targets, torch.full((9,), 1 / 9))
+    torch.testing.assert_close(loss, F.cross_entropy(hidden @ head.T, targets))
+
+
+def test_focus_is_the_gradient_of_the_generalised_cross_entropy() -> None:
+    """w * pi^alpha * grad(-log pi) equals the gradient of (1 - pi^alpha) / alpha (METHOD 4)."""
+    torch.manual_seed(0)
+    hidden = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
+    head, targets = torch.randn(33, 8, dtype=torch.float64), torch.randint(33, (5,))
+    loss, _ = fused.weighted_nll(hidden, head, targets, torch.ones(5), focus=0.7)
+    (ours,) = torch.autograd.grad(loss, hidden)
+    pi = torch.softmax(hidden @ head.T, -1)[torch.arange(5), targets]
+    (exact,) = torch.autograd.grad(((1 - pi**0.7) / 0.7).sum(), hidden)
+    torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
+
+
+def test_entropy_of_known_distributions() -> None:
+    head = torch.eye(4)
+    uniform, certain = torch.zeros(1, 4), torch.tensor([[200.0, 0.0, 0.0, 0.0]])
+    logprobs, entropies = fused.token_statistics(torch.cat([uniform, certain]), head, torch.tensor([1, 0]))
+    torch.testing.assert_close(entropies, torch.tensor([4.0, 1.0]).log())
+    torch.testing.assert_close(logprobs, torch.tensor([0.25, 1.0]).log())
