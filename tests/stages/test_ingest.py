@@ -346,3 +346,19 @@ def test_every_row_of_every_real_file_is_accounted_for(run: Ingest, data_dir: Pa
     assert set(found.counts["quarantined"]) == faults | missing
     assert files["gsm8k/train.jsonl"]["accepted"] == 7473
     assert files["math/train.jsonl"]["accepted"] >= 7498
+
+
+def test_real_benchmark_problems_are_found_in_real_traces(run: Ingest, data_dir: Path) -> None:
+    """MATH500 is a part of MATH test: exactly its rows go, also out of chats that wrap the problem in other text."""
+    file = data_dir / "traces/qwen_rm_maj/math_cot_100x8.jsonl"
+    inside = [json.loads(line)["in_math500"] for line in file.open(encoding="utf-8")]
+    benchmarks = [BenchmarkConfig(name="math500", source=str(data_dir / "math500/test.jsonl"))]
+    found = run(sources=[str(file)], keep="all", max_length=40_000, benchmarks=benchmarks)
+    faults = {line for line, reason in found.reasons().items() if reason == "duplicate"}
+    expected = {line for line, known in enumerate(inside, start=1) if known} - faults
+    assert {line for line, reason in found.reasons().items() if reason == "contaminated"} == expected
+    assert len(expected) >= 40
+    chats = data_dir / "traces/skythought/chat__Qwen2.5-32B-Instruct_MATH500_test_None_0_-1_cw_0.1.jsonl"
+    part = [json.loads(line) for line in chats.open(encoding="utf-8")][:60]
+    mixed = run(*part, response(1, "\\boxed{2}"), keep="all", max_length=100_000, benchmarks=benchmarks)
+    assert [trace.source_line for trace in mixed.traces] == [61]
