@@ -127,7 +127,6 @@ def train(
         UserError: a need of the correction is missing, or three steps in a row were not finite.
     """
     from accelerate import Accelerator
-    from transformers import get_cosine_schedule_with_warmup
 
     check(config, train_set)
     accelerator = Accelerator()
@@ -139,8 +138,6 @@ def train(
     wrapped = StudentWithLoss(model).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(config.warmup_share * total), total + 1)
-    schedule.step()  # its step 0 has rate 0: a whole batch without effect
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
 
     result = Result()
@@ -162,6 +159,9 @@ def train(
         factor = accelerator.num_processes / counted
         loss, records = _accumulate(accelerator, wrapped, groups, config, plan, factor, live)
         # 4. step
+        rate = learning_rate(config, number, total)
+        for parameter_group in optimizer.param_groups:
+            parameter_group["lr"] = rate
         norm = float(accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
         loss = float(accelerator.reduce(torch.tensor(loss, device=accelerator.device), "sum"))
         if math.isfinite(loss) and math.isfinite(norm):
@@ -176,8 +176,6 @@ def train(
                     f"train: loss or gradient not finite in {skipped_in_a_row} steps in a row, last with traces "
                     f"{names}…; lower train.learning_rate (now {config.learning_rate}) or look at them"
                 )
-        rate = schedule.get_last_lr()[0]
-        schedule.step()
         optimizer.zero_grad(set_to_none=True)
         # 5. report
         record = _step_record(step, records, accelerator) if live else stored_record(step)
@@ -196,6 +194,17 @@ def train(
         result.best_step = total
         save_best(accelerator.unwrap_model(wrapped).model)
     return result
+
+
+def learning_rate(config: TrainConfig, number: int, total: int) -> float:
+    """The rate of optimizer step ``number`` of ``total`` (from 1): linear warm-up, then half a cosine.
+
+    Neither end is 0: no step is without effect.
+    """
+    warmup = math.ceil(config.warmup_share * total)
+    if number <= warmup:
+        return config.learning_rate * number / warmup
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (number - warmup - 1) / (total - warmup)))
 
 
 def rank_share(step: Sequence[Example], rank: int, ranks: int) -> list[Example]:
