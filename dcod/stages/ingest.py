@@ -48,7 +48,7 @@ QUARANTINE = pa.schema(
         ("raw", pa.string()),
     ]
 )
-_SHORTEST = 40  # characters of a benchmark problem that is also looked for inside longer prompts
+_SHORTEST = 16  # characters of a benchmark problem that is also looked for inside longer prompts
 
 
 def source_digests(config: Config) -> dict[str, str]:
