@@ -1,0 +1,50 @@
+"""The real servers, one of each for the whole session; what is missing is an error here, not a skip."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import servers
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """A real S3: `.uri` is its endpoint, `.env` holds endpoint and keys as boto3 reads them."""
+    with servers.s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[servers.Server]:
+    """A real PostgreSQL: `.uri` is its SQLAlchemy URI."""
+    folder = Path(tempfile.mkdtemp(prefix="dcod-postgresql-"))  # not below pytest's, which is root's alone
+    try:
+        with servers.postgresql(folder) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(
+    tmp_path_factory: pytest.TempPathFactory, postgresql_server: servers.Server, s3_server: servers.Server
+) -> Iterator[servers.Server]:
+    """MLflow on PostgreSQL and S3: `.uri` is its tracking URI; a client needs no keys of the store."""
+    with servers.mlflow(tmp_path_factory.mktemp("mlflow"), postgresql_server, s3_server) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_environment(s3_server: servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> servers.Server:
+    """The environment of the real S3, and a download cache of the test's own."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
+    return s3_server

@@ -1,0 +1,194 @@
+"""Real servers for tests, on free ports of the loopback: SeaweedFS's S3, PostgreSQL, MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+INSTALL = "`make test-services` installs it"
+ACCESS, SECRET = "test-access", "test-secret-of-forty-characters-or-so-long"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers.
+
+    Attributes:
+        uri: its address.
+        env: the environment that a client needs.
+    """
+
+    uri: str
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@contextmanager
+def running(
+    command: list[str], log: Path, ready: Callable[[], bool], wait_s: float = 90, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, from the moment it is ready; the whole group ends with the block."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **options,
+        )
+    try:
+        deadline = time.monotonic() + wait_s
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                end = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+                raise RuntimeError(f"{command[0]} did not become ready (exit status {process.returncode}):\n{end}")
+            time.sleep(0.2)
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and its children: asked first, then killed."""
+    for way in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, way)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers 200 there."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def client(server: Server) -> Any:
+    """A boto3 client that reads nothing from the environment."""
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=server.uri,
+        region_name="us-east-1",
+        aws_access_key_id=server.env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=server.env["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+@contextmanager
+def s3(folder: Path) -> Iterator[Server]:
+    """SeaweedFS's S3 with one identity; buckets are made by the tests."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if weed is None:
+        raise RuntimeError(f"the S3 server `weed` is not here; {INSTALL}")
+    credentials = [{"accessKey": ACCESS, "secretKey": SECRET}]
+    identity = {"name": "test", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    (folder / "data").mkdir(parents=True)
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    names = ["master.port", "volume.port", "filer.port", "s3.port"]
+    ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], free_ports(8), strict=True))
+    command = [weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+    command += [f"-{name}={port}" for name, port in ports.items()]
+    command += [f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=50"]
+    server = Server(
+        f"http://127.0.0.1:{ports['s3.port']}",
+        {
+            "AWS_ACCESS_KEY_ID": ACCESS,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
+            "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
+        },
+    )
+
+    def ready() -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            client(server).create_bucket(Bucket="ready")
+            client(server).put_object(Bucket="ready", Key="probe", Body=b"x")
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+    with running(command, folder / "weed.log", ready, cwd=folder):
+        yield server
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[Server]:
+    """An empty PostgreSQL; it refuses to run as root, so root runs it as the user postgres.
+
+    Args:
+        folder: that the user postgres can reach.
+    """
+    found = shutil.which("initdb") or max(
+        (str(p) for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=""
+    )
+    if not found:
+        raise RuntimeError(f"PostgreSQL's initdb is not here; {INSTALL}")
+    programs = Path(found).resolve().parent
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+        who = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    data, (port,) = folder / "data", free_ports(1)
+    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "dcod", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+    subprocess.run(initdb, check=True, cwd=folder, stdout=subprocess.DEVNULL, **who)
+    command = [str(programs / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(folder)]
+
+    def ready() -> bool:
+        probe = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "dcod"]
+        return subprocess.run(probe, check=False).returncode == 0
+
+    with running([*command, "-c", "fsync=off"], folder / "postgres.log", ready, cwd=folder, **who):
+        yield Server(f"postgresql+psycopg2://dcod@127.0.0.1:{port}/postgres")
+
+
+@contextmanager
+def mlflow(folder: Path, database: Server, store: Server) -> Iterator[Server]:
+    """An MLflow server that keeps runs in the database and hands out artifacts of the store itself."""
+    client(store).create_bucket(Bucket="mlflow")
+    (port,) = free_ports(1)
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", database.uri, "--artifacts-destination", "s3://mlflow/artifacts"]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = os.environ | store.env | settings
+    with running(command, folder / "mlflow.log", lambda: answers(f"{uri}/health"), 120, cwd=folder, env=environment):
+        yield Server(uri, {"MLFLOW_TRACKING_URI": uri})

@@ -1,0 +1,44 @@
+"""Tracking and registry on a real MLflow server with PostgreSQL and S3 behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dcod.config import Config, TrackingConfig
+from dcod.tracking import Tracker
+from tests.services import servers
+
+pytestmark = pytest.mark.service
+
+
+def test_a_stage_and_its_output_come_back_through_the_server(
+    mlflow_server: servers.Server, s3_server: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in s3_server.env:
+        monkeypatch.delenv(name, raising=False)  # a client needs no keys of the store
+    tracker = Tracker(TrackingConfig(uri=mlflow_server.uri, experiment="services"))
+    output = tmp_path / "output"
+    (output / "deep").mkdir(parents=True)
+    (output / "deep" / "rows.txt").write_text("1\n2\n", encoding="utf-8")
+    parent = tracker.parent("p1", "services", Config())
+    with tracker.stage("score", parent, digest="d1") as log:
+        log.metrics({"ess": 0.5}, step=3)
+        log.output(output)
+    found = tracker.find_output("score", "d1")
+    assert found
+    tracker.fetch_output(found, tmp_path / "again")
+    assert (tmp_path / "again" / "deep" / "rows.txt").read_text(encoding="utf-8") == "1\n2\n"
+    assert tracker.client.get_metric_history(found, "ess")[0].step == 3
+    stored = servers.client(s3_server).list_objects_v2(Bucket="mlflow", Prefix="artifacts/")["Contents"]
+    assert any(item["Key"].endswith("deep/rows.txt") for item in stored)
+
+
+def test_the_database_is_the_one_that_was_given(
+    mlflow_server: servers.Server, postgresql_server: servers.Server
+) -> None:
+    from sqlalchemy import create_engine, text
+
+    with create_engine(postgresql_server.uri).connect() as connection:
+        assert connection.execute(text("select count(*) from experiments")).scalar_one() >= 1
