@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Literal
+
+from dcod.answers import THOUGHT_ENDS, extract
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
+_MARK = r"<\|(?:im_start|im_end|eot_id|end_of_text|endoftext|start_header_id)\|>|</s>|<｜end▁of▁sentence｜>"
+_END_MARKS = re.compile(rf"(?:{_MARK}|\s)*(?:{_MARK})\s*\Z")
+_NEXT = re.compile(rf"{_MARK}|^[ \t]*(?:Question|Problem|Q|Human|User|Instruction)\s*\d*\s*[:.](?=\s)", re.MULTILINE)
+_THOUGHT_BEGINS = ("<think>", "<|begin_of_thought|>", "<thought>", "<reasoning>")
 _TAIL = 6000  # characters searched for a loop
 _SPAN = 300  # characters a loop covers at least
 _TIMES = 5  # how often it turns at least
@@ -16,6 +23,35 @@ _LINES = 10
 def strip_calculator(text: str) -> str:
     """Text without calculator annotations such as ``<<3*4=12>>``."""
     return _CALCULATOR.sub("", text)
+
+
+def cut_run_on(text: str) -> str:
+    """Text without an invented next question or turn after its answer, and without end-of-turn marks.
+
+    Only what follows a stated answer is cut, and never anything inside a thought.
+    """
+    begins = max((text.rfind(tag) + len(tag) for tag in THOUGHT_ENDS if tag in text), default=0)
+    if thought(text) == "unclosed":
+        return _without_marks(text)
+    for match in _NEXT.finditer(text, begins):
+        before = text[: match.start()]
+        if extract(before[begins:]) is not None:
+            return before.rstrip()
+    return _without_marks(text)
+
+
+def _without_marks(text: str) -> str:
+    cut = _END_MARKS.sub("", text)
+    return cut if cut.strip() else text
+
+
+def thought(text: str) -> Literal["closed", "unclosed", "unopened", ""]:
+    """How a completion marks its thought: not at all, closed, never closed, or closed and never opened."""
+    ends = any(tag in text for tag in THOUGHT_ENDS)
+    begins = any(tag in text for tag in _THOUGHT_BEGINS)
+    if ends:
+        return "closed" if begins else "unopened"
+    return "unclosed" if begins else ""
 
 
 def fault(completion: str) -> tuple[str, str] | None:

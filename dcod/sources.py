@@ -9,6 +9,7 @@ import fnmatch
 import glob
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,8 @@ import pyarrow.parquet as pq
 from dcod import storage, synthetic
 from dcod.errors import UserError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+_LINES = (".jsonl", ".ndjson", ".json")
+SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))
 SYNTHETIC_TEACHER = "dcod.synthetic"
 _BOM = b"\xef\xbb\xbf"
 
@@ -190,8 +192,10 @@ def _hidden(name: str) -> bool:
 
 def _open(path: Path) -> IO[bytes]:
     with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path, "rb")) if packed else open(path, "rb")
+        mark = file.read(4)
+    if mark == b"\x28\xb5\x2f\xfd":
+        return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, pa.input_stream(str(path), compression="zstd"))))
+    return cast(IO[bytes], gzip.open(path, "rb")) if mark[:2] == b"\x1f\x8b" else open(path, "rb")
 
 
 def _json(unit: Unit, digest: str) -> Iterator[RawRow]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dcod import cleaning
+from dcod.answers import extract
+from dcod.config import IngestConfig
+from dcod.formats import RowError
+from dcod.stages.ingest import clean
+from dcod.traces import Trace
 
 
 @pytest.mark.parametrize(
@@ -70,3 +76,61 @@ def test_empty_completions_and_broken_characters() -> None:
 
 def test_a_hostile_completion_costs_no_time() -> None:
     assert cleaning.fault(("ab" * 2000 + "c") * 500) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("So \\boxed{4}.\n\nQuestion:\nWhat is 3+3?\nSo \\boxed{6}.", "So \\boxed{4}."),
+        ("#### 4\nQ: What is 3+3?\nA: 6", "#### 4"),
+        ("The answer is 4<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nAnd 3+3?", "The answer is 4"),
+        ("No answer here.<|im_end|>\n<|endoftext|>\n", "No answer here."),
+        ("<think>\\boxed{3}?\nQuestion: really?</think>\n\\boxed{4}\nProblem 2: x", None),
+        ("Question: what is asked?\nIt is 2+2, so \\boxed{4}.", None),
+        ("First find x.\nProblem: none so far.\nSo \\boxed{4}.", None),
+        ("<think>\nSo \\boxed{4}.\nQuestion: is it?\nHm", None),
+        ("<|im_end|>", None),
+    ],
+)
+def test_invented_questions_are_cut_behind_a_stated_answer(text: str, kept: str | None) -> None:
+    if text.startswith("<think>\\boxed{3}"):
+        kept = text.partition("\nProblem 2")[0]
+    assert cleaning.cut_run_on(text) == (text if kept is None else kept)
+    assert cleaning.cut_run_on(cleaning.cut_run_on(text)) == cleaning.cut_run_on(text)
+
+
+def test_run_on_in_real_traces_is_cut_and_no_answer_changes(data_dir: Path) -> None:
+    cut = {}
+    for file in sorted((data_dir / "traces/nemo_math_train").glob("math_train_gen_rs*.jsonl")):
+        for number, line in enumerate(file.open(encoding="utf-8"), start=1):
+            text = json.loads(line)["generation"]
+            if cleaning.cut_run_on(text) != text:
+                cut[file.stem, number] = extract(text) == extract(cleaning.cut_run_on(text))
+    assert set(cut) == {(f"math_train_gen_{a}", n) for a, n in (("rs0", 1), ("rs0", 36), ("rs1", 15), ("rs1", 39))}
+    assert all(cut.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        ("plain", ""),
+        ("<think>a</think>b", "closed"),
+        ("a</think>b", "unopened"),
+        ("<|begin_of_thought|>\n\na", "unclosed"),
+        ("<|begin_of_thought|>a<|end_of_thought|>b", "closed"),
+    ],
+)
+def test_thoughts_are_told_apart(text: str, marks: str) -> None:
+    assert cleaning.thought(text) == marks
+
+
+def test_every_change_is_counted_and_recorded_tokens_are_never_cut() -> None:
+    changes: Counter[str] = Counter()
+    prompt = [{"role": "user", "content": "2+2?"}]
+    text = "</think>2+2=<<2+2=4>>4\n#### 4\n\nQuestion: 3+3?\n#### 6"
+    trace = clean(Trace(prompt, text), IngestConfig(), changes)
+    assert trace.completion == "</think>2+2=4\n#### 4"
+    assert trace.trace_id == Trace(prompt, trace.completion).trace_id != Trace(prompt, text).trace_id
+    assert changes == {"calculator": 1, "run_on": 1, "thought_unopened": 1}
+    with pytest.raises(RowError, match=r"run_on: recorded tokens run on after the answer.*Question"):
+        clean(Trace(prompt, text, token_ids=[1, 2]), IngestConfig(), changes)

@@ -77,15 +77,17 @@ def test_a_json_file_may_be_one_document(tmp_path: Path, text: str, errors: list
     assert [row.line for row in found] == list(range(1, len(errors) + 1))
 
 
-def test_parquet_and_gzip(tmp_path: Path) -> None:
+def test_parquet_gzip_and_zstd(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([GOOD] * 600), tmp_path / "a.parquet")
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
         file.write(lines(GOOD, GOOD))
+    packed = pa.Codec("zstd").compress(lines(GOOD, GOOD).encode(), asbytes=True)
+    (tmp_path / "c.jsonl.zst").write_bytes(packed + packed)  # two frames
     found = rows(tmp_path)
-    assert len(found) == 602
-    assert [row.line for row in found] == [*range(1, 601), 1, 2]
+    assert len(found) == 606
+    assert [row.line for row in found] == [*range(1, 601), 1, 2, 1, 2, 3, 4]
     assert all(row.row == GOOD for row in found)
-    assert sum(sources.count_rows(unit) for unit in sources.expand(str(tmp_path))) in (602, 603)
+    assert sum(sources.count_rows(unit) for unit in sources.expand(str(tmp_path))) in range(606, 609)
 
 
 def test_text_in_parquet_that_is_not_utf8(tmp_path: Path) -> None:
@@ -125,6 +127,11 @@ def test_of_a_trace_set_only_the_traces_are_read(tmp_path: Path) -> None:
         ("blank.jsonl", b"\n \n", "there is no row in it"),
         ("broken.parquet", b"PAR1 not really", "cannot be read .* is the file whole"),
         ("cut.jsonl.gz", gzip.compress(b"{}\n" * 1000)[:-12], "cannot be read .* is the file whole"),
+        (
+            "cut.jsonl.zst",
+            pa.Codec("zstd").compress(b"{}\n" * 1000, asbytes=True)[:-6],
+            "cannot be read .* is the file whole",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

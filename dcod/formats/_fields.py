@@ -13,6 +13,8 @@ from dcod.traces import Message, Trace
 
 RESPONSES = ("full_response", "response")
 GENERATIONS = ("generation", "generated_solution")
+REASONING = ("reasoning_content", "reasoning")  # DeepSeek's and vLLM's name; templates drop it from earlier turns
+SAMPLED = ("outputs", "choices", "reasoning_content")  # fields by which an engine's own output is known
 GOLDS = ("gold", "expected_answer", "ground_truth", "answer")
 ROLES = {
     "system": "system",
@@ -147,13 +149,25 @@ def turns(value: Any, role_key: str = "role", content_key: str = "content") -> l
     out = []
     for index, turn in enumerate(value):
         role = turn.get(role_key)
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             known = ", ".join(ROLES)
             raise RowError("bad_messages", f"message {index}: {role_key} {role!r} is unknown; known: {known}")
         if turn.get("tool_calls"):
             raise RowError("bad_messages", f"message {index}: tool calls cannot be taught")
-        out.append({"role": ROLES[role], "content": _content(turn.get(content_key), index)})
+        reasoned = index == len(value) - 1 and any(turn.get(key) for key in REASONING)
+        content = "" if reasoned and turn.get(content_key) is None else _content(turn.get(content_key), index)
+        out.append({"role": ROLES[role], "content": with_reasoning(turn, content) if reasoned else content})
     return out
+
+
+def with_reasoning(row: dict[str, Any], content: str) -> str:
+    """A message's text behind its separately kept reasoning, as reasoning models write them: in think tags.
+
+    Raises:
+        RowError: the reasoning is not text.
+    """
+    reasoning = optional_text(row, *REASONING)
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n{content}" if reasoning else content
 
 
 def split_chat(messages: list[Message]) -> tuple[list[Message], str]:

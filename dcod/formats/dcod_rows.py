@@ -10,6 +10,7 @@ from typing import Any
 
 from dcod.formats import RowError
 from dcod.formats._fields import check_prompt, final_answer, has_text, has_turns, make, optional_text, text, turns
+from dcod.formats._sampled import check_logprobs
 from dcod.traces import Trace
 
 
@@ -20,22 +21,21 @@ def detect(row: dict[str, Any]) -> bool:
 
 def to_trace(row: dict[str, Any]) -> Trace:
     """Takes a row over; token ids and log-probs must fit each other."""
-    prompt = turns(row["prompt"])
+    prompt = turns(row.get("prompt"))
     check_prompt(prompt)
     trace = make(prompt, text(row, "completion"), final_answer(row, ("gold",)), row)
     ids, logprobs = row.get("token_ids"), row.get("behavior_logprobs")
-    if ids is not None and not (isinstance(ids, list) and all(type(item) is int for item in ids)):
-        raise RowError("bad_field", "token_ids: expected a list of whole numbers")
+    if ids is not None and not (isinstance(ids, list) and all(type(item) is int and 0 <= item < 2**31 for item in ids)):
+        raise RowError("bad_field", "token_ids: expected a list of whole numbers below 2^31")
     if logprobs is not None:
-        if not (isinstance(logprobs, list) and all(type(item) in (int, float) for item in logprobs)):
-            raise RowError("bad_field", "behavior_logprobs: expected a list of numbers")
+        if not isinstance(logprobs, list):
+            raise RowError("bad_field", f"behavior_logprobs: expected a list, got {type(logprobs).__name__}")
         if ids is None or len(ids) != len(logprobs):
             known = "no token_ids" if ids is None else f"{len(ids)} token_ids"
             raise RowError("bad_field", f"behavior_logprobs: {len(logprobs)} values for {known}")
-        if any(not item <= 0.0 or item == float("-inf") for item in logprobs):
-            raise RowError("bad_field", "behavior_logprobs: a log-probability above 0, infinite or not a number")
+        logprobs = check_logprobs(logprobs)
     attempts = row.get("attempts")
-    if attempts is not None and (type(attempts) is not int or attempts < 1):
+    if attempts is not None and (type(attempts) is not int or not 1 <= attempts < 2**31):
         raise RowError("bad_field", f"attempts: expected a whole number above 0, got {attempts!r:.40}")
     return replace(
         trace,

@@ -2,7 +2,7 @@
 
 1. read the rows of all sources, broken ones too (dcod.sources);
 2. turn each into a trace by its format (dcod.formats);
-3. clean the completion: calculator marks go, empty and looping ones are refused (dcod.cleaning);
+3. clean the completion: calculator marks and run-on text go, empty and looping ones are refused (dcod.cleaning);
 4. verify its final answer against the problem's reference, and keep what ``ingest.keep`` says;
 5. refuse exact duplicates, and problems that stand in a configured benchmark;
 6. refuse what does not fit into ``student.max_length`` of the student's tokens;
@@ -164,6 +164,7 @@ class Intake:
     splits: Counter[str] = field(default_factory=Counter)
     files: dict[str, Counter[str]] = field(default_factory=dict)
     problems: set[str] = field(default_factory=set)
+    changes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         ingest = self.config.ingest
@@ -196,6 +197,7 @@ class Intake:
             "selection": self.splits["selection"],
             "problems": len(self.problems),
             "sources": digests,
+            "changes": dict(sorted(self.changes.items())),
             "files": {name: dict(sorted(count.items())) for name, count in self.files.items()},
         }
 
@@ -204,7 +206,7 @@ class Intake:
         if row.row is None:
             raise RowError(row.error, row.message)
         chosen = formats.get(row.format) if row.format else self._format or formats.get(formats.detect(row.row))
-        trace = clean(chosen.to_trace(row.row), ingest)
+        trace = clean(chosen.to_trace(row.row), ingest, self.changes)
         if ingest.limit != "all" and len(self.problems) >= ingest.limit and trace.prompt_id not in self.problems:
             raise RowError("over_limit", f"{ingest.limit} problems were accepted before it (ingest.limit)")
         trace = verify(trace, ingest)
@@ -263,12 +265,18 @@ class Contamination:
         return None
 
 
-def clean(trace: Trace, ingest: IngestConfig) -> Trace:
+def clean(trace: Trace, ingest: IngestConfig, changes: Counter[str] | None = None) -> Trace:
     """A trace that can be stored and taught. Recorded tokens are what was sampled: their text stays as it is.
 
+    Args:
+        trace: as its format gave it.
+        ingest: says whether calculator marks go.
+        changes: counts what was changed, and how thoughts are marked.
+
     Raises:
-        RowError: ``bad_encoding``, ``empty_completion`` or ``repetition``.
+        RowError: ``bad_encoding``, ``run_on``, ``empty_completion`` or ``repetition``.
     """
+    changes = Counter() if changes is None else changes
     texts = [trace.completion, trace.gold, trace.teacher, trace.licence, trace.tokenizer_digest]
     for text in (*texts, *(message["content"] for message in trace.prompt)):
         broken = cleaning.encoding_fault(text) if text else None
@@ -277,10 +285,20 @@ def clean(trace: Trace, ingest: IngestConfig) -> Trace:
     if ingest.strip_calculator and trace.token_ids is None:
         stripped = cleaning.strip_calculator(trace.completion)
         if stripped != trace.completion:
+            changes["calculator"] += 1
             trace = replace(trace, completion=stripped, trace_id="")
     found = cleaning.fault(trace.completion)
     if found:
         raise RowError(*found)
+    cut = cleaning.cut_run_on(trace.completion)
+    if cut != trace.completion:
+        if trace.token_ids is not None:
+            raise RowError("run_on", f"recorded tokens run on after the answer: {trace.completion[len(cut) :]!r:.80}")
+        changes["run_on"] += 1
+        trace = replace(trace, completion=cut, trace_id="")
+    marks = cleaning.thought(trace.completion)
+    if marks:
+        changes[f"thought_{marks}"] += 1
     return trace
 
 

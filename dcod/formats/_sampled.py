@@ -1,0 +1,68 @@
+"""What formats with recorded log-probs share: is a completion whole, and are its log-probs the sampler's?
+
+A behaviour log-prob counts only as the sampler's own, after temperature and top-p. Engines report them before
+both unless told otherwise, which is the same thing at temperature 1 and top-p 1 only. Anything else is refused:
+a ratio made of it would be wrong, and dropping it unseen would change the objective.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcod.formats import RowError
+from dcod.formats._fields import number
+
+_LOWEST = -1e30  # well inside float32
+PROCESSED = "processed_logprobs"  # vLLM's name for log-probs after temperature and top-p
+
+
+def check_finish(reason: Any) -> None:
+    """Refuses a completion that the limit cut: it has no end to teach.
+
+    Raises:
+        RowError: ``truncated``.
+    """
+    if reason in ("length", "max_tokens"):
+        raise RowError("truncated", "the token limit ended the completion (finish_reason=length)")
+    if reason in ("content_filter", "error", "abort"):
+        raise RowError("truncated", f"the completion was broken off (finish_reason={reason})")
+
+
+def sampler(row: dict[str, Any], params: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Temperature and top-p from the request's parameters, else from the row."""
+    values = [
+        number(params, key) if params.get(key) is not None else number(row, key) for key in ("temperature", "top_p")
+    ]
+    return values[0], values[1]
+
+
+def check_sampler(temperature: float | None, top_p: float | None, mode: Any) -> None:
+    """Refuses log-probs that are not the sampler's own.
+
+    Args:
+        temperature: of the sampler; None where the row does not say.
+        top_p: of the sampler, likewise.
+        mode: vLLM's ``logprobs_mode``, where the row says it.
+
+    Raises:
+        RowError: ``not_sampler_logprobs``.
+    """
+    if mode == PROCESSED or (temperature == 1.0 and top_p == 1.0):
+        return
+    said = f"temperature {temperature}, top_p {top_p}" if temperature is not None else "no temperature in the row"
+    raise RowError(
+        "not_sampler_logprobs",
+        f"{said}: log-probs are the sampler's only at temperature 1 and top_p 1, or with logprobs_mode={PROCESSED}; "
+        "record these, or take the log-probs out of the rows to use the text alone",
+    )
+
+
+def check_logprobs(values: list[Any]) -> list[float]:
+    """Log-probs as numbers.
+
+    Raises:
+        RowError: one is none, above 0, or infinite.
+    """
+    if any(type(value) not in (int, float) or not _LOWEST < value <= 0.0 for value in values):
+        raise RowError("bad_field", "log-probs: expected finite numbers of at most 0")
+    return [float(value) for value in values]

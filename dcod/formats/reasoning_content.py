@@ -1,0 +1,26 @@
+"""DeepSeek-style rows: ``reasoning_content`` and ``content`` beside a prompt; the reasoning goes into think tags.
+
+A chat whose last message has ``reasoning_content`` is of the format ``messages``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcod.formats._fields import check_prompt, final_answer, has_text, has_turns, make, text, turns, with_reasoning
+from dcod.traces import Message, Trace
+
+_PROMPTS = ("prompt", "question", "problem", "instruction")
+
+
+def detect(row: dict[str, Any]) -> bool:
+    """Reasoning and content as text."""
+    return has_text(row, "reasoning_content", "content")
+
+
+def to_trace(row: dict[str, Any]) -> Trace:
+    """A text prompt becomes one user message; nothing is added to it."""
+    chat = row.get("messages") or row.get("prompt")
+    prompt: list[Message] = turns(chat) if has_turns(chat) else [{"role": "user", "content": text(row, *_PROMPTS)}]
+    check_prompt(prompt)
+    return make(prompt, with_reasoning(row, text(row, "content")), final_answer(row), row)
