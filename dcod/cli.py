@@ -159,6 +159,7 @@ def run(
         raise typer.Exit(2 if outcome.users_mistake else 1)
     assert outcome.decision is not None
     _print_decision(outcome.decision)
+    console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"), markup=False)
     console.print(f"report    {outcome.decision / 'report.html'}")
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from dcod import report, storage
@@ -16,6 +18,25 @@ from dcod.stages import output_digest, promote
 from dcod.tracking import StageRun
 
 SECTIONS = ("promote", "evaluate")
+
+
+def accuracy_table(results: Mapping[str, Path]) -> str:
+    """Accuracies on the report split, which the gate never looks at, as lines of text."""
+    lines = [f"{'report split':<34}{'accuracy':>9}  {'95 % interval':<17}{'n':>5}{'unparseable':>13}{'truncated':>11}"]
+    for label, folder in results.items():
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        for key, entry in summary["benchmarks"].items():
+            for splits in entry["prompting"].values():
+                found = splits["report"]
+                answers = max(sum(found["outcomes"].values()), 1)
+                shares = "".join(
+                    f"{found['outcomes'][o] / answers:>{w}.1%}" for o, w in (("unparseable", 13), ("truncated", 11))
+                )
+                interval = f"{found['low']:.1%} to {found['high']:.1%}"
+                lines.append(
+                    f"{label + ', ' + key:<34}{found['accuracy']:>9.1%}  {interval:<17}{found['n']:>5}{shares}"
+                )
+    return "\n".join(lines) + "\n"
 
 
 def run(
@@ -60,4 +81,7 @@ def run(
     )
     storage.write_text(out / "report.html", page)
     log.text("report.html", page)
+    table = accuracy_table(shown)
+    storage.write_text(out / "accuracy.txt", table)
+    log.text("accuracy.txt", table)
     return {"promoted": float(decision.promote)}

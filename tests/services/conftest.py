@@ -47,4 +47,5 @@ def s3_environment(s3_server: servers.Server, monkeypatch: pytest.MonkeyPatch, t
     for name, value in s3_server.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
+    servers.forget_keys(monkeypatch)
     return s3_server

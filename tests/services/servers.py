@@ -109,6 +109,13 @@ def client(server: Server) -> Any:
     )
 
 
+def forget_keys(monkeypatch: Any) -> None:
+    """Makes boto3 read the environment again: its default session keeps the first keys that it found."""
+    import boto3
+
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
 @contextmanager
 def s3(folder: Path) -> Iterator[Server]:
     """SeaweedFS's S3 with one identity; buckets are made by the tests."""

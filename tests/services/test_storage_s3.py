@@ -84,6 +84,7 @@ def test_only_what_changed_is_fetched_again(bucket: str, store: Any, tmp_path: P
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_wrong_keys_are_one_line_without_the_secret(bucket: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "wrong-key")
+    servers.forget_keys(monkeypatch)
     uri = f"s3://{bucket}/run"
     with pytest.raises(UserError, match="check endpoint, keys and bucket") as caught:
         storage.fetch(uri)
@@ -98,6 +99,7 @@ def test_wrong_keys_cannot_write_or_take_a_lease(
     (tmp_path / "a").write_text("a")
     with monkeypatch.context() as wrong:
         wrong.setenv("AWS_SECRET_ACCESS_KEY", "wrong-key")
+        servers.forget_keys(wrong)
         with pytest.raises(UserError, match="check endpoint, keys"):
             storage.upload(tmp_path / "a", f"s3://{bucket}/a")
         with pytest.raises(UserError, match="check endpoint, keys"), storage.lease(f"s3://{bucket}/lease", wait_s=0):
