@@ -53,7 +53,8 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	else \
 	  $(PIP) install --quiet --constraint $(LOCK) $(TORCH); \
 	fi
-	$(PIP) install --quiet --no-deps --requirement $(LOCK)
+	grep -v '^pycosat==' $(LOCK) >.venv/wheels.lock && $(PIP) install --quiet --no-deps --requirement .venv/wheels.lock
+	@docker/pycosat.sh $(PIP) "$$(grep '^pycosat==' $(LOCK))"
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
 
