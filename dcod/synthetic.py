@@ -2,7 +2,8 @@
 
 ``reasoning-gym://TASK?problems=200&traces=2&seed=1&min_terms=3`` names a set: ``problems`` distinct problems,
 ``traces`` worked solutions of each, everything else goes to the task's own generator. reasoning-gym seeds
-problem i with ``seed + i``, so the seeds of two sets that must not overlap lie further apart than four times their sizes.
+problem i with ``seed + i``, so the seeds of two sets that must not overlap lie further apart than four times their
+sizes.
 """
 
 from __future__ import annotations
