@@ -162,7 +162,17 @@ def _rows(benchmark: Benchmark, config: BenchmarkConfig) -> list[Row]:
             Row(problem.id, problem.question, problem.answer, {"problem": problem})
             for problem in synthetic.problems(source)
         ]
-    rows = [benchmark.read(row, line) for line, row in enumerate(_objects(benchmark, source), start=1)]
+    rows = []
+    for line, row in enumerate(_objects(benchmark, source), start=1):
+        try:
+            rows.append(benchmark.read(row, line))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{benchmark.name}: {source}:{line} is not a row of this set ({type(error).__name__}: {error}); "
+                f"its columns: {', '.join(row) if isinstance(row, dict) else 'none'}"
+            ) from None
     if benchmark.rows and len(rows) != benchmark.rows:
         raise UserError(
             f"{benchmark.name}: {source or benchmark.default_source} has {len(rows)} rows, the published set "
