@@ -49,7 +49,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def running(
-    command: list[str], log: Path, ready: Callable[[], bool], wait_s: float = 90, **options: Any
+    command: list[str], log: Path, ready: Callable[[], bool], wait_s: float = 90, grace_s: float = 10, **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, from the moment it is ready; the whole group ends with the block."""
     with log.open("ab") as file:
@@ -70,18 +70,17 @@ def running(
             time.sleep(0.2)
         yield process
     finally:
-        stop(process)
+        stop(process, grace_s)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and its children: asked first, then killed."""
-    for way in (signal.SIGTERM, signal.SIGKILL):
+def stop(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    """Ends a process and its children: interrupted (PostgreSQL's quick way to stop), then killed."""
+    for way, wait_s in ((signal.SIGINT, grace_s), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, way)
+            process.wait(wait_s)
         except ProcessLookupError:
             break
-        try:
-            process.wait(10)
         except subprocess.TimeoutExpired:
             continue
     process.wait()
@@ -131,7 +130,7 @@ def s3(folder: Path) -> Iterator[Server]:
     command = [weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
     command += [f"-{name}={port}" for name, port in ports.items()]
     command += [f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=50"]
+    command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=1000"]  # a bucket takes seven
     server = Server(
         f"http://127.0.0.1:{ports['s3.port']}",
         {
@@ -153,7 +152,7 @@ def s3(folder: Path) -> Iterator[Server]:
             return False
         return True
 
-    with running(command, folder / "weed.log", ready, cwd=folder):
+    with running(command, folder / "weed.log", ready, grace_s=1, cwd=folder):
         yield server
 
 
