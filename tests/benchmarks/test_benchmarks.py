@@ -68,7 +68,7 @@ def test_bad_sources(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 1 rows, the published set 1319"):
         benchmarks.load(BenchmarkConfig(name="gsm8k", source=str(tmp_path / "short.jsonl")), 0.5)
     (tmp_path / "broken.jsonl").write_text("{}\n{\n")
-    with pytest.raises(UserError, match="broken.jsonl"):
+    with pytest.raises(UserError, match=r"broken\.jsonl"):
         benchmarks.load(BenchmarkConfig(name="gsm8k", source=str(tmp_path / "broken.jsonl")), 0.5)
     with pytest.raises(UserError, match="no such file"):
         benchmarks.load(BenchmarkConfig(name="gsm8k", source=str(tmp_path / "gone.jsonl")), 0.5)
