@@ -9,6 +9,10 @@ LOCK := docker/cpu.lock
 TORCH := $(shell grep '^torch==' $(LOCK))
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+RESOLVE := build/lock/bin/pip install --dry-run --ignore-installed --quiet --report build/lock/report.json
+# As an image is built: from the plain index alone, whose torch is the CUDA build, whatever this machine prefers.
+RESOLVE_CUDA := env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(RESOLVE)
+VLLM := 0.32.0
 CODE := dcod components pipelines bench tests .ci docker
 
 .PHONY: help run test test-services lint golden lock setup clean
@@ -35,10 +39,17 @@ lint: setup  ## style, format and types
 golden: setup  ## rewrites tests/golden; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines
 
-lock:  ## resolves pyproject.toml anew into docker/cpu.lock
-	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --dry-run --ignore-installed --quiet --report build/lock/report.json $(TORCH) '.[dev]'
-	build/lock/bin/python docker/lock.py build/lock/report.json > build/lock/new && mv build/lock/new $(LOCK)
+lock:  ## resolves pyproject.toml anew into docker/*.lock (for .venv) and docker/*.hashes (for the images)
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade pip
+	$(RESOLVE) $(TORCH) '.[dev]' && build/lock/bin/python docker/lock.py pins build/lock/report.json >build/lock/pins
+	mv build/lock/pins $(LOCK)
+	$(RESOLVE) --constraint $(LOCK) $(TORCH) '.[server]'
+	build/lock/bin/python docker/lock.py pins build/lock/report.json --hashes >docker/cpu.hashes
+	$(RESOLVE_CUDA) --constraint $(LOCK) $(TORCH) '.[server]'
+	build/lock/bin/python docker/lock.py pins build/lock/report.json --hashes >docker/gpu.hashes
+	build/lock/bin/python docker/lock.py vllm $(VLLM) >build/lock/vllm.txt
+	$(RESOLVE_CUDA) --requirement build/lock/vllm.txt
+	build/lock/bin/python docker/lock.py pins build/lock/report.json --hashes >docker/vllm.hashes
 	@rm -rf build/lock
 
 setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
