@@ -13,7 +13,7 @@ RESOLVE := build/lock/bin/pip install --dry-run --ignore-installed --quiet --rep
 # As an image is built: from the plain index alone, whose torch is the CUDA build, whatever this machine prefers.
 RESOLVE_CUDA := env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(RESOLVE)
 VLLM := 0.32.0
-CODE := dcod components pipelines bench tests .ci docker
+CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
 .PHONY: help run test test-services lint golden lock setup clean
 .DEFAULT_GOAL := help
