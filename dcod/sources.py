@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import parse_qsl, urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from dcod.errors import UserError
 
 _LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))
+HUB = "hub://"  # hub://owner/name?config=main&split=train&revision=…
 SYNTHETIC_TEACHER = "dcod.synthetic"
 _BOM = b"\xef\xbb\xbf"
 
@@ -73,6 +75,8 @@ def expand(uri: str) -> list[Unit]:
         return [Unit(uri)]
     if storage.is_s3(uri):
         return _bucket(uri)
+    if uri.startswith(HUB):
+        return [Unit(uri, _from_hub(uri))]
     path = Path(uri.removeprefix("file://")).expanduser()
     if path.is_dir():
         return _folder(uri, path)
@@ -153,6 +157,37 @@ def count_rows(unit: Unit) -> int:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
     except (OSError, EOFError, zlib.error, pa.ArrowException):
         return 0  # read_unit says what is wrong with it
+
+
+def _from_hub(uri: str) -> Path:
+    """A hub data set as one Parquet file in the cache, kept by its URI; not tried against the hub itself.
+
+    Raises:
+        UserError: the hub cannot be reached, or has no such set, configuration, split or revision.
+    """
+    parsed = urlparse(uri)
+    options = dict(parse_qsl(parsed.query))
+    unknown = sorted(set(options) - {"config", "split", "revision"})
+    if unknown:
+        raise UserError(f"source {uri}: unknown option {', '.join(unknown)}; known: config, split, revision")
+    path = storage.cache_folder() / "hub" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.parquet"
+    if not path.exists():
+        from datasets import load_dataset
+
+        try:
+            rows = load_dataset(
+                f"{parsed.netloc}{parsed.path}",
+                options.get("config"),
+                split=options.get("split", "train"),
+                revision=options.get("revision"),
+            )
+        except Exception as error:  # the hub's errors have no common base
+            raise UserError(f"source {uri}: the hub does not give it ({_line(error)[:200]}); give a file") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        rows.to_parquet(str(part))
+        part.replace(path)
+    return path
 
 
 def _bucket(uri: str) -> list[Unit]:

@@ -196,3 +196,24 @@ def test_s3_sources_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert len(rows("s3://bucket/traces/*.jsonl")) == 2
         with pytest.raises(UserError, match="s3://bucket/other: nothing there"):
             rows("s3://bucket/other")
+
+
+def test_a_hub_set_becomes_one_cached_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[tuple[object, ...]] = []
+
+    def load(name: str, config: str | None, *, split: str, revision: str | None) -> datasets.Dataset:
+        asked.append((name, config, split, revision))
+        return datasets.Dataset.from_list([{"question": "1 + 1?", "answer": "#### 2"}])
+
+    monkeypatch.setenv("DCOD_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    uri = "hub://openai/gsm8k?config=main&split=train"
+    for _ in range(2):
+        (row,) = sources.read_rows(uri)
+        assert row.row == {"question": "1 + 1?", "answer": "#### 2"}
+        assert (row.file, row.line) == (uri, 1)
+    assert asked == [("openai/gsm8k", "main", "train", None)]
+    with pytest.raises(UserError, match="unknown option branch"):
+        list(sources.read_rows(f"{uri}&branch=x"))

@@ -61,13 +61,16 @@ def run(
     """
     if not config.evaluate.benchmarks:
         raise UserError(f"evaluate.benchmarks is empty; known: {', '.join(benchmarks.names())}")
+    asked = list(config.evaluate.benchmarks)
+    if few_shot and (config.evaluate.few_shot == 0 or traces is None):
+        asked = []  # nothing to ask: the results are there, and empty
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     engine = TransformersEngine(student, tokenizer, config.student.dtype)
-    shots = worked_examples(traces, config.evaluate.few_shot, config.seed) if few_shot and traces else []
-    prompting = "few_shot" if shots else "zero_shot"
+    shots = worked_examples(traces, config.evaluate.few_shot, config.seed) if few_shot and asked and traces else []
+    prompting = "few_shot" if few_shot else "zero_shot"
     summary: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    for benchmark in config.evaluate.benchmarks:
+    for benchmark in asked:
         key = benchmarks.key(benchmark)
         problems = benchmarks.load(benchmark, config.evaluate.report_share)
         if few_shot:  # only the report looks at it
