@@ -216,13 +216,23 @@ class Tracker:
         if not run_ids:
             run_ids = [self._create(pipeline_id, {"dcod.pipeline": pipeline_id, "dcod.version": __version__})]
         for run_id in run_ids:
+            known = self.client.get_run(run_id).data.tags.get("dcod.error", "")  # of the stage that failed
             if not failed:
+                if known:  # it was retried, and passed
+                    self.client.delete_tag(run_id, "dcod.error")
                 self.client.set_terminated(run_id, "FINISHED")
                 continue
             query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
             for child in self.client.search_runs([self.experiment_id], query):
                 self.client.set_terminated(child.info.run_id, "KILLED")
-            self._fail(run_id, one_line(failed), failed)
+            self._fail(run_id, known or one_line(failed), f"{known}\n{failed}".lstrip())
+
+    def note_error(self, pipeline_id: str, name: str, config: Config, line: str) -> None:
+        """Keeps what went wrong on the parent run, for :meth:`finish`; never hides it behind a store that fails."""
+        try:
+            self.client.set_tag(self.parent(pipeline_id, name, config), "dcod.error", line[:5000])
+        except Exception as error:
+            _log.warning("the failure of pipeline %s could not be recorded: %s", pipeline_id, one_line(error))
 
     def log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Parameters of a run, flattened."""

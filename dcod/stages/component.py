@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -44,8 +45,9 @@ def run(
     paths = {name: Path(path) for name, path in (inputs or {}).items()}
     begun = time.monotonic()
     name = f"{stage} {label}".strip()
+    parsed = parse_config(config)
     try:
-        found = execute(stage, parse_config(config), Path(out), paths, Where(pipeline, label), **options)
+        found = execute(stage, parsed, Path(out), paths, Where(pipeline, label), **options)
     except Exception as error:
         mistake = isinstance(error, UserError)
         line = " ".join(str(error).split()) or type(error).__name__
@@ -54,6 +56,8 @@ def run(
         # The runner says only "inner task failed"; this file and the stage's run in MLflow say what and why.
         storage.write_json(Path(f"{out}.error.json"), {"stage": name, "error": line, "users_mistake": mistake})
         print(f"{MARK}{name:<28} failed: {line}", flush=True)
+        with contextlib.suppress(UserError):  # no store at all: the file above still says it
+            Tracker(parsed.tracking).note_error(pipeline, parsed.name, parsed, f"{name}: {line}")
         if mistake:
             sys.exit(2)
         raise
