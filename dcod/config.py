@@ -7,8 +7,8 @@ all errors are reported at once.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -23,10 +23,26 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Positive | Literal["all"]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number (YAML 1.1 reads it as text) and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 class Section(BaseModel):
     """Base of all sections: strict types, no unknown keys, immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class StudentConfig(Section):
@@ -186,13 +202,14 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 def parse_config(text: str, overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
     """As :func:`load_config`, from text."""
     try:
-        data = yaml.safe_load(text) or {}
+        data = yaml.load(text, _Loader) or {}  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise UserError(f"{origin}: expected a mapping of sections, got {type(data).__name__}")
     for override in overrides:
         _apply(data, override)
+    data = {key: {} if value is None else value for key, value in data.items()}
     try:
         return Config.model_validate(data)
     except ValidationError as error:
@@ -208,12 +225,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for depth, part in enumerate(parents):
         node = _child(node, part, ".".join(parents[: depth + 1]), override)
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, _Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
         parsed = value
-    if isinstance(parsed, str):
-        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as text
-            parsed = float(parsed)
     if isinstance(node, list):
         node[_index(node, last, override)] = parsed
     else:
@@ -224,6 +238,8 @@ def _child(node: Any, part: str, path: str, override: str) -> Any:
     if isinstance(node, list):
         return node[_index(node, part, override)]
     child = node.setdefault(part, {})
+    if child is None:  # an empty section
+        child = node[part] = {}
     if not isinstance(child, (dict, list)):
         raise UserError(f"override {override!r}: {path} is a value, not a section")
     return child

@@ -97,13 +97,15 @@ def is_s3(uri: str) -> bool:
 
 
 def list_objects(uri: str) -> list[str]:
-    """All objects under an s3:// prefix (or the one object), sorted."""
+    """All objects under an s3:// prefix (or the one object), sorted; without the empty ones that stand for folders."""
     bucket, key = _split(uri)
     with _explained(uri):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     at = key.rstrip("/")
-    return sorted(f"s3://{bucket}/{k}" for k in keys if not at or k == at or k.startswith(at + "/"))
+    return sorted(
+        f"s3://{bucket}/{k}" for k in keys if not k.endswith("/") and (not at or k == at or k.startswith(at + "/"))
+    )
 
 
 def fetch(uri: str, folder: Path | None = None) -> Path:
@@ -122,14 +124,22 @@ def fetch(uri: str, folder: Path | None = None) -> Path:
         raise UserError(f"{uri}: nothing there; check bucket and prefix")
     bucket, key = _split(uri)
     root = (folder or cache_folder() / "s3") / bucket
-    for item in objects:
-        _download(bucket, _split(item)[1], root)
+    keys = {_split(item)[1] for item in objects}
+    for item in sorted(keys):
+        _download(bucket, item, root)
+    _forget_vanished(root, root / key, keys)
     return root / key
 
 
 def upload(path: Path, uri: str) -> None:
-    """Uploads a file, or a folder's files, to s3://; a checksum travels with each part."""
+    """Uploads a file, or a folder's files, to s3://; a checksum travels with each part.
+
+    Raises:
+        UserError: the path is missing, or the store refuses.
+    """
     bucket, key = _split(uri)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; nothing to upload to {uri}")
     files = [(path, key)] if path.is_file() else []
     if path.is_dir():
         files = [(p, f"{key.rstrip('/')}/{p.relative_to(path)}") for p in sorted(path.rglob("*")) if p.is_file()]
@@ -191,9 +201,20 @@ def _bucket_lease(uri: str, wait_s: float, ttl_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with _explained(uri):  # only our own lease is deleted
-            if client.head_object(Bucket=bucket, Key=key)["ETag"] == etag:
-                client.delete_object(Bucket=bucket, Key=key)
+        with _explained(uri):
+            _release(client, bucket, key, etag)
+
+
+def _release(client: Any, bucket: str, key: str, etag: str) -> None:
+    """Deletes our own lease; one that was taken over, or removed by hand, is not ours any more."""
+    from botocore.exceptions import ClientError
+
+    try:
+        if client.head_object(Bucket=bucket, Key=key)["ETag"] == etag:
+            client.delete_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
+            raise
 
 
 def _take_over(client: Any, bucket: str, key: str, holder: str, ttl_s: float) -> str:
@@ -248,6 +269,15 @@ def _download(bucket: str, key: str, root: Path) -> None:
         client.download_file(bucket, key, str(part), ExtraArgs={"ChecksumMode": "ENABLED"})
     os.replace(part, target)
     write_text(mark, head["ETag"])
+
+
+def _forget_vanished(root: Path, folder: Path, keys: set[str]) -> None:
+    """Removes what an earlier download brought (it has a mark beside it) and the bucket no longer holds."""
+    for mark in list(folder.rglob(".*.etag")) if folder.is_dir() else []:
+        target = mark.with_name(mark.name.removeprefix(".").removesuffix(".etag"))
+        if target.relative_to(root).as_posix() not in keys:
+            target.unlink(missing_ok=True)
+            mark.unlink()
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -299,3 +299,26 @@ class TestS3:
         with pytest.raises(RuntimeError), storage.lease(uri, wait_s=0):
             raise RuntimeError
         assert storage.list_objects(uri) == []
+
+    def test_what_the_bucket_lost_is_lost_here_too(self, bucket: Any, tmp_path: Path) -> None:
+        self.put(bucket, run__a="1", run__deep__b="2")
+        folder = storage.fetch("s3://traces/run", tmp_path / "here")
+        (folder / "own.txt").write_text("not from the bucket")
+        bucket.delete_object(Bucket="traces", Key="run/deep/b")
+        assert storage.fetch("s3://traces/run", tmp_path / "here") == folder
+        assert not (folder / "deep" / "b").exists()
+        assert [(folder / name).read_text() for name in ("a", "own.txt")] == ["1", "not from the bucket"]
+
+    def test_a_folder_marker_is_no_object(self, bucket: Any, tmp_path: Path) -> None:
+        bucket.put_object(Bucket="traces", Key="run/", Body=b"")
+        self.put(bucket, run__a="1")
+        assert storage.list_objects("s3://traces/run") == ["s3://traces/run/a"]
+        assert (storage.fetch("s3://traces/run/", tmp_path / "here") / "a").read_text() == "1"
+
+    def test_a_missing_path_is_not_uploaded_silently(self, bucket: Any, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="absent: no such file or folder; nothing to upload"):
+            storage.upload(tmp_path / "absent", "s3://traces/up")
+
+    def test_a_lease_that_was_removed_ends_well(self, bucket: Any) -> None:
+        with storage.lease("s3://traces/lock"):
+            bucket.delete_object(Bucket="traces", Key="lock")
