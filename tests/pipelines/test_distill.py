@@ -69,11 +69,11 @@ def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Con
     values = {
         "name": "tiny",
         "student": {"model": str(student), "max_length": 400},
-        "ingest": {"sources": [str(folder / "traces.jsonl")], "selection_share": 0.2},
+        "ingest": {"sources": [str(folder / "traces.jsonl")], "selection_share": 0.1},
         "train": {
             "correction": {"name": "surprisal"},
             "learning_rate": 0.02,
-            "epochs": 4,
+            "epochs": 12,
             "traces_per_step": 4,
             **train,
         },
@@ -130,8 +130,9 @@ def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None
     # every row of the source is accounted for, and so is every answer
     ingested = next(tmp_path.glob("runs/pipeline/*/*/ingest/traces"))
     quarantine = pq.read_table(ingested / "quarantine.parquet").to_pylist()
-    assert [row["source_line"] for row in quarantine] == [61]
-    assert pq.ParquetFile(ingested / "traces.parquet").metadata.num_rows == 60
+    assert quarantine[-1]["source_line"] == 61
+    assert {row["reason"] for row in quarantine[:-1]} <= {"contaminated"}
+    assert pq.ParquetFile(ingested / "traces.parquet").metadata.num_rows + len(quarantine) == 61
     results = next(tmp_path.glob("runs/pipeline/*/*/evaluate/results"))
     summary = json.loads((results / "summary.json").read_text())["benchmarks"]["reasoning_gym:gcd"]["prompting"]
     splits = summary["zero_shot"]
