@@ -22,20 +22,23 @@ SECTIONS = ("promote", "evaluate")
 
 def accuracy_table(results: Mapping[str, Path]) -> str:
     """Accuracies on the report split, which the gate never looks at, as lines of text."""
-    lines = [f"{'report split':<34}{'accuracy':>9}  {'95 % interval':<17}{'n':>5}{'unparseable':>13}{'truncated':>11}"]
+    rows = [("report split", "accuracy", "95 % interval", "n", "unparseable", "truncated")]
     for label, folder in results.items():
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         for key, entry in summary["benchmarks"].items():
             for splits in entry["prompting"].values():
                 found = splits["report"]
                 answers = max(sum(found["outcomes"].values()), 1)
-                shares = "".join(
-                    f"{found['outcomes'][o] / answers:>{w}.1%}" for o, w in (("unparseable", 13), ("truncated", 11))
-                )
+                shares = [f"{found['outcomes'][outcome] / answers:.1%}" for outcome in ("unparseable", "truncated")]
                 interval = f"{found['low']:.1%} to {found['high']:.1%}"
-                lines.append(
-                    f"{label + ', ' + key:<34}{found['accuracy']:>9.1%}  {interval:<17}{found['n']:>5}{shares}"
-                )
+                rows.append((f"{label}: {key}", f"{found['accuracy']:.1%}", interval, str(found["n"]), *shares))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 
