@@ -22,7 +22,7 @@ SECTIONS = ("promote", "evaluate")
 
 def accuracy_table(results: Mapping[str, Path]) -> str:
     """Accuracies on the report split, which the gate never looks at, as lines of text."""
-    rows = [("report split", "accuracy", "95 % interval", "n", "unparseable", "truncated")]
+    rows: list[tuple[str, ...]] = [("report split", "accuracy", "95 % interval", "n", "unparseable", "truncated")]
     for label, folder in results.items():
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         for key, entry in summary["benchmarks"].items():
