@@ -140,6 +140,11 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
 
+    def save(trained: PreTrainedModel) -> None:
+        if accelerator.is_main_process:
+            save_best(trained)
+        accelerator.wait_for_everyone()
+
     result = Result()
     measured = sorted({math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)})
     if selection_set:
@@ -187,12 +192,12 @@ def train(
             row["selection_nll"] = selection_nll(wrapped, selection_set, config, accelerator.device)
             if row["selection_nll"] < result.best_nll:
                 result.best_nll, result.best_step = row["selection_nll"], number
-                save_best(accelerator.unwrap_model(wrapped).model)
+                save(accelerator.unwrap_model(wrapped).model)
         metrics({k: v for k, v in row.items() if math.isfinite(v)}, number)
         result.history.append({"step": number, **row})
     if not selection_set or result.best_step == 0:
         result.best_step = total
-        save_best(accelerator.unwrap_model(wrapped).model)
+        save(accelerator.unwrap_model(wrapped).model)
     return result
 
 

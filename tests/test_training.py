@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,6 +139,30 @@ def test_ranks_share_a_step_without_loss(examples: list[Example]) -> None:
     shares = [training.rank_share(examples, rank, 3) for rank in range(3)]
     assert sorted(e.trace_id for s in shares for e in s) == sorted(e.trace_id for e in examples)
     assert all(shares)
+
+
+@pytest.mark.parametrize("weights", ["stored", "live"])
+def test_two_ranks_follow_the_trajectory_of_one(
+    tiny_student: Path, examples: list[Example], weights: str, tmp_path: Path
+) -> None:
+    """Two processes on gloo, a global normaliser, gamma over both: the loss and the norm of every step agree."""
+    correction = CorrectionConfig(name="trace", ess_floor=0.5, weights=weights)  # type: ignore[arg-type]
+    alone, _ = run(tiny_student, examples, correction=correction)
+    config = TrainConfig(learning_rate=1e-2, epochs=2, traces_per_step=6, correction=correction)
+    (tmp_path / "examples").write_bytes(pickle.dumps(examples))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "tests.two_ranks", str(tiny_student), str(tmp_path / "examples"), config.model_dump_json()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*command, str(tmp_path / "history")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    both = json.loads((tmp_path / "history").read_text())
+    assert len(both) == len(alone.history) == 6
+    for one, other in zip(alone.history, both, strict=True):
+        assert set(one) == set(other)
+        for figure in {"loss", "grad_norm", "gamma", "selection_nll"} & set(one):
+            assert one[figure] == pytest.approx(other[figure], rel=1e-3), figure
 
 
 def test_padding_is_never_counted(examples: list[Example]) -> None:
