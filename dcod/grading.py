@@ -1,28 +1,46 @@
-"""Is an answer right? Cheap exact comparison first, then math-verify in a worker that may be killed.
+r"""Is an answer right? Cheap exact comparison first, then math-verify in a worker that may be killed.
 
 Outcomes are exhaustive: correct, wrong, unparseable (no answer found), truncated (the limit came before an
 answer), error (the comparison itself failed or took too long).
+
+1. :mod:`dcod.answers` finds the final answer and reads it.
+2. Equal texts, equal numbers (exact fractions), equal quantities in known units, and lists, tuples and intervals
+   whose members are decided that way are decided here.
+3. What is left goes to math-verify (sympy underneath) in a worker process, ``python -m dcod.grading``, with a limit
+   on memory and on processor time: not on wall time, so that a verdict does not depend on a busy machine.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import json
+import os
+import queue
 import re
 import selectors
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from dcod.answers import extract
+from dcod import answers
+from dcod.answers import Quantity, extract, normalise
 
-VERSION = 1  # moves with every change that can change a verdict
-TIMEOUT_S = 10.0
+VERSION = 2  # moves with every change that can change a verdict
+CPU_SECONDS = 5  # processor time for one comparison
+WALL_SECONDS = 120.0  # only for a worker that is stuck
+MEMORY_BYTES = 2 * 2**30
 LONGEST = 4000  # characters of an answer that is still compared
 
 Outcome = Literal["correct", "wrong", "unparseable", "truncated", "error"]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -33,98 +51,272 @@ class Grade:
     answer: str | None = None
 
 
-def grade(response: str, gold: str, *, truncated: bool = False, last_number: bool = False) -> Grade:
+def find(response: str, *, truncated: bool = False, last_number: bool = False) -> str | None:
+    """The answer of a response that may have been cut; see :func:`grade` for what a cut one can still say."""
+    if truncated and answers.thinking(response):
+        return None
+    return extract(response, last_number=last_number and not truncated)
+
+
+def grade(
+    response: str,
+    gold: str | Sequence[str],
+    *,
+    truncated: bool = False,
+    last_number: bool = False,
+    tolerance: float = 0.0,
+) -> Grade:
     """Grades one response.
 
     Args:
         response: what the model wrote.
-        gold: the reference answer.
-        truncated: the limit ended the response. Where it had stated an answer before, that one is graded;
-            a bare last number of a cut text is no answer.
+        gold: the reference answer; or several, all of which are required, in any order, and no others.
+        truncated: the limit ended the response. Where it had stated an answer before, that one is graded; neither
+            a bare last number of a cut text nor anything inside a thought that was cut is an answer.
         last_number: the benchmark allows a bare last number as an answer.
+        tolerance: how far a number may lie from the reference, absolutely.
 
     Raises:
         ValueError: the gold answer is empty.
     """
-    if not gold.strip():
+    golds = [gold] if isinstance(gold, str) else list(gold)
+    if not golds or not all(one.strip() for one in golds):
         raise ValueError("the gold answer is empty")
-    answer = extract(response, last_number=last_number and not truncated)
+    answer = find(response, truncated=truncated, last_number=last_number)
     if answer is None:
         return Grade("truncated" if truncated else "unparseable")
-    same = equivalent(gold, answer)
+    if len(golds) == 1:
+        same = equivalent(golds[0], answer, tolerance=tolerance)
+    else:
+        same = all_given(golds, answer, tolerance=tolerance)
     if same is None:
         return Grade("error", answer)
     return Grade("correct" if same else "wrong", answer)
 
 
-def equivalent(gold: str, answer: str) -> bool | None:
+def grade_many(
+    items: Iterable[tuple[str, str | Sequence[str], bool]], *, last_number: bool = False, workers: int = 0
+) -> list[Grade]:
+    """Grades (response, gold, truncated) triples, in order; see :func:`grade` and :func:`in_parallel`."""
+    return in_parallel(lambda i: grade(i[0], i[1], truncated=i[2], last_number=last_number), list(items), workers)
+
+
+def in_parallel(function: Callable[[T], R], items: Sequence[T], workers: int = 0) -> list[R]:
+    """Applies a function that grades to items, in order.
+
+    Args:
+        function: called in threads, each with a worker process of its own once it needs one.
+        items: what it is called with.
+        workers: threads; 0 for as many as there are processors, at most 8.
+    """
+    workers = workers or min(8, len(os.sched_getaffinity(0)))
+    if workers == 1 or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, items))
+
+
+def equivalent(gold: str, answer: str, *, tolerance: float = 0.0) -> bool | None:
     """Whether two answers mean the same; None when that could not be found out in time.
+
+    Either may be a whole response: its final answer is compared then.
 
     Raises:
         ValueError: the gold answer is empty.
     """
     if not gold.strip():
         raise ValueError("the gold answer is empty")
-    if len(answer) > LONGEST:
+    gold, answer = _final(gold), _final(answer)
+    if len(answer) > LONGEST or not answer.strip():
         return False
+    same = _cheap(answers.tidy(gold), answers.tidy(answer), Fraction(tolerance))
+    return _verified(gold, answer, tolerance) if same is None else same
+
+
+def all_given(golds: Sequence[str], answer: str, *, tolerance: float = 0.0) -> bool | None:
+    """Whether an answer names all required answers, in any order, and nothing else; None as :func:`equivalent`."""
+    text = answers.tidy(_final(answer))
+    found = _several(text)
+    required = [member for one in golds for member in _several(answers.tidy(one))]
+    if len(text) > LONGEST or len(found) != len(required):
+        return False
+    unsure = False
+    for one in required:
+        verdicts = [equivalent(one, other, tolerance=tolerance) for other in found]
+        if True in verdicts:
+            found.pop(verdicts.index(True))
+        elif None in verdicts:
+            unsure = True
+        else:
+            return False
+    return None if unsure else True
+
+
+_RESPONSE = re.compile(r"\\boxed|\\fbox|####|<answer>|</think>|<\|im_|\banswers?\b\s*(?:is|are|:|\*\*)", re.IGNORECASE)
+_LEFT = re.compile(
+    r"(?:\\?[A-Za-z]+(?:_\{?\w+\}?)?'?(?:\([a-z](?:,[a-z])*\))?|\([A-Za-z](?:,[A-Za-z])+\))(?:=|\\in(?![a-z]))"
+)
+_CHOICE = re.compile(r"\(?([A-Z])\)?")
+_BASED = re.compile(r"(\d\w*?)_\{?(\d+)\}?")
+_RATIO = re.compile(r"(?:[A-Za-z_{}\d]+:[A-Za-z_{}\d]+=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
+
+
+def _final(text: str) -> str:
+    """The final answer of a text that is a whole response; an answer stays as it is."""
+    return (extract(text) or text) if _RESPONSE.search(text) else text
+
+
+def _several(text: str) -> list[str]:
+    r"""The members of a tidied answer that may name several; ``\pm`` stands for two."""
+    found = answers.enclosed(text)
+    left = _LEFT.match(normalise(text))
+    if found is None and left and "=" in text:  # (x, y) = (1, 2), (3, 4)
+        found = answers.enclosed(text.partition("=")[2].strip())
+    members = [text] if found is None or found[0] in ("(", "[") else found[1]
+    return [member.replace("\\pm", sign) for member in members for sign in ("+-" if "\\pm" in member else "+")]
+
+
+def _cheap(gold: str, answer: str, tolerance: Fraction) -> bool | None:
+    """Compares tidied answers without algebra; None where that decides nothing."""
     left, right = normalise(gold), normalise(answer)
     if left == right:
         return True
-    numbers = as_number(left), as_number(right)
-    if numbers[0] is not None and numbers[1] is not None:
-        return numbers[0] == numbers[1]
-    return _worker().verify(gold, answer)
-
-
-def normalise(answer: str) -> str:
-    """An answer without dress: maths marks, white space, thousands separators, currency, end marks."""
-    text = answer.strip().strip("$").strip()
-    text = re.sub(r"\\(?:text|mbox|mathrm|textbf)\s*\{([^{}]*)\}", r"\1", text)
-    text = text.replace("\\!", "").replace("\\,", "").replace("\\$", "").replace("$", "").replace("−", "-")
-    text = text.replace("\\left", "").replace("\\right", "").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    return re.sub(r"\s+", "", text).removesuffix(".")
-
-
-def as_number(text: str) -> Fraction | None:
-    """A normalised answer as an exact number: integer, decimal, or plain fraction; else None."""
-    match = re.fullmatch(r"([-+]?)\\frac\{?(\d+)\}?\{?(\d+)\}?", text)
-    if match and "{" in text:
-        text = f"{match.group(1)}{match.group(2)}/{match.group(3)}"
-    if not re.fullmatch(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:/\d{1,40})?", text):
+    for pattern in (_CHOICE, _RATIO):
+        ours, theirs = pattern.fullmatch(left), pattern.fullmatch(right)
+        if ours and theirs and (pattern is _CHOICE or ours.group(1) == theirs.group(1)):
+            return ours.group(1) == theirs.group(1)
+    bases = _BASED.fullmatch(left), _BASED.fullmatch(right)
+    if bases[0] and (bases[1] or right.isdigit()):  # 4343_6; the base goes without saying
+        return bases[1].groups() == bases[0].groups() if bases[1] else bases[0].group(1) == right
+    numbers = answers.quantity(gold), answers.quantity(answer)
+    if numbers[0] and numbers[1]:
+        return _same_quantity(numbers[0], numbers[1], tolerance)
+    if _WORDS.fullmatch(gold) and _WORDS.fullmatch(answer):
+        if gold.casefold() == answer.casefold():
+            return True
+        if sorted(left.casefold()) != sorted(right.casefold()):
+            return False if max(len(left), len(right)) > 3 else None
         return None
-    top, _, bottom = text.partition("/")
-    if bottom and int(bottom) == 0:
+    members = _same_members(gold, answer, tolerance)
+    if members is not None:
+        return members
+    sides = _LEFT.match(left), _LEFT.match(right)
+    if any(sides) and not (sides[0] and sides[1] and sides[0].group() != sides[1].group()):
+        rests = [text[side.end() :] if side else text for side, text in zip(sides, (left, right), strict=True)]
+        if _cheap(rests[0], rests[1], tolerance):
+            return True
+    return _only_number(numbers[0], answer, tolerance)
+
+
+def _same_quantity(gold: Quantity, answer: Quantity, tolerance: Fraction) -> bool:
+    if not gold.unit or not answer.unit:
+        percent = "%" in (_dimension(gold), _dimension(answer))
+        scales = (Fraction(1), Fraction(100), Fraction(1, 100)) if percent else (Fraction(1),)
+        return any(_close(gold, answer, gold.value, answer.value * scale, tolerance) for scale in scales)
+    units = answers.unit_of(gold.unit), answers.unit_of(answer.unit)
+    if units[0] is None or units[1] is None:  # words that count things: 5 apples
+        return _close(gold, answer, gold.value, answer.value, tolerance)
+    if units[0][0] != units[1][0]:
+        return False
+    return _close(gold, answer, gold.value, answer.value * units[1][1] / units[0][1], tolerance)
+
+
+def _dimension(one: Quantity) -> str:
+    unit = answers.unit_of(one.unit) if one.unit else None
+    return unit[0].rstrip("1") if unit else ""
+
+
+def _close(gold: Quantity, answer: Quantity, left: Fraction, right: Fraction, tolerance: Fraction) -> bool:
+    """Equal, or within the tolerance, or equal to the six decimals that one of them is written with at least."""
+    difference = abs(left - right)
+    if difference <= tolerance:
+        return True
+    rounded = max(gold.places, answer.places) >= 6
+    return rounded and difference <= Fraction(1, 2_000_000) and difference <= abs(left) / 100_000
+
+
+def _same_members(gold: str, answer: str, tolerance: Fraction) -> bool | None:
+    """Compares lists, tuples, intervals and sets whose members are decided cheaply."""
+    ours, theirs = answers.enclosed(gold), answers.enclosed(answer)
+    if ours is None or theirs is None or "\\pm" in gold + answer:
         return None
-    return Fraction(top if not top.endswith(".") else top[:-1]) / (int(bottom) if bottom else 1)
+    kinds = {ours[0] + ours[2], theirs[0] + theirs[2]}
+    if len(kinds) == 2 and not kinds & {"", "{}"} and len(ours[1]) == len(theirs[1]) == 2:
+        ends = [_cheap(*pair, tolerance) for pair in zip(ours[1], theirs[1], strict=True)]
+        return False if all(ends) else None  # the same ends, open and closed
+    if len(kinds) == 2 and not (kinds == {"", "{}"} or kinds == {"", "()"}):
+        return None
+    if len(ours[1]) != len(theirs[1]):
+        return False if kinds <= {"", "{}"} else None
+    if kinds & {"()", "[]", "(]", "[)"}:
+        return _conclude([_cheap(*pair, tolerance) for pair in zip(ours[1], theirs[1], strict=True)], len(kinds) == 1)
+    rest = list(theirs[1])
+    verdicts: list[bool | None] = []
+    for member in ours[1]:
+        found = [_cheap(member, other, tolerance) for other in rest]
+        verdicts.append(True if True in found else None if None in found else False)
+        if True in found:
+            rest.pop(found.index(True))
+    return _conclude(verdicts, True)
+
+
+def _conclude(verdicts: Sequence[bool | None], decides: bool) -> bool | None:
+    if all(verdicts):
+        return True
+    return False if decides and False in verdicts and None not in verdicts else None
+
+
+def _only_number(gold: Quantity | None, answer: str, tolerance: Fraction) -> bool | None:
+    """A sentence with a single number in it says that number, where a number is asked for."""
+    if gold is None or len(re.findall(r"[A-Za-z]{2,}", answer)) < 3 or "\\" in answer or "=" in answer:
+        return None
+    numbers = [m.group() for m in answers.NUMBER.finditer(answer) if any(c.isdigit() for c in m.group())]
+    if len(numbers) != 1:
+        return None
+    found = answers.quantity(answers.tidy(numbers[0]))
+    return None if found is None else _same_quantity(gold, found, tolerance)
+
+
+# --- the workers ------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=50_000)
+def _verified(gold: str, answer: str, tolerance: float) -> bool | None:
+    with _worker() as worker:
+        return worker.verify(gold, answer, tolerance)
 
 
 class Verifier:
     """math-verify in a process of its own: a hostile answer costs a time-out, not the run."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
-        self.timeout_s = timeout_s
+    def __init__(self, cpu_seconds: int = CPU_SECONDS, wall_seconds: float = WALL_SECONDS) -> None:
+        self.cpu_seconds = cpu_seconds
+        self.wall_seconds = wall_seconds
         self.process: subprocess.Popen[str] | None = None
 
-    def verify(self, gold: str, answer: str) -> bool | None:
+    def verify(self, gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
         """As :func:`equivalent`; a worker that hangs or dies is replaced, and the pair counts as None."""
+        found: bool | None = self.ask([gold, answer, tolerance])
+        return found
+
+    def ask(self, request: Any) -> Any:
+        """Sends one JSON value; the worker's answer, or None when it gave none in time."""
         process = self._alive()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(json.dumps([gold, answer]) + "\n")
+            process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
-                ready = selector.select(self.timeout_s)
-            line = process.stdout.readline() if ready else ""
+                line = process.stdout.readline() if selector.select(self.wall_seconds) else ""
         except OSError:
             line = ""
         if not line:
             self.close()
             return None
-        found: bool | None = json.loads(line)
-        return found
+        return json.loads(line)
 
     def close(self) -> None:
         """Ends the worker."""
@@ -136,24 +328,122 @@ class Verifier:
     def _alive(self) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None:
             self.close()
+            path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dcod.verifying"],
+                [sys.executable, "-m", "dcod.grading", str(self.cpu_seconds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             )
             assert self.process.stdout is not None
-            self.process.stdout.readline()  # it has imported sympy; only comparisons are timed
+            if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then
+                self.close()
+                raise RuntimeError(f"the grading worker does not start: {sys.executable} -m dcod.grading")
         return self.process
 
 
-_shared: Verifier | None = None
+_idle: queue.LifoQueue[Verifier] = queue.LifoQueue()
 
 
-def _worker() -> Verifier:
-    global _shared
-    if _shared is None:
-        _shared = Verifier()
-        atexit.register(_shared.close)
-    return _shared
+@contextlib.contextmanager
+def _worker() -> Iterator[Verifier]:
+    """A worker that no other thread uses meanwhile; there are never more than threads that compare at once."""
+    try:
+        worker = _idle.get_nowait()
+    except queue.Empty:
+        worker = Verifier()
+    try:
+        yield worker
+    finally:
+        _idle.put(worker)
+
+
+@atexit.register
+def close_workers() -> None:
+    """Ends all idle workers."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            _idle.get_nowait().close()
+
+
+def _forget_workers() -> None:
+    """A forked child must not share its parent's pipes."""
+    global _idle
+    _idle = queue.LifoQueue()
+
+
+os.register_at_fork(after_in_child=_forget_workers)
+
+
+class _LateError(BaseException):
+    """The processor time of a comparison is over; no handler of sympy's or math-verify's may take it for its own."""
+
+
+def compare(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
+    """Whether math-verify holds two answers for the same; None where it failed. Runs in the worker."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    targets = (LatexExtractionConfig(), ExprExtractionConfig())
+    sides = []
+    for text in (gold, answer):
+        dressed = any(mark in text for mark in ("$", "\\(", "\\[", "\\boxed"))
+        options: dict[str, Any] = {"fallback_mode": "no_fallback", "parsing_timeout": None, "raise_on_error": True}
+        sides.append(parse(text if dressed else f"${text}$", targets, **options))
+    if not all(sides):
+        return False
+    if verify(sides[0], sides[1], timeout_seconds=None, raise_on_error=True):
+        return not any(_apart(left, right) for left in sides[0] for right in sides[1])
+    return bool(tolerance) and any(_within(left, right, tolerance) for left in sides[0] for right in sides[1])
+
+
+def _apart(left: Any, right: Any) -> bool:
+    """Whether two numbers are equal only because both are rounded to six decimals, as math-verify does."""
+    if not (getattr(left, "is_number", False) and getattr(right, "is_number", False)):
+        return False
+    left, right = left.evalf(30), right.evalf(30)
+    size = max(abs(left), abs(right))
+    percent = any(abs(left * scale - right) < size / 10**9 for scale in (100, 0.01))
+    return bool(size < 0.01 and abs(left - right) > size / 10**5) and not percent
+
+
+def _within(left: Any, right: Any, tolerance: float) -> bool:
+    numbers = getattr(left, "is_number", False) and getattr(right, "is_number", False)
+    return bool(numbers and abs((left - right).evalf(30)) <= tolerance)
+
+
+def _serve(cpu_seconds: int) -> None:
+    """The worker: JSON lines [gold, answer, tolerance] in; true, false or null out; until its input ends."""
+    import logging
+    import resource
+    import signal
+
+    import math_verify  # noqa: F401  (imported before the limits and the first timed pair)
+
+    def late(*_: object) -> None:
+        raise _LateError
+
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    signal.signal(signal.SIGPROF, late)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        # Python code is interrupted; a single call that never comes back to it ends the process two seconds later.
+        hard = int(used.ru_utime + used.ru_stime) + cpu_seconds + 2
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        found: bool | None = None
+        try:
+            signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+            try:
+                found = compare(*json.loads(line))
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+        except (_LateError, Exception):
+            found = None
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -58,7 +58,7 @@ def test_spelling_a_right_answer_in_another_way_keeps_it_right(number: str) -> N
 
 @pytest.mark.parametrize("hostile", ["10^{10^{10}}", "9^{9^{9^{9}}}", "{" * 1500 + "}" * 1500, "\\frac{" * 400])
 def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: str) -> None:
-    verifier, begun = Verifier(timeout_s=3.0), time.monotonic()
+    verifier, begun = Verifier(cpu_seconds=2), time.monotonic()
     try:
         assert not verifier.verify("5", hostile)
         assert verifier.verify("x+1", "1+x") is True

@@ -3,9 +3,9 @@
 from typing import Any
 
 from dcod import synthetic
-from dcod.answers import extract
+from dcod.answers import extract, normalise
 from dcod.benchmarks import Benchmark, Problem, Row
-from dcod.grading import Grade, normalise
+from dcod.grading import Grade
 
 
 def _read(row: dict[str, Any], line: int) -> Row:
