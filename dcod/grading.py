@@ -15,14 +15,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import json
+import logging
 import os
 import queue
 import re
+import resource
 import selectors
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -65,6 +70,7 @@ def grade(
     truncated: bool = False,
     last_number: bool = False,
     tolerance: float = 0.0,
+    several: bool = False,
 ) -> Grade:
     """Grades one response.
 
@@ -75,6 +81,7 @@ def grade(
             a bare last number of a cut text nor anything inside a thought that was cut is an answer.
         last_number: the benchmark allows a bare last number as an answer.
         tolerance: how far a number may lie from the reference, absolutely.
+        several: the one reference is a list of required answers, such as ``1, 3``.
 
     Raises:
         ValueError: the gold answer is empty.
@@ -85,10 +92,9 @@ def grade(
     answer = find(response, truncated=truncated, last_number=last_number)
     if answer is None:
         return Grade("truncated" if truncated else "unparseable")
-    if len(golds) == 1:
-        same = equivalent(golds[0], answer, tolerance=tolerance)
-    else:
-        same = all_given(golds, answer, tolerance=tolerance)
+    same = all_given(golds, answer, tolerance=tolerance) if several or len(golds) > 1 else False
+    if same is False:  # or the list as a whole: (1, 3)
+        same = equivalent(", ".join(golds), answer, tolerance=tolerance)
     if same is None:
         return Grade("error", answer)
     return Grade("correct" if same else "wrong", answer)
@@ -211,7 +217,7 @@ def _cheap(gold: str, answer: str, tolerance: Fraction) -> bool | None:
 
 def _same_quantity(gold: Quantity, answer: Quantity, tolerance: Fraction) -> bool:
     if not gold.unit or not answer.unit:
-        percent = "%" in (_dimension(gold), _dimension(answer))
+        percent = ("%1", Fraction(1)) in (answers.unit_of(gold.unit), answers.unit_of(answer.unit))
         scales = (Fraction(1), Fraction(100), Fraction(1, 100)) if percent else (Fraction(1),)
         return any(_close(gold, answer, gold.value, answer.value * scale, tolerance) for scale in scales)
     units = answers.unit_of(gold.unit), answers.unit_of(answer.unit)
@@ -220,11 +226,6 @@ def _same_quantity(gold: Quantity, answer: Quantity, tolerance: Fraction) -> boo
     if units[0][0] != units[1][0]:
         return False
     return _close(gold, answer, gold.value, answer.value * units[1][1] / units[0][1], tolerance)
-
-
-def _dimension(one: Quantity) -> str:
-    unit = answers.unit_of(one.unit) if one.unit else None
-    return unit[0].rstrip("1") if unit else ""
 
 
 def _close(gold: Quantity, answer: Quantity, left: Fraction, right: Fraction, tolerance: Fraction) -> bool:
@@ -283,25 +284,23 @@ def _only_number(gold: Quantity | None, answer: str, tolerance: Fraction) -> boo
 
 @functools.lru_cache(maxsize=50_000)
 def _verified(gold: str, answer: str, tolerance: float) -> bool | None:
-    with _worker() as worker:
-        return worker.verify(gold, answer, tolerance)
+    found: bool | None = ask("dcod.grading", [gold, answer, tolerance])
+    return found
 
 
 class Verifier:
-    """math-verify in a process of its own: a hostile answer costs a time-out, not the run."""
+    """A worker, ``python -m MODULE``: a hostile answer costs a time-out, not the run."""
 
-    def __init__(self, cpu_seconds: int = CPU_SECONDS, wall_seconds: float = WALL_SECONDS) -> None:
+    def __init__(
+        self, module: str = "dcod.grading", cpu_seconds: int = CPU_SECONDS, wall_seconds: float = WALL_SECONDS
+    ) -> None:
+        self.module = module
         self.cpu_seconds = cpu_seconds
         self.wall_seconds = wall_seconds
         self.process: subprocess.Popen[str] | None = None
 
-    def verify(self, gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
-        """As :func:`equivalent`; a worker that hangs or dies is replaced, and the pair counts as None."""
-        found: bool | None = self.ask([gold, answer, tolerance])
-        return found
-
     def ask(self, request: Any) -> Any:
-        """Sends one JSON value; the worker's answer, or None when it gave none in time."""
+        """Sends one JSON value; the worker's answer. One that hangs or dies is replaced, and has answered None."""
         process = self._alive()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -330,7 +329,7 @@ class Verifier:
             self.close()
             path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dcod.grading", str(self.cpu_seconds)],
+                [sys.executable, "-m", self.module, str(self.cpu_seconds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -340,41 +339,35 @@ class Verifier:
             assert self.process.stdout is not None
             if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then
                 self.close()
-                raise RuntimeError(f"the grading worker does not start: {sys.executable} -m dcod.grading")
+                raise RuntimeError(f"the grading worker does not start: {sys.executable} -m {self.module}")
         return self.process
 
 
-_idle: queue.LifoQueue[Verifier] = queue.LifoQueue()
+_idle: defaultdict[str, queue.LifoQueue[Verifier]] = defaultdict(queue.LifoQueue)
 
 
-@contextlib.contextmanager
-def _worker() -> Iterator[Verifier]:
-    """A worker that no other thread uses meanwhile; there are never more than threads that compare at once."""
+def ask(module: str, request: Any) -> Any:
+    """Asks a worker that no other thread uses meanwhile; there are never more than threads that ask at once."""
     try:
-        worker = _idle.get_nowait()
+        worker = _idle[module].get_nowait()
     except queue.Empty:
-        worker = Verifier()
+        worker = Verifier(module)
     try:
-        yield worker
+        return worker.ask(request)
     finally:
-        _idle.put(worker)
+        _idle[module].put(worker)
 
 
 @atexit.register
 def close_workers() -> None:
     """Ends all idle workers."""
-    with contextlib.suppress(queue.Empty):
-        while True:
-            _idle.get_nowait().close()
+    for workers in _idle.values():
+        with contextlib.suppress(queue.Empty):
+            while True:
+                workers.get_nowait().close()
 
 
-def _forget_workers() -> None:
-    """A forked child must not share its parent's pipes."""
-    global _idle
-    _idle = queue.LifoQueue()
-
-
-os.register_at_fork(after_in_child=_forget_workers)
+os.register_at_fork(after_in_child=_idle.clear)  # a forked child must not share its parent's pipes
 
 
 class _LateError(BaseException):
@@ -413,37 +406,44 @@ def _within(left: Any, right: Any, tolerance: float) -> bool:
     return bool(numbers and abs((left - right).evalf(30)) <= tolerance)
 
 
-def _serve(cpu_seconds: int) -> None:
-    """The worker: JSON lines [gold, answer, tolerance] in; true, false or null out; until its input ends."""
-    import logging
-    import resource
-    import signal
+def serve(answer: Callable[..., Any], warm_up: str, prepare: Callable[..., object] | None = None) -> None:
+    """The worker's loop: JSON lists of arguments in, JSON answers out, null for what failed; until its input ends.
 
-    import math_verify  # noqa: F401  (imported before the limits and the first timed pair)
-
-    def late(*_: object) -> None:
-        raise _LateError
-
+    Args:
+        answer: called with each list, under the limits.
+        warm_up: a module that is imported first, outside the limits.
+        prepare: called with each list first, outside the limit on time.
+    """
     logging.disable(logging.CRITICAL)
+    importlib.import_module(warm_up)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    signal.signal(signal.SIGPROF, late)
+    signal.signal(signal.SIGPROF, _late)
+    seconds, unlimited = int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_CPU)
     print("ready", flush=True)
     for line in sys.stdin:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        # Python code is interrupted; a single call that never comes back to it ends the process two seconds later.
-        hard = int(used.ru_utime + used.ru_stime) + cpu_seconds + 2
-        resource.setrlimit(resource.RLIMIT_CPU, (hard, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-        found: bool | None = None
+        found = None
         try:
-            signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+            request = json.loads(line)
+            if prepare:
+                prepare(*request)
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            # Python code is interrupted; a call that never comes back to it ends the process two seconds later.
+            limit = int(used.ru_utime + used.ru_stime) + seconds + 2
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, unlimited[1]))
+            signal.setitimer(signal.ITIMER_PROF, seconds)
             try:
-                found = compare(*json.loads(line))
+                found = answer(*request)
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
+                resource.setrlimit(resource.RLIMIT_CPU, unlimited)
         except (_LateError, Exception):
             found = None
         print(json.dumps(found), flush=True)
 
 
+def _late(*_: object) -> None:
+    raise _LateError
+
+
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    serve(compare, "math_verify")

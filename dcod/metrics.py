@@ -1,15 +1,18 @@
-"""Statistics of evaluation: intervals, paired tests, k samples. Pure numpy and scipy."""
+"""Statistics of evaluation: intervals, paired tests, k samples, stability of traces. Pure numpy and scipy."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 from scipy import stats
 
 RESAMPLES = 10_000
+_CHUNK = 4_000_000  # drawn indices held at once
 
 
 def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -27,12 +30,61 @@ def mcnemar(gains: int, losses: int) -> float:
     return float(stats.binomtest(gains, gains + losses, 0.5, alternative="greater").pvalue)
 
 
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down adjustment (1979): reject where the adjusted p-value is at most the level of the family."""
+    adjusted: dict[str, float] = {}
+    worst = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = worst
+    return {name: adjusted[name] for name in p_values}
+
+
 def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean over problems, seeded."""
-    data = np.asarray(values, dtype=float)
-    draws = np.random.default_rng(seed).choice(data, size=(RESAMPLES, len(data)), replace=True).mean(axis=1)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    """Percentile bootstrap interval of a mean over problems, seeded.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    low, high = np.quantile(_resampled_means(values, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def paired_difference(
+    ours: Sequence[Sequence[bool]], theirs: Sequence[Sequence[bool]], level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Difference of two models' avg@k on the same problems, and its percentile bootstrap interval over problems.
+
+    Args:
+        ours: per problem, whether each of our k samples is right.
+        theirs: the same problems in the same order; their k may be another.
+        level: of the interval.
+        seed: of the bootstrap.
+
+    Returns:
+        Difference (ours minus theirs), lower and upper end.
+
+    Raises:
+        ValueError: the problems are not paired, or there are none.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"not paired: {len(ours)} problems against {len(theirs)}")
+    differences = [avg_at_k([a]) - avg_at_k([b]) for a, b in zip(ours, theirs, strict=True)]
+    low, high = bootstrap_interval(differences, level, seed)
+    return float(np.mean(differences)), low, high
+
+
+def _resampled_means(values: Sequence[float], seed: int) -> np.ndarray:
+    data = np.asarray(values, dtype=float)
+    if not len(data):
+        raise ValueError("a bootstrap needs at least one problem")
+    generator = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // len(data))
+    means = [
+        data[generator.integers(0, len(data), (min(rows, RESAMPLES - done), len(data)))].mean(axis=1)
+        for done in range(0, RESAMPLES, rows)
+    ]
+    return np.concatenate(means)
 
 
 def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05, power: float = 0.8) -> float:
@@ -51,6 +103,44 @@ def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05
     return float(min(difference, 1.0))
 
 
+def avg_at_k(correct: Sequence[Sequence[bool]]) -> float:
+    """avg@k: the mean over problems of the share of their samples that is right.
+
+    Raises:
+        ValueError: there are no problems, or one has no samples.
+    """
+    if not correct or not all(correct):
+        raise ValueError("avg@k needs at least one sample of every problem")
+    return float(np.mean([sum(samples) / len(samples) for samples in correct]))
+
+
+def maj_at_k(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence[bool]]) -> float:
+    """maj@k: the share of problems whose most frequent answer is right; see :func:`majority`.
+
+    Args:
+        answers: per problem, the answer of each sample; spelled alike where they mean the same.
+        correct: per problem, whether each sample is right.
+
+    Raises:
+        ValueError: there are no problems, or the two do not match.
+    """
+    if not answers:
+        raise ValueError("maj@k needs at least one problem")
+    right = 0
+    for said, verdicts in zip(answers, correct, strict=True):
+        if len(said) != len(verdicts):
+            raise ValueError(f"maj@k: {len(said)} answers and {len(verdicts)} verdicts of one problem")
+        winner = majority(said)
+        right += winner is not None and verdicts[list(said).index(winner)]
+    return right / len(answers)
+
+
+def answer_entropy(answers: Sequence[str | None]) -> float:
+    """Entropy, in nats, of the answers to one problem; no answer counts as an answer of its own."""
+    shares = np.asarray(list(Counter(answers).values()), dtype=float) / max(len(answers), 1)
+    return float(max(0.0, -(shares * np.log(shares)).sum()))
+
+
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """Unbiased pass@k from n samples of one problem (Chen et al. 2021, eq. 1)."""
     if not 1 <= k <= n:
@@ -62,3 +152,63 @@ def majority(answers: Sequence[str | None]) -> str | None:
     """maj@k: the most frequent answer, the earliest of equals; samples without an answer do not vote."""
     votes = Counter(answer for answer in answers if answer is not None)
     return max(votes, key=lambda a: (votes[a], -list(answers).index(a))) if votes else None
+
+
+def repetition_rate(text: str, n: int = 8) -> float:
+    """The share of a text's n-grams of words that stood in it before: about 1 for a loop, 0 for a short text."""
+    words = text.split()
+    grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+    total = sum(grams.values())
+    return (total - len(grams)) / total if total else 0.0
+
+
+_TERM = r"[$€£]?\s*(\d{1,15}(?:,\d{3})*(?:\.\d{1,9})?)(?![\w%.]?\d)"
+_STEP = re.compile(
+    rf"(?<![\w.)\]}}+\-*/×÷^=,$]){_TERM}((?:\s*(?:[-+*/×÷x−]|\\times|\\cdot|\\div)\s*{_TERM}){{1,8}})\s*=\s*"
+)
+_BEFORE = re.compile(r"(?:[\w)\]}$%.]\s*[-+*/×÷^−]|\b(?:x|of|times)|\\times|\\cdot|\\div)\s*\Z")
+_OPERATION = re.compile(rf"\s*([-+*/×÷x−]|\\times|\\cdot|\\div)\s*{_TERM}")
+_RESULT = re.compile(
+    r"[$€£]?\s*([-−]?\d{1,18}(?:,\d{3})*(?:\.\d{1,12})?)(?!\s*[-+*/×÷^−x\\(\d{:,]\s*[\d({\\])(?![\w.^%/]?\d|%|[A-Z])"
+)
+
+
+def arithmetic_steps(text: str) -> list[bool]:
+    """For every stated step with numbers only, such as ``3 * 4 + 1 = 13``, whether it holds.
+
+    Products before sums; a rounded result holds when it is right to the decimals that it has. Steps with
+    letters, brackets, powers or percentages are not looked at.
+    """
+    found = []
+    for match in _STEP.finditer(text):
+        if _BEFORE.search(text, max(0, match.start() - 10), match.start()):
+            continue  # the end of a longer step: 60 students x 2/3 = 40
+        result = _RESULT.match(text, match.end())
+        value = _evaluate(match.group(1), match.group(2))
+        if result is None or value is None:
+            continue
+        digits = result.group(1).replace(",", "").replace("−", "-")
+        places = len(digits.partition(".")[2])
+        found.append(abs(value - Fraction(digits)) <= (Fraction(1, 2 * 10**places) if value.denominator > 1 else 0))
+    return found
+
+
+def contradiction_rate(text: str) -> float:
+    """The share of a text's arithmetic steps that do not hold; 0 where it states none. See arithmetic_steps."""
+    steps = arithmetic_steps(text)
+    return steps.count(False) / len(steps) if steps else 0.0
+
+
+def _evaluate(first: str, rest: str) -> Fraction | None:
+    terms = [Fraction(first.replace(",", ""))]
+    for match in _OPERATION.finditer(rest):
+        operator, number = match.group(1), Fraction(match.group(2).replace(",", ""))
+        if operator in "+-−":
+            terms.append(number if operator == "+" else -number)
+        elif operator in ("/", "÷", "\\div"):
+            if not number:
+                return None
+            terms[-1] /= number
+        else:
+            terms[-1] *= number
+    return sum(terms, Fraction(0))

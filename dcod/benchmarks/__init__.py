@@ -12,6 +12,7 @@ import json
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ from dcod.errors import UserError
 from dcod.grading import Grade
 from dcod.prompts import INSTRUCTIONS, prompt_for
 from dcod.traces import Message
+
+GRADERS = ("math-verify", "latex2sympy2_extended", "sympy")  # their versions are part of every fingerprint
+_EXAMPLES = {"reasoning_gym": ", such as reasoning-gym://chain_sum?problems=100&seed=1"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,12 @@ class Benchmark:
 
     Attributes:
         version: moves with every change of what follows.
-        default_source: a hub data set id, taken when no source is configured.
+        default_source: ``id``, ``id#config`` or ``id@split`` of a hub data set, taken when no source is configured.
         rows: how many rows the published set has; another count is an error unless it is 0.
         read: the rows of a JSON Lines file's objects.
         asks: a key of :data:`dcod.prompts.INSTRUCTIONS`.
+        configure: for a set that the user describes: from the configured source to the place of the rows, and the
+            benchmark that reads them.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Benchmark:
     read: Callable[[dict[str, Any], int], Row]
     asks: str = "boxed"
     grade: Callable[[Problem, str, bool], Grade] = grade_text
+    configure: Callable[[str], tuple[str, Benchmark]] | None = None
 
 
 def names() -> list[str]:
@@ -93,10 +100,12 @@ def get(name: str) -> Benchmark:
 
 
 def key(config: BenchmarkConfig) -> str:
-    """A readable name of a configured benchmark, such as ``reasoning_gym:chain_sum``."""
-    return (
-        f"{config.name}:{synthetic.parse(config.source).task}" if synthetic.is_synthetic(config.source) else config.name
-    )
+    """A readable name of a configured benchmark, such as ``reasoning_gym:chain_sum`` or ``custom:my-problems``."""
+    if synthetic.is_synthetic(config.source):
+        return f"{config.name}:{synthetic.parse(config.source).task}"
+    if get(config.name).configure is None:
+        return config.name
+    return f"{config.name}:{Path(_configured(config)[1]).name.partition('.')[0]}"
 
 
 def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
@@ -105,10 +114,7 @@ def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
     Raises:
         UserError: the source is missing or broken, or has another number of rows than the published set.
     """
-    benchmark = get(config.name)
-    rows = _rows(benchmark, config)
-    if config.limit != "all":
-        rows = rows[: config.limit]
+    benchmark, rows = _rows(config)
     return [
         Problem(
             row.id, prompt_for(benchmark.asks, row.problem), row.gold, _split(row.problem, report_share), row.metadata
@@ -118,22 +124,21 @@ def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
 
 
 def grade_all(config: BenchmarkConfig, answers: Sequence[tuple[Problem, str, bool]]) -> list[Grade]:
-    """Grades (problem, response, truncated) triples."""
-    grade = get(config.name).grade
-    return [grade(*answer) for answer in answers]
+    """Grades (problem, response, truncated) triples, in order, on all processors."""
+    grade = _configured(config)[0].grade
+    return grading.in_parallel(lambda answer: grade(*answer), answers)
 
 
 def fingerprint(config: BenchmarkConfig) -> str:
     """Identity of an evaluation: results of different fingerprints are never compared.
 
-    It covers benchmark and grader version, instruction, sampling and the rows themselves.
+    It covers the versions of benchmark, grader and the libraries that compare, instruction, sampling and the rows.
     """
-    benchmark = get(config.name)
-    rows = _rows(benchmark, config)
-    if config.limit != "all":
-        rows = rows[: config.limit]
+    benchmark, rows = _rows(config)
+    libraries = [*GRADERS, *(["reasoning-gym"] if synthetic.is_synthetic(config.source) else [])]
     decides = {
         "benchmark": [benchmark.name, benchmark.version, grading.VERSION, INSTRUCTIONS[benchmark.asks]],
+        "libraries": [[name, metadata.version(name)] for name in libraries],
         "sampling": [config.samples, config.temperature, config.top_p, config.max_new_tokens],
         "rows": [[row.id, row.problem, row.gold] for row in rows],
     }
@@ -147,7 +152,7 @@ def normalise_problem(text: str) -> str:
 
 def problem_texts(config: BenchmarkConfig) -> set[str]:
     """The normalised texts of all problems of a benchmark's source, for decontamination."""
-    return {normalise_problem(row.problem) for row in _rows(get(config.name), config)}
+    return {normalise_problem(row.problem) for row in _rows(config.model_copy(update={"limit": "all"}))[1]}
 
 
 def _split(problem: str, report_share: float) -> Literal["gate", "report"]:
@@ -155,13 +160,21 @@ def _split(problem: str, report_share: float) -> Literal["gate", "report"]:
     return "report" if int.from_bytes(digest[:8]) / 2**64 < report_share else "gate"
 
 
-def _rows(benchmark: Benchmark, config: BenchmarkConfig) -> list[Row]:
-    source = config.source
+def _configured(config: BenchmarkConfig) -> tuple[Benchmark, str]:
+    """The benchmark and the place of its rows."""
+    benchmark = get(config.name)
+    if benchmark.configure is None:
+        return benchmark, config.source
+    source, benchmark = benchmark.configure(config.source)
+    return benchmark, source
+
+
+def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
+    benchmark, source = _configured(config)
+    count = None if config.limit == "all" else config.limit
     if synthetic.is_synthetic(source):
-        return [
-            Row(problem.id, problem.question, problem.answer, {"problem": problem})
-            for problem in synthetic.problems(source)
-        ]
+        found = synthetic.problems(source)[:count]
+        return benchmark, [Row(p.id, p.question, p.answer, {"problem": p, "source": source}) for p in found]
     rows = []
     for line, row in enumerate(_objects(benchmark, source), start=1):
         try:
@@ -173,12 +186,14 @@ def _rows(benchmark: Benchmark, config: BenchmarkConfig) -> list[Row]:
                 f"{benchmark.name}: {source}:{line} is not a row of this set ({type(error).__name__}: {error}); "
                 f"its columns: {', '.join(row) if isinstance(row, dict) else 'none'}"
             ) from None
+        if not rows[-1].gold.strip() or not rows[-1].problem.strip():
+            raise UserError(f"{benchmark.name}: {source}:{line} has an empty problem or answer; remove the row")
     if benchmark.rows and len(rows) != benchmark.rows:
         raise UserError(
             f"{benchmark.name}: {source or benchmark.default_source} has {len(rows)} rows, the published set "
             f"{benchmark.rows}; take part of it with limit"
         )
-    return rows
+    return benchmark, rows[:count]
 
 
 def _objects(benchmark: Benchmark, source: str) -> Iterable[dict[str, Any]]:
@@ -186,27 +201,41 @@ def _objects(benchmark: Benchmark, source: str) -> Iterable[dict[str, Any]]:
         return _from_hub(benchmark)
     path = storage.fetch(source)
     if path.is_dir():
-        raise UserError(f"{benchmark.name}: {source} is a folder; name its JSON Lines file")
-    return _lines(path)
+        raise UserError(f"{benchmark.name}: {source} is a folder; name its JSON Lines or Parquet file")
+    return _table(path) if path.suffix == ".parquet" else _lines(path)
+
+
+def _table(path: Path) -> Iterable[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a Parquet file ({error})") from None
+    return rows
 
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from None
+            except ValueError as error:  # also bytes that are not UTF-8
+                raise UserError(f"{path}:{number}: not a JSON object ({error})") from None
 
 
 def _from_hub(benchmark: Benchmark) -> Iterable[dict[str, Any]]:
     if not benchmark.default_source:
-        raise UserError(f"{benchmark.name}: needs a source, such as reasoning-gym://chain_sum?problems=100&seed=1")
+        raise UserError(f"{benchmark.name}: needs a source: a path or s3:// address{_EXAMPLES.get(benchmark.name, '')}")
     from datasets import load_dataset
 
-    name, _, rest = benchmark.default_source.partition("#")
+    name, _, split = benchmark.default_source.partition("@")
+    name, _, subset = name.partition("#")
     try:
-        return list(load_dataset(name, *([rest] if rest else []), split="test"))
+        return list(load_dataset(name, *([subset] if subset else []), split=split or "test"))
     except Exception as error:  # the hub's errors have no common base
         raise UserError(
             f"{benchmark.name}: the hub set {name} cannot be read ({type(error).__name__}); give a source file"

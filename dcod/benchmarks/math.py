@@ -1,4 +1,7 @@
-"""MATH, test split: competition problems; the gold answer is the last box of the solution (Hendrycks et al. 2021)."""
+r"""MATH, test split: competition problems; the gold answer stands in the solution's last box (Hendrycks et al. 2021).
+
+Where boxes stand side by side (``\boxed{1}$ and $\boxed{9}``) all of them are the answer.
+"""
 
 from typing import Any
 
@@ -9,9 +12,9 @@ from dcod.errors import UserError
 
 def _read(row: dict[str, Any], line: int) -> Row:
     answers = boxed(row["solution"])
-    if not answers or not answers[-1]:
+    if not answers:
         raise UserError(f"math: row {line} has no boxed answer in its solution")
     return Row(row.get("unique_id", f"math/{line}"), row["problem"], answers[-1])
 
 
-BENCHMARK = Benchmark("math", 1, "EleutherAI/hendrycks_math", 5000, _read)
+BENCHMARK = Benchmark("math", 2, "DigitalLearningGmbH/MATH-lighteval", 5000, _read)
