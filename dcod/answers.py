@@ -222,7 +222,7 @@ def _sentence(text: str) -> str:
     answer = _trim(_clause(line))
     if answer.lower().startswith(("not ", "wrong", "incorrect", "correct", "unique", "to ", "in ")):
         return ""
-    return answer if any(c.isalnum() for c in answer) else ""
+    return answer if any(c.isalnum() for c in answer) and not answer.endswith(":") else ""
 
 
 def _clause(line: str) -> str:
@@ -397,6 +397,14 @@ def unit_of(text: str) -> tuple[str, Fraction] | None:
         size *= known[1] ** (-power if index else power)
         dimension.append(f"{known[0]}{power}")
     return "/".join(dimension), size
+
+
+def proportional(left: str, right: str) -> bool:
+    """Whether 2:4 and 1:2 are one ratio; letters are none, and with a zero in it it is a time, such as 12:00."""
+    ours, theirs = left.split(":"), right.split(":")
+    if len(ours) != len(theirs) or len(ours) < 2 or not all(float(part) for part in ours + theirs):
+        return False
+    return len({Fraction(a) / Fraction(b) for a, b in zip(ours, theirs, strict=True)}) == 1
 
 
 _OPEN, _CLOSE = "([{", ")]}"

@@ -42,7 +42,6 @@ CPU_SECONDS = 5  # processor time for one comparison
 WALL_SECONDS = 120.0  # only for a worker that is stuck
 MEMORY_BYTES = 2 * 2**30
 LONGEST = 4000  # characters of an answer that is still compared
-
 Outcome = Literal["correct", "wrong", "unparseable", "truncated", "error"]
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,7 +93,8 @@ def grade(
         return Grade("truncated" if truncated else "unparseable")
     same = all_given(golds, answer, tolerance=tolerance) if several or len(golds) > 1 else False
     if same is False:  # or the list as a whole: (1, 3)
-        same = equivalent(", ".join(golds), answer, tolerance=tolerance)
+        whole = golds[0] if len(golds) == 1 and not several else ", ".join(answers.tidy(one) for one in golds)
+        same = equivalent(whole, answer, tolerance=tolerance)
     if same is None:
         return Grade("error", answer)
     return Grade("correct" if same else "wrong", answer)
@@ -112,7 +112,7 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], workers: int = 0
 
     Args:
         function: called in threads, each with a worker process of its own once it needs one.
-        items: what it is called with.
+        items: its arguments.
         workers: threads; 0 for as many as there are processors, at most 8.
     """
     workers = workers or min(8, len(os.sched_getaffinity(0)))
@@ -190,8 +190,8 @@ def _cheap(gold: str, answer: str, tolerance: Fraction) -> bool | None:
         return True
     for pattern in (_CHOICE, _RATIO):
         ours, theirs = pattern.fullmatch(left), pattern.fullmatch(right)
-        if ours and theirs and (pattern is _CHOICE or ours.group(1) == theirs.group(1)):
-            return ours.group(1) == theirs.group(1)
+        if ours and theirs:
+            return ours.group(1) == theirs.group(1) or answers.proportional(ours.group(1), theirs.group(1))
     bases = _BASED.fullmatch(left), _BASED.fullmatch(right)
     if bases[0] and (bases[1] or right.isdigit()):  # 4343_6; the base goes without saying
         return bases[1].groups() == bases[0].groups() if bases[1] else bases[0].group(1) == right
@@ -379,11 +379,12 @@ def compare(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
     targets = (LatexExtractionConfig(), ExprExtractionConfig())
-    sides = []
-    for text in (gold, answer):
-        dressed = any(mark in text for mark in ("$", "\\(", "\\[", "\\boxed"))
-        options: dict[str, Any] = {"fallback_mode": "no_fallback", "parsing_timeout": None, "raise_on_error": True}
-        sides.append(parse(text if dressed else f"${text}$", targets, **options))
+    options: dict[str, Any] = {"fallback_mode": "no_fallback", "parsing_timeout": None, "raise_on_error": True}
+    dressed = ("$", "\\(", "\\[", "\\boxed")
+    sides = [
+        parse(text if any(mark in text for mark in dressed) else f"${text}$", targets, **options)
+        for text in (gold, answer)
+    ]
     if not all(sides):
         return False
     if verify(sides[0], sides[1], timeout_seconds=None, raise_on_error=True):

@@ -166,7 +166,9 @@ _TERM = r"[$€£]?\s*(\d{1,15}(?:,\d{3})*(?:\.\d{1,9})?)(?![\w%.]?\d)"
 _STEP = re.compile(
     rf"(?<![\w.)\]}}+\-*/×÷^=,$]){_TERM}((?:\s*(?:[-+*/×÷x−]|\\times|\\cdot|\\div)\s*{_TERM}){{1,8}})\s*=\s*"
 )
-_BEFORE = re.compile(r"(?:[\w)\]}$%.]\s*[-+*/×÷^−]|\b(?:x|of|times)|\\times|\\cdot|\\div)\s*\Z")
+_BEFORE = re.compile(
+    r"(?:[\w)\]}$%.]\s*[-+*/×÷^−]|(?:[\d%]|half|thirds?|quarters?)\s+of|\b(?:x|times)|\\times|\\cdot|\\div)\s*\Z"
+)
 _OPERATION = re.compile(rf"\s*([-+*/×÷x−]|\\times|\\cdot|\\div)\s*{_TERM}")
 _RESULT = re.compile(
     r"[$€£]?\s*([-−]?\d{1,18}(?:,\d{3})*(?:\.\d{1,12})?)(?!\s*[-+*/×÷^−x\\(\d{:,]\s*[\d({\\])(?![\w.^%/]?\d|%|[A-Z])"
@@ -181,7 +183,7 @@ def arithmetic_steps(text: str) -> list[bool]:
     """
     found = []
     for match in _STEP.finditer(text):
-        if _BEFORE.search(text, max(0, match.start() - 10), match.start()):
+        if _BEFORE.search(text, max(0, match.start() - 20), match.start()):
             continue  # the end of a longer step: 60 students x 2/3 = 40
         result = _RESULT.match(text, match.end())
         value = _evaluate(match.group(1), match.group(2))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,3 +63,125 @@ def test_minimum_detectable_difference_has_the_power_it_claims() -> None:
         found += metrics.mcnemar(int(gains), int(losses)) < 0.05
     assert found / 600 == pytest.approx(0.8, abs=0.06)
     assert metrics.minimum_detectable_difference(0, 0.3) == 1.0
+
+
+def test_averages_over_samples() -> None:
+    correct = [[True, False], [True, True], [False, False]]
+    assert metrics.avg_at_k(correct) == 0.5
+    said = [["4", "5"], ["4", "4"], [None, "9"]]
+    assert metrics.maj_at_k(said, correct) == pytest.approx(2 / 3)
+    assert metrics.maj_at_k([["5", "4", "4"]], [[True, False, False]]) == 0.0
+    assert metrics.maj_at_k([[None, None]], [[False, False]]) == 0.0
+    for bad in ([], [[]]):
+        with pytest.raises(ValueError, match="avg@k"):
+            metrics.avg_at_k(bad)
+    with pytest.raises(ValueError, match="2 answers and 1 verdicts"):
+        metrics.maj_at_k([["1", "2"]], [[True]])
+    with pytest.raises(ValueError, match="at least one problem"):
+        metrics.maj_at_k([], [])
+
+
+def test_entropy_of_answers() -> None:
+    assert metrics.answer_entropy(["4", "4", "4"]) == 0.0
+    assert metrics.answer_entropy(["4", "5", None, "7"]) == pytest.approx(math.log(4))
+    assert metrics.answer_entropy([]) == 0.0
+
+
+def test_holm_against_a_worked_example() -> None:
+    found = metrics.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert metrics.holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert metrics.holm({}) == {}
+
+
+def test_holm_keeps_the_error_rate_of_the_family() -> None:
+    drawn = np.random.default_rng(0).random((4000, 5))
+    wrong = sum(min(metrics.holm(dict(zip("abcde", row, strict=True))).values()) <= 0.05 for row in drawn)
+    assert wrong / 4000 == pytest.approx(0.05, abs=0.012)
+
+
+def test_paired_difference_is_seeded_and_covers() -> None:
+    generator, covered = np.random.default_rng(3), 0
+    for _ in range(60):
+        ease = generator.random(80)
+        ours = [list(generator.random(4) < min(1.0, p + 0.1)) for p in ease]
+        theirs = [list(generator.random(8) < p) for p in ease]
+        _, low, high = metrics.paired_difference(ours, theirs)
+        covered += low <= float(np.mean(np.minimum(1.0, ease + 0.1) - ease)) <= high
+    assert covered >= 52
+    assert metrics.paired_difference(ours, theirs) == metrics.paired_difference(ours, theirs)
+    assert metrics.paired_difference(ours, theirs, seed=1) != metrics.paired_difference(ours, theirs)
+    assert metrics.paired_difference([[True]] * 3, [[False]] * 3) == (1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="not paired"):
+        metrics.paired_difference([[True]], [])
+    with pytest.raises(ValueError, match="at least one problem"):
+        metrics.paired_difference([], [])
+
+
+def test_a_large_bootstrap_is_drawn_in_parts() -> None:
+    values = [0.0, 1.0] * 5000
+    low, high = metrics.bootstrap_interval(values)
+    assert (low, high) == pytest.approx((0.49, 0.51), abs=0.003)
+
+
+def test_repetition() -> None:
+    assert metrics.repetition_rate("so \\boxed{} " * 300) > 0.95
+    assert (
+        metrics.repetition_rate("First take three eggs and add four more of them to the basket in the kitchen") == 0.0
+    )
+    assert metrics.repetition_rate("short") == metrics.repetition_rate("") == 0.0
+
+
+STEPS = [
+    ("3 * 4 + 1 = 13", [True]),
+    ("3 + 4 * 2 = 14", [False]),
+    ("$0.50 x 8 = $4.00", [True]),
+    ("1,200 + 300 = 1,500", [True]),
+    ("16-3-4=9 eggs", [True]),
+    ("2 + 2 = 5", [False]),
+    ("10/3 = 3.33", [True]),
+    ("10/3 = 3.34", [False]),
+    ("7/2 = 4 (rounded up)", [True]),
+    ("5 - 8 = -3.", [True]),
+    ("12 \\times 3 = 36", [True]),
+    ("6 ÷ 4 = 1.5 and 6 − 4 = 3", [True, False]),
+    ("3 + 4 = 7 + 1 = 8", [True]),
+    ("a total of 2 + 1 = 3", [True]),
+    ("- 3 + 4 = 7", [True]),
+    ("(3 + 4 = 7)", [True]),
+    ("60 students x 2/3 = 40", []),
+    ("20% of 50 + 1 = 11", []),
+    ("100 - 20% = 80", []),
+    ("2^3 + 1 = 9", []),
+    ("x + 3 = 5", []),
+    ("2x + 3 = 5", []),
+    ("(3+4)*2 = 14", []),
+    ("1/2 = 2/4", []),
+    ("3/0 = 1", []),
+    ("no steps", []),
+]
+
+
+@pytest.mark.parametrize(("text", "holds"), STEPS)
+def test_arithmetic_steps(text: str, holds: list[bool]) -> None:
+    assert metrics.arithmetic_steps(text) == holds
+    assert metrics.contradiction_rate(text) == (holds.count(False) / len(holds) if holds else 0.0)
+
+
+def test_worked_human_solutions_hardly_contradict_themselves(data_dir: Path) -> None:
+    lines = (data_dir / "gsm8k" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [re.sub(r"<<[^>]*>>", "", json.loads(line)["answer"]) for line in lines]
+    steps = [holds for text in texts for holds in metrics.arithmetic_steps(text)]
+    assert len(steps) > 18_000
+    assert steps.count(False) / len(steps) < 0.004
+    broken = [re.sub(r"= ?\$?(\d)", lambda m: m.group()[:-1] + str((int(m.group(1)) + 1) % 10), text) for text in texts]
+    found = [holds for text in broken for holds in metrics.arithmetic_steps(text)]
+    assert found.count(False) / len(found) > 0.95
+
+
+@pytest.mark.parametrize("text", ["1+" * 100_000, "1+1=2 " * 30_000, "=" * 100_000, "1" * 100_000, "x " * 100_000])
+def test_stability_of_long_texts_takes_linear_time(text: str) -> None:
+    begun = time.process_time()
+    metrics.contradiction_rate(text)
+    metrics.repetition_rate(text)
+    assert time.process_time() - begun < 5
