@@ -78,14 +78,35 @@ class ScoreConfig(Section):
     """Student log-probs and entropies of every trace."""
 
     batch_tokens: Positive = Field(4096, description="Padded tokens per forward pass.")
+    top_k: Annotated[int, Field(ge=0)] = Field(
+        0, description="Also record the student's k likeliest tokens per position, for `train.anchor`."
+    )
 
 
 class CorrectionConfig(Section):
     """Which weights the supervision gets; see docs/method.md for the symbols."""
 
-    name: Literal["none", "prefix", "trace", "surprisal"] = "none"
+    name: Literal[
+        "none",
+        "prefix",
+        "trace",
+        "mixed",
+        "surprisal",
+        "iw_sft",
+        "position_decay",
+        "shuffled",
+        "length_only",
+        "student_likelihood_only",
+    ] = "none"
     scope: Literal["token", "trace"] = Field(
         "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."
+    )
+    rho: Share = Field(0.5, description="`mixed` only: the share of the log-ratios from t on; 0 `prefix`, 1 `trace`.")
+    base: Literal["prefix", "trace", "mixed", "surprisal"] = Field(
+        "trace", description="`shuffled` only: whose weights go to another trace of the prompt."
+    )
+    group: Literal["auto", "prompt", "position", "length", "batch"] = Field(
+        "auto", description="What weights are compared within; `auto` is the correction's own."
     )
     weights: Literal["stored", "live"] = Field(
         "stored", description="From the score stage, or from the same forward pass with statistics lagged one step."
@@ -97,14 +118,32 @@ class CorrectionConfig(Section):
     one_sided: bool = Field(False, description="Clip log-ratios to <= 0, so that no slip of the teacher is raised.")
     truncate: Annotated[float, Field(ge=1.0)] = Field(4.0, description="C, on the normalised weight.")
     floor: Share = Field(0.1, description="eta, so that no trace loses all supervision.")
-    bucket_width: Positive = Field(16, description="Positions per normalisation bucket (`prefix`).")
+    bucket_width: Positive = Field(16, description="Positions (or tokens of length) per normalisation bucket.")
+    tau: Annotated[float, Field(gt=0.0)] = Field(1.0, description="`iw_sft` only: the exponent on the mean log-ratio.")
+
+
+class LossConfig(Section):
+    """What is matched at a state; the correction says which states count."""
+
+    name: Literal["log", "gce", "forward_kl", "reverse_kl", "jsd", "skew_kl"] = Field(
+        "log", description="All but `log` and `gce` need the teacher's recorded top-k log-probs."
+    )
+    power: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.5, description="`gce` only: (1 - pi^power) / power.")
+    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="`jsd` only: the teacher's share.")
+    skew: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="`skew_kl` only: the teacher's share.")
 
 
 class TrainConfig(Section):
     """Corrected supervised training."""
 
     correction: CorrectionConfig = CorrectionConfig()
-    focus: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.0, description="alpha, token focus; 1 is DFT.")
+    loss: LossConfig = LossConfig()
+    focus: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
+        0.0, description="alpha, token focus of the `log` loss; 1 is DFT."
+    )
+    anchor: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="Weight of KL(start || student), on the start's top-k that `score.top_k` records."
+    )
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-4
     epochs: Positive = 2
     traces_per_step: Positive = Field(16, description="Global, over all ranks and micro-batches.")
@@ -113,6 +152,17 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     validations: Positive = Field(4, description="How often the selection split is measured during the run.")
+    layout: Literal["padded", "packed"] = Field(
+        "padded", description="Rows of like length, faster on a CPU; or one row without padding, faster on a GPU."
+    )
+
+    @model_validator(mode="after")
+    def _exclude(self) -> TrainConfig:
+        if self.focus > 0.0 and self.loss.name != "log":
+            raise ValueError(f"focus multiplies the `log` loss only; with loss.name={self.loss.name} it must be 0")
+        if self.correction.name == "iw_sft" and self.correction.weights == "stored":
+            raise ValueError("correction iw_sft compares the student with its start: it needs correction.weights=live")
+        return self
 
 
 class BenchmarkConfig(Section):

@@ -73,23 +73,24 @@ def ess_figure(history: Sequence[Row]) -> Figure:
     return figure
 
 
-def weight_figure(weights: Mapping[str, Sequence[float]]) -> Figure:
-    """Histograms of the weights of the supervision, one line a position bucket.
+def weight_figure(weights: Mapping[str, Any]) -> Figure:
+    """Histograms of the weights of the supervision, one line an octave of positions.
 
     Args:
-        weights: the weights by the name of the bucket, such as ``0-15``; of many buckets six are drawn.
+        weights: ``edges`` of the bins and ``counts`` by the octave's name, such as ``16-31``; of many octaves
+            six are drawn. See :class:`dcod.weighting.WeightCounts`.
     """
     figure, (axes,) = _figure(1)
-    names = list(weights)
+    names = list(weights["counts"])
     if len(names) > len(PALETTE):
         names = [names[round(i * (len(names) - 1) / (len(PALETTE) - 1))] for i in range(len(PALETTE))]
-    top = max((max(weights[name], default=1.0) for name in names), default=1.0)
-    edges = [top * i / 40 for i in range(41)]
     for name, colour in zip(names, PALETTE, strict=False):
-        values = list(weights[name])
-        share = [1.0 / len(values)] * len(values)
-        axes.hist(values, bins=edges, weights=share, histtype="step", color=colour, linewidth=1.5, label=_plain(name))
+        counts = weights["counts"][name]
+        total = sum(counts) or 1
+        axes.stairs([c / total for c in counts], weights["edges"], color=colour, linewidth=1.5, label=_plain(name))
     axes.axvline(1.0, color=_INK, linewidth=0.6, linestyle=":")
+    axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set_ylim(bottom=0)
     _label(axes, "Weights of the supervision by position (tokens)", "weight (1 = as in SFT)", "share of the tokens")
     _legend(axes)
     return figure

@@ -16,7 +16,10 @@ from dcod import storage
 from dcod.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
+
+    from dcod.packing import Batch
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 
@@ -91,6 +94,18 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"student {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Last hidden states of the positions that predict the counted tokens [N, D]; the body alone runs.
+
+    ``use_cache=False`` is what makes transformers keep packed traces apart, together with position ids that
+    start anew and no mask; a test compares every packed trace with itself alone.
+    """
+    where = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+    given = {name: value for name, value in where.items() if value is not None}
+    out = model.get_decoder()(input_ids=batch.input_ids, use_cache=False, **given)
+    return out.last_hidden_state[batch.rows, batch.columns]
 
 
 def digest(folder: Path) -> str:

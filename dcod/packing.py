@@ -1,19 +1,25 @@
-"""From scored traces to batches: whole prompts a step, length-bucketed micro-batches, right padding.
+"""From scored traces to batches: whole prompts a step, micro-batches of like length, padded or packed.
 
-On a CPU a padded batch of traces of like length is faster than one packed row, so that is what is made here.
+A padded batch has a row a trace: faster on a CPU. A packed one has a single row without padding, and position
+ids that start anew with every trace: faster on a GPU. Both give the same loss.
 
-Shape suffixes: B traces, S tokens of prompt and completion, T completion positions, N counted tokens.
+Shape suffixes: B traces, S tokens of prompt and completion, T completion positions, N counted tokens, K top-k.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dcod.corrections import Record
+from dcod.losses import NO_TOKEN, TopK
+
+Layout = Literal["padded", "packed"]
 
 
 @dataclass(slots=True)
@@ -24,6 +30,9 @@ class Example:
         prompt_tokens, completion_tokens: token ids; the completion ends with the end-of-turn token.
         student_logprobs, entropies: of the student that scored it, nats, one a completion token.
         behavior_logprobs: of the teacher's sampler, or None.
+        behavior_total: their sum as the teacher's own tokenizer gave it, or None; see METHOD 7.
+        teacher_top_ids, teacher_top_logprobs: the sampler's likeliest tokens at each position, or None.
+        start_top_ids, start_top_logprobs: the same of the student that scored it, or None.
     """
 
     trace_id: str
@@ -33,6 +42,11 @@ class Example:
     student_logprobs: list[float]
     entropies: list[float]
     behavior_logprobs: list[float] | None = None
+    behavior_total: float | None = None
+    teacher_top_ids: list[list[int]] | None = None
+    teacher_top_logprobs: list[list[float]] | None = None
+    start_top_ids: list[list[int]] | None = None
+    start_top_logprobs: list[list[float]] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_tokens) + len(self.completion_tokens)
@@ -40,22 +54,28 @@ class Example:
 
 @dataclass
 class Batch:
-    """A micro-batch, right-padded.
+    """A micro-batch.
 
     Attributes:
-        input_ids, attention_mask: [B, S].
+        input_ids: right-padded [B, S], or packed [1, S].
+        attention_mask: [B, S]; None when packed, else transformers would not keep the traces apart.
+        position_ids: [1, S] when packed, from 0 in every trace; None when padded.
         rows, columns: where the hidden state stands that predicts each counted token [N] each.
         targets: the counted tokens themselves [N].
         mask: completion positions [B, T]; its True entries, row by row, are the N counted tokens.
+        teacher, start: recorded top-k of teacher and start at the counted tokens [N, K], where all traces have it.
     """
 
     examples: list[Example]
     input_ids: Tensor
-    attention_mask: Tensor
+    attention_mask: Tensor | None
+    position_ids: Tensor | None
     rows: Tensor
     columns: Tensor
     targets: Tensor
     mask: Tensor
+    teacher: TopK | None = None
+    start: TopK | None = None
 
     def spread(self, values_N: Tensor) -> Tensor:
         """Values of the counted tokens as [B, T], 0 elsewhere."""
@@ -64,26 +84,56 @@ class Batch:
         return out
 
 
-def collate(examples: Sequence[Example], pad_id: int = 0) -> Batch:
-    """Pads examples into one micro-batch; the padding never reaches the loss, whatever ``pad_id`` is."""
-    length = max(len(e) for e in examples)
-    longest = max(len(e.completion_tokens) for e in examples)
-    input_ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
-    attention_mask = torch.zeros((len(examples), length), dtype=torch.long)
-    mask = torch.zeros((len(examples), longest), dtype=torch.bool)
-    rows, columns, targets = [], [], []
-    for row, example in enumerate(examples):
-        tokens = example.prompt_tokens + example.completion_tokens
-        input_ids[row, : len(tokens)] = torch.tensor(tokens)
-        attention_mask[row, : len(tokens)] = 1
-        count = len(example.completion_tokens)
-        mask[row, :count] = True
-        first = len(example.prompt_tokens) - 1
-        rows.append(torch.full((count,), row))
-        columns.append(torch.arange(first, first + count))
-        targets.append(torch.tensor(example.completion_tokens, dtype=torch.long))
+def collate(examples: Sequence[Example], pad_id: int = 0, layout: Layout = "padded") -> Batch:
+    """Examples as one micro-batch; padding never reaches the loss, whatever ``pad_id`` is."""
+    sizes = [len(e) for e in examples]
+    tokens = [torch.tensor(e.prompt_tokens + e.completion_tokens) for e in examples]
+    counts = torch.tensor([len(e.completion_tokens) for e in examples])
+    starts = [len(e.prompt_tokens) - 1 for e in examples]  # the last prompt token predicts the first of the completion
+    attention_mask = position_ids = None
+    if layout == "packed":
+        input_ids = torch.cat(tokens)[None]
+        position_ids = torch.cat([torch.arange(size) for size in sizes])[None]
+        offsets = [sum(sizes[:i]) for i in range(len(sizes))]
+        rows = torch.zeros(int(counts.sum()), dtype=torch.long)
+    else:
+        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad_id)
+        attention_mask = (torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]).long()
+        offsets = [0] * len(sizes)
+        rows = torch.arange(len(sizes)).repeat_interleave(counts)
+    columns = torch.cat(
+        [torch.arange(o + s, o + s + c) for o, s, c in zip(offsets, starts, counts.tolist(), strict=True)]
+    )
     return Batch(
-        list(examples), input_ids, attention_mask, torch.cat(rows), torch.cat(columns), torch.cat(targets), mask
+        list(examples),
+        input_ids,
+        attention_mask,
+        position_ids,
+        rows,
+        columns,
+        targets=torch.cat([torch.tensor(e.completion_tokens, dtype=torch.long) for e in examples]),
+        mask=torch.arange(int(counts.max())) < counts[:, None],
+        teacher=_top(examples, "teacher"),
+        start=_top(examples, "start"),
+    )
+
+
+def to_device(batch: Batch, device: torch.device | str) -> Batch:
+    """A micro-batch with its tensors on a device."""
+    moved: dict[str, Any] = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, (Tensor, TopK))}
+    return replace(batch, **moved)
+
+
+def _top(examples: Sequence[Example], whose: str) -> TopK | None:
+    ids = [getattr(e, f"{whose}_top_ids") for e in examples]
+    if any(values is None for values in ids):
+        return None
+    rows = list(chain.from_iterable(ids))
+    logprobs = list(chain.from_iterable(getattr(e, f"{whose}_top_logprobs") for e in examples))
+    width = max(map(len, rows))
+    return TopK(
+        torch.tensor([row + [NO_TOKEN] * (width - len(row)) for row in rows]),
+        torch.tensor([row + [0.0] * (width - len(row)) for row in logprobs], dtype=torch.float32),
     )
 
 
@@ -102,8 +152,17 @@ def stored_record(examples: Sequence[Example]) -> Record:
     lengths = torch.tensor([len(e.completion_tokens) for e in examples])
     logprobs = pad("student_logprobs")
     assert logprobs is not None
-    mask = torch.arange(width)[None, :] < lengths[:, None]
-    return Record(logprobs, mask, prompts, pad("behavior_logprobs"), pad("entropies"))
+    behavior = pad("behavior_logprobs")
+    totals = [sum(e.behavior_logprobs) if e.behavior_logprobs is not None else e.behavior_total for e in examples]
+    return Record(
+        student_logprobs=logprobs,
+        mask=torch.arange(width)[None, :] < lengths[:, None],
+        prompts=prompts,
+        behavior_logprobs=behavior,
+        behavior_totals=None if None in totals else torch.tensor(totals, dtype=torch.float32),
+        entropies=pad("entropies"),
+        start_logprobs=logprobs,
+    )
 
 
 def steps(examples: Sequence[Example], traces_per_step: int, seed: int, epoch: int) -> Iterator[list[Example]]:
@@ -126,26 +185,30 @@ def steps(examples: Sequence[Example], traces_per_step: int, seed: int, epoch: i
         yield step
 
 
-def micro_batches(examples: Sequence[Example], max_tokens: int, by_prompt: bool = False) -> list[list[Example]]:
-    """Splits a step into micro-batches of like length with at most ``max_tokens`` padded tokens each.
+def micro_batches(
+    examples: Sequence[Example], max_tokens: int, by_prompt: bool = False, layout: Layout = "padded"
+) -> list[list[Example]]:
+    """Splits a step into micro-batches of like length with at most ``max_tokens`` tokens each, padding included.
 
     Args:
         examples: the traces of a step (or of a rank's share of it).
-        max_tokens: padded tokens of a micro-batch; a longer single trace stands alone.
-        by_prompt: keep the traces of a prompt together (live per-trace weights compare them).
+        max_tokens: tokens of a micro-batch; a longer single trace stands alone.
+        by_prompt: keep the traces of a prompt together (per-trace weights compare them).
+        layout: whether rows are padded to the longest, or packed without padding.
     """
     units: dict[str, list[Example]] = {}
     for index, example in enumerate(examples):
         units.setdefault(example.prompt_id if by_prompt else str(index), []).append(example)
     ordered = sorted(units.values(), key=lambda unit: max(len(e) for e in unit), reverse=True)
     out: list[list[Example]] = []
-    longest = 0
+    longest = total = 0
     for unit in ordered:
-        length = max(len(e) for e in unit)
-        if out and max(longest, length) * (len(out[-1]) + len(unit)) <= max_tokens:
+        length, size = max(len(e) for e in unit), sum(len(e) for e in unit)
+        padded = max(longest, length) * (len(out[-1]) + len(unit)) if out else 0
+        if out and (padded if layout == "padded" else total + size) <= max_tokens:
             out[-1].extend(unit)
-            longest = max(longest, length)
+            longest, total = max(longest, length), total + size
         else:
             out.append(list(unit))
-            longest = length
+            longest, total = length, size
     return out

@@ -62,7 +62,6 @@ def page(
     training: Path | None = None,
     scores: Path | None = None,
     ingest: Path | None = None,
-    weights: Mapping[str, Sequence[float]] | None = None,
     lineage: Mapping[str, str] | None = None,
 ) -> str:
     """The report of a run.
@@ -72,10 +71,9 @@ def page(
         decision: of the gate.
         results: results folders by the name of the model, such as ``student``, ``champion``, ``start``.
             Examples of better and worse answers compare ``student`` with ``champion``, else with ``start``.
-        training: the student folder, with ``training.jsonl``.
+        training: the student folder, with ``training.jsonl`` and ``weights.json``.
         scores: the scores folder, with ``drift.json``.
         ingest: the trace set, with ``counts.json``.
-        weights: weights of the supervision by position bucket; see :func:`dcod.figures.weight_figure`.
         lineage: digests and addresses by what they stand for.
     """
     summaries = {label: found for label, folder in results.items() if (found := _json(folder / "summary.json"))}
@@ -87,6 +85,7 @@ def page(
     body += ["<h2>Student against champion, on the gate split</h2>", _comparisons(decision)]
     body += ["<h2>Where it got better and worse</h2>", _examples(results)]
     body += ["<h2>Training</h2>", _training(history)]
+    weights = _json(training / "weights.json") if training else None
     if weights:
         body.append(figures.svg(figures.weight_figure(weights), "weights"))
     else:

@@ -1,6 +1,7 @@
 """The scored trace set: ``scores.parquet``, one row a trace in the student's own tokens.
 
-Storage is 4 bytes a token for each of token ids, log-probs and entropies, before compression.
+Storage is 4 bytes a token for each of token ids, log-probs and entropies, and 8 K for each recorded top-k,
+before compression.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ SCHEMA = pa.schema(
         ("student_logprobs", pa.list_(pa.float32())),
         ("entropies", pa.list_(pa.float32())),
         ("behavior_logprobs", pa.list_(pa.float32())),
+        ("behavior_total", pa.float32()),
+        ("teacher_top_ids", pa.list_(pa.list_(pa.int32()))),
+        ("teacher_top_logprobs", pa.list_(pa.list_(pa.float32()))),
+        ("start_top_ids", pa.list_(pa.list_(pa.int32()))),
+        ("start_top_logprobs", pa.list_(pa.list_(pa.float32()))),
     ],
-    metadata={"dcod.scores.version": "1"},
+    metadata={"dcod.scores.version": "2"},
 )
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from dcod.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Verdict = Literal["correct", "wrong", "unparseable", "unverified"]
 Split = Literal["train", "selection"]
@@ -40,6 +40,8 @@ SCHEMA = pa.schema(
         ("tokenizer_digest", pa.dictionary(pa.int32(), pa.string())),
         ("token_ids", pa.list_(pa.int32())),
         ("behavior_logprobs", pa.list_(pa.float32())),
+        ("top_ids", pa.list_(pa.list_(pa.int32()))),
+        ("top_logprobs", pa.list_(pa.list_(pa.float32()))),
         ("source_file", pa.dictionary(pa.int32(), pa.string())),
         ("source_line", pa.int64()),
         ("source_digest", pa.dictionary(pa.int32(), pa.string())),
@@ -62,6 +64,7 @@ class Trace:
         attempts: how many completions the teacher tried for this prompt before filtering.
         token_ids: the completion as the teacher sampled it, end-of-turn included [T].
         behavior_logprobs: log mu(y_t | s_t) of the sampler, nats, aligned with ``token_ids`` [T].
+        top_ids, top_logprobs: the sampler's likeliest tokens at each position and their log-probs, nats [T, <= K].
         source_line: 1-based line (or row) in ``source_file``; ``source_digest`` is that file's SHA-256.
     """
 
@@ -78,6 +81,8 @@ class Trace:
     tokenizer_digest: str | None = None
     token_ids: list[int] | None = None
     behavior_logprobs: list[float] | None = None
+    top_ids: list[list[int]] | None = None
+    top_logprobs: list[list[float]] | None = None
     source_file: str | None = None
     source_line: int | None = None
     source_digest: str | None = None

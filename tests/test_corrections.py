@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcod import corrections
+from dcod import corrections, weighting
 from dcod.config import CorrectionConfig
-from dcod.corrections import Plan, Record, plan, weights
+from dcod.corrections import Record
+from dcod.weighting import Plan, plan, weights
 
 V, END, LONGEST = 3, 2, 4  # a vocabulary of three tokens, the last one ends a trace
 
@@ -52,8 +53,8 @@ def record_of(traces: list[tuple[int, ...]], student: dict, teacher: dict, promp
         torch.tensor([pad(logprobs(student, trace)) for trace in traces], dtype=torch.float64),
         mask,
         torch.tensor(prompts if prompts is not None else [0] * len(traces)),
-        torch.tensor([pad(logprobs(teacher, trace)) for trace in traces], dtype=torch.float64),
-        torch.ones(mask.shape, dtype=torch.float64),
+        behavior_logprobs=torch.tensor([pad(logprobs(teacher, trace)) for trace in traces], dtype=torch.float64),
+        entropies=torch.ones(mask.shape, dtype=torch.float64),
     )
 
 
@@ -109,7 +110,9 @@ def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int
     lengths = torch.randint(1, width + 1, (traces,), generator=generator)
     draw = lambda: -torch.rand(traces, width, generator=generator) * 3  # noqa: E731
     mask = torch.arange(width)[None] < lengths[:, None]
-    return Record(draw(), mask, torch.arange(traces) % prompts, draw(), -draw())
+    return Record(
+        draw(), mask, torch.arange(traces) % prompts, behavior_logprobs=draw(), entropies=-draw(), start_logprobs=draw()
+    )
 
 
 @pytest.mark.parametrize("name", sorted(corrections.CORRECTIONS))
@@ -201,14 +204,11 @@ def test_the_weights_of_a_step_do_not_depend_on_how_it_is_split(name: str) -> No
         pad = lambda t, rows=rows: torch.nn.functional.pad(t[rows], (0, 5))  # noqa: E731
         part = Record(
             pad(record.student_logprobs), pad(record.mask), record.prompts[rows],
-            pad(record.behavior_logprobs), pad(record.entropies),
+            behavior_logprobs=pad(record.behavior_logprobs), entropies=pad(record.entropies),
         )  # fmt: skip
         torch.testing.assert_close(weights(config, found, part)[:, :-5], whole[rows])
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-    shuffled = Record(
-        record.student_logprobs[order], record.mask[order], record.prompts[order],
-        record.behavior_logprobs[order], record.entropies[order],
-    )  # fmt: skip
+    shuffled = record.pick(order)
     again = plan(config, shuffled)
     assert again.gamma == pytest.approx(found.gamma, abs=1e-6)
 
@@ -243,7 +243,7 @@ def test_one_sided_clipping_never_raises_what_the_teacher_finds_unlikely() -> No
 def test_diagnostics_report_what_was_clipped_and_truncated() -> None:
     record = random_record()
     config = CorrectionConfig(name="trace", clip=0.5, truncate=1.0, ess_floor=0.0)
-    found = corrections.diagnostics(config, plan(config, record), record)
+    found = weighting.diagnostics(config, plan(config, record), record)
     step = (record.student_logprobs - record.behavior_logprobs)[record.mask].abs()
     assert found["clipped_share"] == pytest.approx((step >= 0.5).double().mean().item())
     assert 0.0 < found["truncated_share"] < 1.0

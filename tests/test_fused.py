@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from dcod import fused
+from dcod.fused import Objective
 
 
 @pytest.mark.parametrize("focus", [0.0, 0.5, 1.0])
@@ -17,7 +18,7 @@ def test_loss_and_gradients_against_float64(focus: float, rows: int, monkeypatch
     hidden = torch.randn(rows, 16, requires_grad=True)
     head = torch.randn(101, 16, requires_grad=True)
     targets, weights = torch.randint(101, (rows,)), torch.rand(rows)
-    loss, logprobs = fused.weighted_nll(hidden, head, targets, weights, focus)
+    loss, logprobs = fused.weighted_loss(hidden, head, targets, weights, Objective(focus=focus))
     (3 * loss).backward()
     exact_hidden, exact_head = (t.detach().double().requires_grad_() for t in (hidden, head))
     exact = torch.log_softmax(exact_hidden @ exact_head.T, -1)[torch.arange(rows), targets]
@@ -34,7 +35,7 @@ def test_loss_and_gradients_against_float64(focus: float, rows: int, monkeypatch
 def test_plain_weights_are_cross_entropy() -> None:
     torch.manual_seed(0)
     hidden, head, targets = torch.randn(9, 8), torch.randn(33, 8), torch.randint(33, (9,))
-    loss, _ = fused.weighted_nll(hidden, head, targets, torch.full((9,), 1 / 9))
+    loss, _ = fused.weighted_loss(hidden, head, targets, torch.full((9,), 1 / 9))
     torch.testing.assert_close(loss, F.cross_entropy(hidden @ head.T, targets))
 
 
@@ -43,7 +44,7 @@ def test_focus_is_the_gradient_of_the_generalised_cross_entropy() -> None:
     torch.manual_seed(0)
     hidden = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
     head, targets = torch.randn(33, 8, dtype=torch.float64), torch.randint(33, (5,))
-    loss, _ = fused.weighted_nll(hidden, head, targets, torch.ones(5), focus=0.7)
+    loss, _ = fused.weighted_loss(hidden, head, targets, torch.ones(5), Objective(focus=0.7))
     (ours,) = torch.autograd.grad(loss, hidden)
     pi = torch.softmax(hidden @ head.T, -1)[torch.arange(5), targets]
     (exact,) = torch.autograd.grad(((1 - pi**0.7) / 0.7).sum(), hidden)

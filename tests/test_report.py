@@ -100,6 +100,9 @@ def write_results(folder: Path, accuracy: float, right: set[int], prompting: str
     return folder
 
 
+WEIGHTS = {"edges": [0.0, 1.0, 2.0], "counts": {"0-15": [1, 2], "16-31": [2, 0]}}
+
+
 def decision(promote: bool = True) -> Decision:
     found = Comparison("sums", "primary", 40, 1, 0.6, 0.4, 10, 2, 0.2, 0.05, 0.35, 0.019, 0.08, 0.17)
     reasons = (Reason("improves", f"sums: improved {HOSTILE}", promote), Reason("truncated", "sums: 0.0%", True))
@@ -117,6 +120,7 @@ def parse(text: str) -> Strict:
 def full_page(tmp_path: Path) -> str:
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HISTORY))
+    (tmp_path / "student" / "weights.json").write_text(json.dumps(WEIGHTS))
     (tmp_path / "scores").mkdir()
     (tmp_path / "scores" / "drift.json").write_text(json.dumps(DRIFT))
     (tmp_path / "traces").mkdir()
@@ -132,7 +136,6 @@ def full_page(tmp_path: Path) -> str:
         training=tmp_path / "student",
         scores=tmp_path / "scores",
         ingest=tmp_path / "traces",
-        weights={"0-15": [0.5, 1.0, 2.0], "16-31": [0.1, 1.0]},
         lineage={"student": "a" * 64, "code": HOSTILE},
     )
 
@@ -190,7 +193,7 @@ def test_a_refusal_is_shown_with_what_failed() -> None:
 def test_every_plot_has_labels_and_units() -> None:
     made = {
         "drift": figures.drift_figure(DRIFT),
-        "weights": figures.weight_figure({f"{i}": [1.0, 0.5 + i] for i in range(9)}),
+        "weights": figures.weight_figure({"edges": [0.0, 1.0, 2.0], "counts": {f"{i}": [1, 0 + i] for i in range(9)}}),
         "accuracy": figures.accuracy_figure({"start": summary(0.3), "student": summary(0.6)}),
         **figures.training_figures(HISTORY),
     }

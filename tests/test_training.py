@@ -113,8 +113,8 @@ def test_non_finite_steps_are_skipped_then_stop(
     original, calls = training._accumulate, iter(range(100))
 
     def sometimes(*arguments: object) -> object:
-        loss, records = original(*arguments)  # type: ignore[arg-type]
-        return (float("nan") if next(calls) in bad else loss), records
+        loss, *rest = original(*arguments)  # type: ignore[arg-type]
+        return (float("nan") if next(calls) in bad else loss), *rest
 
     monkeypatch.setattr(training, "_accumulate", sometimes)
     bad = {1}

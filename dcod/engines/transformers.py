@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,8 @@ import torch
 
 from dcod import models
 from dcod.engines import Completion, Sampling
-from dcod.fused import token_statistics
-from dcod.packing import Example, collate, micro_batches
+from dcod.fused import likeliest, token_statistics
+from dcod.packing import Example, collate, micro_batches, to_device
 from dcod.progress import track
 
 if TYPE_CHECKING:
@@ -67,24 +68,25 @@ class TransformersEngine:
                 out[i] = Completion(text, kept, truncated=not ended)
         return [c for c in out if c is not None]
 
-    @torch.inference_mode()
     def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
         """Log-prob and entropy of every completion token, nats, in the order of the examples."""
-        place = {id(example): index for index, example in enumerate(examples)}
-        out: list[tuple[list[float], list[float]]] = [([], [])] * len(examples)
-        body, head = self.model.get_decoder(), self.model.get_output_embeddings().weight
+        copies = [replace(example) for example in examples]
+        self.annotate(copies, batch_tokens)
+        return [(copy.student_logprobs, copy.entropies) for copy in copies]
+
+    @torch.inference_mode()
+    def annotate(self, examples: Sequence[Example], batch_tokens: int, top_k: int = 0) -> None:
+        """Writes log-probs and entropies into the examples, and the model's ``top_k`` likeliest tokens; one pass."""
+        head = self.model.get_output_embeddings().weight
         for group in track(micro_batches(examples, batch_tokens), "score"):
-            batch = collate(group)
-            hidden = body(
-                input_ids=batch.input_ids.to(self.device),
-                attention_mask=batch.attention_mask.to(self.device),
-                use_cache=False,
-            ).last_hidden_state
-            counted = hidden[batch.rows.to(self.device), batch.columns.to(self.device)]
-            logprobs, entropies = token_statistics(counted, head, batch.targets.to(self.device))
-            start = 0
-            for example in group:
-                stop = start + len(example.completion_tokens)
-                out[place[id(example)]] = (logprobs[start:stop].tolist(), entropies[start:stop].tolist())
-                start = stop
-        return out
+            batch = to_device(collate(group), self.device)
+            hidden = models.hidden_states(self.model, batch)
+            values = list(token_statistics(hidden, head, batch.targets))
+            if top_k:
+                top = likeliest(hidden, head, top_k)
+                values += [top.ids, top.logprobs]
+            sizes = [len(example.completion_tokens) for example in group]
+            for example, *parts in zip(group, *(v.cpu().split(sizes) for v in values), strict=True):
+                example.student_logprobs, example.entropies = parts[0].tolist(), parts[1].tolist()
+                if top_k:
+                    example.start_top_ids, example.start_top_logprobs = parts[2].tolist(), parts[3].tolist()

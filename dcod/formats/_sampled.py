@@ -66,3 +66,22 @@ def check_logprobs(values: list[Any]) -> list[float]:
     if any(type(value) not in (int, float) or not _LOWEST < value <= 0.0 for value in values):
         raise RowError("bad_field", "log-probs: expected finite numbers of at most 0")
     return [float(value) for value in values]
+
+
+def tops(logprobs: list[Any]) -> dict[str, list[list[Any]]]:
+    """The sampler's likeliest tokens out of {token id: {"logprob": …}} by position, as fields of a trace.
+
+    Empty where only the sampled token was recorded.
+
+    Raises:
+        RowError: a token id or a log-prob is none.
+    """
+    if not all(isinstance(entry, dict) for entry in logprobs) or max(map(len, logprobs)) < 2:
+        return {}
+    ids, values = [], []
+    for entry in logprobs:
+        if not all(token.isdecimal() and int(token) < 2**31 for token in entry):
+            raise RowError("bad_field", "logprobs: expected token ids as keys")
+        ids.append([int(token) for token in entry])
+        values.append(check_logprobs([v.get("logprob") if isinstance(v, dict) else v for v in entry.values()]))
+    return {"top_ids": ids, "top_logprobs": values}

@@ -43,4 +43,21 @@ def to_trace(row: dict[str, Any]) -> Trace:
         tokenizer_digest=optional_text(row, "tokenizer_digest"),
         token_ids=ids,
         behavior_logprobs=logprobs,
+        **_tops(row, ids),
     )
+
+
+def _tops(row: dict[str, Any], ids: list[int] | None) -> dict[str, list[list[Any]]]:
+    """``top_ids`` and ``top_logprobs``, a list a token each."""
+    top_ids, top_logprobs = row.get("top_ids"), row.get("top_logprobs")
+    if top_ids is None and top_logprobs is None:
+        return {}
+    both = (top_ids, top_logprobs)
+    if not all(isinstance(rows, list) and ids is not None and len(rows) == len(ids) for rows in both):
+        raise RowError("bad_field", "top_ids, top_logprobs: expected one list for each of the token_ids, in both")
+    pairs = list(zip(top_ids, top_logprobs, strict=True))
+    if not all(isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > 0 for a, b in pairs):
+        raise RowError("bad_field", "top_ids, top_logprobs: expected lists of like length at every token")
+    if not all(type(item) is int and 0 <= item < 2**31 for tokens, _ in pairs for item in tokens):
+        raise RowError("bad_field", "top_ids: expected whole numbers below 2^31")
+    return {"top_ids": top_ids, "top_logprobs": [check_logprobs(values) for _, values in pairs]}

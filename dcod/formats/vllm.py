@@ -12,7 +12,7 @@ from typing import Any
 
 from dcod.formats import RowError
 from dcod.formats._fields import ROLES, check_prompt, final_answer, make, optional_text, text, turns
-from dcod.formats._sampled import check_finish, check_logprobs, check_sampler, sampler
+from dcod.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, tops
 from dcod.traces import Message, Trace
 
 _TURNS = {
@@ -55,6 +55,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
         trace,
         token_ids=ids,
         behavior_logprobs=_chosen(output["logprobs"], ids),
+        **tops(output["logprobs"]),
         tokenizer_digest=optional_text(row, "tokenizer_digest"),
     )
 

@@ -35,20 +35,21 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     records = list(read_traces(traces))
     examples = [_example(trace, tokenizer, digest) for trace in records]
     engine = TransformersEngine(student, tokenizer, config.student.dtype)
-    for example, (logprobs, entropies) in zip(examples, engine.score(examples, config.score.batch_tokens), strict=True):
-        example.student_logprobs, example.entropies = logprobs, entropies
+    engine.annotate(examples, config.score.batch_tokens, config.score.top_k)
     write_scores(out / "scores.parquet", examples, [trace.split for trace in records])
     drift = drift_curve(examples)
     storage.write_json(out / "drift.json", drift)
     log.figure("drift.png", report.drift_figure(drift))
     tokens = sum(len(e.completion_tokens) for e in examples)
     covered = sum(len(e.completion_tokens) for e in examples if e.behavior_logprobs is not None)
+    totals = sum(e.behavior_logprobs is None and e.behavior_total is not None for e in examples)
     return {
         "traces": float(len(examples)),
         "completion_tokens": float(tokens),
         "mean_student_logprob": float(np.mean(np.concatenate([e.student_logprobs for e in examples]))),
         "mean_entropy": float(np.mean(np.concatenate([e.entropies for e in examples]))),
         "no_behavior_share": 1.0 - covered / tokens,
+        "retokenised_traces": float(totals),
     }
 
 
@@ -80,24 +81,27 @@ def drift_curve(examples: Sequence[Example]) -> dict[str, object]:
 
 
 def _example(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:
-    """A trace in the student's tokens; the sampler's log-probs only where the tokens are the same."""
-    completion = prompts.encode_completion(tokenizer, trace.completion)
-    logprobs = trace.behavior_logprobs
-    if logprobs is not None and trace.token_ids is not None and trace.tokenizer_digest == digest:
-        completion = trace.token_ids
-        if len(logprobs) != len(completion):
-            raise UserError(
-                f"trace {trace.trace_id} ({trace.source_file}:{trace.source_line}): {len(logprobs)} log-probs for "
-                f"{len(completion)} tokens"
-            )
-    else:
-        logprobs = None
+    """A trace in the student's tokens.
+
+    The sampler's log-probs come along token by token where the tokens are the student's own. Of another
+    tokenizer only their sum does: the text is tokenised anew, which `trace` allows (METHOD 7).
+    """
+    logprobs, ids = trace.behavior_logprobs, trace.token_ids
+    if logprobs is not None and ids is not None and len(logprobs) != len(ids):
+        raise UserError(
+            f"trace {trace.trace_id} ({trace.source_file}:{trace.source_line}): {len(logprobs)} log-probs for "
+            f"{len(ids)} tokens"
+        )
+    own = logprobs is not None and ids is not None and trace.tokenizer_digest == digest
     return Example(
         trace_id=trace.trace_id,
         prompt_id=trace.prompt_id,
         prompt_tokens=prompts.encode_prompt(tokenizer, trace.prompt),
-        completion_tokens=completion,
+        completion_tokens=ids if own and ids is not None else prompts.encode_completion(tokenizer, trace.completion),
         student_logprobs=[],
         entropies=[],
-        behavior_logprobs=logprobs,
+        behavior_logprobs=logprobs if own else None,
+        behavior_total=None if logprobs is None else sum(logprobs),
+        teacher_top_ids=trace.top_ids if own else None,
+        teacher_top_logprobs=trace.top_logprobs if own else None,
     )

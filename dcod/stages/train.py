@@ -3,7 +3,7 @@
 1. read the scored traces, split train and selection;
 2. check that the correction has all it needs, before the model is loaded;
 3. train, keep the checkpoint that is best on the selection split;
-4. write the student (safetensors and tokenizer), training.jsonl and the plots.
+4. write the student (safetensors and tokenizer), training.jsonl, weights.json and the plots.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     shutil.rmtree(best)
     tokenizer.save_pretrained(out)
     training.write_history(out / "training.jsonl", result.history)
+    storage.write_json(out / "weights.json", result.weights)
     for name, figure in report.training_figures(result.history).items():
         log.figure(f"{name}.png", figure)
+    log.figure("weights.png", report.weight_figure(result.weights))
     last = result.history[-1]
     metrics = {
         "steps": float(len(result.history)),
@@ -59,6 +61,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         "skipped_steps": float(result.skipped),
         "final_loss": last["loss"],
         "mean_gamma": sum(row["gamma"] for row in result.history) / len(result.history),
+        "final_staleness": last["staleness"],
         "mean_ess": sum(row["ess"] for row in result.history) / len(result.history),
     }
     if splits["selection"]:
