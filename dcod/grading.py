@@ -12,35 +12,20 @@ answer), error (the comparison itself failed or took too long).
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
-import importlib
-import json
-import logging
 import os
-import queue
 import re
-import resource
-import selectors
-import signal
-import subprocess
-import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dcod import answers
 from dcod.answers import Quantity, extract, normalise
+from dcod.verifying import ask, serve
 
-VERSION = 2  # moves with every change that can change a verdict
-CPU_SECONDS = 5  # processor time for one comparison
-WALL_SECONDS = 120.0  # only for a worker that is stuck
-MEMORY_BYTES = 2 * 2**30
+VERSION = 3  # moves with every change that can change a verdict
 LONGEST = 4000  # characters of an answer that is still compared
 Outcome = Literal["correct", "wrong", "unparseable", "truncated", "error"]
 T = TypeVar("T")
@@ -165,6 +150,8 @@ _LEFT = re.compile(
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
 _BASED = re.compile(r"(\d\w*?)_\{?(\d+)\}?")
 _RATIO = re.compile(r"(?:[A-Za-z_{}\d]+:[A-Za-z_{}\d]+=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
+_PROSE = re.compile(r"\$|\\[(\[]|\\boxed|(?:(?<![\\A-Za-z{])[A-Za-z][A-Za-z']+[^A-Za-z\\]+){3}")
+_FRACTION = re.compile(r"\\frac\s*(\\[a-zA-Z]+|\w)\s*(\\[a-zA-Z]+|\w)")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
 
 
@@ -279,7 +266,7 @@ def _only_number(gold: Quantity | None, answer: str, tolerance: Fraction) -> boo
     return None if found is None else _same_quantity(gold, found, tolerance)
 
 
-# --- the workers ------------------------------------------------------------------------------------------------
+# --- what the worker does ----------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=50_000)
@@ -288,108 +275,28 @@ def _verified(gold: str, answer: str, tolerance: float) -> bool | None:
     return found
 
 
-class Verifier:
-    """A worker, ``python -m MODULE``: a hostile answer costs a time-out, not the run."""
-
-    def __init__(
-        self, module: str = "dcod.grading", cpu_seconds: int = CPU_SECONDS, wall_seconds: float = WALL_SECONDS
-    ) -> None:
-        self.module = module
-        self.cpu_seconds = cpu_seconds
-        self.wall_seconds = wall_seconds
-        self.process: subprocess.Popen[str] | None = None
-
-    def ask(self, request: Any) -> Any:
-        """Sends one JSON value; the worker's answer. One that hangs or dies is replaced, and has answered None."""
-        process = self._alive()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            with selectors.DefaultSelector() as selector:
-                selector.register(process.stdout, selectors.EVENT_READ)
-                line = process.stdout.readline() if selector.select(self.wall_seconds) else ""
-        except OSError:
-            line = ""
-        if not line:
-            self.close()
-            return None
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the worker."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-    def _alive(self) -> subprocess.Popen[str]:
-        if self.process is None or self.process.poll() is not None:
-            self.close()
-            path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, str(self.cpu_seconds)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            )
-            assert self.process.stdout is not None
-            if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then
-                self.close()
-                raise RuntimeError(f"the grading worker does not start: {sys.executable} -m {self.module}")
-        return self.process
-
-
-_idle: defaultdict[str, queue.LifoQueue[Verifier]] = defaultdict(queue.LifoQueue)
-
-
-def ask(module: str, request: Any) -> Any:
-    """Asks a worker that no other thread uses meanwhile; there are never more than threads that ask at once."""
-    try:
-        worker = _idle[module].get_nowait()
-    except queue.Empty:
-        worker = Verifier(module)
-    try:
-        return worker.ask(request)
-    finally:
-        _idle[module].put(worker)
-
-
-@atexit.register
-def close_workers() -> None:
-    """Ends all idle workers."""
-    for workers in _idle.values():
-        with contextlib.suppress(queue.Empty):
-            while True:
-                workers.get_nowait().close()
-
-
-os.register_at_fork(after_in_child=_idle.clear)  # a forked child must not share its parent's pipes
-
-
-class _LateError(BaseException):
-    """The processor time of a comparison is over; no handler of sympy's or math-verify's may take it for its own."""
-
-
 def compare(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
     """Whether math-verify holds two answers for the same; None where it failed. Runs in the worker."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-    targets = (LatexExtractionConfig(), ExprExtractionConfig())
     options: dict[str, Any] = {"fallback_mode": "no_fallback", "parsing_timeout": None, "raise_on_error": True}
-    dressed = ("$", "\\(", "\\[", "\\boxed")
-    sides = [
-        parse(text if any(mark in text for mark in dressed) else f"${text}$", targets, **options)
-        for text in (gold, answer)
-    ]
+    sides = []
+    for text in (gold, answer):
+        if _PROSE.search(text):  # formulas, else numbers, are looked for in it
+            sides.append(parse(text, (LatexExtractionConfig(), ExprExtractionConfig()), **options))
+        else:  # all of it is the answer: never a number that stands somewhere in what cannot be parsed
+            sides.append(
+                parse(f"${_FRACTION.sub(_braced, text.strip(' .,;'))}$", (LatexExtractionConfig(),), **options)
+            )
     if not all(sides):
         return False
     if verify(sides[0], sides[1], timeout_seconds=None, raise_on_error=True):
         return not any(_apart(left, right) for left in sides[0] for right in sides[1])
     return bool(tolerance) and any(_within(left, right, tolerance) for left in sides[0] for right in sides[1])
+
+
+def _braced(match: re.Match[str]) -> str:
+    return f"\\frac{{{match.group(1)}}}{{{match.group(2)}}}"
 
 
 def _apart(left: Any, right: Any) -> bool:
@@ -405,45 +312,6 @@ def _apart(left: Any, right: Any) -> bool:
 def _within(left: Any, right: Any, tolerance: float) -> bool:
     numbers = getattr(left, "is_number", False) and getattr(right, "is_number", False)
     return bool(numbers and abs((left - right).evalf(30)) <= tolerance)
-
-
-def serve(answer: Callable[..., Any], warm_up: str, prepare: Callable[..., object] | None = None) -> None:
-    """The worker's loop: JSON lists of arguments in, JSON answers out, null for what failed; until its input ends.
-
-    Args:
-        answer: called with each list, under the limits.
-        warm_up: a module that is imported first, outside the limits.
-        prepare: called with each list first, outside the limit on time.
-    """
-    logging.disable(logging.CRITICAL)
-    importlib.import_module(warm_up)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    signal.signal(signal.SIGPROF, _late)
-    seconds, unlimited = int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_CPU)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        found = None
-        try:
-            request = json.loads(line)
-            if prepare:
-                prepare(*request)
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            # Python code is interrupted; a call that never comes back to it ends the process two seconds later.
-            limit = int(used.ru_utime + used.ru_stime) + seconds + 2
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, unlimited[1]))
-            signal.setitimer(signal.ITIMER_PROF, seconds)
-            try:
-                found = answer(*request)
-            finally:
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                resource.setrlimit(resource.RLIMIT_CPU, unlimited)
-        except (_LateError, Exception):
-            found = None
-        print(json.dumps(found), flush=True)
-
-
-def _late(*_: object) -> None:
-    raise _LateError
 
 
 if __name__ == "__main__":

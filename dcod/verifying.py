@@ -1,48 +1,151 @@
-"""The worker behind dcod.grading: JSON lines [gold, answer] in, true, false or null out. Its memory is bounded."""
+"""Worker processes with limits: what compares answers may hang, grow or crash, and costs one answer, not the run.
+
+A worker is ``python -m MODULE CPU_SECONDS``, whose ``__main__`` calls :func:`serve`. Processor time is limited, not
+wall time, so that a verdict does not depend on a busy machine; memory is limited as well.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import importlib
 import json
 import logging
+import os
+import queue
 import resource
+import selectors
+import signal
+import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+CPU_SECONDS = 5  # processor time for one comparison
+WALL_SECONDS = 120.0  # only for a worker that is stuck
 MEMORY_BYTES = 2 * 2**30
-SECONDS = 5  # math-verify's own limit; the parent's is longer and kills
 
 
-def compare(gold: str, answer: str) -> bool | None:
-    """Whether math-verify holds two answers for the same; None where it failed."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse, verify
+class Verifier:
+    """A worker, ``python -m MODULE``: a hostile answer costs a time-out, not the run."""
 
-    targets = (LatexExtractionConfig(), ExprExtractionConfig(), StringExtractionConfig())
+    def __init__(self, module: str, cpu_seconds: int = CPU_SECONDS, wall_seconds: float = WALL_SECONDS) -> None:
+        self.module = module
+        self.cpu_seconds = cpu_seconds
+        self.wall_seconds = wall_seconds
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, request: Any) -> Any:
+        """Sends one JSON value; the worker's answer. One that hangs or dies is replaced, and has answered None."""
+        process = self._alive()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                line = process.stdout.readline() if selector.select(self.wall_seconds) else ""
+        except OSError:
+            line = ""
+        if not line:
+            self.close()
+            return None
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def _alive(self) -> subprocess.Popen[str]:
+        if self.process is None or self.process.poll() is not None:
+            self.close()
+            path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self.module, str(self.cpu_seconds)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            )
+            assert self.process.stdout is not None
+            if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then
+                self.close()
+                raise RuntimeError(f"the grading worker does not start: {sys.executable} -m {self.module}")
+        return self.process
+
+
+_idle: defaultdict[str, queue.LifoQueue[Verifier]] = defaultdict(queue.LifoQueue)
+
+
+def ask(module: str, request: Any) -> Any:
+    """Asks a worker that no other thread uses meanwhile; there are never more than threads that ask at once."""
     try:
-        sides = []
-        for text in (gold, answer):
-            found = parse(_as_maths(text), targets, parsing_timeout=SECONDS, raise_on_error=True)
-            sides.append(found)
-        return bool(verify(sides[0], sides[1], timeout_seconds=SECONDS, raise_on_error=True))
-    except Exception:
-        return None
+        worker = _idle[module].get_nowait()
+    except queue.Empty:
+        worker = Verifier(module)
+    try:
+        return worker.ask(request)
+    finally:
+        _idle[module].put(worker)
 
 
-def _as_maths(text: str) -> str:
-    """Marks an answer as LaTeX, so that it is read as a whole and not searched for a number."""
-    dressed = any(mark in text for mark in ("$", "\\(", "\\[", "\\boxed"))
-    return text if dressed else f"${text}$"
+@atexit.register
+def close_workers() -> None:
+    """Ends all idle workers."""
+    for workers in _idle.values():
+        with contextlib.suppress(queue.Empty):
+            while True:
+                workers.get_nowait().close()
 
 
-def main() -> None:
-    """Answers until standard input ends."""
-    import math_verify  # noqa: F401  (imported before the memory limit and the first timed pair)
+os.register_at_fork(after_in_child=_idle.clear)  # a forked child must not share its parent's pipes
 
+
+class _LateError(BaseException):
+    """The processor time of a comparison is over; no handler of sympy's or math-verify's may take it for its own."""
+
+
+def serve(answer: Callable[..., Any], warm_up: str, prepare: Callable[..., object] | None = None) -> None:
+    """The worker's loop: JSON lists of arguments in, JSON answers out, null for what failed; until its input ends.
+
+    Args:
+        answer: called with each list, under the limits.
+        warm_up: a module that is imported first, outside the limits.
+        prepare: called with each list first, outside the limit on time.
+    """
     logging.disable(logging.CRITICAL)
+    importlib.import_module(warm_up)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    signal.signal(signal.SIGPROF, _late)
+    seconds, unlimited = int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_CPU)
     print("ready", flush=True)
     for line in sys.stdin:
-        gold, answer = json.loads(line)
-        print(json.dumps(compare(gold, answer)), flush=True)
+        found = None
+        try:
+            request = json.loads(line)
+            if prepare:
+                prepare(*request)
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            # Python code is interrupted; a call that never comes back to it ends the process two seconds later.
+            limit = int(used.ru_utime + used.ru_stime) + seconds + 2
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, unlimited[1]))
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            try:
+                found = answer(*request)
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                resource.setrlimit(resource.RLIMIT_CPU, unlimited)
+        except (_LateError, Exception):
+            found = None
+        print(json.dumps(found), flush=True)
 
 
-if __name__ == "__main__":
-    main()
+def _late(*_: object) -> None:
+    raise _LateError

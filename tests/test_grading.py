@@ -18,7 +18,8 @@ import pytest
 
 from dcod import answers, grading
 from dcod.answers import extract
-from dcod.grading import Grade, Verifier, equivalent, grade, grade_many
+from dcod.grading import Grade, equivalent, grade, grade_many
+from dcod.verifying import Verifier
 
 CASES = Path(__file__).parent / "data" / "grading"
 
@@ -32,7 +33,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_every_case_file_is_used() -> None:
-    assert {path.stem: len(cases(path.stem)) for path in CASES.glob("*.jsonl")} == {"extract": 49, "equivalent": 85}
+    assert {path.stem: len(cases(path.stem)) for path in CASES.glob("*.jsonl")} == {"extract": 49, "equivalent": 89}
 
 
 @pytest.mark.parametrize("case", cases("extract"), ids=lambda c: c["response"][:30])
@@ -152,7 +153,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:12])
 def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: str) -> None:
-    verifier, begun = Verifier(cpu_seconds=2), time.monotonic()
+    verifier, begun = Verifier("dcod.grading", cpu_seconds=2), time.monotonic()
     try:
         assert not verifier.ask(["5", hostile, 0.0])
         assert verifier.ask(["x+1", "1+x", 0.0]) is True
@@ -162,14 +163,14 @@ def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: s
 
 
 def test_a_worker_that_dies_is_replaced() -> None:
-    verifier = Verifier()
+    verifier = Verifier("dcod.grading")
     assert verifier.ask(["x+1", "1+x", 0.0]) is True
     assert verifier.process is not None
     verifier.process.kill()
     verifier.process.wait()
     assert verifier.ask(["x+1", "1+x", 0.0]) is True
     verifier.close()
-    stuck = Verifier(cpu_seconds=30, wall_seconds=0.5)
+    stuck = Verifier("dcod.grading", cpu_seconds=30, wall_seconds=0.5)
     assert stuck.ask(["5", "9^{9^{9^{9}}}", 0.0]) is None
     assert stuck.process is None
 
@@ -225,9 +226,9 @@ def test_a_forked_child_gets_workers_of_its_own() -> None:
 def test_works_from_another_folder_and_leaves_no_process(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(Path(grading.__file__).parent.parent)!r})\n"
-        "from dcod import grading\n"
+        "from dcod import grading, verifying\n"
         "assert grading.equivalent('x+1', '1+x')\n"
-        "print(next(iter(grading._idle['dcod.grading'].queue)).process.pid)\n"
+        "print(next(iter(verifying._idle['dcod.grading'].queue)).process.pid)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     with pytest.raises(ProcessLookupError):

@@ -7,7 +7,7 @@ which makes the problems anew from the same URI.
 import functools
 from typing import Any
 
-from dcod import grading, synthetic
+from dcod import grading, synthetic, verifying
 from dcod.answers import normalise
 from dcod.benchmarks import Benchmark, Problem, Row
 from dcod.grading import Grade
@@ -25,7 +25,7 @@ def _grade(problem: Problem, response: str, truncated: bool) -> Grade:
         return Grade("correct", answer)
     if len(answer) > grading.LONGEST:
         return Grade("wrong", answer)
-    right = grading.ask("dcod.benchmarks.reasoning_gym", [problem.metadata["source"], problem.id, answer])
+    right = verifying.ask("dcod.benchmarks.reasoning_gym", [problem.metadata["source"], problem.id, answer])
     return Grade("error" if right is None else "correct" if right else "wrong", answer)
 
 
@@ -42,4 +42,4 @@ def _score(source: str, name: str, answer: str) -> bool:
 BENCHMARK = Benchmark("reasoning_gym", 2, "", 0, _read, asks="number", grade=_grade)
 
 if __name__ == "__main__":
-    grading.serve(_score, "reasoning_gym", prepare=lambda source, *_: _problems(source))
+    verifying.serve(_score, "reasoning_gym", prepare=lambda source, *_: _problems(source))
