@@ -69,8 +69,9 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
 
-.venv/services.stamp: .venv/setup.stamp docker/services.lock
+.venv/services.stamp: .venv/setup.stamp docker/services.lock docker/kubectl.sh
 	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
+	@docker/kubectl.sh $(BIN)/pip $(BIN)/kubectl
 	@touch $@
 
 clean:  ## removes .venv and caches; keeps ./runs

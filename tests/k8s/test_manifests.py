@@ -6,6 +6,7 @@ import copy
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,8 @@ def rendered(request: pytest.FixtureRequest) -> list[Manifest]:
 
 
 def render(overlay: str) -> list[Manifest]:
-    tool = shutil.which("kubectl")
-    if tool is None:
-        pytest.skip("kubectl is not installed")
+    tool = shutil.which("kubectl", path=str(Path(sys.executable).parent))
+    assert tool, "`make test-services` installs kubectl"
     command = [tool, "kustomize", str(ROOT / "k8s" / "overlays" / overlay)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
