@@ -1,0 +1,99 @@
+"""The section ``cluster`` of the configuration: all that differs between clusters; secrets by name only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dcod.sections import Natural, Positive, Section
+
+MOUNT = "/mnt/dcod"  # of `volume`, in every pod
+
+Cpu = Annotated[str, Field(pattern=r"^\d+(\.\d+|m)?$")]
+Memory = Annotated[str, Field(pattern=r"^\d+(Mi|Gi|Ti)$")]
+
+
+class PodConfig(Section):
+    """What one pod asks for; it gets no more memory than that, and as many CPUs as ``cpu_limit``."""
+
+    cpu: Cpu = "1"
+    cpu_limit: Cpu = "4"
+    memory: Memory = "4Gi"
+
+
+class TolerationConfig(Section):
+    """A taint that a pod may stand on."""
+
+    key: str
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str = ""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+class GpuConfig(Section):
+    """The GPUs of a cluster, for score, train and evaluate; ``count`` 0 keeps them on CPUs."""
+
+    count: Natural = Field(0, description="GPUs a pod.")
+    resource: str = "nvidia.com/gpu"
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[TolerationConfig] = Field(default_factory=list)
+    pod: PodConfig = PodConfig(cpu="4", cpu_limit="8", memory="32Gi")
+    shared_memory: Memory = Field("8Gi", description="Size of /dev/shm.")
+
+
+class NodesConfig(Section):
+    """Training on several nodes, by a TrainJob of Kubeflow Trainer; 1 node trains in the pipeline's own pod."""
+
+    num_nodes: Positive = 1
+    runtime: str = Field("dcod-torch", description="ClusterTrainingRuntime.")
+    sharding: Literal["fsdp", "ddp"] = "fsdp"
+    priority_class: str = "dcod-training"
+    timeout_s: Positive = Field(86400, description="The job is ended then.")
+    poll_s: Annotated[float, Field(gt=0.0)] = 15.0
+
+
+class SecretsConfig(Section):
+    """Names of secrets in ``namespace``; empty: not used. Their keys are in docs/cluster.md."""
+
+    s3: str = "dcod-s3"
+    tracking: str = "mlflow-client"
+    hub: str = ""
+    image_pull: list[str] = Field(default_factory=list)
+
+
+class ClusterConfig(Section):
+    """All that differs between clusters; `dcod run` does not look at it but for ``shards``."""
+
+    kubeflow: str = Field("", description="Address of Kubeflow Pipelines; a token comes from $KUBEFLOW_TOKEN.")
+    ui: str = Field("", description="Address of its web page; empty: the same.")
+    namespace: str = "dcod-runs"
+    service_account: str = "dcod-pipeline"
+    experiment: str = "dcod"
+    pipeline_root: str = Field("", description="Where Kubeflow keeps artifacts; empty: the cluster's default.")
+    image: str = Field("", description="Of all stages; empty: dcod:VERSION.")
+    gpu_image: str = Field("", description="Of the stages on GPUs; empty: `image`.")
+    tracking: str = Field("", description="tracking.uri of runs there; empty: tracking.uri.")
+    s3_endpoint: str = Field("", description="Address of S3; empty: AWS.")
+    storage: str = Field(
+        "", description="s3:// prefix, or a folder below /mnt/dcod: for the promotion's lease and TrainJobs."
+    )
+    volume: str = Field("", description="A claim (ReadWriteMany) that all pods mount on /mnt/dcod.")
+    queue: str = Field("", description="Kueue's LocalQueue.")
+    pod: PodConfig = PodConfig()
+    gpu: GpuConfig = GpuConfig()
+    train: NodesConfig = NodesConfig()
+    secrets: SecretsConfig = SecretsConfig()
+    shards: Positive = Field(1, description="Scoring and evaluation are split into so many pods.")
+    retries: Natural = Field(2, description="Of a stage that failed, after 60 s, 120 s, …; promotion is not retried.")
+    timeout_s: Positive = Field(43200, description="Of each stage.")
+
+    @model_validator(mode="after")
+    def _several_nodes_need(self) -> ClusterConfig:
+        if self.train.num_nodes > 1 and not self.storage:
+            raise ValueError("train.num_nodes > 1 needs cluster.storage, which all nodes reach")
+        if self.storage and not self.storage.startswith("s3://") and not self.storage.startswith(f"{MOUNT}/"):
+            raise ValueError("storage must be s3://bucket/prefix, or a folder below /mnt/dcod with cluster.volume")
+        if self.storage.startswith("/") and not self.volume:
+            raise ValueError("storage on /mnt/dcod needs cluster.volume, the claim that is mounted there")
+        return self
