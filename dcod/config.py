@@ -161,21 +161,41 @@ class TrainConfig(Section):
 
 
 class BenchmarkConfig(Section):
-    """One benchmark of an evaluation; ``name`` is a module of dcod.benchmarks."""
+    """One benchmark of an evaluation; ``name`` is a module of dcod.benchmarks, and ``auto`` is its own plan."""
 
     name: str
     source: str = Field("", description="Path, s3:// or reasoning-gym:// URI; empty: the benchmark's own default.")
+    revision: str = Field("main", description="Of a hub data set: a branch, tag or commit.")
     limit: Count = "all"
     role: Literal["primary", "guard", "report"] = Field("primary", description="What the gate does with it.")
-    samples: Positive = 1
-    temperature: Annotated[float, Field(ge=0.0)] = Field(0.0, description="0 is greedy.")
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_new_tokens: Positive = 256
+    samples: Positive | Literal["auto"] = Field("auto", description="Answers a problem; 1 is greedy.")
+    temperature: Annotated[float, Field(ge=0.0)] | Literal["auto"] = Field("auto", description="0 is greedy.")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = "auto"
+    max_new_tokens: Positive | Literal["auto"] = "auto"
 
     @model_validator(mode="after")
     def _samples_need_temperature(self) -> BenchmarkConfig:
-        if self.samples > 1 and self.temperature == 0.0:
+        if self.samples != "auto" and self.samples > 1 and self.temperature == 0.0:
             raise ValueError("samples > 1 needs temperature > 0: greedy samples are all the same")
+        return self
+
+
+class EngineConfig(Section):
+    """What runs the model in an evaluation."""
+
+    name: Literal["transformers", "vllm", "openai"] = Field(
+        "transformers", description="`vllm` needs its own image; `openai` is a server with /v1/completions."
+    )
+    endpoint: str = Field("", description="`openai` only, such as http://127.0.0.1:8000/v1; key: OPENAI_API_KEY.")
+    model: str = Field("", description="`openai` only: the model's name on the server.")
+    concurrency: Positive = Field(8, description="`openai` only: requests at once.")
+
+    @model_validator(mode="after")
+    def _openai_needs_an_address(self) -> EngineConfig:
+        if self.name == "openai" and not (self.endpoint.startswith(("http://", "https://")) and self.model):
+            raise ValueError("engine openai needs endpoint (http://…/v1) and model, its name on the server")
+        if self.name != "openai" and (self.endpoint or self.model):
+            raise ValueError(f"endpoint and model are those of engine openai, not of {self.name}")
         return self
 
 
@@ -183,6 +203,7 @@ class EvaluateConfig(Section):
     """Accuracy on benchmarks, on splits that training never saw."""
 
     benchmarks: list[BenchmarkConfig] = Field(default_factory=list)
+    engine: EngineConfig = EngineConfig()
     report_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.5, description="Share of the problems that only the report uses; the gate decides on the others."
     )
@@ -192,15 +213,36 @@ class EvaluateConfig(Section):
     batch_size: Positive = 64
 
 
+Stability = Literal["truncated", "looping", "contradicting", "disagreeing"]
+
+
 class PromoteConfig(Section):
     """When the student replaces the champion."""
 
     registered_model: str = "dcod-student"
     level: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="One-sided level of the paired test.")
+    primaries: Literal["all", "any"] = Field(
+        "all", description="`any`: one improves after Holm's correction, and no other falls by more than the margin."
+    )
+    schedule: Literal["single", "repeated"] = Field(
+        "single", description="`repeated`, for a nightly run: all gates of a period share the level."
+    )
+    tests_per_period: Positive = Field(30, description="`repeated` only: each gate tests at level / this; no more.")
+    period_days: Positive = Field(30, description="`repeated` only.")
     margin: Share = Field(0.02, description="How far a guard benchmark may fall (non-inferiority).")
+    stability: list[Stability] = Field(
+        default_factory=lambda: ["truncated", "looping"],
+        description="Shares of answers that may not rise by more than stability_margin, on primaries and guards.",
+    )
+    stability_margin: Share = 0.1
     min_problems: Positive = Field(50, description="Fewer problems on the gate split: refused.")
     max_truncated: Share = 0.5
     max_unparseable: Share = 0.5
+    reevaluate: bool = Field(True, description="Evaluate the champion again where its results are not comparable.")
+    load_check: bool = Field(
+        True,
+        description="A fresh process must reproduce recorded answers with the registered model before it is moved.",
+    )
     lease: str = Field("runs/promotion.lease", description="File or s3://bucket/key that serialises promotions.")
 
 

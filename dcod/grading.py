@@ -34,10 +34,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Grade:
-    """The verdict on one response; ``answer`` is what was found in it."""
+    """The verdict on one response; ``answer`` is what was found in it, ``figures`` what else its benchmark counts."""
 
     outcome: Outcome
     answer: str | None = None
+    figures: tuple[tuple[str, float], ...] = ()
 
 
 def find(response: str, *, truncated: bool = False, last_number: bool = False) -> str | None:

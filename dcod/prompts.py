@@ -67,6 +67,7 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 INSTRUCTIONS = {
     "number": "Show your steps and end with '#### <number>'.",
     "boxed": "Show your steps and put the final answer in \\boxed{}.",
+    "as_is": "",
 }
 
 
@@ -77,4 +78,4 @@ def prompt_for(kind: str, problem: str) -> list[Message]:
         kind: how the answer is asked for, a key of :data:`INSTRUCTIONS`.
         problem: the problem's text.
     """
-    return [{"role": "user", "content": f"{problem.strip()}\n{INSTRUCTIONS[kind]}"}]
+    return [{"role": "user", "content": f"{problem.strip()}\n{INSTRUCTIONS[kind]}".strip()}]

@@ -122,7 +122,7 @@ def test_values_are_not_bent_into_place(override: str, place: str) -> None:
 
 
 def test_greedy_samples_are_refused() -> None:
-    line = mistake("evaluate: {benchmarks: [{name: gsm8k, samples: 4}]}")
+    line = mistake("evaluate: {benchmarks: [{name: gsm8k, samples: 4, temperature: 0.0}]}")
     assert "samples > 1 needs temperature > 0" in line
     parse_config("evaluate: {benchmarks: [{name: gsm8k, samples: 4, temperature: 0.7}]}")
 

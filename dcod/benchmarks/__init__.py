@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -59,6 +59,26 @@ def grade_number(problem: Problem, response: str, truncated: bool) -> Grade:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How a benchmark is sampled where the configuration says ``auto``; one sample is greedy.
+
+    Attributes:
+        samples: answers a problem.
+        max_new_tokens: the limit of one answer.
+    """
+
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+
+
+SAMPLED = (0.6, 0.95)  # temperature and top_p of several samples, where nothing else is said
+EIGHT = Plan(8, *SAMPLED, max_new_tokens=4096)  # 30 to 40 problems: one greedy answer each says next to nothing
+LONG = Plan(max_new_tokens=2048)
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """How a set is read, asked and graded.
 
@@ -68,8 +88,11 @@ class Benchmark:
         rows: how many rows the published set has; another count is an error unless it is 0.
         read: the rows of a JSON Lines file's objects.
         asks: a key of :data:`dcod.prompts.INSTRUCTIONS`.
+        plan: how it is sampled, unless the configuration says.
         configure: for a set that the user describes: from the configured source to the place of the rows, and the
             benchmark that reads them.
+        libraries: whose versions count in the fingerprint, besides those of the grader.
+        figures: further figures of a set of grades, from the ``figures`` of each; IFEval has some.
     """
 
     name: str
@@ -80,11 +103,14 @@ class Benchmark:
     asks: str = "boxed"
     grade: Callable[[Problem, str, bool], Grade] = grade_text
     configure: Callable[[str], tuple[str, Benchmark]] | None = None
+    plan: Plan = Plan()
+    libraries: tuple[str, ...] = ()
+    figures: Callable[[Sequence[dict[str, float]]], dict[str, float]] | None = None
 
 
 def names() -> list[str]:
     """All benchmarks, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def get(name: str) -> Benchmark:
@@ -129,17 +155,40 @@ def grade_all(config: BenchmarkConfig, answers: Sequence[tuple[Problem, str, boo
     return grading.in_parallel(lambda answer: grade(*answer), answers)
 
 
-def fingerprint(config: BenchmarkConfig) -> str:
+def plan(config: BenchmarkConfig) -> Plan:
+    """How a configured benchmark is sampled: what is said wins, then the benchmark's own plan."""
+    own = get(config.name).plan
+    samples = config.samples
+    if samples == "auto":
+        samples = 1 if config.temperature == 0.0 else own.samples
+    temperature = config.temperature
+    if temperature == "auto":
+        temperature = 0.0 if samples == 1 else own.temperature or SAMPLED[0]
+    top_p = config.top_p
+    if top_p == "auto":
+        top_p = SAMPLED[1] if temperature else 1.0
+    limit = own.max_new_tokens if config.max_new_tokens == "auto" else config.max_new_tokens
+    return Plan(samples, temperature, top_p, limit)
+
+
+def fingerprint(config: BenchmarkConfig, evaluator: Mapping[str, Any] | None = None) -> str:
     """Identity of an evaluation: results of different fingerprints are never compared.
 
-    It covers the versions of benchmark, grader and the libraries that compare, instruction, sampling and the rows.
+    It covers the versions of benchmark, grader and the libraries that compare, instruction, sampling, the rows, and
+    what ran the model.
+
+    Args:
+        config: the benchmark.
+        evaluator: engine with its versions, chat template, precision and seed.
     """
     benchmark, rows = _rows(config)
-    libraries = [*GRADERS, *(["reasoning-gym"] if synthetic.is_synthetic(config.source) else [])]
+    libraries = [*GRADERS, *(["reasoning-gym"] if synthetic.is_synthetic(config.source) else []), *benchmark.libraries]
+    sampling = plan(config)
     decides = {
         "benchmark": [benchmark.name, benchmark.version, grading.VERSION, INSTRUCTIONS[benchmark.asks]],
         "libraries": [[name, metadata.version(name)] for name in libraries],
-        "sampling": [config.samples, config.temperature, config.top_p, config.max_new_tokens],
+        "sampling": [sampling.samples, sampling.temperature, sampling.top_p, sampling.max_new_tokens],
+        "evaluator": dict(evaluator or {}),
         "rows": [[row.id, row.problem, row.gold] for row in rows],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -176,7 +225,7 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
         found = synthetic.problems(source)[:count]
         return benchmark, [Row(p.id, p.question, p.answer, {"problem": p, "source": source}) for p in found]
     rows = []
-    for line, row in enumerate(_objects(benchmark, source), start=1):
+    for line, row in enumerate(_objects(benchmark, source, config.revision), start=1):
         try:
             rows.append(benchmark.read(row, line))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -196,9 +245,9 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
     return benchmark, rows[:count]
 
 
-def _objects(benchmark: Benchmark, source: str) -> Iterable[dict[str, Any]]:
+def _objects(benchmark: Benchmark, source: str, revision: str) -> Iterable[dict[str, Any]]:
     if not source:
-        return _from_hub(benchmark)
+        return _from_hub(benchmark, revision)
     path = storage.fetch(source)
     if path.is_dir():
         raise UserError(f"{benchmark.name}: {source} is a folder; name its JSON Lines or Parquet file")
@@ -227,7 +276,7 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
                 raise UserError(f"{path}:{number}: not a JSON object ({error})") from None
 
 
-def _from_hub(benchmark: Benchmark) -> Iterable[dict[str, Any]]:
+def _from_hub(benchmark: Benchmark, revision: str) -> Iterable[dict[str, Any]]:
     if not benchmark.default_source:
         raise UserError(f"{benchmark.name}: needs a source: a path or s3:// address{_EXAMPLES.get(benchmark.name, '')}")
     from datasets import load_dataset
@@ -235,8 +284,8 @@ def _from_hub(benchmark: Benchmark) -> Iterable[dict[str, Any]]:
     name, _, split = benchmark.default_source.partition("@")
     name, _, subset = name.partition("#")
     try:
-        return list(load_dataset(name, *([subset] if subset else []), split=split or "test"))
+        return list(load_dataset(name, *([subset] if subset else []), split=split or "test", revision=revision))
     except Exception as error:  # the hub's errors have no common base
         raise UserError(
-            f"{benchmark.name}: the hub set {name} cannot be read ({type(error).__name__}); give a source file"
+            f"{benchmark.name}: the hub set {name} at {revision} cannot be read ({type(error).__name__}); give a source file"
         ) from None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dcod.benchmarks import Benchmark, Row
+from dcod.benchmarks import EIGHT, Benchmark, Row
 
 
 def _read(row: dict[str, Any], line: int) -> Row:
@@ -11,4 +11,4 @@ def _read(row: dict[str, Any], line: int) -> Row:
     return Row(f"amc23/{row.get('id', line)}", row.get("problem") or row["question"], gold)
 
 
-BENCHMARK = Benchmark("amc23", 2, "math-ai/amc23", 40, _read)
+BENCHMARK = Benchmark("amc23", 2, "math-ai/amc23", 40, _read, plan=EIGHT)

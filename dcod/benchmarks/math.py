@@ -6,7 +6,7 @@ Where boxes stand side by side (``\boxed{1}$ and $\boxed{9}``) all of them are t
 from typing import Any
 
 from dcod.answers import boxed
-from dcod.benchmarks import Benchmark, Row
+from dcod.benchmarks import LONG, Benchmark, Row
 from dcod.errors import UserError
 
 
@@ -17,4 +17,4 @@ def _read(row: dict[str, Any], line: int) -> Row:
     return Row(row.get("unique_id", f"math/{line}"), row["problem"], answers[-1])
 
 
-BENCHMARK = Benchmark("math", 2, "DigitalLearningGmbH/MATH-lighteval", 5000, _read)
+BENCHMARK = Benchmark("math", 2, "DigitalLearningGmbH/MATH-lighteval", 5000, _read, plan=LONG)

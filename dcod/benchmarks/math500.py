@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from dcod.benchmarks import Benchmark, Row
+from dcod.benchmarks import LONG, Benchmark, Row
 
 
 def _read(row: dict[str, Any], line: int) -> Row:
     return Row(row.get("unique_id", f"math500/{line}"), row["problem"], row["answer"])
 
 
-BENCHMARK = Benchmark("math500", 1, "HuggingFaceH4/MATH-500", 500, _read)
+BENCHMARK = Benchmark("math500", 1, "HuggingFaceH4/MATH-500", 500, _read, plan=LONG)

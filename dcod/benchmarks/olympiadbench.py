@@ -7,7 +7,7 @@ differ by it. A unit may be given or left out.
 from typing import Any
 
 from dcod import grading
-from dcod.benchmarks import Benchmark, Problem, Row
+from dcod.benchmarks import LONG, Benchmark, Problem, Row
 from dcod.grading import Grade
 
 
@@ -31,4 +31,4 @@ def _grade(problem: Problem, response: str, truncated: bool) -> Grade:
     )
 
 
-BENCHMARK = Benchmark("olympiadbench", 1, "", 675, _read, grade=_grade)
+BENCHMARK = Benchmark("olympiadbench", 1, "", 675, _read, grade=_grade, plan=LONG)

@@ -12,7 +12,15 @@ from dcod import answers, benchmarks, grading, prompts, synthetic
 from dcod.config import BenchmarkConfig
 from dcod.errors import UserError
 
-ROWS = {"gsm8k": 1319, "math": 5000, "math500": 500, "amc23": 40, "aime24": 30, "aime25": 30, "olympiadbench": 675}
+ROWS = {
+    "gsm8k": 1319,
+    "math": 5000,
+    "math500": 500,
+    "amc23": 40,
+    "aime24": 30,
+    "aime25": 30,
+    "olympiadbench": 675,
+}
 CHAIN = "reasoning-gym://chain_sum?problems=40&seed=5&min_terms=3&max_terms=3"
 
 
@@ -26,12 +34,12 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def test_all_are_found_and_well_formed() -> None:
-    assert benchmarks.names() == sorted([*ROWS, "reasoning_gym", "custom"])
+    assert benchmarks.names() == sorted([*ROWS, "reasoning_gym", "custom", "ifeval"])
     for name in benchmarks.names():
         found = benchmarks.get(name)
         assert found.name == name
         assert found.version >= 1
-        assert found.rows == ROWS.get(name, 0)
+        assert found.rows == {**ROWS, "ifeval": 541}.get(name, 0)
         assert len(prompts.INSTRUCTIONS[found.asks].split()) <= 15
     with pytest.raises(UserError, match="gsm8k"):
         benchmarks.get("gsm9k")
@@ -133,9 +141,11 @@ def test_a_fingerprint_moves_with_everything_that_decides(tmp_path: Path, monkey
     with monkeypatch.context() as patched:
         patched.setitem(prompts.INSTRUCTIONS, "boxed", "Think.")
         seen.add(benchmarks.fingerprint(config))
+    for evaluator in ({"seed": 1}, {"seed": 2}, {"seed": 1, "engine": ["vllm", "0.32.0"]}):
+        seen.add(benchmarks.fingerprint(config, evaluator))
     write(path, {"problem": "1+1?", "answer": "3"})
     seen.add(benchmarks.fingerprint(config))
-    assert len(seen) == 8
+    assert len(seen) == 11
     role = config.model_copy(update={"role": "guard"})
     assert benchmarks.fingerprint(config) == benchmarks.fingerprint(role)
 
@@ -240,3 +250,23 @@ def test_bad_sources(tmp_path: Path) -> None:
     for name, told in (("olympiadbench", "path or s3"), ("reasoning_gym", "reasoning-gym://chain_sum")):
         with pytest.raises(UserError, match=told):
             benchmarks.load(BenchmarkConfig(name=name), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"name": "gsm8k"}, (1, 0.0, 1.0, 256)),
+        ({"name": "aime24"}, (8, 0.6, 0.95, 4096)),
+        ({"name": "amc23", "temperature": 0.0}, (1, 0.0, 1.0, 4096)),
+        ({"name": "amc23", "samples": 1, "max_new_tokens": 9}, (1, 0.0, 1.0, 9)),
+        ({"name": "amc23", "samples": 16, "temperature": 1.0, "top_p": 1.0}, (16, 1.0, 1.0, 4096)),
+        ({"name": "gsm8k", "samples": 4}, (4, 0.6, 0.95, 256)),
+    ],
+)
+def test_what_is_said_wins_over_the_plan(fields: dict[str, Any], expected: tuple[int, float, float, int]) -> None:
+    assert benchmarks.plan(BenchmarkConfig(**fields)) == benchmarks.Plan(*expected)
+
+
+def test_small_sets_are_sampled_at_least_eight_times() -> None:
+    for name in ("aime24", "aime25", "amc23"):
+        assert benchmarks.plan(BenchmarkConfig(name=name)).samples >= 8
