@@ -210,6 +210,9 @@ class EvaluateConfig(Section):
     few_shot: Annotated[int, Field(ge=0)] = Field(
         0, description="Also evaluate the start with this many worked examples, so that a gain is not only format."
     )
+    drift_traces: Annotated[int, Field(ge=0)] = Field(
+        64, description="With traces given: so many of the selection split are scored for the drift of the model."
+    )
     batch_size: Positive = 64
 
 
@@ -231,7 +234,7 @@ class PromoteConfig(Section):
     period_days: Positive = Field(30, description="`repeated` only.")
     margin: Share = Field(0.02, description="How far a guard benchmark may fall (non-inferiority).")
     stability: list[Stability] = Field(
-        default_factory=lambda: ["truncated", "looping"],
+        ["truncated", "looping"],
         description="Shares of answers that may not rise by more than stability_margin, on primaries and guards.",
     )
     stability_margin: Share = 0.1
@@ -241,7 +244,7 @@ class PromoteConfig(Section):
     reevaluate: bool = Field(True, description="Evaluate the champion again where its results are not comparable.")
     load_check: bool = Field(
         True,
-        description="A fresh process must reproduce recorded answers with the registered model before it is moved.",
+        description="A fresh process must reproduce recorded answers with the registered model first.",
     )
     lease: str = Field("runs/promotion.lease", description="File or s3://bucket/key that serialises promotions.")
 

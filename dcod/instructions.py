@@ -166,7 +166,7 @@ def _bullets(text: str, given: Arguments) -> bool:
     return stars + sum(line.startswith("-") for line in lines) == given["num_bullets"]
 
 
-def _constrained(text: str, given: Arguments) -> bool:
+def _constrained(text: str, _: Arguments) -> bool:
     return any(f"My answer is {word}." in text for word in ("yes", "no", "maybe"))
 
 
@@ -180,7 +180,7 @@ def _sections(text: str, given: Arguments) -> bool:
     return len(re.findall(rf"{mark}\s?\d+", text)) >= given["num_sections"]
 
 
-def _json(text: str, given: Arguments) -> bool:
+def _json(text: str, _: Arguments) -> bool:
     inner = text.strip()
     for fence in ("```json", "```Json", "```JSON", "```"):
         inner = inner.removeprefix(fence)
@@ -191,7 +191,7 @@ def _json(text: str, given: Arguments) -> bool:
     return True
 
 
-def _title(text: str, given: Arguments) -> bool:
+def _title(text: str, _: Arguments) -> bool:
     for line in text.split("\n"):
         begin, end = line.find("<<"), line.rfind(">>")
         if 0 <= begin < end and line[begin:end].strip("<> \t"):
@@ -199,7 +199,7 @@ def _title(text: str, given: Arguments) -> bool:
     return False
 
 
-def _two_responses(text: str, given: Arguments) -> bool:
+def _two_responses(text: str, _: Arguments) -> bool:
     parts = [part.strip() for part in text.split("******")]
     inner = parts[bool(not parts[0]) : len(parts) - bool(not parts[-1])]
     return all(inner) and len(inner) == 2 and inner[0] != inner[1]
@@ -219,19 +219,19 @@ def _capital_words(text: str, given: Arguments) -> bool:
     return _related(count, given["capital_relation"], given["capital_frequency"])
 
 
-def _capitals(text: str, given: Arguments) -> bool:
+def _capitals(text: str, _: Arguments) -> bool:
     return text.isupper() and language(text) in ("en", None)
 
 
-def _lower_case(text: str, given: Arguments) -> bool:
+def _lower_case(text: str, _: Arguments) -> bool:
     return text.islower() and language(text) in ("en", None)
 
 
-def _no_comma(text: str, given: Arguments) -> bool:
+def _no_comma(text: str, _: Arguments) -> bool:
     return "," not in text
 
 
-def _quoted(text: str, given: Arguments) -> bool:
+def _quoted(text: str, _: Arguments) -> bool:
     text = text.strip()
     return len(text) > 1 and text[0] == text[-1] == '"'
 

@@ -14,7 +14,12 @@ from dcod.config import BenchmarkConfig
 from dcod.errors import UserError
 
 CASES: list[tuple[str, dict[str, Any], str, str]] = [  # kind, arguments, a text that follows it, one that does not
-    ("change_case:capital_word_frequency", {"capital_relation": "at least", "capital_frequency": 3}, "A BIG, LOUD cry", "A BIG cry"),
+    (
+        "change_case:capital_word_frequency",
+        {"capital_relation": "at least", "capital_frequency": 3},
+        "A BIG, LOUD cry",
+        "A BIG cry",
+    ),
     ("change_case:english_capital", {}, "THE WEATHER IS FINE TODAY AND WE ARE GOING OUT.", "The WEATHER IS FINE."),
     ("change_case:english_lowercase", {}, "the weather is fine today and we are going out.", "The weather is fine."),
     ("combination:repeat_prompt", {"prompt_to_repeat": "Say HI."}, "  say hi. hi!", "hi! Say HI."),
@@ -24,7 +29,12 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [  # kind, arguments, a text
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye.\np.s. done", "Bye. PS done"),
     ("detectable_format:constrained_response", {}, "Well. My answer is maybe.", "My answer is perhaps."),
     ("detectable_format:json_format", {}, '```json\n{"a": [1]}\n```', '{"a": [1}'),
-    ("detectable_format:multiple_sections", {"section_spliter": "SECTION", "num_sections": 2}, "SECTION 1\na\nSECTION 2", "SECTION 1"),
+    (
+        "detectable_format:multiple_sections",
+        {"section_spliter": "SECTION", "num_sections": 2},
+        "SECTION 1\na\nSECTION 2",
+        "SECTION 1",
+    ),
     ("detectable_format:number_bullet_lists", {"num_bullets": 3}, "* a\n  - b\n- c", "* a\n** b\n- c"),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*a* and **b**", "*a* and **"),
     ("detectable_format:title", {}, "<<Joy>>\nText", "<< >>\nText"),
@@ -33,15 +43,30 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [  # kind, arguments, a text
     ("keywords:frequency", {"keyword": "sea", "relation": "at least", "frequency": 2}, "Sea and seal", "Sea"),
     ("keywords:frequency", {"keyword": "sea", "relation": "less than", "frequency": 2}, "Sea", "Sea and seal"),
     ("keywords:letter_frequency", {"letter": "#", "let_relation": "at least", "let_frequency": 2}, "#a #b", "#a"),
-    ("language:response_language", {"language": "de"}, "Das Wetter ist heute sehr schön.", "The weather is very nice today."),
-    ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "weekend"}, "One.\n\nWeekend! Two.", "Weekend.\n\nTwo."),
+    (
+        "language:response_language",
+        {"language": "de"},
+        "Das Wetter ist heute sehr schön.",
+        "The weather is very nice today.",
+    ),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "weekend"},
+        "One.\n\nWeekend! Two.",
+        "Weekend.\n\nTwo.",
+    ),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "a\n***\nb", "a\n***\n\n***\nb"),
-    ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "less than"}, "Mr. A. Smith paid 3.5 dollars. He left", "A cat. A dog! A cow?"),
+    (
+        "length_constraints:number_sentences",
+        {"num_sentences": 3, "relation": "less than"},
+        "Mr. A. Smith paid 3.5 dollars. He left",
+        "A cat. A dog! A cow?",
+    ),
     ("length_constraints:number_words", {"num_words": 3, "relation": "at least"}, "one, two three", "one two"),
     ("punctuation:no_comma", {}, "one two", "one, two"),
     ("startend:end_checker", {"end_phrase": "The end."}, 'So it goes. the END."\n', "The end. Or so."),
     ("startend:quotation", {}, ' "Quoted" ', '"Quoted'),
-]  # fmt: skip
+]
 
 
 def test_every_kind_has_a_case() -> None:

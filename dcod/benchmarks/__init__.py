@@ -39,13 +39,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem, ready to be asked."""
+    """One problem, ready to be asked; ``text`` is the problem alone."""
 
     id: str
     prompt: list[Message]
     gold: str
     split: Literal["gate", "report"]
     metadata: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
 
 
 def grade_text(problem: Problem, response: str, truncated: bool) -> Grade:
@@ -143,7 +144,12 @@ def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
     benchmark, rows = _rows(config)
     return [
         Problem(
-            row.id, prompt_for(benchmark.asks, row.problem), row.gold, _split(row.problem, report_share), row.metadata
+            id=row.id,
+            prompt=prompt_for(benchmark.asks, row.problem),
+            gold=row.gold,
+            split=_split(row.problem, report_share),
+            metadata=row.metadata,
+            text=row.problem,
         )
         for row in rows
     ]
@@ -251,6 +257,17 @@ def _objects(benchmark: Benchmark, source: str, revision: str) -> Iterable[dict[
     path = storage.fetch(source)
     if path.is_dir():
         raise UserError(f"{benchmark.name}: {source} is a folder; name its JSON Lines or Parquet file")
+    return objects(path)
+
+
+def objects(path: Path) -> Iterable[dict[str, Any]]:
+    """The rows of a JSON Lines or Parquet file.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     return _table(path) if path.suffix == ".parquet" else _lines(path)
 
 
@@ -287,5 +304,6 @@ def _from_hub(benchmark: Benchmark, revision: str) -> Iterable[dict[str, Any]]:
         return list(load_dataset(name, *([subset] if subset else []), split=split or "test", revision=revision))
     except Exception as error:  # the hub's errors have no common base
         raise UserError(
-            f"{benchmark.name}: the hub set {name} at {revision} cannot be read ({type(error).__name__}); give a source file"
+            f"{benchmark.name}: the hub set {name} ({revision}) cannot be read: {type(error).__name__}; "
+            "give a source file"
         ) from None

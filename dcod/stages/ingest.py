@@ -4,7 +4,8 @@
 2. turn each into a trace by its format (dcod.formats);
 3. clean the completion: calculator marks and run-on text go, empty and looping ones are refused (dcod.cleaning);
 4. verify its final answer against the problem's reference, and keep what ``ingest.keep`` says;
-5. refuse exact duplicates, and problems that stand in a configured benchmark;
+5. refuse exact duplicates, and problems that stand in a configured benchmark (dcod.contamination); prompts that only
+   share much of their wording with one are counted, not refused;
 6. refuse what does not fit into ``student.max_length`` of the student's tokens;
 7. stop at ``ingest.limit`` problems: what comes after it is counted, but not examined;
 8. split by problem into train and selection;
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import benchmarks, cleaning, formats, grading, prompts, sources, storage
+from dcod import cleaning, formats, grading, prompts, sources, storage
 from dcod.answers import extract
 from dcod.config import Config, IngestConfig
+from dcod.contamination import Contamination
 from dcod.errors import UserError
 from dcod.formats import RowError
 from dcod.progress import track
@@ -48,7 +50,7 @@ QUARANTINE = pa.schema(
         ("raw", pa.string()),
     ]
 )
-_SHORTEST = 16  # characters of a benchmark problem that is also looked for inside longer prompts
+_HITS = 20  # n-gram hits that are shown
 
 
 def source_digests(config: Config) -> dict[str, str]:
@@ -165,11 +167,12 @@ class Intake:
     files: dict[str, Counter[str]] = field(default_factory=dict)
     problems: set[str] = field(default_factory=set)
     changes: Counter[str] = field(default_factory=Counter)
+    ngrams: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ingest = self.config.ingest
         self._format = None if ingest.format == "auto" else formats.get(ingest.format)
-        self._known = Contamination(self.config) if ingest.decontaminate else None
+        self._known = Contamination(self.config.evaluate.benchmarks) if ingest.decontaminate else None
         self._tokenizer_digest = prompts.tokenizer_digest(self.tokenizer)
         self._seen: set[bytes] = set()
 
@@ -198,6 +201,8 @@ class Intake:
             "problems": len(self.problems),
             "sources": digests,
             "changes": dict(sorted(self.changes.items())),
+            "ngram_hits": {name: len(found) for name, found in sorted(self.ngrams.items())},
+            "ngram_examples": [text for _, found in sorted(self.ngrams.items()) for text in found[:_HITS]],
             "files": {name: dict(sorted(count.items())) for name, count in self.files.items()},
         }
 
@@ -214,9 +219,14 @@ class Intake:
         if key in self._seen:
             raise RowError("duplicate", "an earlier row has this prompt and completion")
         self._seen.add(key)
-        if self._known:
-            self._known.check(trace)
+        hit = self._known.find(trace.prompt) if self._known else None
+        if hit and hit.kind != "ngram":
+            where = "is one of" if hit.kind == "exact" else "holds one of"
+            code = "contaminated" if hit.kind == "exact" else "contaminated_inside"
+            raise RowError(code, f"the prompt {where} benchmark {hit.benchmark}")
         self._fits(trace)
+        if hit:
+            self.ngrams.setdefault(hit.benchmark, []).append(f"{row.file}:{row.line}: {hit.problem:.80}")
         self.problems.add(trace.prompt_id)
         return replace(trace, source_file=row.file, source_line=row.line, source_digest=row.digest)
 
@@ -227,42 +237,6 @@ class Intake:
         size = len(prompt) + len(completion or ())
         if size > self.config.student.max_length:
             raise RowError("too_long", f"{size} tokens, student.max_length is {self.config.student.max_length}")
-
-
-class Contamination:
-    """The problems of all configured benchmarks, found in a prompt whole, whatever stands around them."""
-
-    def __init__(self, config: Config) -> None:
-        self._exact: dict[str, str] = {}
-        self._starts: dict[str, list[str]] = {}
-        for benchmark in config.evaluate.benchmarks:
-            for text in benchmarks.problem_texts(benchmark):
-                self._exact[text] = benchmarks.key(benchmark)
-                if len(text) >= _SHORTEST:
-                    self._starts.setdefault(text[:_SHORTEST], []).append(text)
-
-    def check(self, trace: Trace) -> None:
-        """Refuses a trace of a benchmark's problem.
-
-        Raises:
-            RowError: ``contaminated``.
-        """
-        if not self._exact:
-            return
-        for message in trace.prompt:
-            text = benchmarks.normalise_problem(_without_instruction(message["content"]))
-            found = text if text in self._exact else self._inside(text)
-            if found:
-                raise RowError("contaminated", f"the problem stands in benchmark {self._exact[found]}")
-
-    def _inside(self, text: str) -> str | None:
-        for start in range(len(text) - _SHORTEST + 1):
-            for problem in self._starts.get(text[start : start + _SHORTEST], ()):
-                end = start + len(problem)
-                longer_number = problem[-1].isdigit() and text[end : end + 1].isdigit()
-                if text.startswith(problem, start) and not longer_number:
-                    return problem
-        return None
 
 
 def clean(trace: Trace, ingest: IngestConfig, changes: Counter[str] | None = None) -> Trace:
@@ -342,12 +316,6 @@ def _counted(traces: list[Trace], intake: Intake) -> Iterator[Trace]:
         trace = traces.pop(0)
         intake.splits[trace.split] += 1
         yield trace
-
-
-def _without_instruction(text: str) -> str:
-    for instruction in prompts.INSTRUCTIONS.values():
-        text = text.removesuffix(instruction)
-    return text
 
 
 def _nothing(quarantine: Quarantine, size: int) -> str:

@@ -210,8 +210,10 @@ def test_benchmark_problems_are_dropped_however_they_are_asked(run: Ingest, tmp_
         {"question": "What is twice 77?", "answer": "#### 154"},
     ]
     found = run(*traces, benchmarks=benchmarks)
-    assert found.reasons() == dict.fromkeys((1, 2, 3, 4), "contaminated")
+    assert found.reasons() == {1: "contaminated", 2: "contaminated_inside", 3: "contaminated", 4: "contaminated"}
     assert "benchmark gsm8k" in found.quarantine[0]["message"]
+    assert found.counts["ngram_hits"] == {"gsm8k": 1}  # line 5 is another problem with nearly the same words
+    assert ":5: afarmerhas" in found.counts["ngram_examples"][0]
     assert len(run(*traces, benchmarks=benchmarks, decontaminate=False).traces) == 6
 
 

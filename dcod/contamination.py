@@ -1,0 +1,96 @@
+"""Do training prompts hold problems of a benchmark? The one check that ingest and evaluate share.
+
+Texts are compared without case and white space, and without dcod's own instruction at their end. Three kinds of hits:
+
+``exact``   the prompt is the problem;
+``inside``  the problem stands word for word in a longer prompt;
+``ngram``   at least seven tenths of the problem's n-grams of 30 characters stand in the prompt: a paraphrase, a changed
+            number, or a common phrase. Not proof: it is reported apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dcod import benchmarks, prompts
+from dcod.config import BenchmarkConfig
+from dcod.traces import Message
+
+N = 30  # characters of an n-gram
+STEP = 10  # characters from one n-gram of a problem to the next; a prompt is searched at every place
+SHARE = 0.7  # of a problem's n-grams that make a hit
+SHORTEST = 16  # characters of a problem that is also looked for inside longer prompts
+KINDS = ("exact", "inside", "ngram")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A benchmark's problem in a prompt; ``share`` of its n-grams stand there."""
+
+    kind: Literal["exact", "inside", "ngram"]
+    benchmark: str
+    problem: str
+    share: float = 1.0
+
+
+class Contamination:
+    """The problems of all configured benchmarks, whole: a limit on what is asked does not count here."""
+
+    def __init__(self, configured: Sequence[BenchmarkConfig]) -> None:
+        self._exact: dict[str, str] = {}
+        self._starts: dict[str, list[str]] = {}
+        self._grams: dict[str, list[str]] = {}
+        for benchmark in configured:
+            for text in sorted(benchmarks.problem_texts(benchmark)):
+                self._exact[text] = benchmarks.key(benchmark)
+                if len(text) >= SHORTEST:
+                    self._starts.setdefault(text[:SHORTEST], []).append(text)
+                for gram in _grams(text):
+                    self._grams.setdefault(gram, []).append(text)
+
+    def find(self, prompt: Iterable[Message]) -> Hit | None:
+        """The gravest hit of a prompt's messages: exact before inside before n-gram; None for a clean one."""
+        if not self._exact:
+            return None
+        hits = [hit for message in prompt if (hit := self._find(_text(message["content"])))]
+        return min(hits, key=lambda hit: KINDS.index(hit.kind), default=None)
+
+    def _find(self, text: str) -> Hit | None:
+        if text in self._exact:
+            return Hit("exact", self._exact[text], text)
+        problem = self._inside(text)
+        if problem is not None:
+            return Hit("inside", self._exact[problem], problem)
+        found: Counter[str] = Counter()
+        for gram in {text[i : i + N] for i in range(len(text) - N + 1)}:
+            for problem in self._grams.get(gram, ()):
+                found[problem] += 1
+        best = max(found, key=lambda one: (found[one] / len(_grams(one)), one), default=None)
+        if best is None or found[best] / len(_grams(best)) < SHARE:
+            return None
+        return Hit("ngram", self._exact[best], best, found[best] / len(_grams(best)))
+
+    def _inside(self, text: str) -> str | None:
+        for start in range(len(text) - SHORTEST + 1):
+            for problem in self._starts.get(text[start : start + SHORTEST], ()):
+                end = start + len(problem)
+                longer_number = problem[-1].isdigit() and text[end : end + 1].isdigit()
+                if text.startswith(problem, start) and not longer_number:
+                    return problem
+        return None
+
+
+def _grams(text: str) -> set[str]:
+    """The n-grams that stand for a problem, the last at its end."""
+    if len(text) < N:
+        return set()
+    return {text[i : i + N] for i in [*range(0, len(text) - N + 1, STEP), len(text) - N]}
+
+
+def _text(content: str) -> str:
+    for instruction in filter(None, prompts.INSTRUCTIONS.values()):
+        content = content.rstrip().removesuffix(instruction)
+    return benchmarks.normalise_problem(content)
