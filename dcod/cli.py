@@ -113,15 +113,26 @@ def train(
 def evaluate(
     out: Out,
     student: Student = "",
-    traces: Annotated[Path | None, typer.Option("--traces", help="Worked examples for few-shot prompts.")] = None,
+    responses: Annotated[
+        Path | None, typer.Option("--responses", help="Recorded answers (JSON Lines or Parquet): graded, no model.")
+    ] = None,
+    traces: Annotated[
+        Path | None, typer.Option("--traces", help="Training traces: contamination, drift, few-shot examples.")
+    ] = None,
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Accuracy of a model on the configured benchmarks; few-shot when --traces is given."""
+    """Accuracy of a model, or of recorded responses, on the configured benchmarks; see docs/evaluation.md."""
     read = _config(config, "", overrides)
-    inputs = {"student": _model(read, student)} | ({"traces": traces} if traces else {})
-    _stage("evaluate", read, out, no_track, few_shot=traces is not None, **inputs)
+    if responses and student:
+        raise UserError("give --student or --responses, not both")
+    inputs = {"responses": responses} if responses else {"student": _model(read, student)}
+    if traces:
+        inputs["traces"] = traces
+    few_shot = traces is not None and read.evaluate.few_shot > 0
+    _stage("evaluate", read, out, no_track, few_shot=few_shot, **inputs)
+    _print_results(out)
 
 
 @app.command()
@@ -175,12 +186,16 @@ def run(
 @app.command("compile")
 def compile_pipeline(
     out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],
-    image: Annotated[str, typer.Option("--image", help="The image of all components.")] = "",
+    image: Annotated[str, typer.Option("--image", help="The image of all stages; else cluster.image.")] = "",
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Writes the pipeline for a Kubeflow cluster."""
+    """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
     from pipelines.compiling import compile_to
 
-    compile_to(out, image)
+    cluster = _config(config, preset, overrides).cluster
+    compile_to(out, cluster.model_copy(update={"image": image}) if image else cluster)
     console.print(f"wrote {out}")
 
 
@@ -234,6 +249,12 @@ def _stage(
     for name, value in metrics.items():
         console.print(f"{name:<40} {value:.6g}")
     console.print(f"wrote {out}")
+
+
+def _print_results(folder: Path) -> None:
+    from dcod.stages.evaluate import table
+
+    console.print(table(folder), markup=False)
 
 
 def _tracker(config: Config) -> Tracker:

@@ -64,6 +64,11 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identity of the chat template alone: models of other vocabularies may share it."""
+    return hashlib.sha256(str(tokenizer.chat_template).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 INSTRUCTIONS = {
     "number": "Show your steps and end with '#### <number>'.",
     "boxed": "Show your steps and put the final answer in \\boxed{}.",

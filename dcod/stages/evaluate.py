@@ -2,33 +2,47 @@
 
 1. load the problems; each has a fixed split, ``gate`` (decides) or ``report`` (is only reported);
 2. build prompts, zero-shot or with worked examples from the training traces;
-3. generate, grade, and count: correct + wrong + unparseable + truncated + error = answers;
-4. write examples.parquet (one row an answer) and summary.json.
+3. generate (or, with ``responses``, read recorded answers: no model is loaded), grade, and count:
+   correct + wrong + unparseable + truncated + error = answers;
+4. record a few greedy answers, token by token, which the registered model must reproduce before it is promoted;
+5. with traces given, look for problems of the benchmarks in them (dcod.contamination), and measure how far the model
+   is from the teacher on the selection split, per position;
+6. write examples.parquet (one row an answer), summary.json, and recorded.json.
 """
 
 from __future__ import annotations
 
+import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import benchmarks, metrics, models, prompts, storage
+from dcod import benchmarks, engines, models, prompts, reproducing, storage, summaries
+from dcod import responses as recorded
 from dcod.benchmarks import Problem
 from dcod.config import BenchmarkConfig, Config
-from dcod.engines import Sampling
-from dcod.engines.transformers import TransformersEngine
+from dcod.contamination import KINDS, Contamination
+from dcod.engines import Engine, Sampling
 from dcod.errors import UserError
-from dcod.traces import Message, read_traces
+from dcod.grading import Grade
+from dcod.responses import Response
+from dcod.summaries import OUTCOMES
+from dcod.traces import Message, Trace, read_traces
 from dcod.tracking import Log
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SECTIONS = ("student", "evaluate")
-OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
 SPLITS = ("gate", "report")
+_BUCKET = 16  # positions a point of the drift curve
+_HITS = 20  # contaminated traces that are named
 
 SCHEMA = pa.schema(
     [
@@ -42,55 +56,105 @@ SCHEMA = pa.schema(
         ("gold", pa.string()),
         ("outcome", pa.string()),
         ("tokens", pa.int32()),
+        ("truncated", pa.bool_()),  # the limit ended it, whatever the outcome
+        ("looping", pa.bool_()),
+        ("contradicting", pa.bool_()),
+        ("repetition", pa.float32()),
+        ("figures", pa.string()),  # what else the benchmark counts, as JSON
     ]
 )
 
 
 def run(
-    config: Config, out: Path, log: Log, *, student: Path, traces: Path | None = None, few_shot: bool = False
+    config: Config,
+    out: Path,
+    log: Log,
+    *,
+    student: Path | None = None,
+    traces: Path | None = None,
+    responses: Path | None = None,
+    few_shot: bool = False,
 ) -> dict[str, float]:
-    """Evaluates one model; see the module.
+    """Evaluates one model, or grades what one wrote; see the module.
 
     Args:
         config: the whole configuration.
         out: an empty folder.
         log: metrics and texts go there.
         student: the model folder.
-        traces: a trace set, for the worked examples of few-shot prompts.
+        traces: a trace set, for step 5 and the worked examples of few-shot prompts.
+        responses: recorded answers, instead of a student.
         few_shot: put ``evaluate.few_shot`` worked examples before each problem of the report split.
+
+    Raises:
+        UserError: no benchmark is configured, or there is not exactly one of student and responses.
     """
     if not config.evaluate.benchmarks:
         raise UserError(f"evaluate.benchmarks is empty; known: {', '.join(benchmarks.names())}")
+    if (student is None) == (responses is None):
+        raise UserError("evaluate: give a student, or a file of recorded responses, not both")
     asked = list(config.evaluate.benchmarks)
     if few_shot and (config.evaluate.few_shot == 0 or traces is None):
         asked = []  # nothing to ask: the results are there, and empty
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
-    engine = TransformersEngine(student, tokenizer, config.student.dtype)
-    shots = worked_examples(traces, config.evaluate.few_shot, config.seed) if few_shot and asked and traces else []
+    loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]
+    if few_shot:  # only the report looks at it
+        loaded = [(one, [p for p in problems if p.split == "report"]) for one, problems in loaded]
     prompting = "few_shot" if few_shot else "zero_shot"
-    summary: dict[str, Any] = {}
+    summary: dict[str, Any] = {"benchmarks": {}}
+    if responses is not None:
+        keyed = [(benchmarks.key(one), problems) for one, problems in loaded]
+        written = recorded.read(responses, keyed)
+        summary["model"] = {"digest": storage.digest_file(responses), "uri": str(responses)}
+        summary["evaluator"] = {"engine": ["recorded"]}
+    else:
+        assert student is not None
+        written, summary["model"], summary["evaluator"] = _ask(config, out, student, loaded, traces, few_shot)
     rows: list[dict[str, Any]] = []
-    for benchmark in asked:
+    for (benchmark, problems), groups in zip(loaded, written, strict=True):
         key = benchmarks.key(benchmark)
-        problems = benchmarks.load(benchmark, config.evaluate.report_share)
-        if few_shot:  # only the report looks at it
-            problems = [problem for problem in problems if problem.split == "report"]
-        found = _answers(engine, benchmark, problems, shots, config)
+        found = _graded(benchmark, problems, groups)
         rows += [row | {"benchmark": key, "prompting": prompting} for row in found]
-        summary[key] = {
-            "fingerprint": benchmarks.fingerprint(benchmark),
+        samples = len(groups[0]) if groups else benchmarks.plan(benchmark).samples
+        splits = {split: _summarise(benchmark, [r for r in found if r["split"] == split], samples) for split in SPLITS}
+        summary["benchmarks"][key] = {
+            "fingerprint": benchmarks.fingerprint(benchmark, summary["evaluator"]),
             "role": benchmark.role,
             "version": benchmarks.get(benchmark.name).version,
-            "prompting": {
-                prompting: {s: summarise([r for r in found if r["split"] == s], benchmark.samples) for s in SPLITS}
-            },
+            "prompting": {prompting: splits},
         }
+    if traces is not None:
+        summary["contamination"] = contamination(config, traces)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / "examples.parquet", compression="zstd")
-    model = {"digest": models.digest(student), "uri": str(student)}
-    storage.write_json(out / "summary.json", {"model": model, "benchmarks": summary})
+    storage.write_json(out / "summary.json", summary)
     outcomes = Counter(f"{row['benchmark']} {row['outcome']}" for row in rows)
     log.text("outcomes.txt", "".join(f"{name} {count}\n" for name, count in sorted(outcomes.items())))
-    return _flat(summary, prompting)
+    return _flat(summary["benchmarks"], prompting)
+
+
+def table(folder: Path) -> str:
+    """The results of a folder as lines of text: every accuracy with its interval and what n could detect."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    lines = []
+    for key, entry in summary["benchmarks"].items():
+        for prompting, splits in entry["prompting"].items():
+            for split, found in splits.items():
+                if not found["n"]:
+                    continue
+                counts = ", ".join(f"{n} {outcome}" for outcome, n in found["outcomes"].items() if n)
+                lines.append(
+                    f"{key} ({split}, {prompting.replace('_', '-')}): {found['accuracy']:.1%} [{found['low']:.1%}, "
+                    f"{found['high']:.1%}], {found['n']} problems x {found['samples']}: {counts}; detectable "
+                    f"difference {found['detectable'] * 100:.1f} points"
+                )
+                at_k = [f"{n} {v:.1%} [{low:.1%}, {high:.1%}]" for n, (v, low, high) in found["at_k"].items()]
+                more = at_k + [f"{name} {value:.1%}" for name, value in found["figures"].items()]
+                lines += [f"  {', '.join(more)}"] if more else []
+                steady = [f"{name} {value:.4g}" for name, value in found["stability"].items()]
+                lines.append(f"  stability: {', '.join(steady)}")
+    dirty = summary.get("contamination")
+    if dirty:
+        lines.append("contamination: " + ", ".join(f"{dirty[kind]} {kind}" for kind in ("traces", *KINDS)))
+    return "\n".join(lines)
 
 
 def worked_examples(traces: Path, count: int, seed: int) -> list[Message]:
@@ -104,69 +168,138 @@ def worked_examples(traces: Path, count: int, seed: int) -> list[Message]:
     ]
 
 
-def summarise(rows: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:
-    """Counts, accuracy (avg@k) and its 95 % Wilson interval on one split.
-
-    With several samples a problem the interval is a bootstrap over problems, since they hang together.
-    """
-    outcomes = Counter(row["outcome"] for row in rows)
-    assert sum(outcomes[o] for o in OUTCOMES) == len(rows), "an answer has an unknown outcome"
-    correct = outcomes["correct"]
-    low, high = (0.0, 1.0)
-    if rows and samples == 1:
-        low, high = metrics.wilson_interval(correct, len(rows))
-    elif rows:
-        by_problem: dict[str, list[bool]] = {}
-        for row in rows:
-            by_problem.setdefault(row["problem_id"], []).append(row["outcome"] == "correct")
-        low, high = metrics.bootstrap_interval([sum(v) / len(v) for v in by_problem.values()])
-    return {
-        "n": len({row["problem_id"] for row in rows}),
-        "samples": samples,
-        "accuracy": correct / len(rows) if rows else 0.0,
-        "low": low,
-        "high": high,
-        "outcomes": {name: outcomes[name] for name in OUTCOMES},
-        "mean_tokens": sum(row["tokens"] for row in rows) / len(rows) if rows else 0.0,
-    }
+def contamination(config: Config, traces: Path) -> dict[str, Any]:
+    """Training traces whose prompts hold problems of the configured benchmarks: counts by kind, and a few of them."""
+    check = Contamination(config.evaluate.benchmarks)
+    counts: Counter[str] = Counter()
+    named: list[str] = []
+    for trace in read_traces(traces):
+        counts["traces"] += 1
+        hit = check.find(trace.prompt)
+        if hit:
+            counts[hit.kind] += 1
+            if len(named) < _HITS:
+                named.append(f"{hit.kind} {hit.benchmark}: {trace.source_file}:{trace.source_line}")
+    return {**{kind: counts[kind] for kind in ("traces", *KINDS)}, "named": named}
 
 
-def _answers(
-    engine: TransformersEngine,
-    benchmark: BenchmarkConfig,
-    problems: Sequence[Problem],
-    shots: Sequence[Message],
+def _ask(
     config: Config,
-) -> list[dict[str, Any]]:
-    """Generates and grades; one row an answer, without benchmark and prompting."""
-    encoded = [prompts.encode_prompt(engine.tokenizer, _with_shots(p.prompt, shots)) for p in problems]
-    longest = max((len(tokens) for tokens in encoded), default=0) + benchmark.max_new_tokens
-    room = getattr(engine.model.config, "max_position_embeddings", longest)
+    out: Path,
+    student: Path,
+    loaded: Sequence[tuple[BenchmarkConfig, Sequence[Problem]]],
+    traces: Path | None,
+    few_shot: bool,
+) -> tuple[list[list[list[Response]]], dict[str, str], dict[str, Any]]:
+    """Answers by benchmark, problem and sample; the model; and what ran it, which is part of every fingerprint."""
+    section = config.evaluate
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    shots = worked_examples(traces, section.few_shot, config.seed) if few_shot and loaded and traces else []
+    encoded = [
+        [prompts.encode_prompt(tokenizer, _with_shots(problem.prompt, shots)) for problem in problems]
+        for _, problems in loaded
+    ]
+    for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
+        _fits(benchmark, tokens, student)
+    engine = engines.load(section.engine, student, tokenizer, config.student.dtype)
+    written = []
+    for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
+        groups: list[list[Response]] = [[] for _ in tokens]
+        plan = benchmarks.plan(benchmark)
+        for sample in range(plan.samples):
+            sampling = Sampling(plan.max_new_tokens, plan.temperature, plan.top_p, config.seed + sample)
+            for group, completion in zip(groups, engine.generate(tokens, sampling, section.batch_size), strict=True):
+                group.append(Response(completion.text, completion.truncated, len(completion.token_ids)))
+        written.append(groups)
+    if not few_shot and section.engine.name != "openai":
+        reproducing.record(engine, [one for tokens in encoded for one in tokens], section.engine.name, config, out)
+    if traces is not None and not few_shot and section.drift_traces:
+        storage.write_json(out / "drift.json", _drift(engine, tokenizer, traces, section.drift_traces))
+    evaluator = {
+        "engine": engines.identity(section.engine),
+        "dtype": config.student.dtype,
+        "template": prompts.template_digest(tokenizer),
+        "seed": config.seed,
+    }
+    return written, {"digest": models.digest(student), "uri": str(student)}, evaluator
+
+
+def _fits(benchmark: BenchmarkConfig, encoded: Sequence[Sequence[int]], student: Path) -> None:
+    longest = max((len(tokens) for tokens in encoded), default=0) + benchmarks.plan(benchmark).max_new_tokens
+    room = json.loads((student / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", longest)
     if longest > room:
         raise UserError(
             f"evaluate: {benchmark.name} needs {longest} tokens (prompt and max_new_tokens), the model has {room}; "
             "lower max_new_tokens"
         )
-    rows: list[dict[str, Any]] = []
-    for sample in range(benchmark.samples):
-        sampling = Sampling(benchmark.max_new_tokens, benchmark.temperature, benchmark.top_p, config.seed + sample)
-        written = engine.generate(encoded, sampling, config.evaluate.batch_size)
-        items = [(p, c.text, c.truncated) for p, c in zip(problems, written, strict=True)]
-        grades = benchmarks.grade_all(benchmark, items)
-        for (problem, text, _), completion, grade in zip(items, written, grades, strict=True):
-            rows.append(
-                {
-                    "problem_id": problem.id,
-                    "split": problem.split,
-                    "sample": sample,
-                    "response": text,
-                    "answer": grade.answer,
-                    "gold": problem.gold,
-                    "outcome": grade.outcome,
-                    "tokens": len(completion.token_ids),
-                }
-            )
-    return rows
+
+
+def _graded(
+    benchmark: BenchmarkConfig, problems: Sequence[Problem], groups: Sequence[Sequence[Response]]
+) -> list[dict[str, Any]]:
+    """One row an answer, without benchmark and prompting."""
+    said = [(p, i, r) for p, group in zip(problems, groups, strict=True) for i, r in enumerate(group)]
+    grades: list[Grade] = benchmarks.grade_all(benchmark, [(p, r.text, r.truncated) for p, _, r in said])
+    return [
+        {
+            "problem_id": problem.id,
+            "split": problem.split,
+            "sample": sample,
+            "response": response.text,
+            "answer": grade.answer,
+            "gold": problem.gold,
+            "outcome": grade.outcome,
+            "tokens": response.tokens,
+            "truncated": response.truncated,
+            "figures": json.dumps(dict(grade.figures)),
+            **summaries.of_answer(response.text),
+        }
+        for (problem, sample, response), grade in zip(said, grades, strict=True)
+    ]
+
+
+def _summarise(benchmark: BenchmarkConfig, rows: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:
+    count = benchmarks.get(benchmark.name).figures
+    further = count([json.loads(row["figures"]) for row in rows]) if count else {}
+    return {**summaries.summarise(rows, samples), "figures": further}
+
+
+def _drift(engine: Engine, tokenizer: PreTrainedTokenizerBase, traces: Path, count: int) -> dict[str, Any]:
+    """Per position, in buckets: how surprised the model is by the teacher beyond its own entropy, in nats."""
+    from dcod.packing import Example
+
+    def example(trace: Trace) -> Example:
+        return Example(
+            trace_id=trace.trace_id,
+            prompt_id=trace.prompt_id,
+            prompt_tokens=prompts.encode_prompt(tokenizer, trace.prompt),
+            completion_tokens=prompts.encode_completion(tokenizer, trace.completion),
+            student_logprobs=[],
+            entropies=[],
+        )
+
+    chosen = [example(t) for t in islice((t for t in read_traces(traces) if t.split == "selection"), count)]
+    if not chosen:
+        raise UserError(
+            f"{traces}: no trace of the selection split to measure the drift on; set evaluate.drift_traces=0"
+        )
+    sums: defaultdict[int, float] = defaultdict(float)
+    losses: defaultdict[int, float] = defaultdict(float)
+    tokens: Counter[int] = Counter()
+    for logprobs, entropies in engine.score(chosen, 4096):
+        for position, (logprob, entropy) in enumerate(zip(logprobs, entropies, strict=True)):
+            bucket = position // _BUCKET
+            sums[bucket] += -logprob - entropy
+            losses[bucket] -= logprob
+            tokens[bucket] += 1
+    places = sorted(tokens)
+    return {
+        "traces": len(chosen),
+        "positions": [bucket * _BUCKET for bucket in places],
+        "count": [tokens[bucket] for bucket in places],
+        "mean_surprisal": [sums[bucket] / tokens[bucket] for bucket in places],
+        "mean_loss": [losses[bucket] / tokens[bucket] for bucket in places],
+    }
 
 
 def _with_shots(prompt: list[Message], shots: Sequence[Message]) -> list[Message]:
@@ -179,10 +312,14 @@ def _flat(summary: dict[str, Any], prompting: str) -> dict[str, float]:
     """The summary as MLflow metrics: benchmark/split/figure."""
     out: dict[str, float] = {}
     for key, entry in summary.items():
-        name = key.replace(":", "/")
         for split, values in entry["prompting"][prompting].items():
-            if values["n"]:
-                out |= {f"{name}/{split}/{figure}": float(values[figure]) for figure in ("accuracy", "low", "high")}
-                out |= {f"{name}/{split}/{o}": float(n) for o, n in values["outcomes"].items()}
-                out[f"{name}/{split}/mean_tokens"] = float(values["mean_tokens"])
+            if not values["n"]:
+                continue
+            figures = {name: values[name] for name in ("accuracy", "low", "high", "detectable", "mean_tokens")}
+            figures |= {outcome: values["outcomes"][outcome] for outcome in OUTCOMES}
+            figures |= {name.replace("@", "_at_"): found[0] for name, found in values["at_k"].items()}
+            figures |= {f"stability/{name}": value for name, value in values["stability"].items()}
+            figures |= values["figures"]
+            prefix = f"{key.replace(':', '/')}/{split}"
+            out |= {f"{prefix}/{name}": float(value) for name, value in figures.items()}
     return out
