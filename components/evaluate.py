@@ -15,9 +15,11 @@ def evaluate(
     traces: dsl.Input[dsl.Dataset],
     results: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    shard: str = "",
 ) -> None:
-    """Answers, graded one by one; ``few_shot`` puts worked training traces before each problem."""
+    """Answers, graded one by one; ``few_shot`` puts worked traces first, ``shard`` (2/4) takes some benchmarks."""
     from dcod.stages.component import run
 
     inputs = {"student": student.path} | ({"traces": traces.path} if few_shot else {})
-    run("evaluate", config, pipeline, results.path, inputs, label=label, metrics=metrics.path, few_shot=few_shot)
+    options = {"metrics": metrics.path, "shard": shard, "few_shot": few_shot}
+    run("evaluate", config, pipeline, results.path, inputs, label=label, **options)

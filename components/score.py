@@ -13,9 +13,10 @@ def score(
     student: dsl.Input[dsl.Model],
     scores: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    shard: str = "",
 ) -> None:
-    """Log-probs and entropies of every trace, and the drift of the teacher from the student."""
+    """Log-probs and entropies of every trace (or of ``shard``, as 2/4), and the drift of the teacher."""
     from dcod.stages.component import run
 
     inputs = {"traces": traces.path, "student": student.path}
-    run("score", config, pipeline, scores.path, inputs, metrics=metrics.path)
+    run("score", config, pipeline, scores.path, inputs, metrics=metrics.path, shard=shard)

@@ -62,7 +62,7 @@ class _Echo:
 
 
 def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
-    """Runs `distill` to its end; returns where to look, never raises for a failed stage.
+    """Runs the pipeline to its end; returns where to look, never raises for a failed stage.
 
     Args:
         config: the resolved configuration.
@@ -76,10 +76,11 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
 
     from dcod.errors import UserError
     from dcod.tracking import Tracker
-    from pipelines.distill import distill
+    from pipelines.distill import build
 
     if "python3" in config.to_json() or "python3" in str(root.resolve()):
         raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")
+    here = config.cluster.model_copy(update={"retries": 0})  # the local runner would wait minutes between tries
     Tracker(config.tracking)  # creates the database once, and fails early
     try:
         (root / "pipeline").mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
             with contextlib.redirect_stdout(echo):
-                distill(config=config.to_json())
+                build(here)(config=config.to_json())
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
             return _failure(work, log, error)
     found = next(work.glob("*/gate/decision"), None) or next(work.rglob("decision.json")).parent

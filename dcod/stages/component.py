@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from dcod import storage
 from dcod.config import parse_config
 from dcod.errors import UserError
-from dcod.stages import Where, execute
+from dcod.stages import Where, execute, sharding
 from dcod.tracking import Tracker
 
 MARK = "[dcod] "  # `dcod run` shows the lines that carry it; the rest goes to its log
@@ -28,6 +29,7 @@ def run(
     *,
     label: str = "",
     metrics: str = "",
+    shard: str = "",
     **options: Any,
 ) -> None:
     """Executes a stage inside a pipeline run.
@@ -40,14 +42,22 @@ def run(
         inputs: paths of the input artifacts by argument.
         label: tells several runs of one stage apart.
         metrics: path of a Metrics artifact; written even when empty, else Kubeflow's cache never hits.
+        shard: of the stage's work, such as 2/4; empty: all of it.
         **options: further arguments of the stage.
     """
     paths = {name: Path(path) for name, path in (inputs or {}).items()}
     begun = time.monotonic()
+    label = f"{label} {shard}".strip()
     name = f"{stage} {label}".strip()
     parsed = parse_config(config)
     try:
-        found = execute(stage, parsed, Path(out), paths, Where(pipeline, label), **options)
+        with tempfile.TemporaryDirectory() as scratch:
+            mine, some = sharding.part(stage, shard, parsed, paths, Path(scratch)) if shard else (parsed, True)
+            if some:
+                found = execute(stage, mine, Path(out), paths, Where(pipeline, label), **options)
+            else:
+                sharding.write_empty(Path(out))
+                found = {}
     except Exception as error:
         mistake = isinstance(error, UserError)
         line = " ".join(str(error).split()) or type(error).__name__

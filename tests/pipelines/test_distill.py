@@ -8,51 +8,127 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
+from dcod.cluster import ClusterConfig
 from dcod.config import Config
 from dcod.registry import Registry
 from dcod.tracking import Tracker
 from tests.tracked import fresh_store
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "distill.yaml"
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 STAGES = {"fetch", "ingest", "score", "train", "evaluate", "gate", "promote"}
+GPU = {
+    "image": "registry.example/dcod:1",
+    "gpu_image": "registry.example/dcod:1-gpu",
+    "queue": "distillation",
+    "s3_endpoint": "https://s3.example",
+    "volume": "dcod-shared",
+    "gpu": {
+        "count": 1,
+        "node_selector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+        "tolerations": [{"key": "nvidia.com/gpu"}],
+    },
+    "secrets": {"hub": "huggingface", "image_pull": ["registry"]},
+}
+CLUSTERS = {
+    "distill": {"image": "registry.example/dcod:1"},
+    "distill-gpu": GPU,
+    "distill-multi-node": GPU | {"storage": "s3://dcod/work", "shards": 4, "train": {"num_nodes": 4}},
+}
 
 
-def test_compiled_pipeline_is_the_golden_one(tmp_path: Path, update_golden: bool) -> None:
+def compiled(file: Path, cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    """The documents of a compiled pipeline: the pipeline and its platform."""
     from pipelines.compiling import compile_to
 
-    compile_to(tmp_path / "a.yaml", image="registry.example/dcod:1")
-    compile_to(tmp_path / "b.yaml", image="registry.example/dcod:1")
+    compile_to(file, ClusterConfig.model_validate(cluster))
+    return list(yaml.safe_load_all(file.read_text()))
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_compiled_pipeline_is_the_golden_one(tmp_path: Path, update_golden: bool, name: str) -> None:
+    compiled(tmp_path / "a.yaml", CLUSTERS[name])
+    compiled(tmp_path / "b.yaml", CLUSTERS[name])
     text = (tmp_path / "a.yaml").read_text()
     assert text == (tmp_path / "b.yaml").read_text()
+    golden = GOLDEN / f"{name}.yaml"
     if update_golden:
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text(), "the compiled pipeline changed; if it should, `make golden` and say why"
+        golden.write_text(text)
+    assert text == golden.read_text(), "the compiled pipeline changed; if it should, `make golden` and say why"
 
 
-def test_compiled_pipeline_is_valid_and_never_cached(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_compiled_pipeline_is_valid_and_never_cached(tmp_path: Path, name: str) -> None:
     from google.protobuf import json_format
     from kfp.components import load_component_from_file
+    from kfp.kubernetes import kubernetes_executor_config_pb2
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    from pipelines.compiling import compile_to
-
-    compile_to(tmp_path / "p.yaml", image="registry.example/dcod:1")
-    spec = yaml.safe_load((tmp_path / "p.yaml").read_text())
+    spec, platform = compiled(tmp_path / "p.yaml", CLUSTERS[name])
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     assert parsed.pipeline_info.name == "dcod-distill"
     executors = spec["deploymentSpec"]["executors"]
-    assert {e["container"]["image"] for e in executors.values()} == {"registry.example/dcod:1"}
+    assert {e["container"]["image"] for e in executors.values()} <= {
+        "registry.example/dcod:1",
+        "registry.example/dcod:1-gpu",
+    }
     assert not any("pip install" in " ".join(e["container"]["command"]) for e in executors.values())
     dags = [spec["root"], *(c for c in spec["components"].values() if "dag" in c)]
-    tasks = {name: task for dag in dags for name, task in dag["dag"]["tasks"].items()}
-    stages = {name: task for name, task in tasks.items() if re.sub(r"-\d+$", "", name) in STAGES | {"finish"}}
-    assert len(stages) == 12
-    assert not any(task.get("cachingOptions", {}).get("enableCache") for task in stages.values())
+    tasks = [(name, task) for dag in dags for name, task in dag["dag"]["tasks"].items()]
+    known = {"train-nodes", "merge", "finish", *STAGES}
+    stages = [(name, task) for name, task in tasks if re.sub(r"-\d+$", "", name) in known]
+    assert len(stages) == (17 if name == "distill-multi-node" else 12)
+    assert not any(task.get("cachingOptions", {}).get("enableCache") for _, task in stages)
     load_component_from_file(str(tmp_path / "p.yaml"))
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert pods.keys() == executors.keys()
+    for pod in pods.values():
+        json_format.ParseDict(pod, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+        assert int(pod["activeDeadlineSeconds"]) > 0
+        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "10001", "runAsGroup": "10001"}
+        assert {mount["mountPath"] for mount in pod["emptyDirMounts"]} >= {"/tmp"}
+        assert {secret["secretName"] for secret in pod["secretAsEnv"]} >= {"dcod-s3", "mlflow-client"}
+    retried = {kind(name) for name, task in stages if "retryPolicy" in task}
+    assert retried == {kind(name) for name, _ in stages} - {"finish", "promote"}
+
+
+def kind(name: str) -> str:
+    """The component of a task or executor: without the number that the compiler adds."""
+    return re.sub(r"-\d+$", "", name)
+
+
+def test_gpus_go_to_the_stages_that_use_them(tmp_path: Path) -> None:
+    spec, platform = compiled(tmp_path / "gpu.yaml", GPU)
+    executors = spec["deploymentSpec"]["executors"]
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    on_gpu = {name for name, e in executors.items() if "accelerator" in e["container"]["resources"]}
+    assert {kind(name) for name in on_gpu} == {"exec-score", "exec-train", "exec-evaluate"}
+    assert len(on_gpu) == 6
+    for name, executor in executors.items():
+        container = executor["container"]
+        resources = container["resources"]
+        assert {"resourceCpuRequest", "resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(
+            resources
+        )
+        if name in on_gpu:
+            assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+            assert resources["accelerator"]["resourceCount"] == "1"
+            assert container["image"] == "registry.example/dcod:1-gpu"
+            assert pods[name]["nodeSelector"]["labels"] == GPU["gpu"]["node_selector"]
+            assert [t["key"] for t in pods[name]["tolerations"]] == ["nvidia.com/gpu"]
+        else:
+            assert container["image"] == "registry.example/dcod:1"
+            assert "nodeSelector" not in pods[name]
+    # on several nodes the training's own pod only follows the job
+    spec, _ = compiled(tmp_path / "nodes.yaml", CLUSTERS["distill-multi-node"])
+    trainer = spec["deploymentSpec"]["executors"]["exec-train-nodes"]["container"]
+    assert "accelerator" not in trainer["resources"]
+    assert "exec-train" not in spec["deploymentSpec"]["executors"]
 
 
 def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Config]:

@@ -1,0 +1,23 @@
+"""Merge the shards of a stage that was fanned out."""
+
+from typing import List  # noqa: UP035 (Kubeflow reads this spelling)
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def merge(
+    config: str,
+    pipeline: str,
+    kind: str,
+    parts: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
+    merged: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """One output from those of all shards; ``kind`` is the stage, score or evaluate."""
+    from dcod.stages.component import run
+
+    inputs = {f"part{number}": part.path for number, part in enumerate(parts)}
+    run("merge", config, pipeline, merged.path, inputs, label=kind, metrics=metrics.path, kind=kind)

@@ -1,0 +1,21 @@
+"""Train the student on several nodes: a TrainJob of Kubeflow Trainer, followed to its end."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train_nodes(
+    config: str,
+    pipeline: str,
+    scores: dsl.Input[dsl.Dataset],
+    start: dsl.Input[dsl.Model],
+    student: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """As `train`; this pod needs no GPU, it submits the job, follows it, and takes its student over."""
+    from dcod.stages.component import run
+
+    inputs = {"scores": scores.path, "student": start.path}
+    run("trainjob", config, pipeline, student.path, inputs, metrics=metrics.path)

@@ -1,0 +1,90 @@
+"""Merge: the outputs of all shards of a stage become one, in the order of the shards.
+
+1. leave out the shards that were empty;
+2. join the tables; scores get one drift curve anew, results one summary, and the other files of the first shard,
+   which are of the model and not of a benchmark;
+3. metrics: of scores, sums and means over completion tokens; of results, those of each benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcod import report, storage
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.scores import read_scores
+from dcod.stages import score
+from dcod.stages.sharding import EMPTY
+from dcod.tracking import Log
+
+SECTIONS = ("student", "score", "evaluate")
+_TABLES = {"score": "scores.parquet", "evaluate": "examples.parquet"}
+_KNOWN = {
+    "score": {"scores.parquet", "drift.json"},
+    "evaluate": {"examples.parquet", "summary.json", "recorded.json", "drift.json"},
+}
+_SUMS = ("traces", "completion_tokens", "retokenised_traces")
+
+
+def run(config: Config, out: Path, log: Log, *, kind: str, **parts: Path) -> dict[str, float]:  # noqa: ARG001
+    """Merges ``part0``, ``part1``, …; see the module."""
+    if kind not in _TABLES:
+        raise UserError(f"merge {kind!r}: expected {' or '.join(_TABLES)}")
+    ordered = [parts[name] for name in sorted(parts, key=lambda name: int(re.sub(r"\D", "", name)))]
+    folders = [folder for folder in ordered if not (folder / EMPTY).is_file()]
+    if not folders:
+        raise UserError(f"merge {kind}: all {len(ordered)} shards are empty")
+    for folder in folders:
+        unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {"manifest.json"}
+        assert not unknown, f"merge does not know what to do with {unknown}"
+    tables = [pq.read_table(folder / _TABLES[kind]) for folder in folders]
+    pq.write_table(pa.concat_tables(tables), out / _TABLES[kind], compression="zstd")
+    metrics = [_read(folder / "manifest.json")["metrics"] for folder in folders]
+    if kind == "score":
+        splits = read_scores(out)
+        drift = score.drift_curve([example for split in splits.values() for example in split])
+        storage.write_json(out / "drift.json", drift)
+        log.figure("drift.png", report.drift_figure(drift))
+        return _weighted(metrics)
+    summaries = [_read(folder / "summary.json") for folder in folders]
+    if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:
+        raise UserError("merge evaluate: the shards are of different models")
+    benchmarks: dict[str, Any] = {}
+    for summary in summaries:
+        benchmarks |= summary["benchmarks"]
+    whole = summaries[0] | {"benchmarks": benchmarks}
+    if "contamination" in whole:  # counted against the benchmarks of each shard
+        counts = [summary["contamination"] for summary in summaries]
+        whole["contamination"] = {
+            name: value if name == "traces" else sum((count[name] for count in counts), type(value)())
+            for name, value in counts[0].items()
+        }
+    storage.write_json(out / "summary.json", whole)
+    for name in ("recorded.json", "drift.json"):
+        if (folders[0] / name).is_file():
+            shutil.copyfile(folders[0] / name, out / name)
+    return {name: value for each in metrics for name, value in each.items()}
+
+
+def _weighted(metrics: list[dict[str, float]]) -> dict[str, float]:
+    """Counts added up, everything else as a mean over completion tokens."""
+    tokens = [each["completion_tokens"] for each in metrics]
+    means = {
+        name: sum(each[name] * n for each, n in zip(metrics, tokens, strict=True)) / sum(tokens)
+        for name in metrics[0]
+        if name not in _SUMS
+    }
+    return means | {name: sum(each[name] for each in metrics) for name in _SUMS}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
