@@ -143,6 +143,9 @@ def promote(
     out: Out,
     start: Annotated[str, typer.Option("--start", help="The start; else student.model.")] = "",
     champion_results: Annotated[Path | None, typer.Option(help="Of the champion, where there is one.")] = None,
+    twin: Annotated[Path | None, typer.Option(help="A student trained alike, with train.correction.name=none.")] = None,
+    twin_results: Annotated[Path | None, typer.Option(help="Its results.")] = None,
+    traces: Annotated[Path | None, typer.Option(help="The training traces, for the check of contamination.")] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -157,9 +160,12 @@ def promote(
         "start_results": start_results,
         "champion_results": champion_results or start_results,
     }
+    optional = {"twin": twin, "twin_results": twin_results, "traces": traces}
+    inputs |= {name: path for name, path in optional.items() if path is not None}
     execute("gate", read, out, inputs, Where())
     execute("promote", read, out / "promotion", {"decision": out}, Where())
     _print_decision(out)
+    console.print((out / "promotion" / "outcome.json").read_text(encoding="utf-8").strip(), markup=False)
 
 
 @app.command()

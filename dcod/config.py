@@ -241,6 +241,9 @@ class PromoteConfig(Section):
     min_problems: Positive = Field(50, description="Fewer problems on the gate split: refused.")
     max_truncated: Share = 0.5
     max_unparseable: Share = 0.5
+    twin: Literal["report", "require"] = Field(
+        "report", description="Whether the student must also beat an SFT twin at equal compute, where one is given."
+    )
     reevaluate: bool = Field(True, description="Evaluate the champion again where its results are not comparable.")
     load_check: bool = Field(
         True,

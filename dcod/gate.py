@@ -1,40 +1,53 @@
 """The promotion gate: is the challenger really better? Pure functions; the decision is data with its reasons.
 
 On the gate split, on the same problems, zero-shot:
-  * every *primary* benchmark must improve: exact one-sided McNemar test where each problem has one answer, a
-    paired bootstrap over problems where it has k samples. All must hold, so each is tested at the level itself
-    and the chance to promote a challenger that is no better on one of them stays below it (an
-    intersection-union test needs no correction);
+  * the *primary* benchmarks must improve (dcod.comparing): all of them, each tested at the level itself (an
+    intersection-union test needs no correction); or, with ``primaries=any``, at least one after Holm's correction,
+    and no other may fall by more than the margin;
   * every *guard* must be non-inferior: the lower end of the one-sided interval of the difference, at the same
     level, lies above minus the margin;
+  * so must the answers' *stability*: of each figure of ``stability``, the share of answers may not rise by more than
+    its margin, on primaries and guards;
   * and nothing may make the comparison void: other problems, another evaluator, too few problems, too many
     answers cut off or not parseable.
 
 A benchmark with the role *report* is compared and shown, and decides nothing.
+
+A gate that runs every night tests again and again. With ``schedule=repeated`` each test is made at ``level /
+tests_per_period``, and a period holds no more tests than that: by the union bound the chance that noise is promoted,
+or a guard's fall let through, within any period is at most the level, however the tests hang together.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
-import numpy as np
-
-from dcod import metrics
+from dcod import metrics, summaries
+from dcod.comparing import POWER, Comparison, compare, compare_rise
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
 
 SPLIT = "gate"
 PROMPTING = "zero_shot"
-POWER = 0.8  # of the minimum detectable difference
-RESAMPLES = 10_000
+COLUMNS = (
+    "benchmark",
+    "problem_id",
+    "split",
+    "prompting",
+    "sample",
+    "outcome",
+    "answer",
+    "truncated",
+    "looping",
+    "contradicting",
+)
 
 Row = Mapping[str, Any]
+Answers = Mapping[str, list[Row]]  # by problem, in the order of the samples
 
 
 @dataclass(frozen=True)
@@ -62,38 +75,8 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One benchmark, challenger against baseline, on the problems of the gate split.
-
-    Attributes:
-        n: problems; each has ``samples`` answers.
-        challenger, baseline: accuracies.
-        gains, losses: problems that the challenger answers better, and worse.
-        difference: of the accuracies; ``low`` to ``high`` is its 95 % interval.
-        p_value: one-sided, of "the challenger is no better".
-        worst: lower end of the one-sided interval of the difference at the gate's level (for guards).
-        detectable: the smallest difference found with 80 % power, at this n and this share of disagreement.
-    """
-
-    benchmark: str
-    role: str
-    n: int
-    samples: int
-    challenger: float
-    baseline: float
-    gains: int
-    losses: int
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    worst: float
-    detectable: float
-
-
-@dataclass(frozen=True)
 class Decision:
-    """What the gate decided and why."""
+    """What the gate decided and why; ``level`` is that of this one test."""
 
     promote: bool
     reasons: tuple[Reason, ...]
@@ -157,6 +140,11 @@ class Results:
         """The model that was evaluated."""
         return Model(self.summary["model"]["digest"], self.summary["model"]["uri"])
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each benchmark; results with other ones cannot be compared."""
+        return {key: entry["fingerprint"] for key, entry in self.summary["benchmarks"].items()}
+
 
 def load_results(folder: Path) -> Results:
     """Reads a results folder.
@@ -168,10 +156,15 @@ def load_results(folder: Path) -> Results:
 
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        columns = ["benchmark", "problem_id", "split", "prompting", "sample", "outcome"]
-        return Results(summary, pq.read_table(folder / "examples.parquet", columns=columns).to_pylist())
+        table = pq.read_table(folder / "examples.parquet")
+        return Results(summary, table.select(list(COLUMNS)).to_pylist())
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: no results of an evaluation ({error}); make them with `dcod evaluate`") from None
+
+
+def level_of(config: PromoteConfig) -> float:
+    """The level of one test: a part of that of the period where gates are repeated."""
+    return config.level / config.tests_per_period if config.schedule == "repeated" else config.level
 
 
 def decide(
@@ -186,11 +179,12 @@ def decide(
     Args:
         challenger: the summary of its results folder.
         baseline: the summary of the champion, or of the start where there is none.
-        examples_challenger: one row an answer: benchmark, problem_id, split, prompting, sample, outcome.
+        examples_challenger: one row an answer, with :data:`COLUMNS`.
         examples_baseline: the same of the baseline.
         config: level, margin and limits.
     """
-    ours, theirs = _outcomes(examples_challenger), _outcomes(examples_baseline)
+    level = level_of(config)
+    ours, theirs = _grouped(examples_challenger), _grouped(examples_baseline)
     reasons: list[Reason] = []
     comparisons: list[Comparison] = []
     ours_by, theirs_by = challenger["benchmarks"], baseline["benchmarks"]
@@ -202,41 +196,73 @@ def decide(
         if void is not None:
             reasons.append(Reason(void.code, void.text, role == "report"))
             continue
-        found = _compare(key, role, ours.get(key, {}), theirs.get(key, {}), config.level)
-        comparisons.append(found)
+        comparisons.append(compare(key, role, _right(ours[key]), _right(theirs[key]), level))
         if role != "report":
-            reasons += _checks(found, [o for answers in ours[key].values() for o in answers], config)
+            reasons += _sane(comparisons[-1], [row["outcome"] for rows in ours[key].values() for row in rows], config)
+            comparisons += _steadiness(key, ours[key], theirs[key], config)
+    reasons += _verdicts([c for c in comparisons if c.role == "primary"], config, level)
+    reasons += [_holds(c, config.margin) for c in comparisons if c.role == "guard"]
+    reasons += [_steady(c, config.stability_margin) for c in comparisons if c.role == "stability"]
     return Decision(
         promote=all(reason.passed for reason in reasons),
         reasons=tuple(reasons),
         comparisons=tuple(comparisons),
         challenger=Model(**challenger["model"]),
         baseline=Model(**baseline["model"]),
-        level=config.level,
+        level=level,
         margin=config.margin,
         registered_model=config.registered_model,
     )
 
 
-def _outcomes(rows: Iterable[Row]) -> dict[str, dict[str, list[str]]]:
-    """Outcomes of the gate split, by benchmark and problem, in the order of the samples."""
-    found: dict[str, dict[str, dict[int, str]]] = {}
+def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tuple[list[Comparison], list[Reason]]:
+    """The student against a twin trained without correction at equal compute: what the correction added.
+
+    Compared on the primary benchmarks, at the level of the test; decides only with ``promote.twin=require``.
+
+    Raises:
+        UserError: the two were not evaluated alike.
+    """
+    ours, theirs = _grouped(student.examples), _grouped(twin.examples)
+    comparisons = []
+    for key, entry in sorted(student.summary["benchmarks"].items()):
+        if entry["role"] != "primary":
+            continue
+        void = _void(key, entry, twin.summary["benchmarks"].get(key), ours.get(key, {}), theirs.get(key, {}))
+        if void is not None:
+            raise UserError(f"twin: {void.text}")
+        comparisons.append(compare(key, "twin", _right(ours[key]), _right(theirs[key]), level_of(config)))
+    reasons = []
+    for found in comparisons:
+        better = found.p_value < level_of(config) and found.difference > 0
+        verdict = "the correction added" if better else "no gain of the correction shown"
+        text = f"{found.benchmark}, against the SFT twin: {verdict}: {_numbers(found)}, p = {found.p_value:.2g}"
+        reasons.append(Reason("beats_twin", text, better or config.twin == "report"))
+    return comparisons, reasons
+
+
+def _grouped(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Answers of the gate split, by benchmark and problem, in the order of the samples."""
+    found: dict[str, dict[str, dict[int, Row]]] = {}
     for row in rows:
         if row["split"] == SPLIT and row["prompting"] == PROMPTING:
-            answers = found.setdefault(row["benchmark"], {}).setdefault(row["problem_id"], {})
-            answers[row["sample"]] = row["outcome"]
+            found.setdefault(row["benchmark"], {}).setdefault(row["problem_id"], {})[row["sample"]] = row
     return {
         key: {problem: [answers[i] for i in sorted(answers)] for problem, answers in problems.items()}
         for key, problems in found.items()
     }
 
 
+def _right(answers: Answers) -> dict[str, list[float]]:
+    return {problem: [float(row["outcome"] == "correct") for row in rows] for problem, rows in answers.items()}
+
+
 def _void(
     key: str,
     ours: Mapping[str, Any] | None,
     theirs: Mapping[str, Any] | None,
-    answers: Mapping[str, list[str]],
-    baseline_answers: Mapping[str, list[str]],
+    answers: Answers,
+    baseline_answers: Answers,
 ) -> Reason | None:
     """Why the two cannot be compared on this benchmark; None if they can."""
     if ours is None or theirs is None:
@@ -246,7 +272,8 @@ def _void(
         return Reason(
             "evaluators_differ",
             f"{key}: evaluated differently (fingerprint {ours['fingerprint'][:12]} against "
-            f"{theirs['fingerprint'][:12]}: grader, prompt, sampling or data); evaluate the baseline again",
+            f"{theirs['fingerprint'][:12]}: grader, prompt, template, engine, sampling or data); evaluate the baseline "
+            "again",
             False,
         )
     if answers.keys() != baseline_answers.keys():
@@ -260,131 +287,76 @@ def _void(
     return None
 
 
-def _compare(
-    key: str, role: str, ours: Mapping[str, list[str]], theirs: Mapping[str, list[str]], level: float
-) -> Comparison:
-    problems = sorted(ours)
-    n, samples = len(problems), len(ours[problems[0]])
-    challenger = [sum(o == "correct" for o in ours[problem]) / samples for problem in problems]
-    baseline = [sum(o == "correct" for o in theirs[problem]) / samples for problem in problems]
-    gains = sum(a > b for a, b in zip(challenger, baseline, strict=True))
-    losses = sum(a < b for a, b in zip(challenger, baseline, strict=True))
-    difference = (sum(challenger) - sum(baseline)) / n
-    if samples == 1:
-        p_value = metrics.mcnemar(gains, losses)
-        low, high = lower_bound(gains, losses, n, 0.025), -lower_bound(losses, gains, n, 0.025)
-        worst = lower_bound(gains, losses, n, level)
-    else:
-        p_value, low, high, worst = _bootstrap([a - b for a, b in zip(challenger, baseline, strict=True)], level)
-    return Comparison(
-        benchmark=key,
-        role=role,
-        n=n,
-        samples=samples,
-        challenger=sum(challenger) / n,
-        baseline=sum(baseline) / n,
-        gains=gains,
-        losses=losses,
-        difference=difference,
-        low=low,
-        high=high,
-        p_value=p_value,
-        worst=worst,
-        detectable=_detectable([a - b for a, b in zip(challenger, baseline, strict=True)], level),
+def _steadiness(key: str, ours: Answers, theirs: Answers, config: PromoteConfig) -> list[Comparison]:
+    def values(answers: Answers, name: str) -> dict[str, list[float]]:
+        if name == "disagreeing":
+            said = {p: [summaries.canonical(row["answer"]) for row in rows] for p, rows in answers.items()}
+            return {p: [1.0 - summaries.agreement(one)] * len(one) for p, one in said.items()}
+        return {problem: [float(row[name]) for row in rows] for problem, rows in answers.items()}
+
+    samples = len(next(iter(ours.values())))
+    names = [name for name in config.stability if name != "disagreeing" or samples > 1]
+    return [compare_rise(f"{key} {n}", values(ours, n), values(theirs, n), level_of(config)) for n in names]
+
+
+def _sane(found: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:
+    """Enough problems, and not too many answers without a verdict; ``outcomes`` are the challenger's."""
+    text = f"{found.benchmark}: {found.n} problems on the gate split, at least {config.min_problems} needed"
+    reasons = [Reason("enough_problems", text, found.n >= config.min_problems)]
+    for outcome, limit in (("truncated", config.max_truncated), ("unparseable", config.max_unparseable)):
+        share = sum(o == outcome for o in outcomes) / len(outcomes)
+        text = f"{found.benchmark}: {share:.1%} of the answers {outcome}, at most {limit:.0%} allowed"
+        reasons.append(Reason(outcome, text, share <= limit))
+    return reasons
+
+
+def _verdicts(primaries: Sequence[Comparison], config: PromoteConfig, level: float) -> list[Reason]:
+    """All must improve; or one after Holm's correction, while the others hold."""
+    if config.primaries == "all":
+        return [_improves(found, found.p_value, level, "") for found in primaries]
+    adjusted = metrics.holm({found.benchmark: found.p_value for found in primaries})
+    won = [_improves(found, adjusted[found.benchmark], level, " after Holm's correction") for found in primaries]
+    some = any(reason.passed for reason in won)
+    out = []
+    for found, reason in zip(primaries, won, strict=True):
+        if reason.passed or not some:
+            out.append(reason)
+        else:  # another one improved; this one must not pay for it
+            out.append(_holds(found, config.margin))
+    return out
+
+
+def _improves(found: Comparison, p_value: float, level: float, how: str) -> Reason:
+    passed = p_value < level and found.difference > 0
+    verdict = "improved" if passed else "no improvement shown"
+    text = f"{found.benchmark}: {verdict}: {_numbers(found)}, p = {p_value:.2g}{how}, level {level:.3g}"
+    text += f"; a difference of {found.detectable * 100:.1f} points would be found with {POWER:.0%} power"
+    return Reason("improves", text, passed)
+
+
+def _holds(found: Comparison, margin: float) -> Reason:
+    passed = found.worst > -margin
+    verdict = "not worse" if passed else "not shown to hold"
+    text = f"{found.benchmark}: {verdict}: {_numbers(found)}, at worst {_points(found.worst)}, allowed "
+    return Reason("holds", f"{text}-{margin * 100:.1f} points; detectable {found.detectable * 100:.1f} points", passed)
+
+
+def _steady(found: Comparison, margin: float) -> Reason:
+    passed = found.worst < margin
+    text = (
+        f"{found.benchmark}: {found.challenger:.1%} of the answers against {found.baseline:.1%}, a rise of at worst "
+        f"{_points(found.worst)}, allowed {_points(margin)}"
     )
+    return Reason("steady", text, passed)
 
 
-def _detectable(differences: Sequence[float], level: float) -> float:
-    """Minimum detectable difference; at least what it takes when no problem is lost (five gains at level 0.05)."""
-    n = len(differences)
-    discordant = sum(d * d for d in differences) / n  # with one answer a problem, the share that differs
-    least = math.floor(math.log(level) / math.log(0.5)) + 1
-    return max(metrics.minimum_detectable_difference(n, discordant, level, POWER), least / n)
-
-
-def _checks(found: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:
-    """The rules for one benchmark that can be compared; ``outcomes`` are the challenger's."""
-    key = found.benchmark
-    enough = found.n >= config.min_problems
-    reasons = [
-        Reason(
-            "enough_problems",
-            f"{key}: {found.n} problems on the gate split, at least {config.min_problems} needed",
-            enough,
-        )
-    ]
-    numbers = (
+def _numbers(found: Comparison) -> str:
+    return (
         f"{found.challenger:.1%} against {found.baseline:.1%} on {found.n} problems, {found.gains} better and "
         f"{found.losses} worse; difference {_points(found.difference)} (95% interval {_points(found.low)} to "
         f"{_points(found.high)})"
     )
-    if found.role == "primary":
-        passed = found.p_value < config.level and found.difference > 0
-        verdict = "improved" if passed else "no improvement shown"
-        text = f"{key}: {verdict}: {numbers}, p = {found.p_value:.2g}, level {config.level:g}"
-        if not passed:
-            text += f"; a difference of {found.detectable * 100:.1f} points would be found with {POWER:.0%} power"
-        reasons.append(Reason("improves", text, passed))
-    else:
-        passed = found.worst > -config.margin
-        verdict = "not worse" if passed else "not shown to hold"
-        reasons.append(
-            Reason(
-                "holds",
-                f"{key}: {verdict}: {numbers}, at worst {_points(found.worst)}, allowed "
-                f"-{config.margin * 100:.1f} points",
-                passed,
-            )
-        )
-    for outcome, limit in (("truncated", config.max_truncated), ("unparseable", config.max_unparseable)):
-        share = sum(o == outcome for o in outcomes) / len(outcomes)
-        reasons.append(
-            Reason(outcome, f"{key}: {share:.1%} of the answers {outcome}, at most {limit:.0%} allowed", share <= limit)
-        )
-    return reasons
 
 
 def _points(value: float) -> str:
     return f"{value * 100:+.1f} points"
-
-
-def _bootstrap(differences: Sequence[float], level: float) -> tuple[float, float, float, float]:
-    """Paired bootstrap over problems: one-sided p, 95 % interval, and the lower end at ``level``.
-
-    The spread is scaled by sqrt(n / (n - 1)), since a resample of few problems varies too little. Seeded: the
-    same results give the same decision.
-    """
-    n = len(differences)
-    values, counts = np.unique(np.round(differences, 12), return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(n, counts / n, size=RESAMPLES) @ values / n
-    mean = float(np.mean(differences))
-    drawn = mean + (drawn - mean) * math.sqrt(n / max(n - 1, 1))
-    p_value = (1 + int(np.count_nonzero(drawn <= 0.0))) / (RESAMPLES + 1)
-    low, high, worst = np.quantile(drawn, (0.025, 0.975, level))
-    return p_value, float(low), float(high), float(worst)
-
-
-def lower_bound(gains: int, losses: int, n: int, level: float) -> float:
-    """Lower end of the one-sided interval of (gains - losses) / n: Tango's score interval for paired proportions.
-
-    The smallest difference d that the score test does not reject at ``level``; unlike the normal
-    approximation it does not call three problems without a loss a proof of equality.
-    """
-    bound = NormalDist().inv_cdf(1.0 - level)
-    low, high = -1.0, (gains - losses) / n
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _score(gains, losses, n, middle) > bound else (low, middle)
-    return low
-
-
-def _score(gains: int, losses: int, n: int, difference: float) -> float:
-    """Tango's (1998) score statistic of the hypothesis that the accuracies differ by ``difference``."""
-    a = 2.0 * n
-    b = -(gains + losses) + (2.0 * n - gains + losses) * difference
-    c = -losses * difference * (1.0 - difference)
-    share = (math.sqrt(max(b * b - 4.0 * a * c, 0.0)) - b) / (2.0 * a)  # of losses, under the hypothesis
-    variance = n * (2.0 * share + difference * (1.0 - difference))
-    if variance <= 0.0:
-        return math.inf if gains - losses > n * difference else 0.0
-    return (gains - losses - n * difference) / math.sqrt(variance)

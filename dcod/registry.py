@@ -165,6 +165,21 @@ class Registry:
             )
         return now
 
+    def attach(self, version: Version, path: Path, folder: str) -> None:
+        """Puts a file beside the model of a version, so that its story lies with it."""
+        logged = self._logged(version.digest)
+        if logged is not None:
+            self.tracker.client.log_model_artifact(logged, str(path), folder)
+
+    def note(self, name: str, key: str) -> str:
+        """A tag of the registered model itself; empty where there is none."""
+        found = self.tracker.client.search_registered_models(f"name = {_quoted(name)}", max_results=1)
+        return str(found[0].tags.get(key, "")) if found else ""
+
+    def set_note(self, name: str, key: str, value: str) -> None:
+        """Sets such a tag. Hold the promotion lease."""
+        self.tracker.client.set_registered_model_tag(name, key, value)
+
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Sets tags on a version."""
         for key, value in tags.items():

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dcod.comparing import lower_bound
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
-from dcod.gate import Decision, decide, load_results, lower_bound
+from dcod.gate import Decision, Results, against_twin, decide, load_results
 
-CONFIG = PromoteConfig(level=0.05, margin=0.05, min_problems=50, max_truncated=0.2, max_unparseable=0.2)
+CONFIG = PromoteConfig(
+    level=0.05, margin=0.05, min_problems=50, max_truncated=0.2, max_unparseable=0.2, stability_margin=0.3
+)
 
 Side = tuple[dict[str, Any], list[dict[str, Any]]]
 
@@ -29,7 +32,9 @@ def side(digest: str = "a", **benchmarks: dict[str, Any]) -> Side:
         for number, answers in enumerate(spec["outcomes"]):
             for sample, outcome in enumerate([answers] if isinstance(answers, str) else answers):
                 row = {"benchmark": key, "problem_id": f"{spec.get('prefix', 'p')}{number}", "sample": sample}
-                rows.append({**row, "split": "gate", "prompting": "zero_shot", "outcome": outcome})
+                steady = {"truncated": outcome == "truncated", "looping": False, "contradicting": False}
+                steady |= {"answer": "7" if outcome == "correct" else str(sample), **spec.get("shows", {})}
+                rows.append({**row, "split": "gate", "prompting": "zero_shot", "outcome": outcome, **steady})
     return {"model": {"digest": digest, "uri": digest}, "benchmarks": entries}, rows
 
 
@@ -50,7 +55,8 @@ def test_a_clear_improvement_is_promoted_with_its_numbers() -> None:
     decision = run(side("a", sums={"outcomes": answers(range(120))}), side("b", sums={"outcomes": answers(range(80))}))
     assert decision.promote
     assert decision.outcome == "promote"
-    (found,) = decision.comparisons
+    found = decision.comparisons[0]
+    assert [one.benchmark for one in decision.comparisons] == ["sums", "sums truncated", "sums looping"]
     assert (found.n, found.gains, found.losses, found.samples) == (200, 40, 0, 1)
     assert found.difference == pytest.approx(0.2)
     assert found.low < 0.2 < found.high
@@ -99,7 +105,7 @@ def test_a_report_benchmark_decides_nothing() -> None:
     worse = {"outcomes": answers([]), "role": "report"}
     decision = run(side("a", sums=better, other=worse), side("b", sums=same, other={**same, "role": "report"}))
     assert decision.promote
-    assert [found.benchmark for found in decision.comparisons] == ["other", "sums"]
+    assert [found.benchmark for found in decision.comparisons if found.role != "stability"] == ["other", "sums"]
     odd = {**worse, "fingerprint": "other"}
     assert run(side("a", sums=better, other=odd), side("b", sums=same, other={**same, "role": "report"})).promote
 
@@ -151,7 +157,7 @@ def test_several_samples_are_compared_by_problem() -> None:
 
     rates = rng.uniform(0.1, 0.6, size=120)
     decision = run(side("a", aime=sampled(rates + 0.15)), side("b", aime=sampled(rates)))
-    (found,) = decision.comparisons
+    found = decision.comparisons[0]
     assert found.samples == 8
     assert decision.promote
     assert found.low < found.difference < found.high
@@ -179,6 +185,64 @@ def test_json_round_trip() -> None:
 def test_results_that_are_none(tmp_path: Any) -> None:
     with pytest.raises(UserError, match="no results of an evaluation"):
         load_results(tmp_path)
+
+
+def test_any_primary_may_improve_after_holm_while_the_others_hold() -> None:
+    config = CONFIG.model_copy(update={"primaries": "any"})
+    same = {"outcomes": answers(range(80))}
+
+    def tried(first: Iterable[int], second: Iterable[int]) -> Decision:
+        ours = side("a", one={"outcomes": answers(first)}, two={"outcomes": answers(second)})
+        return run(ours, side("b", one=same, two=same), config)
+
+    assert tried(range(120), range(80)).promote
+    assert failed(tried(range(120), range(60))) == ["holds"]  # paid for by the other
+    assert failed(tried(range(80), range(80))) == ["improves", "improves"]
+    # 5 gains and no loss: p = 0.031, enough alone, not among two
+    assert failed(tried(range(85), range(80))) == ["improves", "improves"]
+    assert run(side("a", one={"outcomes": answers(range(85))}), side("b", one=same), config).promote
+    assert "after Holm's correction" in tried(range(120), range(80)).reasons[-6].text
+
+
+def test_stability_may_not_fall() -> None:
+    better, same = {"outcomes": answers(range(120))}, {"outcomes": answers(range(80))}
+    config = CONFIG.model_copy(update={"stability": ["looping", "contradicting"], "stability_margin": 0.1})
+    base = side("b", sums=same)
+    assert run(side("a", sums=better), base, config).promote
+    loops = run(side("a", sums={**better, "shows": {"looping": True}}), base, config)
+    assert failed(loops) == ["steady"]
+    assert "sums looping: 100.0% of the answers against 0.0%, a rise of at worst +100.0 points" in loops.failed[0].text
+    assert failed(run(side("a", sums={**better, "shows": {"contradicting": True}}), base, config)) == ["steady"]
+    unlooped = run(side("a", sums=better), side("b", sums={**same, "shows": {"looping": True}}), config)
+    assert unlooped.promote
+    found = next(one for one in unlooped.comparisons if one.benchmark == "sums looping")
+    assert (found.challenger, found.baseline, found.difference, found.gains) == (0.0, 1.0, -1.0, 200)
+    assert found.low <= found.difference <= found.worst <= found.high
+
+
+def test_agreement_over_samples_is_a_stability_figure() -> None:
+    config = CONFIG.model_copy(update={"stability": ["disagreeing"], "stability_margin": 0.1, "max_unparseable": 1.0})
+    wild = {"outcomes": [["correct", "correct", "wrong", "wrong"]] * 100}
+    calm = {"outcomes": [["correct"] * 4] * 40 + [["wrong"] * 4] * 60, "shows": {"answer": "7"}}
+    decision = run(side("a", sums=wild), side("b", sums=calm), config)
+    assert "steady" in failed(decision)
+    found = decision.comparisons[1]
+    assert (found.challenger, found.baseline) == (0.5, 0.0)
+    once = side("a", sums={"outcomes": answers(range(120))}), side("b", sums={"outcomes": answers(range(80))})
+    assert run(*once, config).promote  # with one sample there is nothing to agree with
+
+
+def test_a_twin_shows_what_the_correction_added() -> None:
+    student = Results(*side("a", sums={"outcomes": answers(range(120))}))
+    worse, equal = (Results(*side("t", sums={"outcomes": answers(range(n))})) for n in (80, 119))
+    for twin, better in ((worse, True), (equal, False)):
+        for must in ("report", "require"):
+            comparisons, reasons = against_twin(student, twin, CONFIG.model_copy(update={"twin": must}))
+            assert [found.role for found in comparisons] == ["twin"]
+            assert [reason.passed for reason in reasons] == [better or must == "report"]
+            assert ("no gain of the correction shown" in reasons[0].text) is not better
+    with pytest.raises(UserError, match="twin: sums: evaluated differently"):
+        against_twin(student, Results(*side("t", sums={"outcomes": answers([]), "fingerprint": "g"})), CONFIG)
 
 
 @pytest.mark.parametrize(("gains", "losses", "n"), [(12, 2, 50), (3, 9, 80), (40, 60, 700), (0, 4, 60), (5, 0, 90)])

@@ -1,9 +1,11 @@
 """Gate: is the student really better? The decision as data, the challenger registered, the report written.
 
 1. the start becomes the first champion where the registry has none;
-2. student and champion are compared on the gate split of the same problems (dcod.gate);
-3. the student is registered once, as challenger, with decision and reasons as tags;
-4. decision.json and report.html are written.
+2. a champion whose results are missing or were made by another evaluator is evaluated again;
+3. student and champion are compared on the gate split of the same problems (dcod.gate), the student with its SFT
+   twin where there is one, and the training traces are searched for problems of the benchmarks;
+4. the student is registered once, as challenger, with decision and reasons as tags;
+5. decision.json and report.html are written.
 """
 
 from __future__ import annotations
@@ -11,11 +13,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from dcod import report, storage
+from dcod import models, report, storage
 from dcod.config import Config
-from dcod.stages import output_digest, promote
-from dcod.tracking import StageRun
+from dcod.errors import UserError
+from dcod.gate import Reason, load_results
+from dcod.registry import Registry
+from dcod.stages import evaluate, output_digest, promote
+from dcod.tracking import NullLog, StageRun, Tracker
 
 SECTIONS = ("promote", "evaluate")
 
@@ -55,8 +61,21 @@ def run(
     few_shot_results: Path | None = None,
     traces: Path | None = None,
     scores: Path | None = None,
+    twin: Path | None = None,
+    twin_results: Path | None = None,
 ) -> dict[str, float]:
-    """Decides, registers and reports; see the module. The optional folders only feed the report."""
+    """Decides, registers and reports; see the module.
+
+    ``few_shot_results`` and ``scores`` only feed the report; ``traces`` are those of the training. ``twin`` is a
+    student trained like this one, without correction, and ``twin_results`` are its results.
+    """
+    if (twin is None) != (twin_results is None):
+        raise UserError("gate: a twin needs its model folder and its results")
+    if twin is not None and twin_results is not None:
+        equal_compute(student, twin)
+        if load_results(twin_results).model.digest != models.digest(twin):
+            raise UserError(f"{twin_results}: results of another model than the twin {twin}")
+    champion_results = comparable(config, out, log.tracker, results, [champion_results, start_results])
     decision = promote.gate(
         config,
         out,
@@ -67,8 +86,12 @@ def run(
         results=results,
         start_results=start_results,
         champion_results=champion_results,
+        twin_results=twin_results,
+        further=[] if traces is None else _clean(config, traces),
     )
     shown = {"start": start_results, "champion": champion_results, "student": results}
+    if twin_results is not None:
+        shown["SFT twin"] = twin_results
     if few_shot_results is not None:
         shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
     folders = {"start": start, "student": student, "traces": traces, "scores": scores}
@@ -88,3 +111,66 @@ def run(
     storage.write_text(out / "accuracy.txt", table)
     log.text("accuracy.txt", table)
     return {"promoted": float(decision.promote)}
+
+
+def comparable(config: Config, out: Path, tracker: Tracker, results: Path, candidates: list[Path]) -> Path:
+    """Results of the champion that were made as the student's were; else the champion is evaluated again.
+
+    Args:
+        config: its ``evaluate`` section must be that of the student's results, or the gate refuses.
+        out: the new results go below it.
+        tracker: of the registry.
+        results: of the student.
+        candidates: results that may be the champion's; the first is returned where there is no champion.
+    """
+    registry = Registry(tracker)
+    champion = registry.champion(config.promote.registered_model)
+    wanted = load_results(results)
+    if champion is None or not config.promote.reevaluate or champion.digest == wanted.model.digest:
+        return candidates[0]
+    for folder in candidates:
+        found = load_results(folder)
+        if found.model.digest == champion.digest and found.fingerprints == wanted.fingerprints:
+            return folder
+    folder = out / "champion"
+    folder.mkdir()
+    evaluate.run(config, folder, NullLog(), student=registry.resolve(champion.uri))
+    return folder
+
+
+def equal_compute(student: Path, twin: Path) -> None:
+    """Checks that a twin was trained on the same traces and start, with the same seed and settings, uncorrected.
+
+    Raises:
+        UserError: it was not, or it cannot be told.
+    """
+    ours, theirs = _trained(student), _trained(twin)
+    if theirs["config"]["train"]["correction"]["name"] != "none":
+        raise UserError(f"twin {twin}: trained with correction {theirs['config']['train']['correction']['name']!r}")
+    for manifest in (ours, theirs):
+        del manifest["config"]["train"]["correction"]
+    different = [name for name in ("config", "seed", "inputs", "code") if ours[name] != theirs[name]]
+    if different:
+        raise UserError(f"twin {twin}: not at equal compute, another {', '.join(different)} than {student}")
+
+
+def _trained(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["stage"] != "train":
+            raise ValueError(f"made by {manifest['stage']}")  # noqa: TRY301
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no manifest of a training ({error}); a twin is made with `dcod train`") from None
+    return manifest
+
+
+def _clean(config: Config, traces: Path) -> list[Reason]:
+    found = evaluate.contamination(config, traces)
+    dirty = found["exact"] + found["inside"]
+    text = (
+        f"{dirty} of {found['traces']} training traces hold a problem of a benchmark ({found['ngram']} more share much "
+        "of their wording with one)"
+    )
+    if dirty:
+        text += f": {'; '.join(found['named'][:3])}; leave ingest.decontaminate on"
+    return [Reason("uncontaminated", text, not dirty)]

@@ -3,28 +3,37 @@
 :func:`gate`, before anything moves:
   1. where the registry has no champion, the start becomes version 1 and champion;
   2. decide (:mod:`dcod.gate`) between the student and the champion;
-  3. register the student once per digest, as ``challenger``, with the decision and its reasons as tags.
+  3. register the student once per digest, as ``challenger``, with the decision and its reasons as tags, and as a JSON
+     artifact beside the model.
 
-:func:`promote`, on a positive decision: moves the alias ``champion``, unless the champion is no longer the
-one that was compared. :func:`rollback` moves it back. MLflow has no compare-and-set: the lease serialises
+:func:`promote`, on a positive decision: a fresh process loads the registered version and must reproduce recorded
+answers (dcod.reproducing); then the alias ``champion`` moves, unless the champion is no longer the one that was
+compared. :func:`rollback` moves it back. MLflow has no compare-and-set: the lease serialises
 all who use dcod, and every alias is read again after it was set.
 
 Tags of a version: ``dcod.digest``, ``dcod.decision`` (promote, refuse), ``dcod.reasons``, ``dcod.compared_with``,
-``dcod.result.BENCHMARK``; later ``dcod.outcome`` (promoted, stale, rolled_back) and ``dcod.previous_champion``.
+``dcod.result.BENCHMARK``, ``dcod.result.level``; later ``dcod.outcome`` (promoted, stale, not_reproduced, rolled_back),
+``dcod.reproduced`` and ``dcod.previous_champion``. The registered model itself carries ``dcod.tests``: when it was
+tested, for ``promote.schedule=repeated``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from dcod import models, storage
+from dcod import models, reproducing, storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.gate import Decision, Model, Reason, Results, decide, load_results
+from dcod.gate import Decision, Model, Reason, Results, against_twin, decide, load_results
 from dcod.registry import CHALLENGER, CHAMPION, Registry, Version
 from dcod.tracking import Log, StageRun, Tracker
 
@@ -53,6 +62,8 @@ def gate(
     results: Path,
     start_results: Path,
     champion_results: Path,
+    twin_results: Path | None = None,
+    further: Sequence[Reason] = (),
 ) -> Decision:
     """Decides, registers the student, and writes ``decision.json``; see the module.
 
@@ -66,6 +77,8 @@ def gate(
         results: of the student.
         start_results: of the start.
         champion_results: of the registry's champion, or of the start where there was none.
+        twin_results: of an SFT twin of the student.
+        further: checks that were made elsewhere.
 
     Raises:
         UserError: the student's results are of another model.
@@ -79,13 +92,24 @@ def gate(
         champion = registry.champion(name) or _first(registry, name, start, log.run_id)
         compared = next((found for found in candidates if found.model.digest == champion.digest), None)
         earlier = registry.find(name, digest)
-        decision = _decide(config, challenger, compared or candidates[0])
+        baseline = compared or candidates[0]
+        decision = decide(challenger.summary, baseline.summary, challenger.examples, baseline.examples, config.promote)
+        decision = _with(decision, further)
+        if twin_results is not None:
+            comparisons, reasons = against_twin(challenger, load_results(twin_results), config.promote)
+            decision = _with(replace(decision, comparisons=(*decision.comparisons, *comparisons)), reasons)
         decision = _with_registry(decision, champion, compared is not None, earlier)
         if decision.outcome != "already_champion":
+            if config.promote.schedule == "repeated":
+                decision = _with(decision, [_spend(registry, name, challenger, baseline, config)])
             version = registry.register(name, student, log.run_id, _tags(decision))
             registry.set_alias(name, CHALLENGER, version.version)
             decision = replace(decision, challenger=replace(decision.challenger, version=version.version))
-    storage.write_text(out / "decision.json", decision.to_json())
+        storage.write_text(out / "decision.json", decision.to_json())
+        if decision.outcome != "already_champion":
+            registry.attach(version, out / "decision.json", "decision")
+    if (results / reproducing.FILE).is_file():
+        shutil.copyfile(results / reproducing.FILE, out / reproducing.FILE)
     log.text("decision.json", decision.to_json())
     log.tag("dcod.decision", decision.outcome)
     for found in decision.comparisons:
@@ -104,18 +128,25 @@ def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
 
     Returns:
         ``promoted``; ``refused`` or ``already_champion`` as the decision says; ``stale`` where the champion is
-        no longer the one that was compared.
+        no longer the one that was compared; ``not_reproduced`` where the registered model does not say what the
+        evaluated one said.
     """
     decided = Decision.from_json(_read(decision))
     if decided.outcome != "promote":
         return "refused" if decided.outcome == "refuse" else decided.outcome
     registry, name = Registry(tracker), decided.registered_model
+    checked = _registered(registry, decided, decision)
+    champion = registry.champion(name)
+    if config.promote.load_check and (champion is None or champion.version != checked.version):
+        # Before the lease: it takes as long as loading the model twice, and changes nothing.
+        folder = decision if decision.is_dir() else decision.parent
+        found = reproducing.reproduce(registry.resolve(checked.uri), folder / reproducing.FILE)
+        registry.tag(checked, {"dcod.reproduced": f"{'yes' if found.holds else 'NO'}: {found.text}"})
+        if not found.holds:
+            registry.tag(checked, {"dcod.outcome": "not_reproduced", "dcod.outcome_reason": found.text})
+            return "not_reproduced"
     with _lease(config):
-        version = registry.by_version(name, decided.challenger.version)
-        if version is None or version.digest != decided.challenger.digest:
-            raise UserError(
-                f"models:/{name}/{decided.challenger.version}: not the model of {decision}; run the gate again"
-            )
+        version = _registered(registry, decided, decision)
         champion = registry.champion(name)
         if champion is not None and champion.version == version.version:
             registry.tag(version, {"dcod.outcome": "promoted"})
@@ -131,6 +162,16 @@ def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
         registry.set_alias(name, CHAMPION, version.version)
         registry.tag(version, {"dcod.outcome": "promoted"})
     return "promoted"
+
+
+def _registered(registry: Registry, decided: Decision, where: Path) -> Version:
+    version = registry.by_version(decided.registered_model, decided.challenger.version)
+    if version is None or version.digest != decided.challenger.digest:
+        raise UserError(
+            f"models:/{decided.registered_model}/{decided.challenger.version}: not the model of {where}; run the gate "
+            "again"
+        )
+    return version
 
 
 def rollback(config: Config, *, tracker: Tracker) -> Version:
@@ -167,8 +208,32 @@ def _first(registry: Registry, name: str, start: Path, run_id: str) -> Version:
     return registry.set_alias(name, CHAMPION, version.version)
 
 
-def _decide(config: Config, challenger: Results, baseline: Results) -> Decision:
-    return decide(challenger.summary, baseline.summary, challenger.examples, baseline.examples, config.promote)
+def _with(decision: Decision, reasons: Sequence[Reason]) -> Decision:
+    """The decision with further checks."""
+    together = (*decision.reasons, *reasons)
+    return replace(decision, reasons=together, promote=all(reason.passed for reason in together))
+
+
+def _spend(registry: Registry, name: str, challenger: Results, baseline: Results, config: Config) -> Reason:
+    """Takes one test from the budget of the period. The same comparison again costs nothing: it says the same."""
+    section, now = config.promote, time.time()
+    what = json.dumps([challenger.model.digest, baseline.model.digest, sorted(challenger.fingerprints.items())])
+    key = hashlib.sha256(what.encode()).hexdigest()[:12]
+    begin = now - section.period_days * 86_400
+    tests: dict[str, Any] = json.loads(registry.note(name, "dcod.tests") or "{}")
+    tests = {one: when for one, when in tests.items() if when > begin}
+    known = key in tests
+    passed = known or len(tests) < section.tests_per_period
+    if passed and not known:
+        registry.set_note(name, "dcod.tests", json.dumps({**tests, key: int(now)}))
+    count = len(tests) + (not known and passed)
+    text = (
+        f"test {count} of at most {section.tests_per_period} in {section.period_days} days; together they promote "
+        f"noise with a chance of at most {section.level:g}"
+    )
+    if not passed:
+        text = f"the budget is spent: {text}; wait, or raise promote.tests_per_period, which lowers the level of each"
+    return Reason("budget", text, passed)
 
 
 def _with_registry(decision: Decision, champion: Version, compared: bool, earlier: Version | None) -> Decision:
@@ -200,6 +265,7 @@ def _tags(decision: Decision) -> dict[str, str]:
         "dcod.decision": decision.outcome,
         "dcod.reasons": "\n".join(lines)[:5000],
         "dcod.compared_with": str(decision.baseline.version),
+        "dcod.result.level": f"{decision.level:.6g}",
     }
     for found in decision.comparisons:
         tags[_TAG.sub("_", f"dcod.result.{found.benchmark}")] = (

@@ -41,6 +41,10 @@ def results(folder: Path, model: Path, right: Iterable[int], fingerprint: str = 
             "prompting": "zero_shot",
             "sample": 0,
             "outcome": "correct" if i in correct else "wrong",
+            "answer": "7",
+            "truncated": False,
+            "looping": False,
+            "contradicting": False,
         }
         for i in range(N)
     ]
@@ -53,8 +57,8 @@ class Place:
 
     def __init__(self, folder: Path, start: Path) -> None:
         self.folder = folder
-        lease = PromoteConfig(registered_model=NAME, lease=str(folder / "lease"))
-        self.config = Config(promote=lease, tracking=fresh_store(folder / "store"))
+        section = PromoteConfig(registered_model=NAME, lease=str(folder / "lease"), load_check=False)
+        self.config = Config(promote=section, tracking=fresh_store(folder / "store"))
         self.tracker = Tracker(self.config.tracking)
         self.registry = Registry(self.tracker)
         self.start = start

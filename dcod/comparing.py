@@ -1,0 +1,160 @@
+"""Two models on the same problems of a benchmark: the paired statistics that the gate decides by. Pure functions.
+
+One answer a problem: the exact McNemar test, and Tango's score interval. Several: a paired bootstrap over problems.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from dcod import metrics
+
+POWER = 0.8  # of the minimum detectable difference
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of a benchmark, challenger against baseline, on the problems of the gate split.
+
+    Attributes:
+        n: problems; each has ``samples`` answers.
+        role: primary, guard, report, stability, or twin.
+        challenger, baseline: accuracies; of a stability figure, the shares of answers.
+        gains, losses: problems that the challenger answers better, and worse.
+        difference: of the accuracies; ``low`` to ``high`` is its 95 % interval.
+        p_value: one-sided, of "the challenger is no better".
+        worst: lower end of the one-sided interval of the difference at the gate's level (for guards). Of a stability
+            figure, where more is worse: the upper end.
+        detectable: the smallest difference found with 80 % power, at this n and this share of disagreement.
+    """
+
+    benchmark: str
+    role: str
+    n: int
+    samples: int
+    challenger: float
+    baseline: float
+    gains: int
+    losses: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    worst: float
+    detectable: float
+
+
+def compare(
+    key: str, role: str, ours: Mapping[str, list[float]], theirs: Mapping[str, list[float]], level: float
+) -> Comparison:
+    """Compares two models.
+
+    Args:
+        key: the benchmark.
+        role: what the gate does with it.
+        ours: by problem, a value of each of its answers: 1 for a right one, 0 for another.
+        theirs: the same of the baseline, on the same problems.
+        level: of the one-sided interval.
+    """
+    problems = sorted(ours)
+    n, samples = len(problems), len(ours[problems[0]])
+    challenger = [sum(ours[problem]) / samples for problem in problems]
+    baseline = [sum(theirs[problem]) / len(theirs[problem]) for problem in problems]
+    differences = [a - b for a, b in zip(challenger, baseline, strict=True)]
+    gains, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    if samples == 1:
+        p_value = metrics.mcnemar(gains, losses)
+        low, high = lower_bound(gains, losses, n, 0.025), -lower_bound(losses, gains, n, 0.025)
+        worst = lower_bound(gains, losses, n, level)
+    else:
+        p_value, low, high, worst = _bootstrap(differences, level)
+    return Comparison(
+        benchmark=key,
+        role=role,
+        n=n,
+        samples=samples,
+        challenger=sum(challenger) / n,
+        baseline=sum(baseline) / n,
+        gains=gains,
+        losses=losses,
+        difference=(sum(challenger) - sum(baseline)) / n,
+        low=low,
+        high=high,
+        p_value=p_value,
+        worst=worst,
+        detectable=_detectable(differences, level),
+    )
+
+
+def compare_rise(
+    key: str, ours: Mapping[str, list[float]], theirs: Mapping[str, list[float]], level: float
+) -> Comparison:
+    """Compares shares of bad answers: ``worst`` is the largest rise that is not ruled out, gains are improvements."""
+    good, before = ({p: [-v for v in values] for p, values in side.items()} for side in (ours, theirs))
+    found = compare(key, "stability", good, before, level)
+    return replace(
+        found,
+        challenger=0.0 - found.challenger,  # never -0.0, which prints as such
+        baseline=0.0 - found.baseline,
+        difference=0.0 - found.difference,
+        low=0.0 - found.high,
+        high=0.0 - found.low,
+        p_value=1.0,
+        worst=0.0 - found.worst,
+    )
+
+
+def _detectable(differences: Sequence[float], level: float) -> float:
+    """Minimum detectable difference; at least what it takes when no problem is lost (five gains at level 0.05)."""
+    n = len(differences)
+    discordant = sum(d * d for d in differences) / n  # with one answer a problem, the share that differs
+    least = math.floor(math.log(level) / math.log(0.5)) + 1
+    return max(metrics.minimum_detectable_difference(n, discordant, level, POWER), least / n)
+
+
+def _bootstrap(differences: Sequence[float], level: float) -> tuple[float, float, float, float]:
+    """Paired bootstrap over problems: one-sided p, 95 % interval, and the lower end at ``level``.
+
+    The spread is scaled by sqrt(n / (n - 1)), since a resample of few problems varies too little. Seeded: the
+    same results give the same decision.
+    """
+    n = len(differences)
+    values, counts = np.unique(np.round(differences, 12), return_counts=True)
+    drawn = np.random.default_rng(0).multinomial(n, counts / n, size=RESAMPLES) @ values / n
+    mean = float(np.mean(differences))
+    drawn = mean + (drawn - mean) * math.sqrt(n / max(n - 1, 1))
+    p_value = (1 + int(np.count_nonzero(drawn <= 0.0))) / (RESAMPLES + 1)
+    low, high, worst = np.quantile(drawn, (0.025, 0.975, level))
+    return p_value, float(low), float(high), float(worst)
+
+
+def lower_bound(gains: int, losses: int, n: int, level: float) -> float:
+    """Lower end of the one-sided interval of (gains - losses) / n: Tango's score interval for paired proportions.
+
+    The smallest difference d that the score test does not reject at ``level``; unlike the normal
+    approximation it does not call three problems without a loss a proof of equality.
+    """
+    bound = NormalDist().inv_cdf(1.0 - level)
+    low, high = -1.0, (gains - losses) / n
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _score(gains, losses, n, middle) > bound else (low, middle)
+    return low
+
+
+def _score(gains: int, losses: int, n: int, difference: float) -> float:
+    """Tango's (1998) score statistic of the hypothesis that the accuracies differ by ``difference``."""
+    a = 2.0 * n
+    b = -(gains + losses) + (2.0 * n - gains + losses) * difference
+    c = -losses * difference * (1.0 - difference)
+    share = (math.sqrt(max(b * b - 4.0 * a * c, 0.0)) - b) / (2.0 * a)  # of losses, under the hypothesis
+    variance = n * (2.0 * share + difference * (1.0 - difference))
+    if variance <= 0.0:
+        return math.inf if gains - losses > n * difference else 0.0
+    return (gains - losses - n * difference) / math.sqrt(variance)
