@@ -18,12 +18,14 @@ PACKAGES = ("dcod", "components", "pipelines")
 CODE = (*PACKAGES, "bench", "tests", "docker", ".ci")
 MAX_LINES = 450
 
-LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes"}  # never at the top level of the library
+LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes", "kubernetes", "kubeflow_trainer_api"}  # never at the top level of the library
 OWNERS = {
     "mlflow": {"dcod/tracking.py", "dcod/registry.py"},
     "boto3": {"dcod/storage.py"},
     "botocore": {"dcod/storage.py"},
     "vllm": {"dcod/engines/vllm.py"},
+    "kubernetes": {"dcod/kube.py"},
+    "kubeflow_trainer_api": {"dcod/trainjobs.py"},
 }
 PURE = {"dcod/losses.py", "dcod/corrections.py", "dcod/weighting.py", "dcod/packing.py", "dcod/fused.py"}
 PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace("/", ".") for path in PURE)}

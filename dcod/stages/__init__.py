@@ -65,9 +65,11 @@ def execute(
         if not path.exists():
             raise UserError(f"{stage}: its input {name} is missing: {path}")
     manifest = _manifest(stage, config, module.SECTIONS, inputs, options)
+    # Not in the digest: which pipeline run asks does not decide the output.
+    known = {"pipeline": where.pipeline} if getattr(module, "OF_PIPELINE", False) else {}
     if not where.tracked:
         with storage.output_folder(out) as scratch:
-            return _run(module, config, scratch, NullLog(), inputs, options, manifest)
+            return _run(module, config, scratch, NullLog(), inputs, options | known, manifest)
     tracker = Tracker(config.tracking)
     parent = tracker.parent(where.pipeline, config.name, config) if where.pipeline else None
     with tracker.stage(stage, parent, digest=manifest["digest"], label=where.label) as log:
@@ -80,7 +82,7 @@ def execute(
                 log.tag("dcod.reused_from", found)
                 metrics = _read_manifest(scratch)["metrics"]
             else:
-                metrics = _run(module, config, scratch, log, inputs, options, manifest)
+                metrics = _run(module, config, scratch, log, inputs, options | known, manifest)
         log.metrics(metrics)
         if not found and stage in REUSABLE:
             log.output(out)

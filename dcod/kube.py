@@ -1,0 +1,192 @@
+"""The Kubernetes API: from within a pod by its service account, else by kubeconfig. The only kubernetes import."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from dcod.errors import UserError
+
+PATIENCE_S = 300.0
+Manifest = dict[str, Any]
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class NotThereError(Exception):
+    """The API answered 404: the object, or its whole kind, is not there."""
+
+
+class ConflictError(Exception):
+    """The API answered 409: an object of that name is there already."""
+
+
+class Kube:
+    """The few calls that dcod makes, each tried again while the API is away.
+
+    Attributes:
+        namespace: of every call.
+    """
+
+    def __init__(self, namespace: str, patience_s: float | None = None) -> None:
+        """Connects.
+
+        Args:
+            namespace: of every call.
+            patience_s: how long an API that does not answer is waited for; else PATIENCE_S.
+
+        Raises:
+            UserError: neither a service account nor a kubeconfig is here.
+        """
+        from kubernetes import client, config
+
+        self.namespace = namespace
+        self._patience_s = PATIENCE_S if patience_s is None else patience_s
+        try:
+            try:
+                config.load_incluster_config()
+            except config.ConfigException:
+                config.load_kube_config(os.environ.get("KUBECONFIG"))  # read now; the library reads it when imported
+        except (config.ConfigException, OSError) as error:
+            raise UserError(
+                f"Kubernetes: neither in a pod with a service account nor a usable kubeconfig ({error}); set KUBECONFIG"
+            ) from None
+        self._custom = client.CustomObjectsApi()
+        self._core = client.CoreV1Api()
+
+    def get(self, group: str, version: str, plural: str, name: str) -> Manifest:
+        """A custom object.
+
+        Raises:
+            NotThereError: it is not there.
+        """
+        return dict(
+            self._call(
+                f"get {plural} {name}",
+                lambda: self._custom.get_namespaced_custom_object(group, version, self.namespace, plural, name),
+            )
+        )
+
+    def create(self, group: str, version: str, plural: str, body: Manifest) -> Manifest:
+        """Creates a custom object.
+
+        Raises:
+            ConflictError: one of that name is there.
+            NotThereError: the cluster does not know the kind.
+            UserError: the API refuses it.
+        """
+        return dict(
+            self._call(
+                f"create {plural} {body['metadata']['name']}",
+                lambda: self._custom.create_namespaced_custom_object(group, version, self.namespace, plural, body),
+            )
+        )
+
+    def delete(self, group: str, version: str, plural: str, name: str) -> None:
+        """Deletes a custom object and what belongs to it; nothing is there afterwards either way."""
+        try:
+            self._call(
+                f"delete {plural} {name}",
+                lambda: self._custom.delete_namespaced_custom_object(
+                    group, version, self.namespace, plural, name, propagation_policy="Foreground"
+                ),
+            )
+        except NotThereError:
+            return
+
+    def pods(self, selector: str) -> list[Manifest]:
+        """Pods by labels."""
+        found = self._call(
+            f"list pods {selector}",
+            lambda: self._core.list_namespaced_pod(self.namespace, label_selector=selector, _preload_content=False),
+        )
+        return list(json.loads(found.data)["items"])
+
+    def pod(self, name: str) -> Manifest:
+        """A pod by its name."""
+        found = self._call(
+            f"get pod {name}", lambda: self._core.read_namespaced_pod(name, self.namespace, _preload_content=False)
+        )
+        return dict(json.loads(found.data))
+
+    def log(self, pod: str, container: str, since_s: int) -> str:
+        """A container's log of the last ``since_s`` seconds, each line after its time; empty before it started."""
+        from kubernetes.client import ApiException
+
+        try:
+            found = self._core.read_namespaced_pod_log(
+                pod, self.namespace, container=container, since_seconds=since_s, timestamps=True, _preload_content=False
+            )
+        except ApiException as error:
+            if error.status in (400, 404):  # not started, or gone
+                return ""
+            raise
+        return str(found.data.decode("utf-8", errors="replace"))
+
+    def names(self, kind: str) -> set[str]:
+        """Names of the namespace's ``secret``, ``service_account`` or ``persistent_volume_claim`` objects."""
+        listing = getattr(self._core, f"list_namespaced_{kind}")
+        found = self._call(f"list {kind}", lambda: listing(self.namespace, _preload_content=False))
+        return {item["metadata"]["name"] for item in json.loads(found.data)["items"]}
+
+    def quotas(self) -> list[Manifest]:
+        """The namespace's quotas."""
+        found = self._call(
+            "list quotas",
+            lambda: self._core.list_namespaced_resource_quota(self.namespace, _preload_content=False),
+        )
+        return list(json.loads(found.data)["items"])
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        """One call; 5xx, 429 and lost connections are waited for with back-off."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        deadline = time.monotonic() + self._patience_s
+        wait = 1.0
+        while True:
+            try:
+                return call()
+            except ApiException as error:
+                status, reason = error.status or 0, _reason(error)
+                if status == 404:
+                    raise NotThereError(f"{what}: {reason}") from None
+                if status == 409:
+                    raise ConflictError(f"{what}: {reason}") from None
+                if status in (401, 403):
+                    raise UserError(
+                        f"Kubernetes: {what} in {self.namespace} is not allowed ({reason}); see the role "
+                        "dcod-pipeline in k8s/runs/access.yaml"
+                    ) from None
+                if 400 <= status < 500 and status != 429:
+                    raise UserError(f"Kubernetes: {what} in {self.namespace} is refused: {reason}") from None
+                problem = f"{status} {reason}"
+            except (HTTPError, OSError) as error:
+                problem = " ".join(str(error).split())[:200]
+            if time.monotonic() + wait > deadline:
+                raise UserError(
+                    f"Kubernetes: {what} in {self.namespace}: no answer for {self._patience_s:.0f} s ({problem})"
+                )
+            _log.warning("%s: %s; again in %.0f s", what, problem, wait)
+            time.sleep(wait)
+            wait = min(2 * wait, 30.0)
+
+
+def own_pod() -> str:
+    """The name of the pod that this process runs in; empty outside a cluster."""
+    return os.environ.get("KFP_POD_NAME") or (
+        os.environ.get("HOSTNAME", "") if "KUBERNETES_SERVICE_HOST" in os.environ else ""
+    )
+
+
+def _reason(error: Any) -> str:
+    """The API's own words."""
+    try:
+        found = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        found = error.reason
+    return " ".join(str(found).split())[:500]

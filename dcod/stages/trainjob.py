@@ -1,0 +1,167 @@
+"""Train on several nodes: submits a TrainJob, follows it, and takes its student over. Not run on a cluster yet.
+
+1. put scores, start and configuration where all nodes reach them (``cluster.storage``);
+2. submit the job under a name that follows from the pipeline run: an attempt that starts again finds it;
+3. follow its state and the log of its first node; training metrics in the log go to MLflow;
+4. when it is complete, fetch the student; in any other end, say which and why;
+5. when this pod is told to stop, delete the job, unless the pod is only moved away (preempted, drained, evicted):
+   then the next attempt follows the job on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dcod import report, storage
+from dcod.cluster import ClusterConfig
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.kube import Kube, own_pod
+from dcod.stages.trainnode import ERROR, METRICS, OUTPUT
+from dcod.tracking import Log
+from dcod.trainjobs import Follower, TrainJobError, build, job_name
+
+SECTIONS = ("student", "train")
+OF_PIPELINE = True  # `run` is told the id of the pipeline run
+
+
+class CancelledError(BaseException):
+    """The pod was told to stop."""
+
+
+def source_digests(config: Config) -> dict[str, str]:
+    """The number of ranks counts: sums of floats come in another order."""
+    cluster = config.cluster
+    return {"ranks": f"{cluster.train.num_nodes}x{max(1, cluster.gpu.count)} {cluster.train.sharding}"}
+
+
+def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pipeline: str) -> dict[str, float]:
+    """Trains a student by a TrainJob; see the module."""
+    cluster = config.cluster
+    name = job_name(pipeline)
+    work = f"{cluster.storage.rstrip('/')}/trainjobs/{name}"
+    steps: set[int] = set()
+
+    def show(line: str) -> None:
+        relay(line, log, steps)
+
+    follower = Follower(Kube(cluster.namespace), name, show, cluster.train.poll_s)
+    with _stopping(follower):
+        put(scores, f"{work}/scores")
+        put(student, f"{work}/student")
+        bare = config.model_copy(update={"cluster": ClusterConfig()})  # a node needs nothing of it
+        (out / "config.json").write_text(bare.to_json(), encoding="utf-8")
+        put(out / "config.json", f"{work}/config.json")
+        (out / "config.json").write_text("{}", encoding="utf-8")
+        put(out / "config.json", f"{work}/{ERROR}")  # that of an earlier attempt must not speak
+        (out / "config.json").unlink()
+        found = follower.start(build(cluster, name, pipeline, work))
+        print(f"TrainJob {name} in {cluster.namespace}: {'found running' if found else 'submitted'}", flush=True)
+        try:
+            follower.follow()
+        except TrainJobError as error:
+            note = _note(f"{work}/{ERROR}", out)
+            if note and note["users_mistake"]:
+                raise UserError(note["error"]) from error
+            raise TrainJobError(f"{error}{' Its own words: ' + note['error'] if note else ''}") from error
+        metrics = _take_over(f"{work}/{OUTPUT}", out, log, steps)
+        follower.delete()  # its student is here
+    return metrics
+
+
+def relay(line: str, log: Log, steps: set[int]) -> None:
+    """A line of a node's log: training metrics go to MLflow, once a step, anything else into our own log."""
+    if not line.startswith(METRICS):
+        print(line, flush=True)
+        return
+    with contextlib.suppress(ValueError):  # a line that was cut
+        row = json.loads(line.removeprefix(METRICS))
+        if row["step"] not in steps:
+            steps.add(row["step"])
+            log.metrics(row["values"], step=row["step"])
+
+
+def put(path: Path, place: str) -> None:
+    """A file or folder to an s3:// prefix or a folder of the shared volume."""
+    if storage.is_s3(place):
+        storage.upload(path, place)
+    elif path.is_file():
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    else:
+        shutil.copytree(path, place, dirs_exist_ok=True)
+
+
+def _take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, float]:
+    """The student, and what training said: steps that the log lost are told to MLflow now."""
+    scratch = out / ".fetched"
+    try:
+        folder = storage.fetch(place, scratch)
+    except UserError as error:
+        raise TrainJobError(f"the job is complete, but its student cannot be fetched: {error}") from error
+    if not (folder / "done.json").is_file():
+        raise TrainJobError(f"the job is complete, but {place} holds no whole student; run it again")
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            shutil.move(path, out / path.name)
+    shutil.rmtree(scratch, ignore_errors=True)
+    metrics: dict[str, float] = json.loads((out / "done.json").read_text(encoding="utf-8"))
+    (out / "done.json").unlink()
+    history = [json.loads(row) for row in (out / "training.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in history:
+        number = int(row["step"])
+        if number not in steps:
+            log.metrics({key: value for key, value in row.items() if key != "step"}, step=number)
+    for name, figure in report.training_figures(history).items():
+        log.figure(f"{name}.png", figure)
+    weights = json.loads((out / "weights.json").read_text(encoding="utf-8"))
+    log.figure("weights.png", report.weight_figure(weights))
+    return metrics
+
+
+def _note(place: str, out: Path) -> dict[str, Any] | None:
+    """What a node wrote about its own failure, when it could."""
+    with contextlib.suppress(UserError, OSError, ValueError):
+        found: dict[str, Any] = json.loads(storage.fetch(place, out / ".note").read_text(encoding="utf-8"))
+        return found
+    return None
+
+
+@contextlib.contextmanager
+def _stopping(follower: Follower) -> Iterator[None]:
+    """Turns the signal to stop into the end of the job, unless this pod is only moved away."""
+
+    def stop(number: int, _: Any) -> None:
+        raise CancelledError(f"stopped by signal {number}")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except CancelledError as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the job must go
+        if moved_away(follower.kube):
+            raise TrainJobError(
+                f"this pod is moved to another node; TrainJob {follower.name} runs on, and the next attempt follows it"
+            ) from error
+        follower.delete()
+        raise TrainJobError(f"cancelled; TrainJob {follower.name} is deleted") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def moved_away(kube: Kube) -> bool:
+    """Whether this pod ends because of its node, and not because the run was cancelled."""
+    name = own_pod()
+    if not name:
+        return False
+    try:
+        status = kube.pod(name).get("status", {})
+    except Exception:  # nobody says so: a job that nobody follows is worse than one that starts again
+        return False
+    return any(c["type"] == "DisruptionTarget" and c["status"] == "True" for c in status.get("conditions") or [])

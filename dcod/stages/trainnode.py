@@ -1,0 +1,112 @@
+"""What runs on every rank of a TrainJob: `torchrun --module dcod.stages.trainnode WORK`.
+
+1. the first rank of a node fetches configuration, scores and start from WORK;
+2. all ranks train as the stage `train` does; rank 0 prints its metrics and writes the student;
+3. rank 0 puts the student into WORK, ``done.json`` last; a rank that fails says why in ``error.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcod import storage
+from dcod.config import Config, load_config
+from dcod.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRICS, OUTPUT, ERROR = "[dcod-metrics] ", "output", "error.json"
+_PATIENCE_S = 1800.0
+
+
+class PrintedLog:
+    """Metrics as lines of text, for whoever follows the log; figures are drawn by them."""
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        print(METRICS + json.dumps({"step": step or 0, "values": dict(values)}), flush=True)
+
+    def figure(self, name: str, figure: Figure) -> None: ...
+
+    def text(self, name: str, text: str) -> None: ...
+
+
+def main(work: str) -> None:
+    """One rank, to its end."""
+    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    try:
+        config, scores, student = _inputs(work, local)
+        if rank != 0:
+            _take_part(config, scores, student)
+            return
+        from dcod.stages import train
+
+        with tempfile.TemporaryDirectory() as scratch:
+            out = Path(scratch)
+            metrics = train.run(config, out, PrintedLog(), scores=scores, student=student)
+            _put(out, f"{work}/{OUTPUT}")
+            storage.write_json(out / "done.json", metrics)
+            _put(out / "done.json", f"{work}/{OUTPUT}/done.json")
+    except Exception as error:
+        mistake = isinstance(error, UserError)
+        line = " ".join(str(error).split()) or type(error).__name__
+        line = line if mistake else f"rank {rank}: {type(error).__name__}: {line}"
+        with tempfile.TemporaryDirectory() as scratch:
+            note = Path(scratch) / ERROR
+            storage.write_json(note, {"error": line, "users_mistake": mistake, "rank": rank})
+            _put(note, f"{work}/{ERROR}")
+        raise
+
+
+def _inputs(work: str, local: int) -> tuple[Config, Path, Path]:
+    """Configuration, scores and start; one rank of a node fetches, the others wait for it."""
+    if not storage.is_s3(work):
+        folder = Path(work)
+    else:
+        folder = Path(tempfile.gettempdir()) / f"dcod-{os.environ.get('TORCHELASTIC_RUN_ID', 'job')}"
+        mark = folder / "fetched"
+        if local == 0:
+            places = {name: storage.fetch(f"{work}/{name}", folder) for name in ("config.json", "scores", "student")}
+            storage.write_json(mark, {name: str(path) for name, path in places.items()})
+        deadline = time.monotonic() + _PATIENCE_S
+        while not mark.is_file():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no inputs from {work} after {_PATIENCE_S:.0f} s")
+            time.sleep(0.2)
+        places = {name: Path(path) for name, path in json.loads(mark.read_text(encoding="utf-8")).items()}
+        return load_config(places["config.json"]), places["scores"], places["student"]
+    return load_config(folder / "config.json"), folder / "scores", folder / "student"
+
+
+def _take_part(config: Config, scores: Path, student: Path) -> None:
+    """The same training, of which this rank keeps nothing."""
+    from dcod import models, training
+    from dcod.scores import read_scores
+
+    splits = read_scores(scores)
+    training.train(
+        models.load(student, config.student.dtype),
+        splits["train"],
+        splits["selection"],
+        config.train,
+        config.seed,
+        save_best=lambda _: None,
+        metrics=lambda _, __: None,
+    )
+
+
+def _put(path: Path, place: str) -> None:
+    from dcod.stages.trainjob import put
+
+    put(path, place)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

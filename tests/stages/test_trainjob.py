@@ -1,0 +1,325 @@
+"""Training by a TrainJob, against a recording Kubernetes API; once with the real torchrun behind it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcod import kube, trainjobs
+from dcod.cluster import ClusterConfig
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.stages import Where, execute, trainjob, trainnode
+from dcod.tracking import NullLog
+from tests.fake_kubernetes import FakeKubernetes, RefusedError, serving, validate_trainjob
+
+GPUS = {
+    "image": "registry.example/dcod:1",
+    "gpu_image": "registry.example/dcod:1-gpu",
+    "storage": "s3://dcod/work",
+    "s3_endpoint": "https://s3.example",
+    "queue": "distillation",
+    "volume": "dcod-shared",
+    "gpu": {
+        "count": 8,
+        "node_selector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+        "tolerations": [{"key": "nvidia.com/gpu"}, {"key": "team", "operator": "Equal", "value": "ml"}],
+    },
+    "train": {"num_nodes": 4, "sharding": "fsdp"},
+    "secrets": {"image_pull": ["registry"]},
+}
+
+
+def condition(kind: str, reason: str = "", message: str = "") -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": "True", "reason": reason, "message": message}]}
+
+
+def nodes(**counts: int) -> dict[str, Any]:
+    row = {"name": "node", "ready": 0, "active": 0, "succeeded": 0, "failed": 0, "suspended": 0} | counts
+    return {"jobsStatus": [row]}
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubernetes]:
+    server = FakeKubernetes(held={"pods": {"dcod-node-0": {}}})
+    with serving(server, tmp_path) as kubeconfig:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        monkeypatch.setattr(kube, "PATIENCE_S", 10.0)
+        yield server
+
+
+def on_a_volume(folder: Path, monkeypatch: pytest.MonkeyPatch, poll_s: float) -> ClusterConfig:
+    """A cluster of two nodes whose shared volume is a folder of this machine."""
+    monkeypatch.setattr("dcod.cluster.MOUNT", str(folder))
+    nodes = {"num_nodes": 2, "poll_s": poll_s}
+    return ClusterConfig.model_validate({"storage": f"{folder}/shared", "volume": "claim", "train": nodes})
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    return Config(cluster=on_a_volume(tmp_path, monkeypatch, 0.01))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, tiny_student: Path) -> dict[str, Path]:
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "scores.parquet").write_bytes(b"rows")
+    return {"scores": tmp_path / "scores", "student": tiny_student}
+
+
+def finished(config: Config, student: Path) -> Any:
+    """A node that has done its work at once."""
+
+    def work(job: dict[str, Any]) -> None:
+        folder = Path(job["spec"]["trainer"]["args"][-1])
+        assert (folder / "scores" / "scores.parquet").is_file()
+        assert Config.model_validate_json((folder / "config.json").read_text()).train == config.train
+        shutil.copytree(student, folder / "output")
+        (folder / "output" / "training.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n')
+        (folder / "output" / "weights.json").write_text("{}")
+        (folder / "output" / "done.json").write_text('{"steps": 2.0}')
+
+    return work
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainjob.report, "training_figures", lambda history: {})
+    monkeypatch.setattr(trainjob.report, "weight_figure", lambda weights: None)
+
+
+class Recorded(NullLog):
+    def __init__(self) -> None:
+        self.steps: list[tuple[int | None, dict[str, float]]] = []
+
+    def metrics(self, values: Any, step: int | None = None) -> None:
+        self.steps.append((step, dict(values)))
+
+
+def test_the_job_is_what_the_api_knows() -> None:
+    job = trainjobs.build(ClusterConfig.model_validate(GPUS), "dcod-train-1", "run 1", "s3://dcod/work/x")
+    validate_trainjob(job)
+    trainer = job["spec"]["trainer"]
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (4, 8)
+    assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "8"
+    assert trainer["image"] == "registry.example/dcod:1-gpu"
+    assert trainer["command"] == ["torchrun"]
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "distillation"
+    variables = {item["name"]: item for item in trainer["env"]}
+    assert variables["ACCELERATE_USE_FSDP"]["value"] == "true"
+    assert variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "dcod-s3", "key": "secret-key"}
+    assert not any("KEY" in name and "value" in item for name, item in variables.items()), "a key in the open"
+    (patch,) = job["spec"]["runtimePatches"]
+    pod = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == GPUS["gpu"]["node_selector"]  # type: ignore[index]
+    assert [t["key"] for t in pod["tolerations"]] == ["nvidia.com/gpu", "team"]
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "dcod-shared"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda job: job["spec"].update(numNodes=4),
+        lambda job: job["spec"]["trainer"].update(numNodes="4"),
+        lambda job: job["spec"].pop("runtimeRef"),
+        lambda job: job["spec"]["trainer"]["env"][0].update(val="x"),
+        lambda job: job["metadata"].update(name="Dcod_Train"),
+    ],
+)
+def test_the_fake_api_is_strict(change: Any) -> None:
+    job = trainjobs.build(ClusterConfig.model_validate(GPUS), "dcod-train-1", "run 1", "s3://dcod/work/x")
+    broken = copy.deepcopy(job)
+    change(broken)
+    with pytest.raises(RefusedError):
+        validate_trainjob(broken)
+
+
+def test_submitted_followed_and_taken_over(
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path, no_figures: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fake.on_create = finished(config, inputs["student"])
+    fake.statuses = [{}, condition("Suspended", "Queued"), nodes(active=2), nodes(active=2, ready=2)]
+    fake.statuses += [condition("Complete") | nodes(succeeded=2)]
+    fake.broken = 1  # the API is away for a moment
+    fake.log = [
+        "2026-01-01T00:00:01Z loading",
+        '2026-01-01T00:00:02Z [dcod-metrics] {"step": 1, "values": {"loss": 2}}',
+    ]
+    out = tmp_path / "out"
+    out.mkdir()
+    log = Recorded()
+    metrics = trainjob.run(config, out, log, **inputs, pipeline="run-1")
+    assert metrics == {"steps": 2.0}
+    assert (out / "model.safetensors").read_bytes() == (inputs["student"] / "model.safetensors").read_bytes()
+    assert {"done.json", "config.json.bak", ".fetched"} & {path.name for path in out.iterdir()} == set()
+    assert log.steps == [(1, {"loss": 2}), (2, {"loss": 1.5})]  # once from the log, once from the history
+    printed = capsys.readouterr().out
+    assert printed.count("loading") == 1
+    assert printed.count("Suspended (Queued)") == 1
+    assert fake.jobs == {}, "a finished job is cleaned up"
+    assert [method for method, _ in fake.requests].count("POST") == 1
+
+
+def test_a_restarted_component_finds_its_job(
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path, no_figures: None
+) -> None:
+    work = f"{config.cluster.storage}/trainjobs/{trainjobs.job_name('run-1')}"
+    job = trainjobs.build(config.cluster, trainjobs.job_name("run-1"), "run-1", work)
+    fake.jobs[job["metadata"]["name"]] = job
+    trainjob.put(inputs["scores"], f"{work}/scores")
+    (Path(work) / "config.json").write_text(config.to_json())
+    finished(config, inputs["student"])(job)
+    fake.statuses = [nodes(active=2), condition("Complete")]
+    out = tmp_path / "out"
+    out.mkdir()
+    trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+    assert "POST" not in {method for method, _ in fake.requests}
+    assert trainjobs.job_name("run-1") != trainjobs.job_name("run-2")
+
+
+def test_a_failed_job_of_an_earlier_attempt_is_replaced(
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path, no_figures: None
+) -> None:
+    name = trainjobs.job_name("run-1")
+    fake.jobs[name] = trainjobs.build(config.cluster, name, "run-1", "/nowhere")
+    fake.statuses = [condition("Failed"), condition("Complete")]
+    fake.on_create = finished(config, inputs["student"])
+    out = tmp_path / "out"
+    out.mkdir()
+    trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+    methods = [method for method, path in fake.requests if "trainjobs" in path]
+    assert methods.index("DELETE") < methods.index("POST")
+
+
+def test_every_bad_end_says_what_and_where_to_look(
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def ending() -> str:
+        fake.jobs.clear()
+        with pytest.raises((trainjobs.TrainJobError, UserError)) as caught:
+            trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+        return str(caught.value)
+
+    fake.statuses = [nodes(active=2), condition("Failed", "JobsFailed", "jobset failed") | nodes(failed=1)]
+    said = ending()
+    assert "failed: JobsFailed: jobset failed; its nodes: node 1 failed" in said
+    assert "kubectl -n dcod-runs describe trainjob" in said
+    fake.statuses = [condition("Failed", "DeadlineExceeded", "active longer than specified deadline")]
+    assert "DeadlineExceeded" in ending()
+    fake.statuses = [condition("Complete")]
+    assert "its student cannot be fetched" in ending()
+    (Path(config.cluster.storage) / "trainjobs" / trainjobs.job_name("run-1") / "output").mkdir()
+    assert "holds no whole student" in ending()
+    # what the nodes say themselves: their mistake, then the user's
+    note = Path(config.cluster.storage) / "trainjobs" / trainjobs.job_name("run-1") / "error.json"
+
+    def fail(mistake: bool) -> None:
+        note.write_text(json.dumps({"error": "rank 3: OutOfMemoryError: CUDA", "users_mistake": mistake}))
+
+    fake.statuses = [condition("Failed")]
+    fake.on_create = lambda job: fail(False)
+    assert "Its own words: rank 3: OutOfMemoryError" in ending()
+    fake.on_create = lambda job: fail(True)
+    assert ending() == "rank 3: OutOfMemoryError: CUDA"
+    # someone deletes it
+    fake.on_create = lambda job: threading.Timer(0.2, fake.jobs.clear).start()
+    fake.statuses = [nodes(active=2)]
+    assert "was deleted while it ran" in ending()
+    # the cluster has no Trainer; the account may not
+    fake.trainer = False
+    assert "install Kubeflow Trainer v2" in ending()
+
+
+def test_an_api_that_stays_away_is_given_up(fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.broken = 100
+    with pytest.raises(UserError, match=r"no answer for 2 s \(503 etcd is away\)"):
+        kube.Kube("dcod-runs", patience_s=2).names("secret")
+    fake.broken, fake.forbidden = 0, {"secrets"}
+    with pytest.raises(UserError, match=r"not allowed.*k8s/runs/access\.yaml"):
+        kube.Kube("dcod-runs").names("secret")
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    with pytest.raises(UserError, match="set KUBECONFIG"):
+        kube.Kube("dcod-runs")
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_cancelled_run_deletes_its_job_a_moved_pod_does_not(
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    moved: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("KFP_POD_NAME", "me")
+    status = condition("DisruptionTarget", "PreemptionByScheduler") if moved else {}
+    fake.held["pods"]["me"] = {"status": status}
+    fake.statuses = [nodes(active=2)]
+    fake.on_create = lambda job: threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    out = tmp_path / "out"
+    out.mkdir()
+    said = "the next attempt follows it" if moved else "cancelled; TrainJob .* is deleted"
+    with pytest.raises(trainjobs.TrainJobError, match=said):
+        trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+    assert bool(fake.jobs) is moved
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.slow
+def test_two_real_ranks_behind_the_job(
+    fake: FakeKubernetes, tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command of the job, run by the real torchrun with what the runtime would set: the student comes back."""
+    from tests.pipelines.test_distill import write_inputs
+
+    _, config = write_inputs(tmp_path, tiny_student, epochs=1)
+    config = config.model_copy(update={"cluster": on_a_volume(tmp_path, monkeypatch, 0.3)})
+    execute("ingest", config, tmp_path / "traces", {"student": tiny_student}, Where(tracked=False))
+    inputs = {"traces": tmp_path / "traces", "student": tiny_student}
+    execute("score", config, tmp_path / "scores", inputs, Where(tracked=False))
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(job: dict[str, Any]) -> None:
+        trainer = job["spec"]["trainer"]
+        command = [sys.executable, "-m", "torch.distributed.run", *trainer["args"]]
+        environment = {**os.environ, "PET_NNODES": "1", "PET_NPROC_PER_NODE": "2", "PET_MASTER_ADDR": "127.0.0.1"}
+        environment |= {"PET_RDZV_BACKEND": "c10d", "PET_RDZV_ENDPOINT": "127.0.0.1:0", "ACCELERATE_USE_CPU": "true"}
+        environment["OMP_NUM_THREADS"] = "1"
+        log = (tmp_path / "node.log").open("wb")
+        running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+
+    class Real(FakeKubernetes):
+        def answer(self, method: str, target: str, body: dict[str, Any]) -> dict[str, Any] | str:
+            if running:
+                ended = running[0].poll()
+                done = (
+                    condition("Complete") if ended == 0 else condition("Failed", "NodeFailed", f"exit status {ended}")
+                )
+                fake.statuses = [nodes(active=2) if ended is None else done]
+                lines = (tmp_path / "node.log").read_text(errors="replace").splitlines()
+                fake.log = [f"2026-01-01T00:00:00.{n:09d}Z {line}" for n, line in enumerate(lines)]
+            return FakeKubernetes.answer(fake, method, target, body)
+
+    fake.on_create = start
+    with serving(Real(), tmp_path) as kubeconfig, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(kubeconfig))
+        student = {"scores": tmp_path / "scores", "student": tiny_student}
+        metrics = execute("trainjob", config, tmp_path / "out", student, Where(tracked=False, pipeline="run-1"))
+    assert metrics["steps"] > 5
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["sources"] == {"ranks": "2x1 ddp"}
+    assert len((tmp_path / "out" / "training.jsonl").read_text().splitlines()) == metrics["steps"]
+    assert trainnode.METRICS in (tmp_path / "node.log").read_text()
