@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# For example STUDY_ARGS=--quick: a few minutes, beside the committed figures.
+STUDY_ARGS ?=
 # Where the torch build without CUDA comes from, on a machine whose package index offers only a CUDA build.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -39,6 +41,9 @@ lint: setup  ## style, format and types
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+study: setup  ## the study of the corrections: runs what is missing, rewrites bench/study/results (hours)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.study $(STUDY_ARGS)
 
 golden: setup  ## rewrites tests/golden; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines

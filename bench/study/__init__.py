@@ -1,0 +1,1 @@
+"""When does a correction help? A laboratory for two cores; see README.md beside this file."""

@@ -1,0 +1,184 @@
+"""Every correction with every loss and focus: one step's gradient against plain autograd in float64.
+
+The reference runs the whole model in float64, builds the full logits, writes the losses out, and takes the
+weights of dcod.weighting (which tests/test_corrections.py checks against exact mathematics).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dcod import models, weighting
+from dcod.config import CorrectionConfig, LossConfig
+from dcod.corrections import CORRECTIONS
+from dcod.engines.transformers import TransformersEngine
+from dcod.fused import Objective
+from dcod.losses import LOSSES
+from dcod.packing import Batch, Example, Layout, collate, stored_record
+from dcod.prompts import load_tokenizer
+from dcod.training import StudentWithLoss
+
+TOP = 5
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_student: Path) -> list[Example]:
+    """Six traces of two prompts, with everything recorded that any correction or loss wants."""
+    generator = torch.Generator().manual_seed(3)
+    draw = lambda n: torch.randint(3, 200, (n,), generator=generator).tolist()  # noqa: E731
+    out = []
+    for prompt in range(2):
+        tokens = draw(4 + prompt)
+        for copy in range(3):
+            completion = [*draw(4 + 3 * copy), 2]
+            behavior = (-3 - torch.rand(len(completion), generator=generator)).tolist()
+            out.append(Example(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
+    TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(out, 512, TOP)
+    for example in out:
+        size = len(example.completion_tokens)
+        logprobs = torch.log_softmax(2 * torch.randn(size, 259, generator=generator), 1)
+        values, ids = logprobs.topk(TOP, dim=1)
+        example.teacher_top_ids, example.teacher_top_logprobs = ids.tolist(), values.tolist()
+    return out
+
+
+def reference_loss(name: str, config: LossConfig, logits: torch.Tensor, targets: torch.Tensor, batch: Batch) -> Any:
+    """The losses written out, over the full logits [N, V], in float64 [N]."""
+    logprobs = torch.log_softmax(logits, 1)
+    chosen = logprobs.gather(1, targets[:, None])[:, 0]
+    if name == "log":
+        return -chosen
+    if name == "gce":
+        return (1 - chosen.exp() ** config.power) / config.power
+    assert batch.teacher is not None
+    return divergence(name, config, logprobs, batch.teacher.ids, batch.teacher.logprobs.double())
+
+
+def divergence(
+    name: str, config: LossConfig, logprobs: torch.Tensor, ids: torch.Tensor, known: torch.Tensor
+) -> torch.Tensor:
+    q_top = logprobs.gather(1, ids).exp()
+    q = torch.cat([q_top, 1 - q_top.sum(1, keepdim=True)], 1)
+    p_top = known.exp()
+    p = torch.cat([p_top, 1 - p_top.sum(1, keepdim=True)], 1)
+    if name == "forward_kl":
+        return (p * (p / q).log()).sum(1)
+    if name == "reverse_kl":
+        return (q * (q / p).log()).sum(1)
+    share = config.beta if name == "jsd" else config.skew
+    m = share * p + (1 - share) * q
+    left = (p * (p / m).log()).sum(1)
+    return left if name == "skew_kl" else share * left + (1 - share) * (q * (q / m).log()).sum(1)
+
+
+def gradient(model: Any) -> torch.Tensor:
+    return torch.cat([p.grad.double().flatten() for p in model.parameters() if p.grad is not None])
+
+
+def weights_of(correction: CorrectionConfig, examples: list[Example], batch: Batch) -> torch.Tensor:
+    record = stored_record(examples)
+    # the start is not the student here, so that iw_sft has something to weigh
+    record = replace(record, start_logprobs=record.student_logprobs - torch.rand(record.mask.shape))
+    plan = weighting.plan(correction, record)
+    return weighting.weights(correction, plan, record)[batch.mask] / len(batch.targets)
+
+
+CASES = [("log", 0.0), ("log", 0.7), ("log", 1.0), *((name, 0.0) for name in sorted(LOSSES) if name != "log")]
+
+
+@pytest.mark.parametrize("anchor", [0.0, 0.3])
+@pytest.mark.parametrize(("loss", "focus"), CASES)
+@pytest.mark.parametrize("name", sorted(CORRECTIONS))
+def test_gradient_of_every_combination(
+    tiny_student: Path, scored: list[Example], name: str, loss: str, focus: float, anchor: float
+) -> None:
+    torch.manual_seed(0)
+    correction, config = CorrectionConfig(name=name, ess_floor=0.3), LossConfig(name=loss)  # type: ignore[arg-type]
+    batch = collate(scored)
+    weights = weights_of(correction, scored, batch)
+    model, normaliser = models.load(tiny_student), 1 / len(batch.targets)
+    objective = Objective(config, focus, anchor, batch.teacher, batch.start, normaliser)
+    value, _, _ = StudentWithLoss(model)(batch, lambda *_: weights, objective, False)
+    value.backward()
+
+    exact = models.load(tiny_student).double()
+    logits = exact(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[batch.rows, batch.columns]
+    per_token = reference_loss(loss, config, logits, batch.targets, batch)
+    if focus:
+        chosen = torch.log_softmax(logits, 1).gather(1, batch.targets[:, None])[:, 0]
+        per_token = per_token * chosen.exp().detach() ** focus
+    total = (weights.double() * per_token).sum()
+    if anchor:
+        assert batch.start is not None
+        logprobs = torch.log_softmax(logits, 1)
+        pull = divergence("forward_kl", config, logprobs, batch.start.ids, batch.start.logprobs.double())
+        total = total + anchor * normaliser * pull.sum()
+    total.backward()
+    assert value.item() == pytest.approx(total.item(), rel=1e-4, abs=1e-6)
+    ours, reference = gradient(model), gradient(exact)
+    assert float((ours - reference).norm() / reference.norm()) < 2e-5
+
+
+def left_padded(examples: list[Example]) -> Batch:
+    """As collate, with the padding in front."""
+    right = collate(examples)
+    width = right.input_ids.shape[1]
+    shift = torch.tensor([width - len(e) for e in examples])
+    ids, mask = torch.zeros_like(right.input_ids), torch.zeros_like(right.input_ids)
+    for row, example in enumerate(examples):
+        ids[row, int(shift[row]) :] = torch.tensor(example.prompt_tokens + example.completion_tokens)
+        mask[row, int(shift[row]) :] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return replace(
+        right, input_ids=ids, attention_mask=mask, position_ids=positions, columns=right.columns + shift[right.rows]
+    )
+
+
+@pytest.mark.parametrize("how", ["left", "packed", "alone"])
+def test_one_loss_for_any_layout(tiny_student: Path, scored: list[Example], how: str) -> None:
+    """Padding on either side, one packed row, or every trace alone: the same log-probs and gradients."""
+    generator = torch.Generator().manual_seed(1)
+    whole = collate(scored)
+    weights = torch.rand(len(whole.targets), generator=generator)
+    start = 0
+    model, other = models.load(tiny_student), models.load(tiny_student)
+    loss, logprobs, _ = StudentWithLoss(model)(whole, lambda *_: weights, Objective(), False)
+    loss.backward()
+    groups = [[e] for e in scored] if how == "alone" else [scored]
+    found, total = [], 0.0
+    for group in groups:
+        layout: Layout = "packed" if how == "packed" else "padded"
+        batch = left_padded(group) if how == "left" else collate(group, layout=layout)
+        part = weights[start : start + len(batch.targets)]
+        start += len(batch.targets)
+        value, some, _ = StudentWithLoss(other)(batch, lambda *_, part=part: part, Objective(), False)
+        value.backward()
+        total += value.item()
+        found.append(some)
+    assert total == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(torch.cat(found), logprobs, atol=2e-5, rtol=1e-5)
+    ours, reference = gradient(other), gradient(model)
+    assert float((ours - reference).norm() / reference.norm()) < 2e-5
+
+
+def test_packed_traces_do_not_see_each_other(tiny_student: Path, scored: list[Example]) -> None:
+    """Changing one trace of a packed row leaves the log-probs of all others as they were."""
+    model = StudentWithLoss(models.load(tiny_student))
+
+    def logprobs(examples: list[Example]) -> list[torch.Tensor]:
+        batch = collate(examples, layout="packed")
+        ones = torch.ones(len(batch.targets))
+        _, found, _ = model(batch, lambda *_: ones, Objective(), False)
+        return list(found.split([len(e.completion_tokens) for e in examples]))
+
+    before = logprobs(scored)
+    changed = [replace(scored[0], prompt_tokens=[9, 9, 9, 9, 9, 9, 9]), *scored[1:]]
+    after = logprobs(changed)
+    assert not torch.allclose(before[0], after[0], atol=1e-3)
+    for one, other in zip(before[1:], after[1:], strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
