@@ -257,6 +257,7 @@ _DRESS = [
     (re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,!]|,(?=\\))\s?(?=\d{3}(?!\d))"), ""),
     (re.compile(r"(?<!\\)\\(?:[!,;:> ]|q?quad(?![a-zA-Z]))|~"), " "),
     (re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|[mh]box|operatorname|rm)\s?\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"(?<=\d)\s?\^?\s?\{?\s{0,2}(?:st|nd|rd|th)\b\s{0,2}\}?"), ""),  # the 12th is number 12
     (re.compile(r"\\(?:dfrac|tfrac|cfrac)(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*(\d)\s*(?=\{)"), r"\\frac{\1}"),

@@ -25,7 +25,7 @@ from dcod import answers
 from dcod.answers import Quantity, extract, normalise
 from dcod.verifying import ask, serve
 
-VERSION = 3  # moves with every change that can change a verdict
+VERSION = 4  # moves with every change that can change a verdict
 LONGEST = 4000  # characters of an answer that is still compared
 Outcome = Literal["correct", "wrong", "unparseable", "truncated", "error"]
 T = TypeVar("T")

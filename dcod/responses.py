@@ -83,7 +83,7 @@ def _place(where: str, row: Any, by_name: dict[str, dict[str, str]]) -> tuple[st
                 return key, by_name[key][name]
     raise UserError(
         f"{where}: no configured benchmark has this problem ({asked[0][:60]!r}, benchmark {named!r}); configured: "
-        f"{', '.join(by_name)}"
+        f"{', '.join(by_name)}; a file that brings its own problems: custom, source=FILE?problem=COLUMN&answer=COLUMN"
     )
 
 
