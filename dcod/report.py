@@ -82,6 +82,7 @@ def page(
     counts = _json(ingest / "counts.json") if ingest else None
     body = [f"<h1>{escape(title)}</h1>", _decision(decision)]
     body += ["<h2>Accuracy</h2>", _accuracy(summaries)]
+    body += ["<h2>How steady the answers are</h2>", _steadiness(summaries)]
     body += ["<h2>Student against champion, on the gate split</h2>", _comparisons(decision)]
     body += ["<h2>Where it got better and worse</h2>", _examples(results)]
     body += ["<h2>Training</h2>", _training(history)]
@@ -139,18 +140,60 @@ def _accuracy(summaries: Mapping[str, Mapping[str, Any]]) -> str:
                         str(values["n"]),
                         f"{values['accuracy']:.1%}",
                         f"{values['low']:.1%} to {values['high']:.1%}",
+                        f"{values['detectable'] * 100:.1f}",
                         *counts,
                     ]
                 )
     if not rows:
         return _missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
-    head = ["benchmark", "model", "problems", "accuracy", "95 % interval", *_OUTCOMES]
+    head = ["benchmark", "model", "problems", "accuracy", "95 % interval", "detectable (points)", *_OUTCOMES]
     note = (
         '<p class="soft">On the report split, which neither training, nor the choice of a checkpoint, nor the gate '
-        "has seen. The outcomes count answers and add up.</p>"
+        "has seen. The outcomes count answers and add up. Detectable is the gain over this model that a paired test on "
+        "so many problems would find with 80 % power.</p>"
     )
     return note + _table(head, rows) + figures.svg(figures.accuracy_figure(summaries), "accuracy")
+
+
+_STEADINESS = {
+    "truncated": "cut off",
+    "looping": "loops",
+    "contradicting": "wrong steps",
+    "repetition": "repeated words",
+    "agreement": "agreement",
+    "entropy": "entropy (nats)",
+    "tokens_p50": "tokens, median",
+    "tokens_p95": "tokens, 95 %",
+    "tokens_sd": "tokens, spread",
+}
+
+
+def _steadiness(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Stability of the answers, and avg, pass and maj at k where a problem has several."""
+    rows = []
+    for label, summary in summaries.items():
+        for key, entry in sorted(summary["benchmarks"].items()):
+            for prompting, splits in entry["prompting"].items():
+                values = splits.get("report", {})
+                if not values.get("n"):
+                    continue
+                found = values.get("stability", {})
+                figures = [
+                    "" if name not in found else f"{found[name]:.0f}" if "tokens" in name else f"{found[name]:.3f}"
+                    for name in _STEADINESS
+                ]
+                more = [f"{name} {v:.1%} ({low:.1%} to {high:.1%})" for name, (v, low, high) in values["at_k"].items()]
+                more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in values["figures"].items()]
+                rows.append([f"{key} ({prompting.replace('_', '-')})", label, *figures, "; ".join(more)])
+    if not rows:
+        return _missing("No results on the report split.")
+    rows.sort(key=lambda row: row[0].split(" (")[0])
+    note = (
+        '<p class="soft">Shares of answers on the report split. Wrong steps are stated sums that do not hold; '
+        "agreement is the share of a problem's samples that say what most say.</p>"
+    )
+    return note + _table(["benchmark", "model", *_STEADINESS.values(), "further figures"], rows)
 
 
 def _comparisons(decision: Decision | None) -> str:

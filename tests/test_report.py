@@ -71,6 +71,10 @@ def summary(accuracy: float, prompting: str = "zero_shot") -> dict[str, Any]:
         "accuracy": accuracy,
         "low": accuracy - 0.1,
         "high": accuracy + 0.1,
+        "detectable": 0.21,
+        "at_k": {"maj@4": [0.431, 0.3, 0.5]},
+        "stability": {"looping": 0.125, "tokens_p50": 17.0, HOSTILE: 1.0},
+        "figures": {"prompt_loose": 0.777},
         "outcomes": {"correct": round(40 * accuracy), "wrong": 40 - round(40 * accuracy), "unparseable": 0},
         "mean_tokens": 20.0,
     }
@@ -158,6 +162,10 @@ def test_the_page_needs_no_network(full_page: str) -> None:
 
 def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
     for text in (
+        "How steady the answers are",
+        "maj@4 43.1% (30.0% to 50.0%); prompt loose 77.7%",
+        "<td>0.125</td>",
+        "detectable (points)",
         "Promote",
         "version 2 against version 1",
         "60.0%",
@@ -178,7 +186,7 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     text = report.page(title="run", decision=None, results={}, training=tmp_path, scores=tmp_path, ingest=tmp_path)
     parse(text)
     assert "<svg" not in text
-    assert text.count('class="missing"') == 9
+    assert text.count('class="missing"') == 10
     (tmp_path / "summary.json").write_text("{ broken")
     assert "No results on the report split" in report.page(title="x", decision=None, results={"student": tmp_path})
 

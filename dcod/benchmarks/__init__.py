@@ -132,7 +132,7 @@ def key(config: BenchmarkConfig) -> str:
         return f"{config.name}:{synthetic.parse(config.source).task}"
     if get(config.name).configure is None:
         return config.name
-    return f"{config.name}:{Path(_configured(config)[1]).name.partition('.')[0]}"
+    return f"{config.name}:{Path(_configured(config)[1]).stem}"
 
 
 def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:

@@ -87,13 +87,19 @@ def run(
         few_shot: put ``evaluate.few_shot`` worked examples before each problem of the report split.
 
     Raises:
-        UserError: no benchmark is configured, or there is not exactly one of student and responses.
+        UserError: no benchmark is configured, or one twice, or there is not exactly one of student and responses.
     """
     if not config.evaluate.benchmarks:
         raise UserError(f"evaluate.benchmarks is empty; known: {', '.join(benchmarks.names())}")
     if (student is None) == (responses is None):
         raise UserError("evaluate: give a student, or a file of recorded responses, not both")
     asked = list(config.evaluate.benchmarks)
+    names = [benchmarks.key(one) for one in asked]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"evaluate.benchmarks: {', '.join(twice)} stands there twice; evaluate them one after the other"
+        )
     if few_shot and (config.evaluate.few_shot == 0 or traces is None):
         asked = []  # nothing to ask: the results are there, and empty
     loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]

@@ -27,8 +27,14 @@ SECTIONS = ("promote", "evaluate")
 
 
 def accuracy_table(results: Mapping[str, Path]) -> str:
-    """Accuracies on the report split, which the gate never looks at, as lines of text."""
-    rows: list[tuple[str, ...]] = [("report split", "accuracy", "95 % interval", "n", "unparseable", "truncated")]
+    """Accuracies on the report split, which the gate never looks at, as lines of text.
+
+    ``detectable`` is the difference to another model that a paired test on so many problems would find; see
+    :func:`dcod.summaries.detectable`.
+    """
+    rows: list[tuple[str, ...]] = [
+        ("report split", "accuracy", "95 % interval", "n", "detectable", "unparseable", "truncated")
+    ]
     for label, folder in results.items():
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         for key, entry in summary["benchmarks"].items():
@@ -37,7 +43,8 @@ def accuracy_table(results: Mapping[str, Path]) -> str:
                 answers = max(sum(found["outcomes"].values()), 1)
                 shares = [f"{found['outcomes'][outcome] / answers:.1%}" for outcome in ("unparseable", "truncated")]
                 interval = f"{found['low']:.1%} to {found['high']:.1%}"
-                rows.append((f"{label}: {key}", f"{found['accuracy']:.1%}", interval, str(found["n"]), *shares))
+                size = (str(found["n"]), f"{found['detectable'] * 100:.1f} points")
+                rows.append((f"{label}: {key}", f"{found['accuracy']:.1%}", interval, *size, *shares))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(

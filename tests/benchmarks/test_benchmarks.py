@@ -196,7 +196,7 @@ def test_a_set_of_your_own(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.v2.jsonl", *rows)
     config = BenchmarkConfig(name="custom", source=f"{path}?problem=q&answer=a&id=n&kind=number")
     problems = benchmarks.load(config, 0.0)
-    assert benchmarks.key(config) == "custom:mine"
+    assert benchmarks.key(config) == "custom:mine.v2"
     assert [(p.id, p.gold) for p in problems] == [("x", "2"), ("y", "1, -1")]
     assert problems[0].prompt[-1]["content"] == f"1+1?\n{prompts.INSTRUCTIONS['number']}"
     said = [(problems[0], "so it is 2", False), (problems[1], "\\boxed{-1, 1}", False), (problems[1], "#### 1", False)]

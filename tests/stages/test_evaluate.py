@@ -169,6 +169,8 @@ def test_what_is_missing_is_said(run: Run, tiny_student: Path, tmp_path: Path) -
     sums = BenchmarkConfig(name="reasoning_gym", source=SUMS)
     with pytest.raises(UserError, match="benchmarks is empty"):
         run(configured(), "a", student=tiny_student)
+    with pytest.raises(UserError, match="reasoning_gym:chain_sum stands there twice"):
+        run(configured(sums, sums.model_copy(update={"source": SUMS.replace("24", "25")})), "e", student=tiny_student)
     with pytest.raises(UserError, match="not both"):
         run(configured(sums), "b")
     with pytest.raises(UserError, match="no such file"):
