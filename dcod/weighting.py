@@ -98,7 +98,8 @@ def plan(config: CorrectionConfig, record: Record) -> Plan:
         log_means = torch.where(counts > 0, sums - counts.log(), math.nan).tolist()
     unscaled = Plan(gamma, log_means, 1.0, deciding(values), at_max, values if kind == "position" else [])
     mean = weights(config, unscaled, record)[record.mask].double().mean().item()
-    return Plan(gamma, log_means, 1.0 / mean, unscaled.ess, at_max, unscaled.ess_per_bucket)
+    scale = 1.0 / mean if mean > 0.0 else 1.0  # iw_sft has no floor: all of a step's weights can vanish
+    return Plan(gamma, log_means, scale, unscaled.ess, at_max, unscaled.ess_per_bucket)
 
 
 @torch.no_grad()

@@ -7,17 +7,20 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from dcod import models, training
+from dcod import models, training, weighting
 from dcod.config import CorrectionConfig, TrainConfig
+from dcod.corrections import CORRECTIONS
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.packing import Example, collate, micro_batches, steps
+from dcod.losses import LOSSES
+from dcod.packing import Example, collate, micro_batches, steps, stored_record
 from dcod.prompts import load_tokenizer
 
 
@@ -51,15 +54,104 @@ def run(student: Path, examples: list[Example], **knobs: object) -> tuple[traini
     return result, torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("name", ["none", "prefix", "trace", "surprisal"])
-def test_one_trajectory_for_any_micro_batch_split(tiny_student: Path, examples: list[Example], name: str) -> None:
-    correction = CorrectionConfig(name=name, ess_floor=0.5)  # type: ignore[arg-type]
-    whole, weights = run(tiny_student, examples, correction=correction, micro_batch_tokens=4096)
-    split, split_weights = run(tiny_student, examples, correction=correction, micro_batch_tokens=1)
+# iw_sft compares the student with its start, so stored scores, which are the start's, are refused
+WEIGHED = [(n, w) for n in sorted(CORRECTIONS) for w in ("stored", "live") if (n, w) != ("iw_sft", "stored")]
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+@pytest.mark.parametrize(("name", "weights"), WEIGHED)
+def test_one_trajectory_for_any_micro_batch_split(
+    tiny_student: Path, examples: list[Example], name: str, weights: str, layout: str
+) -> None:
+    correction = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": weights})
+    knobs = {"correction": correction, "epochs": 1}
+    whole, found = run(tiny_student, examples, micro_batch_tokens=4096, **knobs)
+    split, other_found = run(tiny_student, examples, micro_batch_tokens=1, layout=layout, **knobs)
     for one, other in zip(whole.history, split.history, strict=True):
         for figure in ("loss", "grad_norm", "gamma"):
             assert one[figure] == pytest.approx(other[figure], rel=2e-4)
-    torch.testing.assert_close(weights, split_weights, atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(found, other_found, atol=2e-3, rtol=1e-2)
+    assert whole.weights["counts"] == split.weights["counts"] or weights == "live"  # live: to the last digit only
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_every_loss_learns_and_follows_one_trajectory(tiny_student: Path, examples: list[Example], loss: str) -> None:
+    """With the teacher's top-k travelling along, an anchor, and a correction."""
+    told = [replace(e) for e in examples]
+    TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(told, 512, top_k=4)
+    for example in told:  # a teacher that is sure of what it wrote
+        example.teacher_top_ids = [[token, 3] for token in example.completion_tokens]
+        example.teacher_top_logprobs = [[-0.1, -5.0] for _ in example.completion_tokens]
+    knobs = {"correction": CorrectionConfig(name="trace", ess_floor=0.5), "loss": {"name": loss}, "anchor": 0.1}
+    whole, _ = run(tiny_student, told, micro_batch_tokens=4096, epochs=6, **knobs)
+    split, _ = run(tiny_student, told, micro_batch_tokens=1, epochs=1, layout="packed", **knobs)
+    for one, other in zip(whole.history, split.history, strict=False):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        break  # the schedules part after the first step
+    assert whole.best_nll < whole.start_nll
+
+
+def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examples: list[Example]) -> None:
+    """Live: gamma of step n is what a scoring pass with the student before step n - 1 would have chosen for it."""
+    train_set, correction = examples[6:], CorrectionConfig(name="trace", ess_floor=0.7, weights="live")
+    config = TrainConfig(learning_rate=1e-2, epochs=1, traces_per_step=6, correction=correction)
+    model = models.load(tiny_student)
+    scored: list[float] = []
+    order = list(steps(train_set, 6, 0, 0))
+
+    def score(step: list[Example]) -> None:
+        copies = [replace(e) for e in step]
+        engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
+        engine.model.load_state_dict(model.state_dict())
+        engine.annotate(copies, 512)
+        scored.append(weighting.plan(correction, stored_record(copies)).gamma)
+
+    score(order[0])  # the first step has no step before it: it takes the stored scores
+    score(order[0])
+
+    def after(_: dict[str, float], number: int) -> None:
+        if 0 < number < len(order):
+            score(order[number])
+
+    result = training.train(model, train_set, [], config, 0, lambda m: None, after)
+    gammas = [row["gamma"] for row in result.history]
+    assert gammas == pytest.approx(scored[: len(gammas)], rel=1e-3)
+    assert len(set(gammas)) > 1
+
+
+def test_staleness_says_how_far_the_student_has_moved(tiny_student: Path, examples: list[Example]) -> None:
+    """Zero at the first step, whose student is the one that was scored, and growing from there."""
+    result, _ = run(tiny_student, examples, correction=CorrectionConfig(name="trace"))
+    moved = [row["staleness"] for row in result.history]
+    assert moved[0] == pytest.approx(0.0, abs=1e-4)
+    assert 0.0 < moved[1] < moved[-1]
+
+
+def test_totals_serve_a_mixture_of_tokenizers(tiny_student: Path, examples: list[Example]) -> None:
+    """One trace without per-token log-probs: all are compared by their totals; `prefix` refuses."""
+    mixed = [replace(e, behavior_logprobs=None, behavior_total=-9.0) if i == 9 else e for i, e in enumerate(examples)]
+    known = training.alike(mixed)
+    assert all(e.behavior_logprobs is None and e.behavior_total is not None for e in known)
+    run(tiny_student, mixed, correction=CorrectionConfig(name="trace"))
+    with pytest.raises(UserError, match="behavior_logprobs, which 1 of 18 traces lack"):
+        run(tiny_student, mixed, correction=CorrectionConfig(name="prefix"))
+
+
+def test_divergences_and_anchor_say_what_is_missing(tiny_student: Path, examples: list[Example]) -> None:
+    with pytest.raises(UserError, match="teacher_top_ids, which 18 of 18"):
+        run(tiny_student, examples, loss={"name": "jsd"})
+    with pytest.raises(UserError, match=r"score.top_k"):
+        run(tiny_student, examples, anchor=0.5)
+    with pytest.raises(ValueError, match="focus multiplies"):
+        TrainConfig.model_validate({"focus": 1.0, "loss": {"name": "gce"}})
+
+
+def test_an_anchor_keeps_the_student_near_its_start(tiny_student: Path, examples: list[Example]) -> None:
+    told = [replace(e) for e in examples]
+    TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(told, 512, top_k=259)  # all: an anchor is blind within the tail
+    free, _ = run(tiny_student, told, epochs=12, learning_rate=2e-3)
+    held, _ = run(tiny_student, told, epochs=12, learning_rate=2e-3, anchor=500.0)
+    assert held.history[-1]["staleness"] < 0.5 * free.history[-1]["staleness"]
 
 
 def test_gamma_zero_is_sft_bit_for_bit(tiny_student: Path, examples: list[Example]) -> None:
@@ -100,8 +192,6 @@ def test_scores_do_not_depend_on_the_batch(tiny_student: Path, examples: list[Ex
 
 
 def test_missing_log_probs_stop_with_counts(tiny_student: Path, examples: list[Example]) -> None:
-    from dataclasses import replace
-
     lacking = [replace(e, behavior_logprobs=None) if i % 2 else e for i, e in enumerate(examples)]
     with pytest.raises(UserError, match="behavior_logprobs, which 9 of 18 traces lack"):
         run(tiny_student, lacking, correction=CorrectionConfig(name="prefix"))

@@ -5,119 +5,16 @@ Cells are kept one a line in results/cells.jsonl as they end, so a run that was 
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bench.study import lab, methods, tables
-from bench.study.methods import CONTROLS, MAIN, MIDDLE, OTHERS, RATES
-from bench.study.regimes import REGIMES
+from bench.study import tables
+from bench.study.cells import Cell, fresh_cells, main_cells, other_cells, run
+from bench.study.methods import MIDDLE
 
 RESULTS = Path(__file__).parent / "results"
-TUNED = ("several_ways", "noisy", "clean")
-FRESH = range(10, 15)  # seeds of the confirmation
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training run of the study."""
-
-    regime: str
-    method: str
-    rate: float
-    seed: int
-
-    @property
-    def key(self) -> tuple[str, str, float, int]:
-        return self.regime, self.method, self.rate, self.seed
-
-
-def main_cells() -> Iterator[Cell]:
-    """The six main methods: three regimes at five seeds and three learning rates, the others at three seeds."""
-    for seed in range(5):
-        for regime in TUNED:
-            yield from (Cell(regime, method, rate, seed) for method in MAIN for rate in RATES)
-        for regime in REGIMES:
-            if regime not in TUNED and seed < 3:
-                yield from (Cell(regime, method, MIDDLE, seed) for method in MAIN)
-
-
-def other_cells() -> Iterator[Cell]:
-    """The rest of the family and the controls, at the middle learning rate and three seeds."""
-    for seed in range(3):
-        for regime in (*TUNED, "leaps"):
-            yield from (Cell(regime, method, MIDDLE, seed) for method in (*OTHERS, *CONTROLS))
-
-
-def fresh_cells(chosen: list[str], rates: dict[tuple[str, str], float]) -> Iterator[Cell]:
-    """The confirmation of the chosen methods against SFT and DFT, at the rates that validation picked."""
-    for seed in FRESH:
-        for regime in REGIMES:
-            for method in ("sft", "dft", *chosen):
-                yield Cell(regime, method, rates.get((regime, method), MIDDLE), seed)
-
-
-def _prepare(regime: str, seed: int, work: str) -> None:
-    _quiet()
-    lab.traces(REGIMES[regime], seed, Path(work))
-
-
-def _teach(regime: str, work: str) -> None:
-    _quiet()
-    lab.teacher(REGIMES[regime], Path(work))
-
-
-def _run(cell: Cell, work: str, quick: bool) -> dict[str, Any]:
-    _quiet()
-    began = time.monotonic()
-    found = methods.run(cell.regime, cell.method, cell.rate, cell.seed, Path(work), quick)
-    return found | {"seconds": round(time.monotonic() - began, 1)}
-
-
-def _quiet() -> None:
-    import torch
-    from transformers.utils import logging
-
-    torch.set_num_threads(1)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
-def run(cells: list[Cell], into: Path, work: Path, workers: int, quick: bool = False) -> None:
-    """Runs the cells that ``into`` does not hold yet; each is written as it ends."""
-    known = {(row["regime"], row["method"], row["rate"], row["seed"]) for row in tables.read(into)}
-    missing = [cell for cell in dict.fromkeys(cells) if cell.key not in known]
-    into.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for job in [pool.submit(_teach, regime, str(work)) for regime in dict.fromkeys(c.regime for c in missing)]:
-            job.result()
-        made: list[Future[Any]] = []
-        for regime, seed in dict.fromkeys((c.regime, c.seed) for c in missing):
-            made.append(pool.submit(_prepare, regime, seed, str(work)))
-        jobs = [pool.submit(_run, cell, str(work), quick) for cell in missing]
-        for count, job in enumerate(as_completed(jobs), start=1):
-            row = job.result() | {"date": datetime.now(UTC).date().isoformat(), "machine": machine()}
-            with into.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(f"{count}/{len(missing)} {row['regime']} {row['method']} {row['rate']:g} seed {row['seed']}: "
-                  f"sampled {row['sampled_accuracy']:.3f}", flush=True)  # fmt: skip
-        for preparation in made:
-            preparation.result()
-
-
-def machine() -> str:
-    """What the study ran on."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 
 def study(

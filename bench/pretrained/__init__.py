@@ -1,0 +1,1 @@
+"""SFT against the default correction on a pre-trained student."""

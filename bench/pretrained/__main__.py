@@ -1,0 +1,194 @@
+"""`python -m bench.pretrained`: SFT against the default correction on SmolLM2-135M, with intervals.
+
+1. a teacher: the same model, fine-tuned on worked sums in three styles (running total, signs apart, all at once)
+   with a hint, the running total's solution, in its prompt;
+2. it samples traces at temperature 1, its log-probs recorded; wrong ones are dropped; the hint leaves the prompt;
+3. for each seed and method a student is trained from the pre-trained start on the very same traces and steps;
+4. greedy and sampled accuracy on problems that nobody saw, paired by problem.
+
+Cells are kept one a line in results.jsonl as they end, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.study.lab import cached, unscored
+from bench.study.methods import METHODS
+from dcod import metrics, models, prompts, storage, synthetic, training
+from dcod.config import TrainConfig
+from dcod.engines import Sampling
+from dcod.engines.transformers import TransformersEngine
+from dcod.grading import find
+from dcod.packing import Example
+from dcod.scores import read_scores, write_scores
+
+STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SUMS = "reasoning-gym://chain_sum?problems={}&seed={}&min_terms=4&max_terms=4&min_digits=1&max_digits=1"
+HERE = Path(__file__).parent
+TEACHER_PROBLEMS, TRAIN_PROBLEMS, TEST_PROBLEMS = 240, 140, 120
+TRACES, SAMPLES, MAX_NEW = 4, 4, 64
+SEEDS = (0, 1, 2)
+MARK = "Worked before:"  # what stands in front of the hint
+
+
+def problems(count: int, seed: int) -> list[synthetic.SyntheticProblem]:
+    """Sums of four digits."""
+    return synthetic.problems(SUMS.format(count, seed))
+
+
+def _prompt(tokenizer: Any, problem: synthetic.SyntheticProblem, hint: str = "") -> list[int]:
+    text = f"{problem.question}\n{MARK}\n{hint}" if hint else problem.question
+    return prompts.encode_prompt(tokenizer, prompts.prompt_for("number", text))
+
+
+def _hint(problem: synthetic.SyntheticProblem) -> str:
+    return synthetic.WRITERS["chain_sum"][0](problem)
+
+
+def _fit(model: Any, examples: list[Example], method: str, seed: int) -> training.Result:
+    config = TrainConfig.model_validate(
+        {"learning_rate": 2e-4, "epochs": 1, "traces_per_step": 8, "micro_batch_tokens": 1024, **METHODS[method]}
+    )
+    return training.train(model, examples, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
+
+
+def teacher(base: Path, work: Path) -> Path:
+    """The fine-tuned teacher; see the module."""
+
+    def make(folder: Path) -> None:
+        tokenizer = prompts.load_tokenizer(base)
+        examples = []
+        for problem in problems(TEACHER_PROBLEMS, 1_000_000):
+            for text in synthetic.worked(problem, 1, seed=1):  # one style a problem, drawn by the problem
+                tokens = _prompt(tokenizer, problem, _hint(problem))
+                completion = prompts.encode_completion(tokenizer, text)
+                examples.append(Example(problem.id, problem.id, tokens, completion, [], []))
+        model = models.load(base)
+        _fit(model, unscored(examples), "sft", seed=1)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return cached(work / "teacher", make)
+
+
+def traces(base: Path, seed: int, work: Path) -> list[Example]:
+    """Verified traces of the teacher for one seed, scored by teacher and start."""
+
+    def make(folder: Path) -> None:
+        engine = TransformersEngine(teacher(base, work), prompts.load_tokenizer(base))
+        drawn = problems(TRAIN_PROBLEMS, 2_000_000 + 10_000 * seed)
+        hinted = [_prompt(engine.tokenizer, p, _hint(p)) for p in drawn for _ in range(TRACES)]
+        written = engine.generate(hinted, Sampling(MAX_NEW, temperature=1.0, seed=seed), batch_size=140)
+        kept = []
+        for number, (prompt, completion) in enumerate(zip(hinted, written, strict=True)):
+            problem = drawn[number // TRACES]
+            if not completion.truncated and find(completion.text, last_number=True) == problem.answer:
+                kept.append(Example(f"{problem.id}/{number}", problem.id, prompt, completion.token_ids, [], []))
+        engine.annotate(kept, 2048)
+        plain = {p.id: _prompt(engine.tokenizer, p) for p in drawn}
+        for example in kept:
+            example.behavior_logprobs = example.student_logprobs
+            example.prompt_tokens = plain[example.prompt_id]
+        TransformersEngine(base, engine.tokenizer).annotate(kept, 2048)
+        write_scores(folder / "scores.parquet", kept, ["train"] * len(kept))
+        storage.write_json(folder / "counts.json", {"sampled": len(hinted), "kept": len(kept)})
+
+    return read_scores(cached(work / f"traces-{seed}", make))["train"]
+
+
+def measure(folder: Path, tokenizer: Any, seed: int) -> dict[str, list[float]]:
+    """Greedy and sampled accuracy of a student, problem by problem."""
+    engine = TransformersEngine(folder, tokenizer)
+    drawn = problems(TEST_PROBLEMS, 9_000_000)
+    out = {}
+    for name, samples, temperature in (("greedy", 1, 0.0), ("sampled", SAMPLES, 1.0)):
+        asked = [_prompt(tokenizer, p) for p in drawn for _ in range(samples)]
+        written = engine.generate(asked, Sampling(MAX_NEW, temperature=temperature, seed=seed), batch_size=120)
+        right = [find(c.text, last_number=True) == drawn[i // samples].answer for i, c in enumerate(written)]
+        out[name] = [sum(right[i : i + samples]) / samples for i in range(0, len(right), samples)]
+    return out
+
+
+def cell(base: Path, method: str, seed: int, work: Path) -> dict[str, Any]:
+    """Trains and measures one student; ``start`` is not trained."""
+    began, tokenizer = time.monotonic(), prompts.load_tokenizer(base)
+    row: dict[str, Any] = {"method": method, "seed": seed}
+    if method == "start":
+        return row | measure(base, tokenizer, seed)
+    examples, model = traces(base, seed, work), models.load(base)
+    result = _fit(model, examples, method, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        row |= measure(Path(folder), tokenizer, seed)
+    row["mean_gamma"] = sum(r["gamma"] for r in result.history) / len(result.history)
+    return row | {"traces": len(examples), "seconds": round(time.monotonic() - began)}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Accuracies, and the paired differences to SFT with bootstrap intervals over seeds and problems."""
+    by_key = {(row["method"], row["seed"]): row for row in rows}
+    lines = ["| method | seeds | greedy | sampled (avg@4) | sampled against SFT | γ |", "|---|---|---|---|---|---|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        found = [row for row in rows if row["method"] == method]
+        greedy, sampled = ([v for row in found for v in row[name]] for name in ("greedy", "sampled"))
+        pairs = [(row, by_key["sft", row["seed"]]) for row in found if ("sft", row["seed"]) in by_key]
+        difference = ""
+        if method not in ("sft", "start") and pairs:
+            values = [a - b for left, right in pairs for a, b in zip(left["sampled"], right["sampled"], strict=True)]
+            low, high = metrics.bootstrap_interval(values)
+            each = ", ".join(f"{100 * _mean_difference(left, right):+.1f}" for left, right in pairs)
+            difference = f"{100 * sum(values) / len(values):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]; seeds {each}"
+        gamma = sum(row.get("mean_gamma", 0.0) for row in found) / len(found)
+        lines.append(
+            f"| {method} | {len(found)} | {_accuracy(greedy)} | {_accuracy(sampled)} | {difference} | {gamma:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _mean_difference(left: dict[str, Any], right: dict[str, Any]) -> float:
+    return (sum(left["sampled"]) - sum(right["sampled"])) / len(left["sampled"])
+
+
+def _accuracy(values: list[float]) -> str:
+    low, high = metrics.bootstrap_interval(values)
+    return f"{100 * sum(values) / len(values):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def main(
+    compared: Annotated[str, typer.Option(help="Methods of bench.study, by comma.")] = "sft,trace",
+    work: Path = Path("runs/pretrained"),
+    results: Path = HERE / "results.jsonl",
+) -> None:
+    """Runs what is missing, then rewrites the table."""
+    base = models.resolve(STUDENT)
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+    known = {(row["method"], row["seed"]) for row in rows}
+    wanted = [("start", 0), *((method, seed) for seed in SEEDS for method in compared.split(","))]
+    for method, seed in wanted:
+        if (method, seed) in known:
+            continue
+        row = cell(base, method, seed, work)
+        row |= {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        }
+        rows.append(row)
+        with results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{method} seed {seed}: sampled {sum(row['sampled']) / len(row['sampled']):.3f}", flush=True)
+    storage.write_text(HERE / "RESULTS.md", f"# SmolLM2-135M: SFT against the default correction\n\n{table(rows)}")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)
