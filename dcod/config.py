@@ -116,6 +116,12 @@ class CorrectionConfig(Section):
     bucket_width: Positive = Field(16, description="Positions (or tokens of length) per normalisation bucket.")
     tau: Annotated[float, Field(gt=0.0)] = Field(1.0, description="`iw_sft` only: the exponent on the mean log-ratio.")
 
+    @model_validator(mode="after")
+    def _not_cancelled(self) -> CorrectionConfig:
+        if self.name == "position_decay" and self.group == "prompt":
+            raise ValueError("position_decay weighs by position alone, which group=prompt cancels; use auto or batch")
+        return self
+
 
 class LossConfig(Section):
     """What is matched at a state; the correction says which states count."""
