@@ -172,6 +172,25 @@ def test_own_rows_check_recorded_tokens() -> None:
         assert code(row | change) == "bad_field", change
 
 
+def test_own_rows_check_the_recorded_top_k() -> None:
+    row = {"prompt": CHAT[:1], "completion": "4", "token_ids": [5, 2], "behavior_logprobs": [-0.5, 0.0]}
+    top = {"top_ids": [[5, 6], [2]], "top_logprobs": [[-0.5, -1.0], [0.0]]}
+    trace = convert(row | top)
+    assert (trace.top_ids, trace.top_logprobs) == (top["top_ids"], top["top_logprobs"])
+    for change in (
+        {"top_ids": None},
+        {"top_logprobs": None},
+        {"top_ids": [[5, 6]]},
+        {"top_ids": [[5, 6], []], "top_logprobs": [[-0.5, -1.0], []]},
+        {"top_ids": [[5], [2]]},
+        {"top_ids": [[5, -6], [2]]},
+        {"top_ids": [[5, "6"], [2]]},
+        {"top_logprobs": [[-0.5, 1.0], [0.0]]},
+        {"token_ids": None, "behavior_logprobs": None},
+    ):
+        assert code(row | top | change) == "bad_field", change
+
+
 def test_every_row_of_every_real_file_fits_one_format(data_dir: Path) -> None:
     splits = [data_dir / name / "train.jsonl" for name in ("gsm8k", "math")]
     files = [*sorted((data_dir / "traces").rglob("*.jsonl")), *splits]

@@ -106,6 +106,15 @@ def test_vllm_output_with_its_tokens() -> None:
     assert convert(changed(VLLM, "outputs.0.logprobs", [-0.5, -0.25, 0.0])).behavior_logprobs == [-0.5, -0.25, 0.0]
 
 
+def test_vllm_top_logprobs_travel_along() -> None:
+    """What was recorded beside the sampled token is the teacher's top-k; of the sampled token alone there is none."""
+    trace = convert(VLLM)
+    assert trace.top_ids == [[7, 9], [8], [2]]
+    assert trace.top_logprobs == [[-0.5, -2.0], [-0.25], [0.0]]
+    alone = convert(changed(VLLM, "outputs.0.logprobs.0", {"7": {"logprob": -0.5}}))
+    assert (alone.top_ids, alone.top_logprobs) == (None, None)
+
+
 @pytest.mark.parametrize("params", [{"temperature": 0.6, "top_p": 1.0}, {"temperature": 1.0, "top_p": 0.95}, {}])
 def test_logprobs_that_are_not_the_samplers_are_refused_and_not_dropped(params: dict[str, float]) -> None:
     row = VLLM | {"sampling_params": params}
@@ -133,6 +142,8 @@ def test_logprobs_that_are_not_the_samplers_are_refused_and_not_dropped(params: 
         (VLLM, "outputs.0.token_ids", [7, 8, -1], "bad_field"),
         (VLLM, "outputs.0.logprobs.1", {"9": {"logprob": -1.0}}, "bad_field"),
         (VLLM, "outputs.0.logprobs.1.8.logprob", 0.5, "bad_field"),
+        (VLLM, "outputs.0.logprobs.0.9.logprob", 0.5, "bad_field"),
+        (VLLM, "outputs.0.logprobs.0", {"7": {"logprob": -0.5}, "nine": {"logprob": -2.0}}, "bad_field"),
         (VLLM, "outputs.0.logprobs.1.8.logprob", -math.inf, "bad_field"),
         (VLLM, "sampling_params", "hot", "bad_field"),
         (VLLM, "prompt", "<|im_start|>tool\nx<|im_end|>\n", "bad_messages"),

@@ -1,0 +1,85 @@
+"""Score: whose log-probs come along token by token, whose only as a sum, and what is recorded besides."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dcod import prompts
+from dcod.config import Config
+from dcod.engines.transformers import TransformersEngine
+from dcod.errors import UserError
+from dcod.scores import read_scores
+from dcod.stages import score
+from dcod.traces import Trace, write_traces
+from dcod.tracking import NullLog
+
+
+def trace(text: str, tokenizer: object, **fields: object) -> Trace:
+    """A teacher with the student's tokenizer, its log-probs and two likeliest tokens recorded."""
+    ids = prompts.encode_completion(tokenizer, text)  # type: ignore[arg-type]
+    made = Trace(
+        prompt=[{"role": "user", "content": "2+2?"}],
+        completion=text,
+        tokenizer_digest=prompts.tokenizer_digest(tokenizer),  # type: ignore[arg-type]
+        token_ids=ids,
+        behavior_logprobs=[-0.5] * len(ids),
+        top_ids=[[token, 7] for token in ids],
+        top_logprobs=[[-0.5, -2.0] for _ in ids],
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+def run(tmp_path: Path, student: Path, traces: list[Trace], top_k: int = 0) -> dict[str, float]:
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "out").mkdir()
+    write_traces(tmp_path / "traces" / "traces.parquet", traces)
+    config = Config.model_validate({"student": {"max_length": 512}, "score": {"top_k": top_k}})
+    return score.run(config, tmp_path / "out", NullLog(), traces=tmp_path / "traces", student=student)
+
+
+def test_what_comes_along(tmp_path: Path, tiny_student: Path) -> None:
+    """Own tokens: everything. Another tokenizer: the sum alone. Text alone: nothing."""
+    tokenizer = prompts.load_tokenizer(tiny_student)
+    own = trace("four", tokenizer)
+    foreign = trace("it is four", tokenizer, tokenizer_digest="another", token_ids=[1, 2], behavior_logprobs=[-1.0, -2])
+    plain = Trace(prompt=own.prompt, completion="4!")
+    metrics = run(tmp_path, tiny_student, [own, foreign, plain])
+    first, second, third = read_scores(tmp_path / "out")["train"]
+    assert first.behavior_logprobs == [-0.5] * 5
+    assert first.behavior_total == -2.5
+    assert first.teacher_top_ids == own.top_ids
+    assert first.teacher_top_logprobs == own.top_logprobs
+    assert (second.behavior_logprobs, second.behavior_total, second.teacher_top_ids) == (None, -3.0, None)
+    assert second.completion_tokens == prompts.encode_completion(tokenizer, "it is four")
+    assert (third.behavior_logprobs, third.behavior_total) == (None, None)
+    assert first.start_top_ids is None
+    assert metrics["retokenised_traces"] == 1.0
+    assert metrics["no_behavior_share"] == pytest.approx(1 - 5 / 19)
+    assert len(json.loads((tmp_path / "out" / "drift.json").read_text())["positions"]) == 11
+
+
+def test_the_students_likeliest_tokens_are_recorded_when_asked(tmp_path: Path, tiny_student: Path) -> None:
+    tokenizer = prompts.load_tokenizer(tiny_student)
+    run(tmp_path, tiny_student, [trace("four", tokenizer)], top_k=259)  # the whole vocabulary
+    (example,) = read_scores(tmp_path / "out")["train"]
+    assert example.start_top_ids is not None
+    assert example.start_top_logprobs is not None
+    engine = TransformersEngine(tiny_student, tokenizer)
+    ((logprobs, _),) = engine.score([example], 512)
+    for token, logprob, ids, values in zip(
+        example.completion_tokens, logprobs, example.start_top_ids, example.start_top_logprobs, strict=True
+    ):
+        assert values == sorted(values, reverse=True)
+        assert dict(zip(ids, values, strict=True))[token] == pytest.approx(logprob, abs=1e-5)
+
+
+def test_log_probs_that_do_not_fit_their_tokens_stop_with_the_place(tmp_path: Path, tiny_student: Path) -> None:
+    broken = trace(
+        "four", prompts.load_tokenizer(tiny_student), behavior_logprobs=[-0.5], source_file="a", source_line=3
+    )
+    with pytest.raises(UserError, match=r"\(a:3\): 1 log-probs for 5 tokens"):
+        run(tmp_path, tiny_student, [broken])
