@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -131,7 +131,7 @@ def evaluate(
     if traces:
         inputs["traces"] = traces
     few_shot = traces is not None and read.evaluate.few_shot > 0
-    _stage("evaluate", read, out, no_track, few_shot=few_shot, **inputs)
+    _stage("evaluate", read, out, no_track, few_shot=few_shot, told=False, **inputs)
     _print_results(out)
 
 
@@ -206,6 +206,104 @@ def compile_pipeline(
 
 
 @app.command()
+def submit(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for the end; the exit code is the run's.")] = False,
+    preflight: Annotated[bool, typer.Option(help="Check first; nothing is submitted when a check fails.")] = True,
+    overrides: Overrides = None,
+) -> None:
+    """One run on the cluster of the section `cluster`."""
+    from pipelines.submitting import Kubeflow, for_cluster
+
+    read = for_cluster(_config(config, preset, overrides))
+    if preflight and not _checked(read, traces=False):
+        raise typer.Exit(2)
+    kubeflow = Kubeflow(read)
+    run_id = kubeflow.submit()
+    console.print(f"submitted {run_id}\n{kubeflow.link(run_id)}", markup=False)
+    if follow:
+        _follow(kubeflow, run_id)
+
+
+@app.command()
+def schedule(
+    name: Annotated[str, typer.Argument(help="Of the schedule; one of the same name is replaced.")],
+    cron: Annotated[str, typer.Option("--cron", help="minute hour day month weekday, such as '30 2 * * 1-5'.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it.")] = False,
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """A recurring run on the cluster: one at a time, missed ones are not made up for."""
+    from datetime import UTC, datetime
+
+    from pipelines.cron import parse
+    from pipelines.submitting import Kubeflow, for_cluster
+
+    if bool(cron) == remove:
+        raise UserError("schedule: give --cron or --remove")
+    read = _config(config, preset, overrides)
+    if remove:
+        console.print(f"removed {Kubeflow(read).unschedule(name)} of the name {name}", markup=False)
+        return
+    parsed = parse(cron)
+    schedule_id, replaced = Kubeflow(for_cluster(read)).schedule(name, cron)
+    console.print(f"{name}: {parsed.words} (UTC, unless the cluster says otherwise)", markup=False)
+    for at in parsed.following(datetime.now(UTC), 3):
+        console.print(f"  {at:%a %Y-%m-%d %H:%M}", markup=False)
+    instead = f", in place of {replaced} earlier" if replaced else ""
+    console.print(f"Kubeflow's cron: {parsed.kubeflow}; id {schedule_id}{instead}", markup=False)
+
+
+@app.command()
+def status(
+    run_id: Annotated[str, typer.Argument(metavar="[RUN]", help="Its id; else the newest runs.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for the end; the exit code is the run's.")] = False,
+    preset: Preset = "",
+    config: ConfigFile = None,
+) -> None:
+    """How runs on the cluster stand."""
+    from pipelines.submitting import Kubeflow, stages
+
+    kubeflow = Kubeflow(_config(config, preset, None))
+    if not run_id:
+        for one in kubeflow.latest():
+            console.print(f"{one.run_id}  {one.state.lower():<10} {one.created_at:%Y-%m-%d %H:%M}  {one.display_name}")
+        return
+    if follow:
+        _follow(kubeflow, run_id)
+        return
+    found = kubeflow.run(run_id)
+    console.print(f"{found.display_name}: {found.state.lower()}\n{kubeflow.link(run_id)}", markup=False)
+    for name, state in stages(found):
+        console.print(f"  {name:<32} {state.lower()}", markup=False)
+
+
+@app.command()
+def cancel(
+    run_id: Annotated[str, typer.Argument(metavar="RUN")], preset: Preset = "", config: ConfigFile = None
+) -> None:
+    """Ends a run on the cluster; its TrainJob is deleted with it."""
+    from pipelines.submitting import ENDED, Kubeflow
+
+    state = Kubeflow(_config(config, preset, None)).cancel(run_id)
+    console.print(f"{run_id}: was {state.lower()}" + ("" if state in ENDED else "; is being cancelled"), markup=False)
+
+
+@app.command("preflight")
+def preflight_checks(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    traces: Annotated[bool, typer.Option(help="Also load the student and read some traces.")] = True,
+    overrides: Overrides = None,
+) -> None:
+    """What a run on the cluster needs, checked before any GPU is asked for."""
+    if not _checked(_config(config, preset, overrides), traces=traces):
+        raise typer.Exit(2)
+
+
+@app.command()
 def presets() -> None:
     """The ready configurations, each with its first comment line."""
     from pipelines.presets import descriptions
@@ -222,6 +320,23 @@ def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     read = _config(config, "", overrides)
     version = roll(read, tracker=_tracker(read))
     console.print(f"champion is version {version.version} again")
+
+
+def _checked(config: Config, *, traces: bool) -> bool:
+    from pipelines.preflight import checks
+
+    good = True
+    for check in checks(config, traces=traces):
+        good &= check.state != "failed"
+        console.print(f"{check.state:<10} {check.name}: {check.text}", markup=False)
+    return good
+
+
+def _follow(kubeflow: Any, run_id: str) -> None:
+    state = kubeflow.follow(run_id, lambda line: console.print(line, markup=False))
+    console.print(f"{state.lower()}: {kubeflow.link(run_id)}", markup=False)
+    if state != "SUCCEEDED":
+        raise typer.Exit(1)
 
 
 def _config(file: Path | None, preset: str, overrides: list[str] | None) -> Config:
@@ -246,13 +361,20 @@ def _model(config: Config, uri: str) -> Path:
 
 
 def _stage(
-    stage: str, config: Config, out: Path, no_track: bool, *, few_shot: bool | None = None, **inputs: Path
+    stage: str,
+    config: Config,
+    out: Path,
+    no_track: bool,
+    *,
+    few_shot: bool | None = None,
+    told: bool = True,
+    **inputs: Path,
 ) -> None:
     from dcod.stages import Where, execute
 
     options = {} if few_shot is None else {"few_shot": few_shot}
     metrics = execute(stage, config, out, inputs, Where(tracked=not no_track), **options)
-    for name, value in metrics.items():
+    for name, value in metrics.items() if told else ():
         console.print(f"{name:<40} {value:.6g}")
     console.print(f"wrote {out}")
 

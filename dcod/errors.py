@@ -7,3 +7,7 @@ The command line prints it as a single line and exits with code 2. Library code 
 
 class UserError(ValueError):
     """A mistake of the user. The message names the value, what is allowed, and the way out."""
+
+
+class AwayError(UserError):
+    """A service does not answer now; it may later."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dcod.errors import UserError
+from dcod.errors import AwayError, UserError
 
 PATIENCE_S = 300.0
 Manifest = dict[str, Any]
@@ -168,7 +168,7 @@ class Kube:
             except (HTTPError, OSError) as error:
                 problem = " ".join(str(error).split())[:200]
             if time.monotonic() + wait > deadline:
-                raise UserError(
+                raise AwayError(
                     f"Kubernetes: {what} in {self.namespace}: no answer for {self._patience_s:.0f} s ({problem})"
                 )
             _log.warning("%s: %s; again in %.0f s", what, problem, wait)

@@ -148,6 +148,23 @@ def upload(path: Path, uri: str) -> None:
             _client().upload_file(str(file), bucket, target, ExtraArgs={"ChecksumAlgorithm": "SHA256"})
 
 
+def probe(uri: str) -> None:
+    """Writes, reads and deletes a small object below an s3:// prefix.
+
+    Raises:
+        UserError: one of the three is refused.
+    """
+    bucket, key = _split(f"{uri.rstrip('/')}/.dcod-probe-{uuid.uuid4().hex[:12]}")
+    with _explained(uri):
+        client = _client()
+        client.put_object(Bucket=bucket, Key=key, Body=b"probe")
+        try:
+            if client.get_object(Bucket=bucket, Key=key)["Body"].read() != b"probe":
+                raise UserError(f"{uri}: what was written is not what is read")
+        finally:
+            client.delete_object(Bucket=bucket, Key=key)
+
+
 @contextmanager
 def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 600.0) -> Iterator[None]:
     """Holds a lease: a locked file locally, a conditional put in a bucket.

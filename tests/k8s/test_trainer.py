@@ -45,7 +45,7 @@ def test_the_runtime_is_valid(runtime: dict[str, Any]) -> None:
     wrong, misplaced = copy.deepcopy(runtime), copy.deepcopy(runtime)
     wrong["spec"]["mlPolicy"]["numNodes"] = "two"
     misplaced["spec"]["template"]["spec"]["replicatedJobs"][0]["image"] = "x"
-    with pytest.raises(ValueError, match="num_nodes|numNodes"):
+    with pytest.raises(ValueError, match=r"num_nodes|numNodes"):
         dropped(wrong)
     assert dropped(misplaced) == ["spec.template.spec.replicatedJobs[0].image"]
 

@@ -1,0 +1,193 @@
+"""A recording Kubeflow Pipelines API on the loopback: it validates every spec and refuses every unknown field."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+from tests.fake_kubernetes import RefusedError
+
+BASE = "/apis/v2beta1"
+NOW = "2026-01-02T03:04:05Z"
+
+
+@dataclass
+class FakeKubeflow:
+    """What the server holds, and what it was asked.
+
+    Attributes:
+        multi_user: whether namespaces are wanted, or refused.
+        token: which clients must bring; empty: none.
+        states: of a run, one a look; the last one stays.
+        tasks: states of its stages by name, the same way.
+        broken: so many answers are 503 first.
+    """
+
+    multi_user: bool = True
+    token: str = ""
+    states: list[str] = field(default_factory=lambda: ["PENDING"])
+    tasks: list[dict[str, str]] = field(default_factory=lambda: [{}])
+    broken: int = 0
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recurring: dict[str, dict[str, Any]] = field(default_factory=dict)
+    terminated: list[str] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+
+    def answer(self, method: str, target: str, body: Any, authorization: str) -> dict[str, Any]:
+        url = urlparse(target)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        self.requests.append((method, url.path))
+        if self.broken:
+            self.broken -= 1
+            raise RefusedError(503, "upstream connect error")
+        if self.token and authorization != f"Bearer {self.token}":
+            raise RefusedError(401, "Request not authenticated")
+        path = url.path.removeprefix(BASE)
+        if (method, path) == ("GET", "/healthz"):
+            return {"multi_user": self.multi_user}
+        if path == "/experiments":
+            return self._experiments(method, query, body)
+        if path == "/runs":
+            if method == "POST":
+                return self._create("run_id", self.runs, body, "V2beta1Run")
+            if query.get("experiment_id") not in self.experiments:
+                raise RefusedError(400, "list runs of an experiment")
+            return {"runs": [self._stands(run) for run in self.runs.values()]}
+        if match := re.fullmatch(r"/runs/([^/:]+)(:terminate)?", path):
+            if match[1] not in self.runs:
+                raise RefusedError(404, f"run {match[1]} not found")
+            if match[2]:
+                self.terminated.append(match[1])
+                return {}
+            return self._stands(self.runs[match[1]])
+        if path == "/recurringruns":
+            if method == "POST":
+                return self._create("recurring_run_id", self.recurring, body, "V2beta1RecurringRun")
+            size, token = int(query["page_size"]), int(query.get("page_token") or 0)
+            rows = list(self.recurring.values())[token : token + min(size, 2)]  # small pages: clients must turn them
+            more = token + len(rows) < len(self.recurring)
+            return {"recurringRuns": rows, "next_page_token": str(token + len(rows)) if more else ""}
+        if (method, match := re.fullmatch(r"/recurringruns/([^/:]+)", path)) and match and method == "DELETE":
+            del self.recurring[match[1]]
+            return {}
+        raise AssertionError(f"{method} {target}: not expected")
+
+    def _experiments(self, method: str, query: dict[str, str], body: Any) -> dict[str, Any]:
+        if method == "GET":
+            self._namespaced(query.get("namespace"))
+            wanted = json.loads(query["filter"])["predicates"][0]["stringValue"] if "filter" in query else None
+            return {"experiments": [e for e in self.experiments.values() if e["display_name"] == wanted]}
+        strict(body, "V2beta1Experiment")
+        self._namespaced(body.get("namespace"))
+        made = body | {"experiment_id": f"experiment-{len(self.experiments) + 1}"}
+        self.experiments[made["experiment_id"]] = made
+        return made
+
+    def _namespaced(self, namespace: str | None) -> None:
+        if self.multi_user and not namespace:
+            raise RefusedError(400, "Invalid input error: Namespace is empty in multi-user mode")
+        if not self.multi_user and namespace:
+            raise RefusedError(400, "Invalid input error: In single-user mode, namespace must be empty")
+
+    def _create(self, key: str, held: dict[str, dict[str, Any]], body: Any, kind: str) -> dict[str, Any]:
+        strict(body, kind)
+        if body["experiment_id"] not in self.experiments:
+            raise RefusedError(400, f"experiment {body['experiment_id']} not found")
+        validate_spec(body["pipeline_spec"], body["runtime_config"].get("parameters", {}))
+        if kind == "V2beta1RecurringRun":
+            cron = body["trigger"]["cron_schedule"]["cron"]
+            if len(cron.split()) != 6 or "7" in cron.split()[5]:
+                raise RefusedError(400, f"cron {cron!r}: expected 6 fields, weekdays 0 to 6")
+        made = body | {key: f"{key.removesuffix('_id')}-{len(self.requests)}", "created_at": NOW}
+        held[made[key]] = made
+        return made
+
+    def _stands(self, run: dict[str, Any]) -> dict[str, Any]:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        tasks = self.tasks.pop(0) if len(self.tasks) > 1 else self.tasks[0]
+        details = [
+            {"display_name": name, "state": each, "start_time": f"2026-01-02T03:04:{number:02d}Z"}
+            for number, (name, each) in enumerate(tasks.items())
+        ]
+        plain = {key: value for key, value in run.items() if key != "pipeline_spec"}
+        return plain | {"state": state, "run_details": {"task_details": details}}
+
+
+def strict(value: Any, kind: str, path: str = "") -> None:
+    """Refuses every field that the API's model of that kind does not know, and values of other types."""
+    import kfp_server_api
+
+    model = getattr(kfp_server_api, kind, None)
+    if model is None or not hasattr(model, "attribute_map"):
+        return
+    types = {model.attribute_map[name]: each for name, each in model.openapi_types.items()}
+    for key, inner in value.items():
+        if key not in types:
+            raise RefusedError(400, f"unknown field {path}{key}")
+        wanted = types[key]
+        plain = {"str": (str, int), "int": int, "bool": bool, "float": (int, float)}.get(wanted)
+        # Numbers of 64 bits are text in these models; the server reads both.
+        if plain and (not isinstance(inner, plain) or (wanted != "bool" and isinstance(inner, bool))):
+            raise RefusedError(400, f"{path}{key}: expected {wanted}")
+        if isinstance(inner, dict):
+            strict(inner, wanted, f"{path}{key}.")
+
+
+def validate_spec(spec: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Both documents of a pipeline against their schemas; parameters against the pipeline's inputs."""
+    from google.protobuf import json_format
+    from kfp.kubernetes import kubernetes_executor_config_pb2
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    try:
+        pipeline = json_format.ParseDict(spec["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
+        json_format.ParseDict(spec["platform_spec"], pipeline_spec_pb2.PlatformSpec())
+        pods = spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        for pod in pods.values():
+            json_format.ParseDict(pod, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+    except json_format.ParseError as error:
+        raise RefusedError(400, f"Failed to parse the pipeline: {error}") from None
+    if extra := spec.keys() - {"pipeline_spec", "platform_spec"}:
+        raise RefusedError(400, f"unknown field pipeline_spec.{extra}")
+    known = set(pipeline.root.input_definitions.parameters)
+    if parameters.keys() != known:
+        raise RefusedError(400, f"parameters {sorted(parameters)}; the pipeline has {sorted(known)}")
+
+
+@contextmanager
+def serving(fake: FakeKubeflow) -> Iterator[str]:
+    """Serves a fake; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _do(self) -> None:
+            size = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(size) or b"null")
+            try:
+                found, code = fake.answer(self.command, self.path, body, self.headers.get("Authorization", "")), 200
+            except (RefusedError, AssertionError, KeyError) as error:
+                error = error if isinstance(error, RefusedError) else RefusedError(418, f"the fake does not: {error!r}")
+                found, code = {"error": str(error), "code": error.status}, error.status
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(found).encode())
+
+        do_GET = do_POST = do_DELETE = _do
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

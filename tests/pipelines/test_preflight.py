@@ -1,0 +1,176 @@
+"""`dcod preflight`: each check good, bad with its way out, and unseen; against recording servers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcod import kube
+from dcod.config import Config
+from pipelines import preflight
+from pipelines.preflight import Check, checks, gpus_at_once, split_image
+from tests import fake_kubeflow, fake_kubernetes
+from tests.fake_kubeflow import FakeKubeflow
+from tests.fake_kubernetes import FakeKubernetes
+
+
+@pytest.fixture
+def kubeflow() -> FakeKubeflow:
+    return FakeKubeflow()
+
+
+@pytest.fixture
+def kubernetes() -> FakeKubernetes:
+    quota = {"status": {"hard": {"requests.nvidia.com/gpu": "8"}, "used": {"requests.nvidia.com/gpu": "6"}}}
+    return FakeKubernetes(
+        held={
+            "serviceaccounts": {"dcod-pipeline": {}},
+            "secrets": {"dcod-s3": {}, "mlflow-client": {}},
+            "persistentvolumeclaims": {"dcod-shared": {}},
+            "resourcequotas": {"gpus": quota},
+        }
+    )
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """A registry that has dcod:1, hides what is private, and knows nothing else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            known = self.path in ("/v2/team/dcod/manifests/1", "/v2/team/dcod/manifests/1-gpu")
+            self.send_response(200 if known else 401 if "private" in self.path else 404)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def config(
+    kubeflow: FakeKubeflow, kubernetes: FakeKubernetes, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Config]:
+    """All is well, but for MLflow and S3, which other tests have for real."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr(kube, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(preflight, "_tracking", lambda config: "good")
+    monkeypatch.setattr("dcod.storage.probe", lambda uri: None)
+    monkeypatch.setattr("dcod.storage.list_objects", lambda uri: [f"{uri}a.jsonl"])
+    with fake_kubeflow.serving(kubeflow) as address, fake_kubernetes.serving(kubernetes, tmp_path) as kubeconfig:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        yield Config.model_validate(
+            {
+                "ingest": {"sources": ["s3://dcod/traces/"]},
+                "cluster": {
+                    "kubeflow": address,
+                    "image": f"{registry}/team/dcod:1",
+                    "gpu_image": f"{registry}/team/dcod:1-gpu",
+                    "tracking": "http://mlflow.dcod:5000",
+                    "storage": "s3://dcod/work",
+                    "volume": "dcod-shared",
+                    "gpu": {"count": 1},
+                },
+            }
+        )
+
+
+def found(config: Config, **cluster: Any) -> dict[str, Check]:
+    section = config.cluster.model_copy(update=cluster)
+    return {c.name: c for c in checks(config.model_copy(update={"cluster": section}), traces=False)}
+
+
+def test_all_is_well(config: Config) -> None:
+    seen = found(config)
+    assert {check.state for check in seen.values()} == {"ok"}, seen
+    assert len(seen) == 9
+    assert seen["GPU quota"].text == "4 GPUs at once; 2 of 8 free now (pods wait for the others)"
+
+
+def test_what_is_missing_is_named_with_the_way_out(
+    config: Config, kubernetes: FakeKubernetes, kubeflow: FakeKubeflow, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(name: str, **cluster: Any) -> str:
+        check = found(config, **cluster)[name]
+        assert check.state == "failed", check
+        return check.text
+
+    del kubernetes.held["secrets"]["dcod-s3"]
+    assert "lacks secret dcod-s3; see docs/cluster.md" in failed("namespace")
+    assert "persistent volume claim other" in failed("namespace", volume="other")
+    gpu = config.cluster.gpu.model_copy(update={"count": 4})
+    assert "16 GPUs are needed at once, quota gpus allows 8: lower cluster.gpu.count" in failed("GPU quota", gpu=gpu)
+    kubernetes.trainer = False
+    nodes = config.cluster.train.model_copy(update={"num_nodes": 2})
+    assert "need Kubeflow Trainer v2, which is not installed" in failed("TrainJobs", train=nodes)
+    kubeflow.token = "t"
+    assert "set $KUBEFLOW_TOKEN" in failed("Kubeflow")
+    assert "port-forward" in failed("Kubeflow", kubeflow="")
+    assert "no fixed tag" in failed("image", image=f"{registry}/team/dcod:latest")
+    assert "does not have it; push it" in failed("image", image=f"{registry}/team/dcod:2")
+    assert "cluster.image is empty" in failed("image", image="")
+    assert "cluster.tracking" in failed("configuration", tracking="")
+    monkeypatch.setattr("dcod.storage.list_objects", lambda uri: [])
+    assert "nothing at s3://dcod/traces/; upload" in failed("traces are there")
+
+
+def test_what_cannot_be_seen_from_here_is_no_failure(
+    config: Config, kubernetes: FakeKubernetes, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubernetes.forbidden = {"secrets"}
+    seen = found(config, image=f"{registry}/private/dcod:1", storage="/mnt/dcod/work")
+    assert {name for name, check in seen.items() if check.state == "unchecked"} == {"namespace", "image", "bucket"}
+    assert "you may not list secret" in seen["namespace"].text
+    assert "answers 401 without credentials" in seen["image"].text
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    seen = found(config)
+    assert {seen[name].state for name in ("namespace", "GPU quota")} == {"unchecked"}
+
+
+def test_gpus_of_the_busiest_moment() -> None:
+    plain = {"evaluate": {"benchmarks": [{"name": "gsm8k"}, {"name": "math500"}]}}
+    few = Config.model_validate(plain | {"cluster": {"gpu": {"count": 2}}})
+    assert gpus_at_once(few) == 2 * (1 + 3)
+    many = {"gpu": {"count": 8}, "shards": 4, "train": {"num_nodes": 2}, "storage": "s3://a/b"}
+    assert gpus_at_once(Config.model_validate(plain | {"cluster": many})) == 8 * (4 + 3 * 2)
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("registry:5000/a/b:1.2", ("registry:5000/a/b", "1.2")),
+        ("registry:5000/a/b", ("registry:5000/a/b", "")),
+        ("r.example/a@sha256:ab", ("r.example/a", "sha256:ab")),
+        ("dcod:1", ("dcod", "1")),
+    ],
+)
+def test_names_of_images(image: str, parts: tuple[str, str]) -> None:
+    assert split_image(image) == parts
+
+
+def test_the_student_and_the_traces_fit(tmp_path: Path, tiny_student: Path) -> None:
+    """With a real student and real ingestion: coverage of log-probs against what the correction needs."""
+    rows = [{"prompt": f"What is {n} + 1?", "completion": f"It is #### {n + 1}", "gold": str(n + 1)} for n in range(8)]
+    (tmp_path / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values: dict[str, Any] = {
+        "student": {"model": str(tiny_student), "max_length": 400},
+        "ingest": {"sources": [str(tmp_path / "traces.jsonl")]},
+    }
+    assert "8 traces pass; 0 with log-probs" in preflight._student_and_traces(Config.model_validate(values))
+    values["train"] = {"correction": {"name": "prefix"}}
+    with pytest.raises(ValueError, match=r"prefix needs behavior_logprobs.*: 0 of 8 traces have them; use `surprisal`"):
+        preflight._student_and_traces(Config.model_validate(values))
+    values["student"]["max_length"] = 4
+    with pytest.raises(ValueError, match=r"none of the first 50 problems|max_length"):
+        preflight._student_and_traces(Config.model_validate(values))
