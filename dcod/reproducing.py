@@ -81,7 +81,7 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Reproduction(False, f"a fresh process cannot run the registered model: {reason[:300]}")
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    found = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])  # engines talk as well
     tolerance = TOLERANCES[found["same_device"]]
     exact = found["same"] == found["of"] or not found["same_device"]
     holds = found["of"] > 0 and exact and found["difference"] <= tolerance

@@ -16,6 +16,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,7 @@ def run(
             "fingerprint": benchmarks.fingerprint(benchmark, summary["evaluator"]),
             "role": benchmark.role,
             "version": benchmarks.get(benchmark.name).version,
+            "sampling": asdict(benchmarks.plan(benchmark)) if student else {},
             "prompting": {prompting: splits},
         }
     if traces is not None:

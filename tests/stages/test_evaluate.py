@@ -66,6 +66,8 @@ def test_samples_of_a_model_with_every_figure_and_the_same_digits_again(run: Run
         assert {"truncated", "looping", "contradicting", "agreement", "entropy", "tokens_sd"} <= set(split["stability"])
         assert 0 < split["detectable"] <= 1
     assert summary["evaluator"]["engine"][0] == "transformers"
+    assert summary["evaluator"]["seed"] == 0
+    assert entry["sampling"] == {"samples": 4, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 12}
     assert len({row["sample"] for row in rows(first)}) == 4
     assert (
         entry["fingerprint"]
