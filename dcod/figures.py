@@ -50,8 +50,10 @@ def drift_figure(drift: Mapping[str, Any]) -> Figure:
 
 
 def training_figures(history: Sequence[Row]) -> dict[str, Figure]:
-    """Loss, gamma with ESS, and the ESS of every position bucket where there is one, over the steps."""
+    """Over the steps: loss, gamma with ESS, drift and staleness, and the ESS of every position bucket."""
     figures = {"loss": _loss_figure(history), "gamma_ess": ess_figure(history)}
+    if any("staleness" in row for row in history):
+        figures["drift_steps"] = moving_figure(history)
     buckets = sorted({key for row in history for key in row if key.startswith("ess_bucket_")})
     if len(buckets) > 1:
         figures["ess_buckets"] = _bucket_figure(history, buckets)
@@ -71,6 +73,31 @@ def ess_figure(history: Sequence[Row]) -> Figure:
     _legend(below)
     below.sharex(above)
     return figure
+
+
+def moving_figure(history: Sequence[Row]) -> Figure:
+    """The drift of each octave of positions over the steps, and how far the student has moved since scoring."""
+    figure, (above, below) = _figure(2, height=4.2)
+    ratios = _octaves(history, "abs_log_ratio_")
+    drawn = ratios or _octaves(history, "surprisal_")
+    if len(drawn) > len(PALETTE):
+        drawn = [drawn[round(i * (len(drawn) - 1) / (len(PALETTE) - 1))] for i in range(len(PALETTE))]
+    for key, colour in zip(drawn, PALETTE, strict=False):
+        first, last = (int(part) for part in key.split("_")[-2:])
+        _curve(above, history, key, f"tokens {first}-{last}", colour)
+    what = "mean |log π − log μ|" if ratios else "entropy-centred surprisal"
+    _label(above, "Drift by position, as the student learns", "", f"{what}\n(nats per token)")
+    _legend(above)
+    _curve(below, history, "staleness", "mean |log π − log π when scored|", PURPLE)
+    _label(below, "", "optimizer step", "nats per token")
+    below.set_ylim(bottom=0)
+    _legend(below)
+    below.sharex(above)
+    return figure
+
+
+def _octaves(history: Sequence[Row], prefix: str) -> list[str]:
+    return sorted({key for row in history for key in row if key.startswith(prefix)})
 
 
 def weight_figure(weights: Mapping[str, Any]) -> Figure:

@@ -261,6 +261,9 @@ def _answers(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
     return {(row["benchmark"], row["problem_id"], row["sample"]): row for row in rows}
 
 
+_SHARES = (("clipped_share", "clipped tokens"), ("truncated_share", "truncated weights"))
+
+
 def _training(history: Sequence[Mapping[str, float]]) -> str:
     if not history:
         return _missing("No training history (training.jsonl).")
@@ -271,10 +274,12 @@ def _training(history: Sequence[Mapping[str, float]]) -> str:
     if measured:
         rows.append(["best on the selection split (nats per token)", f"{min(measured):.4f}"])
     rows += [["mean γ", f"{mean['gamma']:.3f}"], ["mean ESS / N", f"{mean['ess']:.3f}"]]
-    for key, label in (("clipped_share", "clipped tokens"), ("truncated_share", "truncated weights")):
+    for key, label in _SHARES:
         values = [row[key] for row in history if key in row]
         if values:
             rows.append([label, f"{sum(values) / len(values):.1%}"])
+    if "staleness" in last:
+        rows.append(["moved since it was scored, at the end (nats per token)", f"{last['staleness']:.3f}"])
     plots = (figures.svg(figure, name) for name, figure in figures.training_figures(history).items())
     return _table(["", "value"], rows) + "\n".join(plots)
 

@@ -32,6 +32,8 @@ HISTORY: list[dict[str, float]] = [
         "clipped_share": 0.25,
         "ess_bucket_000": 0.9,
         "ess_bucket_001": 0.4,
+        "staleness": 0.01 * step,
+        **{f"abs_log_ratio_{16 * i:05d}_{16 * i + 15:05d}": 0.1 * i for i in range(8)},
         **({"selection_nll": 2.0 / step} if step % 5 == 0 else {}),
     }
     for step in range(1, 31)
@@ -179,7 +181,7 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         "a" * 64,
     ):
         assert text in full_page, text
-    assert full_page.count("<svg") == 6  # accuracy, loss, gamma, ess by bucket, weights, drift
+    assert full_page.count("<svg") == 7  # accuracy, loss, gamma, drift over steps, ess by bucket, weights, drift
 
 
 def test_missing_inputs_are_named(tmp_path: Path) -> None:
@@ -205,13 +207,14 @@ def test_every_plot_has_labels_and_units() -> None:
         "accuracy": figures.accuracy_figure({"start": summary(0.3), "student": summary(0.6)}),
         **figures.training_figures(HISTORY),
     }
-    assert set(made) == {"drift", "weights", "accuracy", "loss", "gamma_ess", "ess_buckets"}
+    assert set(made) == {"drift", "weights", "accuracy", "loss", "gamma_ess", "drift_steps", "ess_buckets"}
     for name, figure in made.items():
         figure.canvas.draw()
         assert figure.axes[-1].get_xlabel() or figure.axes[0].get_xlabel(), name
         assert figure.axes[0].get_title(loc="left"), name
         assert all(axes.get_ylabel() or name == "accuracy" for axes in figure.axes), name
     assert "nats" in made["drift"].axes[0].get_ylabel()
+    assert len(made["drift_steps"].axes[0].get_legend().get_texts()) == 6
     assert len(made["weights"].axes[0].get_legend().get_texts()) == 6
 
 
