@@ -19,6 +19,7 @@ def gate(
     results: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
 ) -> str:
     """Returns ``promote`` or ``refuse``; the reasons are in the decision, the registry and the report."""
     from dcod.stages.component import run_gate
@@ -33,4 +34,4 @@ def gate(
         "champion_results": champion_results.path,
         "results": results.path,
     }
-    return run_gate(config, pipeline, decision.path, inputs, report.path)
+    return run_gate(config, pipeline, decision.path, inputs, report.path, summary.path)

@@ -76,12 +76,15 @@ def run(
     print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {_shown(found)}", flush=True)
 
 
-def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str) -> str:
-    """Executes the gate; writes the decision and the report, returns ``promote`` or ``refuse``."""
+def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str, summary: str) -> str:
+    """Executes the gate; writes decision, report (HTML) and reasons (Markdown), returns ``promote`` or ``refuse``."""
     run("gate", config, pipeline, decision, inputs)
     page = (Path(decision) / "report.html").read_text(encoding="utf-8")
     storage.write_text(Path(report), page)
-    return "promote" if json.loads((Path(decision) / "decision.json").read_text())["promote"] else "refuse"
+    found = json.loads((Path(decision) / "decision.json").read_text(encoding="utf-8"))
+    reasons = "".join(f"- {'yes' if reason['passed'] else '**no**'}: {reason['text']}\n" for reason in found["reasons"])
+    storage.write_text(Path(summary), f"# {found['outcome']}\n\n{reasons}")
+    return "promote" if found["promote"] else "refuse"
 
 
 def finish(config: str, pipeline: str, state: str, message: str) -> None:

@@ -220,3 +220,29 @@ def test_production_survives_a_node() -> None:
     for rule in ingress["spec"]["rules"]:
         assert rule["host"] in hosts
     assert of_kind(prod, "StatefulSet") == []
+
+
+def example(name: str) -> list[Manifest]:
+    return list(yaml.safe_load_all((ROOT / "k8s" / "examples" / name).read_text(encoding="utf-8")))
+
+
+def test_the_rule_for_read_only_roots_is_valid_and_fits_the_pipeline() -> None:
+    from pipelines.placing import RUN_LABEL
+
+    documents = example("read-only-root.yaml")
+    assert [item["kind"] for item in documents] == ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"]
+    for document in documents:
+        validate(document)
+    policy, binding = documents
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert policy["spec"]["matchConstraints"]["objectSelector"]["matchLabels"] == {RUN_LABEL: "pipeline"}
+
+
+def test_the_secrets_of_a_store_are_all_that_runs_and_services_name() -> None:
+    """Every secret of `prod` but the certificate, and those that the compiled pipeline names."""
+    from dcod.cluster import SecretsConfig
+
+    made = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in example("external-secrets.yaml")}
+    wanted = {("dcod", name) for item in render("prod") for name in secret_names(item)} - {("dcod", "mlflow-tls")}
+    named = SecretsConfig()
+    assert made == wanted | {("dcod-runs", named.s3), ("dcod-runs", named.tracking)}
