@@ -232,14 +232,18 @@ def test_ranks_share_a_step_without_loss(examples: list[Example]) -> None:
     assert all(shares)
 
 
-@pytest.mark.parametrize("weights", ["stored", "live"])
+@pytest.mark.parametrize(
+    ("name", "weights", "layout"),
+    [("trace", "stored", "padded"), ("trace", "live", "packed"), ("prefix", "live", "padded")],
+)
 def test_two_ranks_follow_the_trajectory_of_one(
-    tiny_student: Path, examples: list[Example], weights: str, tmp_path: Path
+    tiny_student: Path, examples: list[Example], name: str, weights: str, layout: str, tmp_path: Path
 ) -> None:
     """Two processes on gloo, a global normaliser, gamma over both: the loss and the norm of every step agree."""
-    correction = CorrectionConfig(name="trace", ess_floor=0.5, weights=weights)  # type: ignore[arg-type]
+    correction = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": weights})
     alone, _ = run(tiny_student, examples, correction=correction)
-    config = TrainConfig(learning_rate=1e-2, epochs=2, traces_per_step=6, correction=correction)
+    knobs = {"learning_rate": 1e-2, "epochs": 2, "traces_per_step": 6, "layout": layout}
+    config = TrainConfig.model_validate({**knobs, "correction": correction.model_dump()})
     (tmp_path / "examples").write_bytes(pickle.dumps(examples))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "tests.two_ranks", str(tiny_student), str(tmp_path / "examples"), config.model_dump_json()]
