@@ -25,7 +25,7 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.tracking import NullLog, Tracker
 
-REUSABLE = ("ingest", "score", "train", "trainjob", "evaluate", "merge")
+REUSABLE = ("ingest", "score", "train", "evaluate", "merge")
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,11 @@ def execute(
     """
     where = where or Where()
     module = importlib.import_module(f"dcod.stages.{stage}")
+    verb = getattr(module, "VERB", stage)  # `trainjob` is another way to train
     for name, path in inputs.items():
         if not path.exists():
             raise UserError(f"{stage}: its input {name} is missing: {path}")
-    manifest = _manifest(stage, config, module.SECTIONS, inputs, options)
+    manifest = _manifest(module, verb, config, inputs, options)
     # Not in the digest: which pipeline run asks does not decide the output.
     known = {"pipeline": where.pipeline} if getattr(module, "OF_PIPELINE", False) else {}
     if not where.tracked:
@@ -72,10 +73,10 @@ def execute(
             return _run(module, config, scratch, NullLog(), inputs, options | known, manifest)
     tracker = Tracker(config.tracking)
     parent = tracker.parent(where.pipeline, config.name, config) if where.pipeline else None
-    with tracker.stage(stage, parent, digest=manifest["digest"], label=where.label) as log:
+    with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:
         for name, digest in manifest["inputs"].items():
             log.inputs(name, digest, str(inputs[name]))
-        found = tracker.find_output(stage, manifest["digest"]) if config.tracking.reuse and stage in REUSABLE else None
+        found = tracker.find_output(verb, manifest["digest"]) if config.tracking.reuse and verb in REUSABLE else None
         with storage.output_folder(out) as scratch:
             if found:
                 tracker.fetch_output(found, scratch)
@@ -84,7 +85,7 @@ def execute(
             else:
                 metrics = _run(module, config, scratch, log, inputs, options | known, manifest)
         log.metrics(metrics)
-        if not found and stage in REUSABLE:
+        if not found and verb in REUSABLE:
             log.output(out)
     return metrics
 
@@ -110,19 +111,19 @@ def code_digest() -> str:
 
 
 def _manifest(
-    stage: str, config: Config, sections: tuple[str, ...], inputs: Mapping[str, Path], options: Mapping[str, Any]
+    module: Any, verb: str, config: Config, inputs: Mapping[str, Path], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
     decides = {
-        "stage": stage,
-        "config": {name: resolved[name] for name in sections},
+        "stage": verb,
+        "config": {name: resolved[name] for name in module.SECTIONS},
         "options": dict(options),
         "seed": config.seed,
         "inputs": {name: output_digest(path) for name, path in sorted(inputs.items())},
         "code": code_digest(),
     }
-    if hasattr(importlib.import_module(f"dcod.stages.{stage}"), "source_digests"):
-        decides["sources"] = importlib.import_module(f"dcod.stages.{stage}").source_digests(config)
+    if hasattr(module, "source_digests"):
+        decides["sources"] = module.source_digests(config)
     text = json.dumps(decides, sort_keys=True)
     return {**decides, "version": dcod.__version__, "digest": hashlib.sha256(text.encode()).hexdigest()}
 

@@ -27,6 +27,7 @@ from dcod.stages.trainnode import ERROR, METRICS, OUTPUT
 from dcod.tracking import Log
 from dcod.trainjobs import Follower, TrainJobError, build, job_name
 
+VERB = "train"
 SECTIONS = ("student", "train")
 OF_PIPELINE = True  # `run` is told the id of the pipeline run
 

@@ -320,6 +320,7 @@ def test_two_real_ranks_behind_the_job(
     assert metrics["steps"] > 5
     assert (tmp_path / "out" / "model.safetensors").is_file()
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["stage"] == "train"
     assert manifest["sources"] == {"ranks": "2x1 ddp"}
     assert len((tmp_path / "out" / "training.jsonl").read_text().splitlines()) == metrics["steps"]
     assert trainnode.METRICS in (tmp_path / "node.log").read_text()
