@@ -85,6 +85,7 @@ class CorrectionConfig(Section):
         "none",
         "prefix",
         "trace",
+        "trace_mean",
         "mixed",
         "surprisal",
         "iw_sft",

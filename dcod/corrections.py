@@ -139,6 +139,14 @@ def _trace(config: CorrectionConfig, record: Record) -> Tensor:
     return ratio.clamp(max=0.0) if config.one_sided else ratio
 
 
+def _trace_mean(config: CorrectionConfig, record: Record) -> Tensor:
+    """The mean log-ratio of a trace: R without its length, as the sequence ratio of GSPO (arXiv 2507.18071).
+
+    No importance weight: a long trace is not less likely for being long.
+    """
+    return _trace(config, record) / lengths(record.mask).clamp(min=1)
+
+
 def _mixed(config: CorrectionConfig, record: Record) -> Tensor:
     """l_prefix + rho * l_future: never the product of both weights, which would square the prefix."""
     before = _prefix(config, record)
@@ -192,6 +200,7 @@ CORRECTIONS: dict[str, Correction] = {
     "none": Correction((), lambda _: "none", lambda _, r: torch.zeros_like(r.student_logprobs[:, :1])),
     "prefix": Correction(_RATIO, lambda _: "position", _prefix),
     "trace": Correction((("behavior_logprobs", "behavior_totals"),), lambda _: "prompt", _trace),
+    "trace_mean": Correction((("behavior_logprobs", "behavior_totals"),), lambda _: "prompt", _trace_mean),
     "mixed": Correction(_RATIO, lambda _: "position", _mixed),
     "surprisal": Correction((("entropies",),), lambda c: "position" if c.scope == "token" else "prompt", _surprisal),
     "iw_sft": Correction((("start_logprobs",),), lambda _: "none", _iw_sft),

@@ -125,7 +125,7 @@ def test_gamma_zero_is_plain_supervision_bit_for_bit(name: str) -> None:
     assert torch.equal(weights(plain("none"), plan(plain("none"), record), record), record.mask.float())
 
 
-@pytest.mark.parametrize("name", ["prefix", "trace", "mixed"])
+@pytest.mark.parametrize("name", ["prefix", "trace", "trace_mean", "mixed"])
 def test_a_teacher_equal_to_the_student_gives_weights_of_one(name: str) -> None:
     record = random_record()
     record.behavior_logprobs = record.student_logprobs.clone()
@@ -265,6 +265,19 @@ def test_mixed_lies_between_prefix_and_trace() -> None:
     torch.testing.assert_close(log("mixed", rho=1.0)[inside], trace[inside], atol=1e-5, rtol=1e-5)
     half = prefix + 0.5 * (trace - prefix)
     torch.testing.assert_close(log("mixed", rho=0.5)[inside], half[inside], atol=1e-5, rtol=1e-5)
+
+
+def test_trace_mean_does_not_know_how_long_a_trace_is() -> None:
+    """The same tokens twice over: `trace` squares the ratio, `trace_mean` leaves it."""
+    record = random_record(traces=4, width=10)
+    record.mask[:] = True
+    twice = Record(
+        torch.cat([record.student_logprobs] * 2, 1), torch.cat([record.mask] * 2, 1), record.prompts,
+        behavior_logprobs=torch.cat([record.behavior_logprobs] * 2, 1),  # type: ignore[list-item]
+    )  # fmt: skip
+    log = lambda name, r: corrections.CORRECTIONS[name].log_weight(plain(name), r)  # noqa: E731
+    torch.testing.assert_close(log("trace", twice), 2 * log("trace", record))
+    torch.testing.assert_close(log("trace_mean", twice), log("trace_mean", record))
 
 
 def test_iw_sft_is_its_published_formula() -> None:

@@ -42,6 +42,8 @@ OTHERS: dict[str, Mapping[str, Any]] = {
     "trace_batch": _correction("trace", group="batch"),
     "trace_stored": _correction("trace", weights="stored"),
     "mixed": _correction("mixed"),
+    "trace_mean": _correction("trace_mean", gamma_max=4.0),
+    "surprisal_strong": _correction("surprisal", gamma_max=4.0),
     "forward_kl": {"loss": {"name": "forward_kl"}},
     "trace_forward_kl": {**_correction("trace"), "loss": {"name": "forward_kl"}},
 }
