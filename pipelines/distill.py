@@ -84,7 +84,8 @@ def build(cluster: "ClusterConfig | None" = None) -> Any:
             scores = scored(traces, begin)
             in_this_pod = cluster.train.num_nodes == 1
             trained = trainer(config=config, pipeline=run, scores=scores, start=begin)
-            student = place.task(trained, "train student", gpu=in_this_pod).outputs["student"]
+            longer = 0 if in_this_pod else cluster.train.timeout_s + 600  # than the job that this pod follows
+            student = place.task(trained, "train student", gpu=in_this_pod, timeout_s=longer).outputs["student"]
             decided = place.task(
                 gate(
                     config=config,

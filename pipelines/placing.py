@@ -28,7 +28,9 @@ class Placing:
     def __init__(self, cluster: ClusterConfig) -> None:
         self.cluster = cluster
 
-    def task(self, task: dsl.PipelineTask, name: str, *, gpu: bool = False, retried: bool = True) -> dsl.PipelineTask:
+    def task(
+        self, task: dsl.PipelineTask, name: str, *, gpu: bool = False, retried: bool = True, timeout_s: int = 0
+    ) -> dsl.PipelineTask:
         """A stage's task.
 
         Args:
@@ -36,6 +38,7 @@ class Placing:
             name: for the web page.
             gpu: it runs on a GPU where the cluster has some.
             retried: it is safe to run again.
+            timeout_s: other than the cluster's.
         """
         cluster = self.cluster
         task.set_caching_options(False).set_display_name(name)
@@ -49,7 +52,7 @@ class Placing:
             task.set_env_variable(key, value)
         if on_gpu:
             self._on_gpu(task)
-        self._surround(task)
+        self._surround(task, timeout_s or cluster.timeout_s)
         return task
 
     def closing(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
@@ -58,7 +61,7 @@ class Placing:
         pod = self.cluster.pod
         task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu_limit)
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
-        self._surround(task)
+        self._surround(task, self.cluster.timeout_s)
         return task
 
     def environment(self, cpus: str) -> dict[str, str]:
@@ -84,9 +87,9 @@ class Placing:
             kubernetes.add_toleration(task, each.key, each.operator, each.value or None, each.effect)
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=gpu.shared_memory)  # noqa: S108
 
-    def _surround(self, task: dsl.PipelineTask) -> None:
+    def _surround(self, task: dsl.PipelineTask, timeout_s: int) -> None:
         cluster, secrets = self.cluster, self.cluster.secrets
-        kubernetes.set_timeout(task, cluster.timeout_s)
+        kubernetes.set_timeout(task, timeout_s)
         kubernetes.set_security_context(task, run_as_user=10001, run_as_group=10001, run_as_non_root=True)
         kubernetes.empty_dir_mount(task, "tmp", "/tmp")  # noqa: S108 (the only place that is writable)
         kubernetes.add_pod_label(task, RUN_LABEL, "pipeline")

@@ -125,7 +125,9 @@ def test_gpus_go_to_the_stages_that_use_them(tmp_path: Path) -> None:
             assert container["image"] == "registry.example/dcod:1"
             assert "nodeSelector" not in pods[name]
     # on several nodes the training's own pod only follows the job
-    spec, _ = compiled(tmp_path / "nodes.yaml", CLUSTERS["distill-multi-node"])
+    spec, platform = compiled(tmp_path / "nodes.yaml", CLUSTERS["distill-multi-node"])
+    follower = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-nodes"]
+    assert int(follower["activeDeadlineSeconds"]) > ClusterConfig().train.timeout_s
     trainer = spec["deploymentSpec"]["executors"]["exec-train-nodes"]["container"]
     assert "accelerator" not in trainer["resources"]
     assert "exec-train" not in spec["deploymentSpec"]["executors"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 from dcod.cli import app
-from dcod.config import Config
+from dcod.cluster import ClusterConfig, GpuConfig
+from dcod.config import Config, load_config, parse_config
 from dcod.errors import UserError
 from pipelines import submitting
 from tests.fake_kubeflow import FakeKubeflow, serving, strict, validate_spec
@@ -109,8 +111,6 @@ def test_an_api_that_is_away_is_waited_for_and_then_given_up(fake: FakeKubeflow,
 
 
 def read(path: Path) -> Config:
-    from dcod.config import load_config
-
     return load_config(path)
 
 
@@ -206,3 +206,13 @@ def test_the_fake_server_is_strict(fake: FakeKubeflow, cluster: Path) -> None:
         strict({"runtime_config": {"params": {}}}, "V2beta1Run")
     with pytest.raises(RefusedError, match="no_catchup: expected bool"):
         strict({"no_catchup": "true"}, "V2beta1RecurringRun")
+
+
+def test_the_guide_names_every_setting_and_its_example_is_good() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    sent = submitting.for_cluster(parse_config(example))
+    assert sent.promote.lease == "s3://dcod/work/promotion.lease"
+    named = set(re.findall(r"[a-z_0-9]+", guide))
+    assert named >= ClusterConfig.model_fields.keys()
+    assert named >= GpuConfig.model_fields.keys()
