@@ -115,6 +115,8 @@ class Tracker:
             reason = one_line(error)
             reason = reason.rpartition("(Caused by ")[2] if "(Caused by " in reason else reason
             way = "check the address and that the server runs" if self.remote else "set another tracking.uri"
+            if re.search(r"error code 40[13]\b", reason):
+                way = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             raise UserError(f"tracking.uri {config.uri}: cannot be used ({reason[:200]}); {way}") from error
 
     @property

@@ -39,6 +39,13 @@ def mlflow_server(
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _access(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every client of the tracking server brings."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", servers.USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", servers.PASSWORD)
+
+
 @pytest.fixture
 def s3_environment(s3_server: servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> servers.Server:
     """The environment of the real S3, and a download cache of the test's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -13,13 +14,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 INSTALL = "`make test-services` installs it"
 ACCESS, SECRET = "test-access", "test-secret-of-forty-characters-or-so-long"
+ADMIN, USER, PASSWORD = "admin", "dcod", "a-password-for-tests"
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,16 @@ def s3(folder: Path) -> Iterator[Server]:
         yield server
 
 
+def postgresql_programs() -> Path:
+    """The folder of PostgreSQL's programs."""
+    found = shutil.which("initdb") or max(
+        (str(p) for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=""
+    )
+    if not found:
+        raise RuntimeError(f"PostgreSQL's initdb is not here; {INSTALL}")
+    return Path(found).resolve().parent
+
+
 @contextmanager
 def postgresql(folder: Path) -> Iterator[Server]:
     """An empty PostgreSQL; it refuses to run as root, so root runs it as the user postgres.
@@ -163,12 +178,7 @@ def postgresql(folder: Path) -> Iterator[Server]:
     Args:
         folder: that the user postgres can reach.
     """
-    found = shutil.which("initdb") or max(
-        (str(p) for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=""
-    )
-    if not found:
-        raise RuntimeError(f"PostgreSQL's initdb is not here; {INSTALL}")
-    programs = Path(found).resolve().parent
+    programs = postgresql_programs()
     who: dict[str, Any] = {}
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
@@ -188,13 +198,64 @@ def postgresql(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def mlflow(folder: Path, database: Server, store: Server) -> Iterator[Server]:
-    """An MLflow server that keeps runs in the database and hands out artifacts of the store itself."""
-    client(store).create_bucket(Bucket="mlflow")
+    """An MLflow server that wants a password, keeps runs in the database and hands out artifacts of the store."""
+    server, start = mlflow_command(folder, database, store)
+    with start():
+        add_user(server.uri)
+        yield server
+
+
+def add_user(uri: str) -> None:
+    """Makes the user that runs come as, who is no administrator; the same call as in docs/cluster.md."""
+    access = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
+    body = json.dumps({"username": USER, "password": PASSWORD}).encode()
+    headers = {"Authorization": f"Basic {access}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{uri}/api/2.0/mlflow/users/create", body, headers)
+    try:
+        urllib.request.urlopen(request, timeout=30).close()
+    except urllib.error.HTTPError as error:
+        if "RESOURCE_ALREADY_EXISTS" not in error.read().decode():
+            raise
+
+
+def mlflow_command(
+    folder: Path, database: Server, store: Server
+) -> tuple[Server, Callable[[], AbstractContextManager[subprocess.Popen[bytes]]]]:
+    """An MLflow server and how to start it, again and again on the same port; as k8s/base/mlflow.yaml starts it."""
+    with suppress(client(store).exceptions.BucketAlreadyOwnedByYou, client(store).exceptions.BucketAlreadyExists):
+        client(store).create_bucket(Bucket="mlflow")
     (port,) = free_ports(1)
     uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", database.uri, "--artifacts-destination", "s3://mlflow/artifacts"]
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment = os.environ | store.env | settings
-    with running(command, folder / "mlflow.log", lambda: answers(f"{uri}/health"), 120, cwd=folder, env=environment):
-        yield Server(uri, {"MLFLOW_TRACKING_URI": uri})
+    auth = folder / "basic_auth.ini"
+    auth.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database.uri}\nadmin_username = {ADMIN}\n"
+        f"admin_password = {PASSWORD}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+        encoding="utf-8",
+    )
+    # The container's own command and settings; only what this machine must have otherwise differs.
+    documents = list(yaml.safe_load_all((ROOT / "k8s" / "base" / "mlflow.yaml").read_text(encoding="utf-8")))
+    (settings,) = (item["data"] for item in documents if item["kind"] == "ConfigMap")
+    (deployment,) = (item for item in documents if item["kind"] == "Deployment")
+    program, *arguments = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
+    here = {"--host": "127.0.0.1", "--port": str(port)}
+    command = [sys.executable, "-m", program]
+    for argument in arguments:
+        name, _, _ = argument.partition("=")
+        command.append(f"{name}={here.pop(name)}" if name in here else argument)
+    assert not here
+    settings |= {
+        "MLFLOW_ARTIFACTS_DESTINATION": "s3://mlflow/artifacts",
+        "MLFLOW_BACKEND_STORE_URI": database.uri,
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{port}",
+        "MLFLOW_WORKERS": "1",
+        "MLFLOW_AUTH_CONFIG_PATH": str(auth),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for tests",
+    }
+    environment = os.environ | settings | store.env
+
+    def start() -> AbstractContextManager[subprocess.Popen[bytes]]:
+        ready = lambda: answers(f"{uri}/health")  # noqa: E731
+        return running(command, folder / "mlflow.log", ready, 120, cwd=folder, env=environment)
+
+    access = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    return Server(uri, {"MLFLOW_TRACKING_URI": uri, **access}), start

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from dcod.config import Config, TrackingConfig
+from dcod.errors import UserError
 from dcod.tracking import Tracker
 from tests.services import servers
 
@@ -33,6 +36,25 @@ def test_a_stage_and_its_output_come_back_through_the_server(
     assert tracker.client.get_metric_history(found, "ess")[0].step == 3
     stored = servers.client(s3_server).list_objects_v2(Bucket="mlflow", Prefix="artifacts/")["Contents"]
     assert any(item["Key"].endswith("deep/rows.txt") for item in stored)
+
+
+@pytest.mark.parametrize("password", ["", "wrong"])
+def test_without_the_password_it_says_what_to_set(
+    mlflow_server: servers.Server, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    if not password:
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as caught:
+        Tracker(TrackingConfig(uri=mlflow_server.uri, experiment="services"))
+    assert servers.PASSWORD not in str(caught.value)
+
+
+def test_another_host_is_refused(mlflow_server: servers.Server) -> None:
+    request = urllib.request.Request(f"{mlflow_server.uri}/api/2.0/mlflow/experiments/search", headers={"Host": "evil"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=30)
 
 
 def test_the_database_is_the_one_that_was_given(
