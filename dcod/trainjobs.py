@@ -34,6 +34,11 @@ def job_name(pipeline: str) -> str:
     return f"dcod-train-{hashlib.sha256(pipeline.encode()).hexdigest()[:12]}"
 
 
+def delete(cluster: ClusterConfig, pipeline: str) -> None:
+    """Deletes the job of a pipeline run, if it has one."""
+    Kube(cluster.namespace, patience_s=60).delete(GROUP, VERSION, PLURAL, job_name(pipeline))
+
+
 def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manifest:
     """The TrainJob: torchrun on every node, one process a GPU.
 

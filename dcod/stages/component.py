@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod import storage
+from dcod import storage, trainjobs
 from dcod.config import parse_config
 from dcod.errors import UserError
 from dcod.stages import Where, execute, sharding
@@ -90,7 +90,11 @@ def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], 
 def finish(config: str, pipeline: str, state: str, message: str) -> None:
     """Closes the parent run; ``state`` is Kubeflow's (SUCCEEDED, FAILED, …)."""
     failed = "" if state == "SUCCEEDED" else message or f"the pipeline ended as {state}"
-    Tracker(parse_config(config).tracking).finish(pipeline, failed=failed)
+    parsed = parse_config(config)
+    if parsed.cluster.train.num_nodes > 1:  # a job that nobody follows any more must not keep its GPUs
+        with contextlib.suppress(UserError):
+            trainjobs.delete(parsed.cluster, pipeline)
+    Tracker(parsed.tracking).finish(pipeline, failed=failed)
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

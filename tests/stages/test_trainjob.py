@@ -20,9 +20,10 @@ from dcod import kube, trainjobs
 from dcod.cluster import ClusterConfig
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import Where, execute, trainjob, trainnode
+from dcod.stages import Where, component, execute, trainjob, trainnode
 from dcod.tracking import NullLog
 from tests.fake_kubernetes import FakeKubernetes, RefusedError, serving, validate_trainjob
+from tests.tracked import fresh_store
 
 GPUS = {
     "image": "registry.example/dcod:1",
@@ -275,6 +276,19 @@ def test_a_cancelled_run_deletes_its_job_a_moved_pod_does_not(
         trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
     assert bool(fake.jobs) is moved
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_end_of_a_pipeline_leaves_no_job_behind(fake: FakeKubernetes, config: Config, tmp_path: Path) -> None:
+    """The pod that followed it was moved away, and was not tried again."""
+    config = config.model_copy(update={"tracking": fresh_store(tmp_path / "store")})
+    name = trainjobs.job_name("run-1")
+    fake.jobs[name] = trainjobs.build(config.cluster, name, "run-1", "/nowhere")
+    component.finish(config.to_json(), "run-2", "FAILED", "another run")
+    assert list(fake.jobs) == [name]
+    component.finish(config.to_json(), "run-1", "FAILED", "preempted")
+    assert fake.jobs == {}
+    fake.trainer = False  # nothing to delete, and nobody to ask: the run is closed all the same
+    component.finish(config.to_json(), "run-1", "SUCCEEDED", "")
 
 
 @pytest.mark.slow
