@@ -195,3 +195,12 @@ def test_a_holder_that_lost_its_lease_does_not_delete_the_next_one(bucket: str, 
 def test_a_holder_whose_lease_is_gone_ends_well(bucket: str, store: Any) -> None:
     with storage.lease(f"s3://{bucket}/lease"):
         store.delete_object(Bucket=bucket, Key="lease")
+
+
+def test_a_probe_writes_reads_deletes_and_says_what_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.probe(f"s3://{bucket}/work")
+    assert storage.list_objects(f"s3://{bucket}/work") == []
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    servers.forget_keys(monkeypatch)
+    with pytest.raises(UserError, match="check endpoint, keys and bucket"):
+        storage.probe(f"s3://{bucket}/work")
