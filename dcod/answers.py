@@ -12,7 +12,7 @@ Every step takes linear time, so that a hostile text costs no more than a long o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -252,7 +252,16 @@ _PLAIN = str.maketrans(
      "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "²": "^2", "³": "^3", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ",
      "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "{": "{", "\u00a0": " ", "，": ","}
 )  # fmt: skip
-_DRESS = [
+
+
+def _recurring(match: re.Match[str]) -> str:
+    """A recurring decimal as the fraction that it is."""
+    whole, plain, again = match.groups()
+    value = int(whole + plain + again) - int(whole + plain or 0)
+    return f"\\frac{{{value}}}{{{'9' * len(again)}{'0' * len(plain)}}}"
+
+
+_DRESS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|biggl?|biggr?|displaystyle|limits)(?![a-zA-Z])\.?"), ""),
     (re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,!]|,(?=\\))\s?(?=\d{3}(?!\d))"), ""),
     (re.compile(r"(?<!\\)\\(?:[!,;:> ]|q?quad(?![a-zA-Z]))|~"), " "),
@@ -269,6 +278,10 @@ _DRESS = [
     (re.compile(r"\\\$|\$|€|£|\\(?:degree)(?![a-zA-Z])"), ""),
     (re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})"), " degrees "),
     (re.compile(r"([_^])\s*\{\s*(\w)\s*\}"), r"\1\2"),
+    (re.compile(r"(?<![\d.])(\d{0,20})\.(\d{0,20})\\overline\s?\{\s?(\d{1,20})\s?\}"), _recurring),
+    (re.compile(r"(?:(?<=[\[(,])|^)\s?\+\s?(?=\\infty)"), ""),
+    (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset"),
+    (re.compile(r"\\(?:vec|hat)\s?\{?\s?([a-zA-Z])(?![a-zA-Z])\s?\}?"), r"\1"),
     (re.compile(r"\s+"), " "),
 ]  # fmt: skip
 _WRAPS = (("\\(", "\\)"), ("\\[", "\\]"))
@@ -398,14 +411,6 @@ def unit_of(text: str) -> tuple[str, Fraction] | None:
         size *= known[1] ** (-power if index else power)
         dimension.append(f"{known[0]}{power}")
     return "/".join(dimension), size
-
-
-def proportional(left: str, right: str) -> bool:
-    """Whether 2:4 and 1:2 are one ratio; letters are none, and with a zero in it it is a time, such as 12:00."""
-    ours, theirs = left.split(":"), right.split(":")
-    if len(ours) != len(theirs) or len(ours) < 2 or not all(float(part) for part in ours + theirs):
-        return False
-    return len({Fraction(a) / Fraction(b) for a, b in zip(ours, theirs, strict=True)}) == 1
 
 
 _OPEN, _CLOSE = "([{", ")]}"

@@ -25,7 +25,7 @@ from dcod import answers
 from dcod.answers import Quantity, extract, normalise
 from dcod.verifying import ask, serve
 
-VERSION = 4  # moves with every change that can change a verdict
+VERSION = 5  # moves with every change that can change a verdict
 LONGEST = 4000  # characters of an answer that is still compared
 Outcome = Literal["correct", "wrong", "unparseable", "truncated", "error"]
 T = TypeVar("T")
@@ -121,7 +121,13 @@ def equivalent(gold: str, answer: str, *, tolerance: float = 0.0) -> bool | None
     gold, answer = _final(gold), _final(answer)
     if len(answer) > LONGEST or not answer.strip():
         return False
-    same = _cheap(answers.tidy(gold), answers.tidy(answer), Fraction(tolerance))
+    ours, theirs = answers.tidy(gold), answers.tidy(answer)
+    if ("\\pm" in ours) != ("\\pm" in theirs):  # both roots, or a list of the two
+        return all_given([ours], theirs, tolerance=tolerance)
+    same = _cheap(ours, theirs, Fraction(tolerance))
+    if same is None and (_interval(ours) is None) != (_interval(theirs) is None):  # x > 3, or (3, infinity)
+        said = [_interval(text) or text for text in (ours, theirs)]
+        same = _cheap(said[0], said[1], Fraction(tolerance)) or None
     return _verified(gold, answer, tolerance) if same is None else same
 
 
@@ -171,6 +177,34 @@ def _several(text: str) -> list[str]:
     return [member.replace("\\pm", sign) for member in members for sign in ("+-" if "\\pm" in member else "+")]
 
 
+_SIDE = r"\s?([^<>=\\\s]*(?:\\(?!le|ge|lt|gt)[a-z][^<>=\\\s]*)*)\s?"
+_LESS, _MORE = r"(<|\\le(?![a-z])|\\lt(?![a-z]))", r"(>|\\ge(?![a-z])|\\gt(?![a-z]))"
+_BETWEEN = re.compile(rf"{_SIDE}{_LESS}\s?[A-Za-z]\s?{_LESS}{_SIDE}")
+_BELOW = re.compile(rf"[A-Za-z]\s?{_LESS}{_SIDE}|{_SIDE}{_MORE}\s?[A-Za-z]")
+_ABOVE = re.compile(rf"[A-Za-z]\s?{_MORE}{_SIDE}|{_SIDE}{_LESS}\s?[A-Za-z]")
+
+
+def _interval(text: str) -> str | None:
+    """A tidied inequality of one variable as the interval that it means; None where it is none."""
+    if len(text) > 200:
+        return None
+    found = _BETWEEN.fullmatch(text)
+    if found:
+        low, left, right, high = found.groups()
+        return f"{_bracket(left, '([')}{low},{high}{_bracket(right, ')]')}"
+    for pattern, below in ((_BELOW, True), (_ABOVE, False)):
+        found = pattern.fullmatch(text)
+        if found:
+            mark, end = (found[1], found[2]) if found[1] else (found[4], found[3])
+            if end:
+                return f"(-\\infty,{end}{_bracket(mark, ')]')}" if below else f"{_bracket(mark, '([')}{end},\\infty)"
+    return None
+
+
+def _bracket(mark: str, kinds: str) -> str:
+    return kinds["e" in mark]
+
+
 def _cheap(gold: str, answer: str, tolerance: Fraction) -> bool | None:
     """Compares tidied answers without algebra; None where that decides nothing."""
     left, right = normalise(gold), normalise(answer)
@@ -179,7 +213,7 @@ def _cheap(gold: str, answer: str, tolerance: Fraction) -> bool | None:
     for pattern in (_CHOICE, _RATIO):
         ours, theirs = pattern.fullmatch(left), pattern.fullmatch(right)
         if ours and theirs:
-            return ours.group(1) == theirs.group(1) or answers.proportional(ours.group(1), theirs.group(1))
+            return ours.group(1) == theirs.group(1) or _proportional(ours.group(1), theirs.group(1))
     bases = _BASED.fullmatch(left), _BASED.fullmatch(right)
     if bases[0] and (bases[1] or right.isdigit()):  # 4343_6; the base goes without saying
         return bases[1].groups() == bases[0].groups() if bases[1] else bases[0].group(1) == right
@@ -195,12 +229,23 @@ def _cheap(gold: str, answer: str, tolerance: Fraction) -> bool | None:
     members = _same_members(gold, answer, tolerance)
     if members is not None:
         return members
+    single = [found[1][0] if found and len(found[1]) == 1 else "" for found in map(answers.enclosed, (gold, answer))]
+    if any(single):  # the set of one thing, or the thing
+        return _cheap(single[0] or gold, single[1] or answer, tolerance)
     sides = _LEFT.match(left), _LEFT.match(right)
     if any(sides) and not (sides[0] and sides[1] and sides[0].group() != sides[1].group()):
         rests = [text[side.end() :] if side else text for side, text in zip(sides, (left, right), strict=True)]
         if _cheap(rests[0], rests[1], tolerance):
             return True
     return _only_number(numbers[0], answer, tolerance)
+
+
+def _proportional(left: str, right: str) -> bool:
+    """Whether 2:4 and 1:2 are one ratio; letters are none, and with a zero in it it is a time, such as 12:00."""
+    ours, theirs = left.split(":"), right.split(":")
+    if len(ours) != len(theirs) or len(ours) < 2 or not all(float(part) for part in ours + theirs):
+        return False
+    return len({Fraction(a) / Fraction(b) for a, b in zip(ours, theirs, strict=True)}) == 1
 
 
 def _same_quantity(gold: Quantity, answer: Quantity, tolerance: Fraction) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 CPU_SECONDS = 5  # processor time for one comparison
-WALL_SECONDS = 120.0  # only for a worker that is stuck
+WALL_SECONDS = 900.0  # only for a worker that is stuck; 5 s of processor time can take minutes on a busy machine
 MEMORY_BYTES = 2 * 2**30
 
 
