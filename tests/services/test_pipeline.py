@@ -98,7 +98,7 @@ def test_the_tracking_server_dies_in_the_middle_and_comes_back(
         time.sleep(8)  # stages find nobody
         assert run.poll() is None
         with start():
-            assert run.wait(400) == 0, (tmp_path / "run.log").read_text()
+            assert run.wait(900) == 0, (tmp_path / "run.log").read_text()
             assert "decision  promote" in (tmp_path / "run.log").read_text()
             tracker = Tracker(config.tracking)
             runs = tracker.client.search_runs([tracker.experiment_id])
