@@ -125,6 +125,9 @@ def _bootstrap(differences: Sequence[float], level: float) -> tuple[float, float
     same results give the same decision.
     """
     n = len(differences)
+    if not any(differences):  # no spread to draw from; no disagreement among n is no proof of equality either
+        low = lower_bound(0, 0, n, 0.025)
+        return 1.0, low, -low, lower_bound(0, 0, n, level)
     values, counts = np.unique(np.round(differences, 12), return_counts=True)
     drawn = np.random.default_rng(0).multinomial(n, counts / n, size=RESAMPLES) @ values / n
     mean = float(np.mean(differences))

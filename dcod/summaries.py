@@ -49,7 +49,7 @@ def summarise(rows: Sequence[Row], samples: int) -> dict[str, Any]:
     if rows and samples == 1:
         low, high = metrics.wilson_interval(outcomes["correct"], len(rows))
     elif rows:
-        low, high = metrics.bootstrap_interval(shares)
+        low, high = _over_problems(shares)
     return {
         "n": len(problems),
         "samples": samples,
@@ -94,7 +94,14 @@ def at_k(problems: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
     figures[f"maj@{k}"] = [float(_majority_is_right(group)) for group in problems]
     for j in sorted({k, *(2**i for i in range(1, k.bit_length()) if 2**i <= k)}):
         figures[f"pass@{j}"] = [metrics.pass_at_k(len(g), c, j) for c, g in zip(correct, problems, strict=True)]
-    return {name: [float(np.mean(values)), *metrics.bootstrap_interval(values)] for name, values in figures.items()}
+    return {name: [float(np.mean(values)), *_over_problems(values)] for name, values in figures.items()}
+
+
+def _over_problems(values: Sequence[float]) -> tuple[float, float]:
+    """Bootstrap over problems; where all are 0 or all are 1 it would claim certainty, so Wilson's interval there."""
+    if len(set(values)) == 1 and values[0] in (0.0, 1.0):
+        return metrics.wilson_interval(int(sum(values)), len(values))
+    return metrics.bootstrap_interval(values)
 
 
 def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:

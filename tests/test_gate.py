@@ -165,6 +165,14 @@ def test_several_samples_are_compared_by_problem() -> None:
     assert not same.promote
 
 
+def test_no_disagreement_among_samples_is_no_proof_of_equality() -> None:
+    same = {"outcomes": [["correct", "correct"]] * 60, "role": "guard"}
+    found = run(side("a", kept=same), side("b", kept=same)).comparisons[0]
+    assert (found.p_value, found.difference) == (1.0, 0.0)
+    assert found.worst == lower_bound(0, 0, 60, 0.05) < -0.04
+    assert found.low < found.worst < 0 < found.high
+
+
 def test_the_same_results_give_the_same_decision() -> None:
     ours = side("a", aime={"outcomes": [["correct", "wrong", "correct"]] * 60})
     theirs = side("b", aime={"outcomes": [["correct", "wrong", "wrong"]] * 30 + [["correct"] * 3] * 30})
