@@ -18,7 +18,8 @@ PACKAGES = ("dcod", "components", "pipelines")
 CODE = (*PACKAGES, "bench", "tests", "docker", ".ci")
 MAX_LINES = 450
 
-LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes", "kubernetes", "kubeflow_trainer_api"}  # never at the top level of the library
+# Never at the top level of the library.
+LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes", "kubernetes", "kubeflow_trainer_api"}
 OWNERS = {
     "mlflow": {"dcod/tracking.py", "dcod/registry.py"},
     "boto3": {"dcod/storage.py"},

@@ -22,9 +22,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> tu
     folder = tmp_path_factory.mktemp("sharding")
     _, config = write_inputs(folder, tiny_student)
     benchmark = config.evaluate.benchmarks[0]
-    other = benchmark.model_copy(
-        update={"source": benchmark.source.replace("seed=90000", "seed=70000"), "limit": 10}
-    )
+    other = benchmark.model_copy(update={"source": benchmark.source.replace("seed=90000", "seed=70000"), "limit": 10})
     other = other.model_copy(update={"name": "reasoning_gym", "source": other.source.replace("gcd", "lcm")})
     section = config.evaluate.model_copy(update={"benchmarks": [benchmark.model_copy(update={"limit": 12}), other]})
     config = config.model_copy(update={"evaluate": section, "tracking": config.tracking})
