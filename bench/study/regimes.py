@@ -231,7 +231,7 @@ REGIMES: dict[str, Regime] = {
             counting(slip=0.0),
             counting_steps,
             verified=False,
-            start_steps=100,
+            start_steps=500,
             max_new_tokens=350,
             train_problems=240,
             traces_per_step=8,
