@@ -52,7 +52,8 @@ class Record:
     def pick(self, rows: Tensor) -> Record:
         """The traces at ``rows`` (a mask or indices)."""
         known: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Record(**{name: None if value is None else value[rows] for name, value in known.items()})
+        picked: dict[str, Any] = {name: None if value is None else value[rows] for name, value in known.items()}
+        return Record(**picked)
 
     @staticmethod
     def concatenate(records: Sequence[Record]) -> Record:

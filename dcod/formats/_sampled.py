@@ -68,7 +68,7 @@ def check_logprobs(values: list[Any]) -> list[float]:
     return [float(value) for value in values]
 
 
-def tops(logprobs: list[Any]) -> dict[str, list[list[Any]]]:
+def tops(logprobs: list[Any]) -> dict[str, Any]:
     """The sampler's likeliest tokens out of {token id: {"logprob": …}} by position, as fields of a trace.
 
     Empty where only the sampled token was recorded.

@@ -47,13 +47,13 @@ def to_trace(row: dict[str, Any]) -> Trace:
     )
 
 
-def _tops(row: dict[str, Any], ids: list[int] | None) -> dict[str, list[list[Any]]]:
+def _tops(row: dict[str, Any], ids: list[int] | None) -> dict[str, Any]:
     """``top_ids`` and ``top_logprobs``, a list a token each."""
     top_ids, top_logprobs = row.get("top_ids"), row.get("top_logprobs")
     if top_ids is None and top_logprobs is None:
         return {}
-    both = (top_ids, top_logprobs)
-    if not all(isinstance(rows, list) and ids is not None and len(rows) == len(ids) for rows in both):
+    size = -1 if ids is None else len(ids)
+    if not (isinstance(top_ids, list) and isinstance(top_logprobs, list) and len(top_ids) == len(top_logprobs) == size):
         raise RowError("bad_field", "top_ids, top_logprobs: expected one list for each of the token_ids, in both")
     pairs = list(zip(top_ids, top_logprobs, strict=True))
     if not all(isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > 0 for a, b in pairs):
