@@ -39,6 +39,7 @@ OTHERS: dict[str, Mapping[str, Any]] = {
     "prefix_focus_half": {**_correction("prefix"), "focus": 0.5},
     "surprisal_focus_half": {**_correction("surprisal"), "focus": 0.5},
     "surprisal_token": _correction("surprisal", scope="token"),
+    "surprisal_stored": _correction("surprisal", weights="stored"),
     "trace_batch": _correction("trace", group="batch"),
     "trace_stored": _correction("trace", weights="stored"),
     "mixed": _correction("mixed"),
