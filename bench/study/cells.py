@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.study import lab, methods, tables
-from bench.study.methods import CONTROLS, MAIN, MIDDLE, OTHERS, RATES
+from bench.study.methods import CONTROLS, MAIN, MIDDLE, OTHERS, RATES, START
 from bench.study.regimes import REGIMES
 
 TUNED = ("several_ways", "noisy", "clean")
@@ -37,8 +37,9 @@ class Cell:
 
 
 def main_cells() -> Iterator[Cell]:
-    """The six main methods: three regimes at five seeds and three learning rates, the others at three seeds."""
+    """The starts, and the six main methods: three regimes at five seeds and three rates, the others at three seeds."""
     for seed in range(5):
+        yield from (Cell(regime, START, MIDDLE, seed) for regime in REGIMES if regime in TUNED or seed < 3)
         for regime in TUNED:
             yield from (Cell(regime, method, rate, seed) for method in MAIN for rate in RATES)
         for regime in REGIMES:

@@ -54,13 +54,18 @@ CONTROLS: dict[str, Mapping[str, Any]] = {
     "student_likelihood_only": _correction("student_likelihood_only"),
     "position_decay": _correction("position_decay"),
 }
-METHODS = {**MAIN, **OTHERS, **CONTROLS}
+START = "start"  # measured as it is
+METHODS = {START: {}, **MAIN, **OTHERS, **CONTROLS}
 
 
 def run(regime_name: str, method: str, rate: float, seed: int, work: Path, quick: bool = False) -> dict[str, Any]:
     """Trains and measures one cell; everything but the method is the same for all methods of a regime and seed."""
     regime = REGIMES[regime_name]
     sets = lab.traces(regime, seed, work)
+    row = {"regime": regime_name, "method": method, "rate": rate, "seed": seed}
+    if method == START:
+        found = measure(lab.start(regime, seed, work), regime, seed, sets["selection"], quick)
+        return {**row, **found, "mean_gamma": 0.0, "mean_ess": 1.0}
     model = lab.load(lab.start(regime, seed, work))
     config = TrainConfig.model_validate(
         {
@@ -78,4 +83,4 @@ def run(regime_name: str, method: str, rate: float, seed: int, work: Path, quick
     rows = result.history
     found["mean_gamma"] = sum(row["gamma"] for row in rows) / len(rows)
     found["mean_ess"] = sum(row["ess"] for row in rows) / len(rows)
-    return {"regime": regime_name, "method": method, "rate": rate, "seed": seed, **found}
+    return {**row, **found}

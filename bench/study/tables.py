@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.study.methods import CONTROLS, MAIN, METHODS, MIDDLE
+from bench.study.methods import CONTROLS, MAIN, METHODS, MIDDLE, START
 from bench.study.regimes import REGIMES
 from dcod import figures, storage
 
@@ -75,8 +75,8 @@ def write(results: Path) -> None:
     tuned = at_rates(rows, rates)
     middle = at_rates(rows, dict.fromkeys(rates, MIDDLE))
     parts = [_head(rows + fresh), "## Main methods, each at the learning rate that validation picked\n"]
-    parts += [_table(regime, list(MAIN), tuned) for regime in REGIMES]
-    others = [method for method in METHODS if method not in MAIN]
+    parts += [_table(regime, [START, *MAIN], tuned) for regime in REGIMES]
+    others = [method for method in METHODS if method not in (START, *MAIN)]
     parts.append("## The rest of the family and the controls, all at the middle learning rate\n")
     shown = [r for r in REGIMES if any((r, m) in middle for m in others)]
     parts += [_table(regime, ["sft", "dft", "trace", "surprisal", *others], middle) for regime in shown]

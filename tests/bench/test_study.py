@@ -53,7 +53,7 @@ def test_every_method_is_a_configuration() -> None:
 
 def test_the_cells_are_those_of_the_protocol() -> None:
     main, others = list(cells.main_cells()), list(cells.other_cells())
-    assert len(set(main)) == len(main) == 3 * 6 * 5 * 3 + 3 * 6 * 3
+    assert len(set(main)) == len(main) == 3 * 6 * 5 * 3 + 3 * 6 * 3 + 3 * 5 + 3 * 3
     assert len(set(others)) == len(others) == 4 * 3 * (len(methods.OTHERS) + len(methods.CONTROLS))
     fresh = list(cells.fresh_cells(["trace"], {("clean", "trace"): 1e-3}))
     assert {c.rate for c in fresh if (c.regime, c.method) == ("clean", "trace")} == {1e-3}
