@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from dcod import models, training
+from dcod import models, storage, training
 from dcod.checkpoints import Checkpoints, moments_of, weights_of
 from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
@@ -61,7 +61,7 @@ class Stop(Exception):
 
 
 def run(
-    student: Path, examples: list[Example], folder: Path, stop_at: int = 0, how: str = "raise", **knobs: object
+    student: Path, examples: list[Example], folder: Path | str, stop_at: int = 0, how: str = "raise", **knobs: object
 ) -> tuple[training.Result, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A run that may be stopped after a step: its result, its weights, and those of its best student."""
     model, best = models.load(student), dict[str, torch.Tensor]()
@@ -144,6 +144,35 @@ def test_a_checkpoint_without_its_mark_is_none(calm: tuple[Any, ...], tmp_path: 
     assert found is not None
     assert found.step == 8
     assert Checkpoints(str(tmp_path / "nowhere")).latest() is None
+
+
+def test_a_bucket_keeps_the_same(
+    tiny_student: Path, examples: list[Example], calm: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, gone on from s3://, pruned and cleared there; half an upload is no checkpoint."""
+    import boto3
+    from moto import mock_aws
+
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
+    uri = "s3://runs/checkpoints/abc"
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="runs")
+        with pytest.raises(Stop):
+            run(tiny_student, examples, uri, stop_at=7)
+        client.put_object(Bucket="runs", Key="checkpoints/abc/step-00000009/model.safetensors", Body=b"half")
+        result, weights, best = run(tiny_student, examples, uri)
+        names = {key.split("/")[-2] for key in storage.list_objects(uri)}
+        assert names >= {"step-00000008", "step-00000010", f"best-{result.best_step:08d}"}
+        Checkpoints(uri).clear()
+        assert {key.split("/")[-2] for key in storage.list_objects(uri)} <= {"step-00000009"}
+    assert same(weights, calm[1])
+    assert same(best, calm[2])
 
 
 def test_optimizer_state_travels_whole(tiny_student: Path) -> None:
