@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from rich.console import Console
 
 import dcod
 from dcod.config import Config, load_config, parse_config
-from dcod.errors import UserError
+from dcod.errors import PreemptedError, UserError
 
 if TYPE_CHECKING:
     from dcod.tracking import Tracker
@@ -45,6 +46,9 @@ def main() -> None:
     except UserError as error:
         print(f"dcod: {error}", file=sys.stderr)
         sys.exit(2)
+    except PreemptedError as error:
+        print(f"dcod: {error}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         print("dcod: interrupted", file=sys.stderr)
         sys.exit(1)

@@ -75,7 +75,8 @@ class ClusterConfig(Section):
     tracking: str = Field("", description="tracking.uri of runs there; empty: tracking.uri.")
     s3_endpoint: str = Field("", description="Address of S3; empty: AWS.")
     storage: str = Field(
-        "", description="s3:// prefix, or a folder below /mnt/dcod: for the promotion's lease and TrainJobs."
+        "",
+        description="s3:// prefix, or a folder below /mnt/dcod: for the promotion's lease, checkpoints and TrainJobs.",
     )
     volume: str = Field("", description="A claim (ReadWriteMany) that all pods mount on /mnt/dcod.")
     queue: str = Field("", description="Kueue's LocalQueue.")

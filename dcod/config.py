@@ -135,6 +135,14 @@ class LossConfig(Section):
     skew: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="`skew_kl` only: the teacher's share.")
 
 
+class CheckpointConfig(Section):
+    """Where a training run keeps what it needs to go on after a kill."""
+
+    uri: str = Field("runs/checkpoints", description="Folder or s3:// prefix, one folder a run in it; empty: none.")
+    every: Positive = Field(200, description="Optimizer steps between two.")
+    keep: Positive = 2
+
+
 class TrainConfig(Section):
     """Corrected supervised training."""
 
@@ -154,6 +162,10 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     validations: Positive = Field(4, description="How often the selection split is measured during the run.")
+    patience: Positive | Literal["never"] = Field(
+        "never", description="Stop after so many measurements without a better one."
+    )
+    checkpoints: CheckpointConfig = CheckpointConfig()
     layout: Literal["padded", "packed"] = Field(
         "padded", description="Rows of like length, faster on a CPU; or one row without padding, faster on a GPU."
     )

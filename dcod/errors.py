@@ -11,3 +11,7 @@ class UserError(ValueError):
 
 class AwayError(UserError):
     """A service does not answer now; it may later."""
+
+
+class PreemptedError(Exception):
+    """Asked to stop (SIGTERM) in the middle of training; what was done is kept, and the same run goes on from there."""

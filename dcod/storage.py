@@ -148,6 +148,18 @@ def upload(path: Path, uri: str) -> None:
             _client().upload_file(str(file), bucket, target, ExtraArgs={"ChecksumAlgorithm": "SHA256"})
 
 
+def remove(uri: str) -> None:
+    """Deletes an s3:// object, or all under a prefix; what is not there is no error.
+
+    Raises:
+        UserError: the store refuses.
+    """
+    bucket, _ = _split(uri)
+    for item in list_objects(uri):
+        with _explained(item):
+            _client().delete_object(Bucket=bucket, Key=_split(item)[1])
+
+
 def probe(uri: str) -> None:
     """Writes, reads and deletes a small object below an s3:// prefix.
 

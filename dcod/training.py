@@ -5,7 +5,8 @@ One optimizer step:
   2. split this rank's share into micro-batches of like length;
   3. per micro-batch: body forward, weights, fused head and loss, backward;
   4. clip, step, schedule; a non-finite step is skipped and counted, three in a row stop the run;
-  5. log what METHOD 8 asks for; now and then measure the selection split and keep the best checkpoint.
+  5. log what METHOD 8 asks for; now and then measure the selection split and keep the best student;
+  6. every so often, and when asked to stop, keep a checkpoint, from which the same call goes on.
 
 The loss is sum(weight * -log pi) / (counted tokens of the step over all ranks): a token mean, unchanged by
 micro-batching, padding and the number of ranks.
@@ -15,24 +16,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dcod import corrections, weighting
+from dcod import checkpoints, corrections, weighting
+from dcod.checkpoints import Checkpoints
 from dcod.config import TrainConfig
-from dcod.corrections import Record
-from dcod.errors import UserError
-from dcod.fused import Objective, token_statistics, weighted_loss
+from dcod.errors import PreemptedError, UserError
+from dcod.fused import Objective
 from dcod.losses import LOSSES
-from dcod.models import hidden_states
-from dcod.packing import Batch, Example, collate, micro_batches, steps, stored_record, to_device
+from dcod.packing import Example, collate, micro_batches, steps, stored_record, to_device
 from dcod.progress import track
+from dcod.stepping import StudentWithLoss, forward_backward, gathered, is_live, step_record
 from dcod.weighting import Plan, WeightCounts
 
 if TYPE_CHECKING:
@@ -41,38 +44,6 @@ if TYPE_CHECKING:
 MAX_SKIPPED_IN_A_ROW = 3
 
 Metrics = Callable[[dict[str, float], int], None]
-
-
-class StudentWithLoss(nn.Module):
-    """The student with the fused loss inside ``forward``, so that DDP and FSDP wrap both."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, batch: Batch, weigh: Callable[[Tensor, Tensor | None], Tensor], objective: Objective, live: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Loss (a sum over counted tokens) of one micro-batch.
-
-        Args:
-            batch: the micro-batch, on the model's device.
-            weigh: gives the weights [N] of the counted tokens, the normaliser in them; it is handed the
-                log-probs and entropies [N] when ``live``, else placeholders.
-            objective: the loss at a state.
-            live: run the head once without gradients first, since the weights depend on its log-probs; the
-                body runs once either way.
-
-        Returns:
-            loss, log-probs [N], entropies [N] (live only).
-        """
-        head = self.model.get_output_embeddings().weight
-        hidden = hidden_states(self.model, batch)
-        logprobs, entropies = torch.empty(0), None
-        if live:
-            logprobs, entropies = token_statistics(hidden, head, batch.targets)
-        loss, final = weighted_loss(hidden, head, batch.targets, weigh(logprobs, entropies), objective)
-        return loss, final, entropies
 
 
 @dataclass
@@ -143,6 +114,30 @@ def alike(examples: Sequence[Example]) -> list[Example]:
     return out
 
 
+@dataclass
+class _Progress:
+    """What a run carries from step to step, besides weights and optimizer; all of it is in a checkpoint."""
+
+    seen: WeightCounts
+    lagged: Plan
+    micro_batch_tokens: int
+    result: Result = field(default_factory=Result)
+    skipped_in_a_row: int = 0
+    without_a_better_one: int = 0
+
+    def state(self) -> dict[str, Any]:
+        numbers = {**asdict(self.result), "weights": self.seen.plain()}
+        own = ("micro_batch_tokens", "skipped_in_a_row", "without_a_better_one")
+        return {**numbers, "lagged": asdict(self.lagged), **{name: getattr(self, name) for name in own}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.lagged = Plan(**state.pop("lagged"))
+        self.seen.load(state.pop("weights"))
+        for name in ("micro_batch_tokens", "skipped_in_a_row", "without_a_better_one"):
+            setattr(self, name, state.pop(name))
+        self.result = Result(**state)
+
+
 def train(
     model: PreTrainedModel,
     train_set: Sequence[Example],
@@ -151,13 +146,16 @@ def train(
     seed: int,
     save_best: Callable[[PreTrainedModel], None],
     metrics: Metrics,
+    kept: Checkpoints | None = None,
 ) -> Result:
     """Trains ``model`` in place; ``save_best`` is called whenever the selection split improved.
 
-    Without a selection split the last weights are kept.
+    Without a selection split the last weights are kept. With ``kept``, a run that was stopped goes on where it
+    was: its metrics are reported again from the first step, and on a CPU it ends with the same bits.
 
     Raises:
         UserError: a need of the correction is missing, or three steps in a row were not finite.
+        PreemptedError: SIGTERM came; the state is kept.
     """
     from accelerate import Accelerator
 
@@ -173,72 +171,142 @@ def train(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
+    student = accelerator.unwrap_model(wrapped).model
 
-    def save(trained: PreTrainedModel) -> None:
+    def save() -> None:
         if accelerator.is_main_process:
-            save_best(trained)
+            save_best(student)
         accelerator.wait_for_everyone()
 
-    result = Result()
-    seen = WeightCounts(config.correction)
-    measured = sorted({math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)})
+    def keep(number: int) -> None:
+        if kept and accelerator.is_main_process:
+            kept.save(number, student, optimizer, progress.state())
+        accelerator.wait_for_everyone()
+
+    measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
+    live = is_live(config)
+    first = weighting.plan(config.correction, stored_record(schedule_of_steps[0])) if live else Plan()
+    progress = _Progress(WeightCounts(config.correction), first, config.micro_batch_tokens)
+    done = 0
+    found = kept.latest() if kept else None
+    _agree(accelerator, found.step if found else 0, config)
+    if kept and found:
+        done = found.step
+        progress.restore(found.state)
+        if progress.result.best_step:
+            checkpoints.load_weights(student, kept.best(progress.result.best_step))
+            save()
+        checkpoints.load_weights(student, found.model)
+        checkpoints.load_moments(optimizer, found.optimizer)
+    elif selection_set:
+        progress.result.start_nll = selection_nll(wrapped, selection_set, config, accelerator.device)
+    result = progress.result
     if selection_set:
-        result.start_nll = selection_nll(wrapped, selection_set, config, accelerator.device)
         metrics({"selection_nll": result.start_nll}, 0)
-    live = config.correction.weights == "live" and config.correction.name != "none"
-    lagged = weighting.plan(config.correction, stored_record(schedule_of_steps[0])) if live else Plan()
-    skipped_in_a_row = 0
-    for number, step in enumerate(track(schedule_of_steps, "train"), start=1):
-        # 1. plan
-        plan = lagged if live else weighting.plan(config.correction, stored_record(step))
-        counted = sum(len(e.completion_tokens) for e in step)
-        # 2. split
-        share = rank_share(step, accelerator.process_index, accelerator.num_processes)
-        groups = micro_batches(share, config.micro_batch_tokens, by_prompt=True, layout=config.layout)
-        # 3. forward and backward; DDP averages over ranks, so the sum is scaled back
-        factor = accelerator.num_processes / counted
-        loss, moved, records = _accumulate(accelerator, wrapped, groups, config, plan, factor, live, seen)
-        # 4. step
-        rate = learning_rate(config, number, total)
-        for parameter_group in optimizer.param_groups:
-            parameter_group["lr"] = rate
-        norm = float(accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
-        sums = torch.tensor([loss, moved], device=accelerator.device)
-        loss, moved = accelerator.reduce(sums, "sum").tolist()
-        if math.isfinite(loss) and math.isfinite(norm):
-            optimizer.step()
-            skipped_in_a_row = 0
-        else:
-            result.skipped += 1
-            skipped_in_a_row += 1
-            if skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-                names = ", ".join(e.trace_id for e in step[:5])
-                raise UserError(
-                    f"train: loss or gradient not finite in {skipped_in_a_row} steps in a row, last with traces "
-                    f"{names}…; lower train.learning_rate (now {config.learning_rate}) or look at them"
+    for row in result.history:
+        metrics(_reported(row), int(row["step"]))
+    with _asked_to_stop() as asked:
+        for number, step in enumerate(track(schedule_of_steps[done:], "train"), start=done + 1):
+            # 1. plan
+            plan = progress.lagged if live else weighting.plan(config.correction, stored_record(step))
+            counted = sum(len(e.completion_tokens) for e in step)
+            # 2. and 3. split, forward and backward
+            loss, moved, records = forward_backward(accelerator, wrapped, optimizer, step, config, plan, progress)
+            # 4. step
+            rate = learning_rate(config, number, total)
+            for parameter_group in optimizer.param_groups:
+                parameter_group["lr"] = rate
+            norm = float(accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
+            sums = torch.tensor([loss, moved], device=accelerator.device)
+            loss, moved = accelerator.reduce(sums, "sum").tolist()
+            if math.isfinite(loss) and math.isfinite(norm):
+                optimizer.step()
+                progress.skipped_in_a_row = 0
+            else:
+                _skip(progress, step, config)
+            optimizer.zero_grad(set_to_none=True)
+            # 5. report
+            record = step_record(step, records, accelerator) if live else stored_record(step)
+            row = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "traces": len(step), "tokens": counted}
+            row["staleness"] = moved / counted
+            row["micro_batch_tokens"] = progress.micro_batch_tokens
+            row |= weighting.diagnostics(config.correction, plan, record)
+            if live:
+                progress.lagged = weighting.plan(config.correction, record)
+            if selection_set and number in measured:
+                row["selection_nll"] = selection_nll(wrapped, selection_set, config, accelerator.device)
+                progress.without_a_better_one += 1
+                if row["selection_nll"] < result.best_nll:
+                    result.best_nll, result.best_step = row["selection_nll"], number
+                    progress.without_a_better_one = 0
+                    save()
+                    if kept and accelerator.is_main_process:
+                        kept.save_best(number, student)
+            result.history.append({"step": number, **row})
+            metrics(_reported(row), number)
+            # 6. keep
+            stop = _any_rank(accelerator, bool(asked))
+            if stop or (number % config.checkpoints.every == 0 and number < total):
+                keep(number)
+            if stop:
+                kind = (
+                    f"kept at step {number} of {total}" if kept else "nothing is kept: train.checkpoints.uri is empty"
                 )
-        optimizer.zero_grad(set_to_none=True)
-        # 5. report
-        record = _step_record(step, records, accelerator) if live else stored_record(step)
-        row = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "traces": len(step), "tokens": counted}
-        row["staleness"] = moved / counted
-        row |= weighting.diagnostics(config.correction, plan, record)
-        if live:
-            lagged = weighting.plan(config.correction, record)
-        if selection_set and number in measured:
-            row["selection_nll"] = selection_nll(wrapped, selection_set, config, accelerator.device)
-            if row["selection_nll"] < result.best_nll:
-                result.best_nll, result.best_step = row["selection_nll"], number
-                save(accelerator.unwrap_model(wrapped).model)
-        metrics({k: v for k, v in row.items() if math.isfinite(v)}, number)
-        result.history.append({"step": number, **row})
+                raise PreemptedError(f"train: asked to stop; {kind}; the same run goes on from there")
+            if progress.without_a_better_one == config.patience:
+                break
     if not selection_set or result.best_step == 0:
-        result.best_step = total
-        save(accelerator.unwrap_model(wrapped).model)
-    for other in _gathered(accelerator, [seen])[1:]:
-        seen.merge(other)
-    result.weights = seen.plain()
+        result.best_step = len(result.history)
+        save()
+    for other in gathered(accelerator, [progress.seen])[1:]:
+        progress.seen.merge(other)
+    result.weights = progress.seen.plain()
     return result
+
+
+def _reported(row: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in row.items() if k != "step" and math.isfinite(v)}
+
+
+def _skip(progress: _Progress, step: Sequence[Example], config: TrainConfig) -> None:
+    progress.result.skipped += 1
+    progress.skipped_in_a_row += 1
+    if progress.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+        names = ", ".join(e.trace_id for e in step[:5])
+        raise UserError(
+            f"train: loss or gradient not finite in {progress.skipped_in_a_row} steps in a row, last with traces "
+            f"{names}…; lower train.learning_rate (now {config.learning_rate}) or look at them"
+        )
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """A list that SIGTERM fills, instead of ending the process in the middle of a step."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _agree(accelerator: Any, step: int, config: TrainConfig) -> None:
+    """All ranks must go on from the same step."""
+    known = gathered(accelerator, [step])
+    if len(set(known)) > 1:
+        raise UserError(
+            f"train.checkpoints.uri={config.checkpoints.uri}: ranks find different checkpoints there (steps {known}); "
+            "it must be a place that all nodes share, such as s3://bucket/prefix"
+        )
+
+
+def _any_rank(accelerator: Any, flag: bool) -> bool:
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.gather(torch.tensor([int(flag)], device=accelerator.device)).any())
 
 
 def learning_rate(config: TrainConfig, number: int, total: int) -> float:
@@ -250,19 +318,6 @@ def learning_rate(config: TrainConfig, number: int, total: int) -> float:
     if number <= warmup:
         return config.learning_rate * number / warmup
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (number - warmup - 1) / (total - warmup)))
-
-
-def rank_share(step: Sequence[Example], rank: int, ranks: int) -> list[Example]:
-    """The traces of a step that one rank works on: whole prompts, balanced by tokens."""
-    prompts: dict[str, list[Example]] = {}
-    for example in step:
-        prompts.setdefault(example.prompt_id, []).append(example)
-    loads, shares = [0] * ranks, [list[Example]() for _ in range(ranks)]
-    for group in sorted(prompts.values(), key=lambda g: sum(map(len, g)), reverse=True):
-        target = loads.index(min(loads))
-        shares[target].extend(group)
-        loads[target] += sum(map(len, group))
-    return shares[rank]
 
 
 @torch.no_grad()
@@ -279,83 +334,6 @@ def selection_nll(wrapped: nn.Module, examples: Sequence[Example], config: Train
         count += len(batch.targets)
     wrapped.train()
     return float(total / count)
-
-
-def _accumulate(
-    accelerator: Any,
-    wrapped: nn.Module,
-    groups: list[list[Example]],
-    config: TrainConfig,
-    plan: Plan,
-    factor: float,
-    live: bool,
-    seen: WeightCounts,
-) -> tuple[float, float, list[Record]]:
-    """Runs the micro-batches of one step.
-
-    Returns:
-        This rank's part of the loss; its sum of |log pi - stored log pi| over the counted tokens, which says how
-        far the student has moved since it was scored; and the live records.
-    """
-    most = int(accelerator.gather(torch.tensor([len(groups)], device=accelerator.device)).max())
-    total, moved, records = 0.0, 0.0, list[Record]()
-    filler = groups[-1] if groups else None
-    for index in range(most):
-        group = groups[index] if index < len(groups) else filler
-        if group is None:
-            raise UserError("train: a rank got no trace of a step; raise train.traces_per_step or use fewer ranks")
-        idle = index >= len(groups)  # every rank must take part in every backward
-        scale = 0.0 if idle else factor
-        batch = to_device(collate(group, layout=config.layout), accelerator.device)
-        stored = stored_record(group)
-
-        def weigh(
-            logprobs: Tensor,
-            entropies: Tensor | None,
-            batch: Batch = batch,
-            stored: Record = stored,
-            scale: float = scale,
-        ) -> Tensor:
-            record = stored
-            if live:
-                assert entropies is not None
-                spread = {"student_logprobs": logprobs, "entropies": entropies}
-                record = replace(stored, **{name: batch.spread(values).cpu() for name, values in spread.items()})
-                if scale:
-                    records.append(record)
-            weight = weighting.weights(config.correction, plan, record)
-            if scale:
-                seen.add(weight, record.mask)
-            return weight.to(batch.mask.device)[batch.mask] * scale
-
-        objective = Objective(config.loss, config.focus, config.anchor, batch.teacher, batch.start, scale)
-        last = index == most - 1
-        with nullcontext() if last else accelerator.no_sync(wrapped):
-            loss, logprobs, _ = wrapped(batch, weigh, objective, live)
-            accelerator.backward(loss)
-        total += float(loss.detach()) / accelerator.num_processes
-        if not idle:
-            moved += float((logprobs.cpu() - stored.student_logprobs[stored.mask]).abs().sum())
-    return total, moved, records
-
-
-def _gathered(accelerator: Any, items: list[Any]) -> list[Any]:
-    """The items of all ranks, in the order of the ranks."""
-    if accelerator.num_processes == 1:
-        return items
-    from accelerate.utils import gather_object
-
-    return gather_object(items)
-
-
-def _step_record(step: Sequence[Example], records: list[Record], accelerator: Any) -> Record:
-    """The live records of all ranks as one; prompts are renumbered over the whole step."""
-    records = _gathered(accelerator, records)
-    offset = 0
-    for record in records:
-        record.prompts = record.prompts + offset
-        offset += len(step)
-    return Record.concatenate(records)
 
 
 def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -193,6 +194,10 @@ class WeightCounts:
         """Adds the counts of another rank."""
         for name, counts in other.counts.items():
             self.counts[name] = self.counts.get(name, torch.zeros_like(counts)) + counts
+
+    def load(self, plain: dict[str, Any]) -> None:
+        """Takes the numbers of :meth:`plain` back."""
+        self.counts = {name: torch.tensor(counts) for name, counts in plain["counts"].items()}
 
     def plain(self) -> dict[str, object]:
         """As numbers that JSON can hold."""

@@ -22,7 +22,7 @@ _PATIENCE_S = 300.0
 
 
 def for_cluster(config: Config) -> Config:
-    """The configuration as a run on the cluster gets it: tracking server and lease of the cluster.
+    """The configuration as a run on the cluster gets it: its tracking server, its lease, its place for checkpoints.
 
     Raises:
         UserError: something in it exists on this machine only; all such things at once.
@@ -35,6 +35,9 @@ def for_cluster(config: Config) -> Config:
     lease = config.promote.lease
     if cluster.storage and not lease.startswith(("s3://", f"{MOUNT}/")):
         lease = f"{cluster.storage.rstrip('/')}/promotion.lease"
+    kept = config.train.checkpoints
+    if kept.uri and not kept.uri.startswith(("s3://", f"{MOUNT}/")):
+        kept = kept.model_copy(update={"uri": f"{cluster.storage.rstrip('/')}/checkpoints" if cluster.storage else ""})
     wrong = []
     if not uri.startswith(("http://", "https://")):
         wrong.append(f"cluster.tracking: no MLflow server ({uri} is a file here); such as http://mlflow.dcod:5000")
@@ -53,6 +56,7 @@ def for_cluster(config: Config) -> Config:
         update={
             "tracking": config.tracking.model_copy(update={"uri": uri}),
             "promote": config.promote.model_copy(update={"lease": lease}),
+            "train": config.train.model_copy(update={"checkpoints": kept}),
         }
     )
 

@@ -21,7 +21,7 @@ from dcod.fused import Objective
 from dcod.losses import LOSSES
 from dcod.packing import Batch, Example, Layout, collate, stored_record
 from dcod.prompts import load_tokenizer
-from dcod.training import StudentWithLoss
+from dcod.stepping import StudentWithLoss
 
 TOP = 5
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcod import models, training, weighting
+from dcod import models, stepping, training, weighting
 from dcod.config import CorrectionConfig, TrainConfig
 from dcod.corrections import CORRECTIONS
 from dcod.engines.transformers import TransformersEngine
@@ -201,18 +201,54 @@ def test_missing_log_probs_stop_with_counts(tiny_student: Path, examples: list[E
 def test_non_finite_steps_are_skipped_then_stop(
     tiny_student: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = training._accumulate, iter(range(100))
+    original, calls = stepping._accumulate, iter(range(100))
 
     def sometimes(*arguments: object) -> object:
         loss, *rest = original(*arguments)  # type: ignore[arg-type]
         return (float("nan") if next(calls) in bad else loss), *rest
 
-    monkeypatch.setattr(training, "_accumulate", sometimes)
+    monkeypatch.setattr(stepping, "_accumulate", sometimes)
     bad = {1}
     assert run(tiny_student, examples)[0].skipped == 1
     bad, calls = {1, 2, 3}, iter(range(100))
     with pytest.raises(UserError, match="not finite in 3 steps in a row"):
         run(tiny_student, examples)
+
+
+def test_out_of_memory_halves_the_micro_batches_and_nothing_else(
+    tiny_student: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is split further, the row says so, and the trajectory stays what it was."""
+    correction = CorrectionConfig(name="trace", ess_floor=0.5)
+    calm, weights = run(tiny_student, examples, correction=correction)
+    original = stepping._accumulate
+
+    def small(accelerator: object, wrapped: object, groups: list[list[Example]], *rest: object) -> object:
+        if max(len(g) * max(map(len, g)) for g in groups) > 150:
+            raise torch.OutOfMemoryError
+        return original(accelerator, wrapped, groups, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stepping, "_accumulate", small)
+    found, same = run(tiny_student, examples, correction=correction)
+    assert calm.history[0]["micro_batch_tokens"] == 2048
+    assert found.history[0]["micro_batch_tokens"] < 256
+    for one, other in zip(calm.history, found.history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-4)
+    assert found.weights["counts"] == calm.weights["counts"]
+    torch.testing.assert_close(same, weights, atol=2e-3, rtol=1e-2)
+    monkeypatch.setattr(stepping, "_accumulate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(UserError, match=r"out of memory with train\.micro_batch_tokens="):
+        run(tiny_student, examples)
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(tiny_student: Path, examples: list[Example]) -> None:
+    knobs = {"epochs": 8, "validations": 24, "learning_rate": 0.05}
+    long, _ = run(tiny_student, examples, **knobs)
+    short, _ = run(tiny_student, examples, patience=2, **knobs)
+    measured = [row["selection_nll"] for row in short.history if "selection_nll" in row]
+    assert len(short.history) < len(long.history)
+    assert short.best_step == long.best_step
+    assert min(measured) < min(measured[-2:])
 
 
 def test_steps_keep_prompts_together_and_lose_nothing(examples: list[Example]) -> None:
@@ -227,7 +263,7 @@ def test_steps_keep_prompts_together_and_lose_nothing(examples: list[Example]) -
 
 
 def test_ranks_share_a_step_without_loss(examples: list[Example]) -> None:
-    shares = [training.rank_share(examples, rank, 3) for rank in range(3)]
+    shares = [stepping.rank_share(examples, rank, 3) for rank in range(3)]
     assert sorted(e.trace_id for s in shares for e in s) == sorted(e.trace_id for e in examples)
     assert all(shares)
 

@@ -2,19 +2,24 @@
 
 1. read the scored traces, split train and selection;
 2. check that the correction has all it needs, before the model is loaded;
-3. train, keep the checkpoint that is best on the selection split;
+3. train, or go on where an earlier attempt at the same run was stopped; keep the student that is best on the
+   selection split;
 4. write the student (safetensors and tokenizer), training.jsonl, weights.json and the plots.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod import models, prompts, report, storage, training
+from dcod.checkpoints import Checkpoints
 from dcod.config import Config
 from dcod.scores import read_scores
+from dcod.stages import code_digest, output_digest
 from dcod.tracking import Log
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         with storage.output_folder(best) as scratch:
             trained.save_pretrained(scratch)
 
+    kept = checkpoints_of(config, scores, student)
     result = training.train(
         model,
         splits["train"],
@@ -43,6 +49,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         config.seed,
         save_best=save,
         metrics=lambda values, step: log.metrics(values, step=step),
+        kept=kept,
     )
     for path in best.iterdir():
         path.chmod(0o644)
@@ -66,4 +73,18 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     }
     if splits["selection"]:
         metrics |= {"start_selection_nll": result.start_nll, "best_selection_nll": result.best_nll}
+    if kept:
+        kept.clear()
     return metrics
+
+
+def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints | None:
+    """The checkpoints of this very run: the same configuration, seed, inputs and code, and no other."""
+    wanted = config.train.checkpoints
+    if not wanted.uri:
+        return None
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS}
+    sections["train"].pop("checkpoints")
+    decides = [sections, config.seed, output_digest(scores), output_digest(student), code_digest()]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    return Checkpoints(f"{wanted.uri.rstrip('/')}/{digest}", wanted.keep)

@@ -89,6 +89,7 @@ def _take_part(config: Config, scores: Path, student: Path) -> None:
     """The same training, of which this rank keeps nothing."""
     from dcod import models, training
     from dcod.scores import read_scores
+    from dcod.stages.train import checkpoints_of
 
     splits = read_scores(scores)
     training.train(
@@ -98,6 +99,7 @@ def _take_part(config: Config, scores: Path, student: Path) -> None:
         config.train,
         config.seed,
         save_best=lambda _: None,
+        kept=checkpoints_of(config, scores, student),
         metrics=lambda _, __: None,
     )
 

@@ -1,0 +1,179 @@
+"""Checkpoints of a training run: complete or absent, the last few kept, in a folder or under s3://.
+
+A checkpoint at a step holds all that decides what comes after it: weights, optimizer, random state, position
+in the data (the step: the order follows from the seed), lagged statistics, and what was reported so far. So a
+run that was killed and started again ends with the very same weights, bit for bit on a CPU.
+
+A store has one folder a checkpoint, ``step-00000012``, and one file a best student, ``best-00000012``, that the
+checkpoint names. Everything is safetensors and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcod import storage
+
+MARK = "state.json"  # written last: a checkpoint without it is none
+
+
+@dataclass
+class Checkpoint:
+    """What :func:`Checkpoints.latest` gives back.
+
+    Attributes:
+        step: the optimizer step after which it was taken.
+        model, optimizer: tensors by name, as :func:`weights_of` and :func:`moments_of` name them.
+        state: the rest, plain numbers.
+    """
+
+    step: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        uri: a folder or ``s3://bucket/prefix`` of this run alone.
+        keep: how many are kept.
+    """
+
+    def __init__(self, uri: str, keep: int = 2) -> None:
+        self.uri = uri.rstrip("/")
+        self.keep = keep
+
+    def save(self, step: int, model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
+        """Keeps the state after a step; a kill in the middle leaves the ones before."""
+        from safetensors.torch import save_file
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            save_file(weights_of(model), folder / "model.safetensors")
+            save_file(moments_of(optimizer), folder / "optimizer.safetensors")
+            (folder / MARK).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+            self._put(folder, f"step-{step:08d}")
+        self._prune(best=int(state.get("best_step", 0)))
+
+    def save_best(self, step: int, model: nn.Module) -> None:
+        """Keeps the best student so far; the next checkpoint names it."""
+        from safetensors.torch import save_file
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            save_file(weights_of(model), folder / "model.safetensors")
+            (folder / MARK).write_text("{}", encoding="utf-8")
+            self._put(folder, f"best-{step:08d}")
+
+    def latest(self) -> Checkpoint | None:
+        """The last complete checkpoint."""
+        from safetensors.torch import load_file
+
+        complete = self._complete("step-")
+        if not complete:
+            return None
+        folder = self._get(complete[-1])
+        state = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return Checkpoint(
+            state.pop("step"),
+            load_file(folder / "model.safetensors"),
+            load_file(folder / "optimizer.safetensors"),
+            state,
+        )
+
+    def best(self, step: int) -> dict[str, Tensor]:
+        """The weights of the best student, which a checkpoint names."""
+        from safetensors.torch import load_file
+
+        return load_file(self._get(f"best-{step:08d}") / "model.safetensors")
+
+    def clear(self) -> None:
+        """Forgets the run: its student is kept elsewhere now."""
+        for name in [*self._complete("step-"), *self._complete("best-")]:
+            self._remove(name)
+
+    def _prune(self, best: int) -> None:
+        for name in self._complete("step-")[: -self.keep]:
+            self._remove(name)
+        # The checkpoints that are left may name the best of their time: it is older than the newest or equal.
+        named = {f"best-{best:08d}"}
+        for name in self._complete("step-"):
+            named.add(f"best-{int(self._state(name).get('best_step', 0)):08d}")
+        for name in self._complete("best-"):
+            if name not in named:
+                self._remove(name)
+
+    def _complete(self, prefix: str) -> list[str]:
+        if storage.is_s3(self.uri):
+            marks = [key for key in storage.list_objects(f"{self.uri}/") if key.endswith(f"/{MARK}")]
+            names = [key.split("/")[-2] for key in marks]
+        else:
+            names = [path.parent.name for path in Path(self.uri).glob(f"{prefix}*/{MARK}")]
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def _state(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self._get(name) / MARK).read_text(encoding="utf-8"))
+        return found
+
+    def _put(self, folder: Path, name: str) -> None:
+        if storage.is_s3(self.uri):
+            tensors = [path for path in folder.iterdir() if path.name != MARK]
+            for path in [*tensors, folder / MARK]:
+                storage.upload(path, f"{self.uri}/{name}/{path.name}")
+            return
+        with storage.output_folder(Path(self.uri) / name) as scratch:
+            for path in folder.iterdir():
+                shutil.copyfile(path, scratch / path.name)
+
+    def _get(self, name: str) -> Path:
+        return storage.fetch(f"{self.uri}/{name}") if storage.is_s3(self.uri) else Path(self.uri) / name
+
+    def _remove(self, name: str) -> None:
+        if storage.is_s3(self.uri):
+            storage.remove(f"{self.uri}/{name}/{MARK}")  # the mark first: what is left of it is no checkpoint
+            storage.remove(f"{self.uri}/{name}")
+            return
+        folder = Path(self.uri) / name
+        (folder / MARK).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, shared ones once."""
+    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts weights back in place."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[name])
+
+
+def moments_of(optimizer: Any) -> dict[str, Tensor]:
+    """The optimizer's state by parameter number and name, and torch's random state."""
+    state = optimizer.state_dict()["state"]
+    tensors = {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+    return {**tensors, "random": torch.get_rng_state()}
+
+
+def load_moments(optimizer: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Puts the optimizer's state and torch's random state back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key != "random":
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random"])

@@ -1,0 +1,197 @@
+"""One optimizer step's forward and backward: micro-batches, weights, the fused head, over all ranks.
+
+The loss is sum(weight * loss) / (counted tokens of the step over all ranks): a token mean, unchanged by
+micro-batching, padding, packing and the number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dcod import weighting
+from dcod.config import TrainConfig
+from dcod.corrections import Record
+from dcod.errors import UserError
+from dcod.fused import Objective, token_statistics, weighted_loss
+from dcod.models import hidden_states
+from dcod.packing import Batch, Example, collate, micro_batches, stored_record, to_device
+from dcod.weighting import Plan, WeightCounts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Progress(Protocol):
+    """What a step changes besides gradients."""
+
+    seen: WeightCounts
+    micro_batch_tokens: int
+
+
+class StudentWithLoss(nn.Module):
+    """The student with the fused loss inside ``forward``, so that DDP and FSDP wrap both."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, batch: Batch, weigh: Callable[[Tensor, Tensor | None], Tensor], objective: Objective, live: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss (a sum over counted tokens) of one micro-batch.
+
+        Args:
+            batch: the micro-batch, on the model's device.
+            weigh: gives the weights [N] of the counted tokens, the normaliser in them; it is handed the
+                log-probs and entropies [N] when ``live``, else placeholders.
+            objective: the loss at a state.
+            live: run the head once without gradients first, since the weights depend on its log-probs; the
+                body runs once either way.
+
+        Returns:
+            loss, log-probs [N], entropies [N] (live only).
+        """
+        head = self.model.get_output_embeddings().weight
+        hidden = hidden_states(self.model, batch)
+        logprobs, entropies = torch.empty(0), None
+        if live:
+            logprobs, entropies = token_statistics(hidden, head, batch.targets)
+        loss, final = weighted_loss(hidden, head, batch.targets, weigh(logprobs, entropies), objective)
+        return loss, final, entropies
+
+
+def is_live(config: TrainConfig) -> bool:
+    """Whether weights come from the same forward pass."""
+    return config.correction.weights == "live" and config.correction.name != "none"
+
+
+def rank_share(step: Sequence[Example], rank: int, ranks: int) -> list[Example]:
+    """The traces of a step that one rank works on: whole prompts, balanced by tokens."""
+    prompts: dict[str, list[Example]] = {}
+    for example in step:
+        prompts.setdefault(example.prompt_id, []).append(example)
+    loads, shares = [0] * ranks, [list[Example]() for _ in range(ranks)]
+    for group in sorted(prompts.values(), key=lambda g: sum(map(len, g)), reverse=True):
+        target = loads.index(min(loads))
+        shares[target].extend(group)
+        loads[target] += sum(map(len, group))
+    return shares[rank]
+
+
+def forward_backward(
+    accelerator: Any,
+    wrapped: nn.Module,
+    optimizer: Any,
+    step: Sequence[Example],
+    config: TrainConfig,
+    plan: Plan,
+    progress: Progress,
+) -> tuple[float, float, list[Record]]:
+    """Forward and backward of one step; halves the micro-batches where a GPU's memory does not hold them.
+
+    The step itself stays the same: it is only split further, and the row of the step says so.
+    """
+    # DDP averages over ranks, so the sum is scaled back
+    factor = accelerator.num_processes / sum(len(e.completion_tokens) for e in step)
+    share = rank_share(step, accelerator.process_index, accelerator.num_processes)
+    while True:
+        groups = micro_batches(share, progress.micro_batch_tokens, by_prompt=True, layout=config.layout)
+        seen = WeightCounts(config.correction)
+        try:
+            found = _accumulate(accelerator, wrapped, groups, config, plan, factor, seen)
+        except torch.OutOfMemoryError:
+            single = all(len({e.prompt_id for e in group}) == 1 for group in groups)
+            if single or accelerator.num_processes > 1:  # ranks would wait for one another
+                raise UserError(
+                    f"train: out of memory with train.micro_batch_tokens={progress.micro_batch_tokens} and at most "
+                    f"{max(map(len, groups))} traces at once; lower it, or student.max_length, or use a larger GPU"
+                ) from None
+            progress.micro_batch_tokens //= 2
+            optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            continue
+        progress.seen.merge(seen)
+        return found
+
+
+def _accumulate(
+    accelerator: Any,
+    wrapped: nn.Module,
+    groups: list[list[Example]],
+    config: TrainConfig,
+    plan: Plan,
+    factor: float,
+    seen: WeightCounts,
+) -> tuple[float, float, list[Record]]:
+    """Runs the micro-batches of one step.
+
+    Returns:
+        This rank's part of the loss; its sum of |log pi - stored log pi| over the counted tokens, which says how
+        far the student has moved since it was scored; and the live records.
+    """
+    live = is_live(config)
+    most = int(accelerator.gather(torch.tensor([len(groups)], device=accelerator.device)).max())
+    total, moved, records = 0.0, 0.0, list[Record]()
+    filler = groups[-1] if groups else None
+    for index in range(most):
+        group = groups[index] if index < len(groups) else filler
+        if group is None:
+            raise UserError("train: a rank got no trace of a step; raise train.traces_per_step or use fewer ranks")
+        idle = index >= len(groups)  # every rank must take part in every backward
+        scale = 0.0 if idle else factor
+        batch = to_device(collate(group, layout=config.layout), accelerator.device)
+        stored = stored_record(group)
+
+        def weigh(
+            logprobs: Tensor,
+            entropies: Tensor | None,
+            batch: Batch = batch,
+            stored: Record = stored,
+            scale: float = scale,
+        ) -> Tensor:
+            record = stored
+            if live:
+                assert entropies is not None
+                spread = {"student_logprobs": logprobs, "entropies": entropies}
+                record = replace(stored, **{name: batch.spread(values).cpu() for name, values in spread.items()})
+                if scale:
+                    records.append(record)
+            weight = weighting.weights(config.correction, plan, record)
+            if scale:
+                seen.add(weight, record.mask)
+            return weight.to(batch.mask.device)[batch.mask] * scale
+
+        objective = Objective(config.loss, config.focus, config.anchor, batch.teacher, batch.start, scale)
+        last = index == most - 1
+        with nullcontext() if last else accelerator.no_sync(wrapped):
+            loss, logprobs, _ = wrapped(batch, weigh, objective, live)
+            accelerator.backward(loss)
+        total += float(loss.detach()) / accelerator.num_processes
+        if not idle:
+            moved += float((logprobs.cpu() - stored.student_logprobs[stored.mask]).abs().sum())
+    return total, moved, records
+
+
+def gathered(accelerator: Any, items: list[Any]) -> list[Any]:
+    """The items of all ranks, in the order of the ranks."""
+    if accelerator.num_processes == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    return gather_object(items)
+
+
+def step_record(step: Sequence[Example], records: list[Record], accelerator: Any) -> Record:
+    """The live records of all ranks as one; prompts are renumbered over the whole step."""
+    records = gathered(accelerator, records)
+    offset = 0
+    for record in records:
+        record.prompts = record.prompts + offset
+        offset += len(step)
+    return Record.concatenate(records)
