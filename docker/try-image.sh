@@ -46,7 +46,7 @@ container=$(run from --pull-never "localhost/$image")
 trap 'run rm "$container" >/dev/null' EXIT
 rm -rf "$scratch/work" && mkdir "$scratch/work" && chmod 777 "$scratch/work"
 inside() {
-  run run --user 10001:10001 --volume "$scratch/work:/work:rw" --volume "$student:/student:ro" "$container" -- "$@"
+  run run --user 10001:10001 --volume "$scratch/work:/scratch:rw" --volume "$student:/student:ro" "$container" -- "$@"
 }
 [[ $(inside dcod --version) == "dcod $version" ]]
 [[ $(inside id -u) == 10001 ]]
@@ -54,9 +54,9 @@ if inside touch /opt/dcod/x 2>/dev/null || inside sh -c 'command -v gcc' >/dev/n
   echo "the image's own user can write to it, or it carries a compiler" >&2
   exit 1
 fi
-inside dcod ingest --no-track --student /student --out /work/traces \
+inside dcod ingest --no-track --student /student --out /scratch/traces \
   --traces 'reasoning-gym://chain_sum?problems=20&seed=1'
-inside dcod score --no-track --student /student --traces /work/traces --out /work/scores
-inside dcod compile --out /work/distill.yaml
+inside dcod score --no-track --student /student --traces /scratch/traces --out /scratch/scores
+inside dcod compile --out /scratch/distill.yaml
 run images "localhost/$image"
 du -sh "$scratch/work"
