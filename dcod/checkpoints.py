@@ -123,7 +123,10 @@ class Checkpoints:
         return sorted(name for name in names if name.startswith(prefix))
 
     def _state(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self._get(name) / MARK).read_text(encoding="utf-8"))
+        """The plain part alone: no tensor is fetched for it."""
+        place = f"{self.uri}/{name}/{MARK}"
+        path = storage.fetch(place) if storage.is_s3(self.uri) else Path(place)
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
     def _put(self, folder: Path, name: str) -> None:

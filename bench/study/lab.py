@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from bench.study.regimes import ALPHABET, Problem, Regime, answer_of
-from dcod import models, storage, training
+from dcod import storage, training
 from dcod.config import TrainConfig
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
@@ -187,8 +187,3 @@ def sampled(regime: Regime, count: int, seed: int, work: Path) -> tuple[list[Exa
         example.start_top_ids = example.start_top_logprobs = None
         example.prompt_tokens = encode(drawn[int(example.prompt_id)].text)
     return examples, {"accuracy": right / len(order), "kept": len(examples) / len(order)}
-
-
-def load(folder: Path) -> Any:
-    """A network of a folder, to be trained."""
-    return models.load(folder)

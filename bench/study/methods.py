@@ -10,7 +10,7 @@ from typing import Any
 from bench.study import lab
 from bench.study.measure import measure
 from bench.study.regimes import REGIMES
-from dcod import training
+from dcod import models, training
 from dcod.config import TrainConfig
 
 RATES = (1e-3, 2e-3, 4e-3)
@@ -66,7 +66,7 @@ def run(regime_name: str, method: str, rate: float, seed: int, work: Path, quick
     if method == START:
         found = measure(lab.start(regime, seed, work), regime, seed, sets["selection"], quick)
         return {**row, **found, "mean_gamma": 0.0, "mean_ess": 1.0}
-    model = lab.load(lab.start(regime, seed, work))
+    model = models.load(lab.start(regime, seed, work))
     config = TrainConfig.model_validate(
         {
             "learning_rate": rate,
