@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from dcod import storage
+from dcod.parallel import placed, whole
 
 MARK = "state.json"  # written last: a checkpoint without it is none
 
@@ -54,25 +55,34 @@ class Checkpoints:
         self.uri = uri.rstrip("/")
         self.keep = keep
 
-    def save(self, step: int, model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
-        """Keeps the state after a step; a kill in the middle leaves the ones before."""
+    def save(self, step: int, model: nn.Module, optimizer: Any, state: Mapping[str, Any], write: bool = True) -> None:
+        """Keeps the state after a step; a kill in the middle leaves the ones before.
+
+        All ranks call it, since each may hold a part; one of them is to ``write``.
+        """
         from safetensors.torch import save_file
 
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            save_file(weights_of(model), folder / "model.safetensors")
-            save_file(moments_of(optimizer), folder / "optimizer.safetensors")
+            weights, moments = weights_of(model, write), moments_of(optimizer, write)
+            if not write:
+                return
+            save_file(weights, folder / "model.safetensors")
+            save_file(moments, folder / "optimizer.safetensors")
             (folder / MARK).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
             self._put(folder, f"step-{step:08d}")
         self._prune(best=int(state.get("best_step", 0)))
 
-    def save_best(self, step: int, model: nn.Module) -> None:
-        """Keeps the best student so far; the next checkpoint names it."""
+    def save_best(self, step: int, model: nn.Module, write: bool = True) -> None:
+        """Keeps the best student so far, as :meth:`save` does; the next checkpoint names it."""
         from safetensors.torch import save_file
 
+        weights = weights_of(model, write)
+        if not write:
+            return
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            save_file(weights_of(model), folder / "model.safetensors")
+            save_file(weights, folder / "model.safetensors")
             (folder / MARK).write_text("{}", encoding="utf-8")
             self._put(folder, f"best-{step:08d}")
 
@@ -152,31 +162,48 @@ class Checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, shared ones once."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+def weights_of(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """Trained parameters by name, shared ones once; all ranks must ask where each holds a part.
+
+    Args:
+        model: the student.
+        keep: whether this rank wants them; else an empty dict, so that not every rank holds a copy.
+    """
+    return whole_of(((name, p) for name, p in model.named_parameters() if p.requires_grad), keep)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts weights back in place."""
+    """Puts trained parameters back in place."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[name])
+            if parameter.requires_grad:
+                parameter.copy_(placed(tensors[name], parameter))
 
 
-def moments_of(optimizer: Any) -> dict[str, Tensor]:
-    """The optimizer's state by parameter number and name, and torch's random state."""
+def moments_of(optimizer: Any, keep: bool = True) -> dict[str, Tensor]:
+    """The optimizer's state by parameter number and name, and torch's random state; as :func:`weights_of`."""
     state = optimizer.state_dict()["state"]
-    tensors = {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
-    return {**tensors, "random": torch.get_rng_state()}
+    entries = ((f"{index}.{name}", value) for index, entry in state.items() for name, value in entry.items())
+    return whole_of(entries, keep) | ({"random": torch.get_rng_state()} if keep else {})
 
 
 def load_moments(optimizer: Any, tensors: Mapping[str, Tensor]) -> None:
     """Puts the optimizer's state and torch's random state back."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key != "random":
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
+            number, name = key.split(".", 1)
+            like = parameters[int(number)]
+            state.setdefault(int(number), {})[name] = placed(value, like) if value.shape == like.shape else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["random"])
+
+
+def whole_of(tensors: Iterable[tuple[str, Tensor]], keep: bool) -> dict[str, Tensor]:
+    out = {}
+    for name, tensor in tensors:
+        value = whole(tensor)
+        if keep:
+            out[name] = (value.cpu() if value is not tensor else value).contiguous()
+    return out

@@ -47,7 +47,6 @@ class NodesConfig(Section):
 
     num_nodes: Positive = 1
     runtime: str = Field("dcod-torch", description="ClusterTrainingRuntime.")
-    sharding: Literal["ddp", "fsdp"] = Field("ddp", description="`fsdp` also splits the weights over the GPUs.")
     timeout_s: Positive = Field(86400, description="The job is ended then.")
     poll_s: Annotated[float, Field(gt=0.0)] = 15.0
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from dcod.cluster import ClusterConfig
 from dcod.errors import UserError
-from dcod.sections import Positive, Section
+from dcod.sections import Natural, Positive, Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Positive | Literal["all"]
@@ -143,6 +143,16 @@ class CheckpointConfig(Section):
     keep: Positive = 2
 
 
+class LoraConfig(Section):
+    """Low-rank updates instead of full training; merged into the student that is saved."""
+
+    rank: Natural = Field(0, description="0: all weights are trained.")
+    alpha: Annotated[float, Field(gt=0.0)] = Field(32.0, description="The update is scaled by alpha / rank.")
+    targets: list[str] | Literal["all-linear"] = Field(
+        "all-linear", description="Names of layers; all linear ones but the output head by default."
+    )
+
+
 class TrainConfig(Section):
     """Corrected supervised training."""
 
@@ -166,8 +176,19 @@ class TrainConfig(Section):
         "never", description="Stop after so many measurements without a better one."
     )
     checkpoints: CheckpointConfig = CheckpointConfig()
-    layout: Literal["padded", "packed"] = Field(
-        "padded", description="Rows of like length, faster on a CPU; or one row without padding, faster on a GPU."
+    layout: Literal["auto", "padded", "packed"] = Field(
+        "auto", description="Rows of like length on a CPU, one row without padding on a GPU; or one of them everywhere."
+    )
+    lora: LoraConfig = LoraConfig()
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the arithmetic; weights and optimizer stay float32 with student.dtype=float32."
+    )
+    activation_checkpointing: bool = Field(
+        False, description="Keep the input of each block alone and compute the rest again: less memory, more time."
+    )
+    processes: Positive | Literal["auto"] = Field("auto", description="Ranks on this machine; `auto`: one a GPU, or 1.")
+    sharding: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="With several ranks: each holds the student, or its weights are split over them."
     )
 
     @model_validator(mode="after")

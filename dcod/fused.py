@@ -54,7 +54,8 @@ class _Fused(torch.autograd.Function):
         rows = hidden_ND.shape[0]
         logprobs_N = torch.empty(rows, dtype=torch.float32, device=hidden_ND.device)
         grad_hidden_ND = torch.empty_like(hidden_ND)
-        grad_head_VD = torch.zeros_like(head_VD) if ctx.needs_input_grad[1] else None
+        precise = torch.promote_types(head_VD.dtype, torch.float32)  # a sum over many chunks
+        grad_head_VD = torch.zeros_like(head_VD, dtype=precise) if ctx.needs_input_grad[1] else None
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         plain = objective.loss.name == "log" and not objective.anchor
         step = chunk_rows(head_VD.shape[0])
@@ -66,9 +67,13 @@ class _Fused(torch.autograd.Function):
             loss += value
             grad = grad.to(head_VD.dtype)
             grad_hidden_ND[part] = grad @ head_VD
-            if grad_head_VD is not None:
+            if grad_head_VD is None:
+                continue
+            if grad.dtype == precise:
                 grad_head_VD.addmm_(grad.T, hidden_ND[part])
-        ctx.save_for_backward(grad_hidden_ND, grad_head_VD)
+            else:
+                grad_head_VD += grad.T @ hidden_ND[part]
+        ctx.save_for_backward(grad_hidden_ND, None if grad_head_VD is None else grad_head_VD.to(head_VD.dtype))
         ctx.mark_non_differentiable(logprobs_N)
         return loss, logprobs_N
 
@@ -135,13 +140,23 @@ def weighted_loss(
         The loss (a sum, float32 scalar, differentiable in ``hidden_ND`` and ``head_VD``) and the detached
         log-probs, nats, float32 [N].
     """
-    loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective or Objective())
+    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective or Objective())
     return loss, logprobs_N
+
+
+def _same_dtype(hidden_ND: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as autocast wants them, else as the hidden states are: cast once, not once a chunk."""
+    device = hidden_ND.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
+    return hidden_ND.to(dtype), head_VD.to(dtype)
 
 
 @torch.no_grad()
 def likeliest(hidden_ND: Tensor, head_VD: Tensor, k: int) -> TopK:
     """The k likeliest tokens of each position and their log-probs [N, K]."""
+    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
     rows = hidden_ND.shape[0]
     ids = torch.empty((rows, k), dtype=torch.long, device=hidden_ND.device)
     logprobs = torch.empty((rows, k), dtype=torch.float32, device=hidden_ND.device)
@@ -157,6 +172,7 @@ def likeliest(hidden_ND: Tensor, head_VD: Tensor, k: int) -> TopK:
 @torch.no_grad()
 def token_statistics(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N])."""
+    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
     rows = hidden_ND.shape[0]
     logprobs_N = torch.empty(rows, dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)

@@ -20,7 +20,8 @@ from dcod.corrections import Record
 from dcod.errors import UserError
 from dcod.fused import Objective, token_statistics, weighted_loss
 from dcod.models import hidden_states
-from dcod.packing import Batch, Example, collate, micro_batches, stored_record, to_device
+from dcod.packing import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
+from dcod.parallel import is_sharded
 from dcod.weighting import Plan, WeightCounts
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ class StudentWithLoss(nn.Module):
         return loss, final, entropies
 
 
+def layout_of(config: TrainConfig, device: torch.device) -> Layout:
+    """How micro-batches are laid out: what is faster on the device, unless the configuration says."""
+    if config.layout != "auto":
+        return config.layout
+    return "packed" if device.type == "cuda" else "padded"
+
+
 def is_live(config: TrainConfig) -> bool:
     """Whether weights come from the same forward pass."""
     return config.correction.weights == "live" and config.correction.name != "none"
@@ -101,7 +109,8 @@ def forward_backward(
     factor = accelerator.num_processes / sum(len(e.completion_tokens) for e in step)
     share = rank_share(step, accelerator.process_index, accelerator.num_processes)
     while True:
-        groups = micro_batches(share, progress.micro_batch_tokens, by_prompt=True, layout=config.layout)
+        layout = layout_of(config, accelerator.device)
+        groups = micro_batches(share, progress.micro_batch_tokens, by_prompt=True, layout=layout)
         seen = WeightCounts(config.correction)
         try:
             found = _accumulate(accelerator, wrapped, groups, config, plan, factor, seen)
@@ -145,7 +154,7 @@ def _accumulate(
             raise UserError("train: a rank got no trace of a step; raise train.traces_per_step or use fewer ranks")
         idle = index >= len(groups)  # every rank must take part in every backward
         scale = 0.0 if idle else factor
-        batch = to_device(collate(group, layout=config.layout), accelerator.device)
+        batch = to_device(collate(group, layout=layout_of(config, accelerator.device)), accelerator.device)
         stored = stored_record(group)
 
         def weigh(
@@ -169,7 +178,7 @@ def _accumulate(
 
         objective = Objective(config.loss, config.focus, config.anchor, batch.teacher, batch.start, scale)
         last = index == most - 1
-        with nullcontext() if last else accelerator.no_sync(wrapped):
+        with nullcontext() if last or is_sharded(wrapped) else accelerator.no_sync(wrapped):
             loss, logprobs, _ = wrapped(batch, weigh, objective, live)
             accelerator.backward(loss)
         total += float(loss.detach()) / accelerator.num_processes

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dcod import checkpoints, corrections, weighting
+from dcod import adapters, checkpoints, corrections, parallel, weighting
 from dcod.checkpoints import Checkpoints
 from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
@@ -35,7 +35,7 @@ from dcod.fused import Objective
 from dcod.losses import LOSSES
 from dcod.packing import Example, collate, micro_batches, steps, stored_record, to_device
 from dcod.progress import track
-from dcod.stepping import StudentWithLoss, forward_backward, gathered, is_live, step_record
+from dcod.stepping import StudentWithLoss, forward_backward, gathered, is_live, layout_of, step_record
 from dcod.weighting import Plan, WeightCounts
 
 if TYPE_CHECKING:
@@ -157,30 +157,34 @@ def train(
         UserError: a need of the correction is missing, or three steps in a row were not finite.
         PreemptedError: SIGTERM came; the state is kept.
     """
-    from accelerate import Accelerator
-
     check(config, train_set)
-    accelerator = Accelerator()
+    accelerator = parallel.accelerator_for(config)
     torch.manual_seed(seed)
     train_set = alike(train_set)
     schedule_of_steps = [
         step for epoch in range(config.epochs) for step in steps(train_set, config.traces_per_step, seed, epoch)
     ]
     total = len(schedule_of_steps)
-    wrapped = StudentWithLoss(model).train()
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    adapters.adapt(model, config.lora)
+    wrapped = parallel.distributed(accelerator, StudentWithLoss(model).train(), model, config)
+    parameters = [p for p in wrapped.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
+    optimizer = accelerator.prepare_optimizer(optimizer)
     student = accelerator.unwrap_model(wrapped).model
+    main = accelerator.is_main_process
 
     def save() -> None:
-        if accelerator.is_main_process:
+        if parallel.is_sharded(wrapped) or config.lora.rank:
+            tensors = checkpoints.whole_of(student.named_parameters(), main)
+            if main:
+                save_best(adapters.plain(student, tensors, config.lora))
+        elif main:
             save_best(student)
         accelerator.wait_for_everyone()
 
     def keep(number: int) -> None:
-        if kept and accelerator.is_main_process:
-            kept.save(number, student, optimizer, progress.state())
+        if kept:
+            kept.save(number, student, optimizer, progress.state(), write=main)
         accelerator.wait_for_everyone()
 
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
@@ -216,7 +220,7 @@ def train(
             rate = learning_rate(config, number, total)
             for parameter_group in optimizer.param_groups:
                 parameter_group["lr"] = rate
-            norm = float(accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
+            norm = float(parallel.whole(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
             sums = torch.tensor([loss, moved], device=accelerator.device)
             loss, moved = accelerator.reduce(sums, "sum").tolist()
             if math.isfinite(loss) and math.isfinite(norm):
@@ -240,8 +244,8 @@ def train(
                     result.best_nll, result.best_step = row["selection_nll"], number
                     progress.without_a_better_one = 0
                     save()
-                    if kept and accelerator.is_main_process:
-                        kept.save_best(number, student)
+                    if kept:
+                        kept.save_best(number, student, write=main)
             result.history.append({"step": number, **row})
             metrics(_reported(row), number)
             # 6. keep
@@ -326,13 +330,15 @@ def selection_nll(wrapped: nn.Module, examples: Sequence[Example], config: Train
     wrapped.eval()
     total = torch.zeros((), dtype=torch.float64)
     count = 0
-    for group in micro_batches(examples, config.micro_batch_tokens, layout=config.layout):
-        batch = to_device(collate(group, layout=config.layout), device)
+    layout = layout_of(config, device)
+    for group in micro_batches(examples, config.micro_batch_tokens, layout=layout):
+        batch = to_device(collate(group, layout=layout), device)
         ones = torch.ones(len(batch.targets), device=device)
         _, logprobs, _ = wrapped(batch, lambda *_, ones=ones: ones, Objective(), False)
         total -= logprobs.double().sum().cpu()
         count += len(batch.targets)
     wrapped.train()
+    parallel.settle(wrapped)
     return float(total / count)
 
 

@@ -17,12 +17,6 @@ GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 CONTAINER = "node"
 PIPELINE_LABEL = "dcod.dev/pipeline"
 _S3_KEYS = {"AWS_ACCESS_KEY_ID": "access-key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
-_FSDP = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-}
 
 
 class TrainJobError(Exception):
@@ -94,8 +88,6 @@ def _variables(cluster: ClusterConfig) -> dict[str, str]:
     found = {"OMP_NUM_THREADS": "1"}
     if cluster.s3_endpoint:
         found["AWS_ENDPOINT_URL"] = cluster.s3_endpoint
-    if cluster.train.sharding == "fsdp":
-        found |= _FSDP
     return found
 
 

@@ -280,13 +280,11 @@ def test_two_ranks_follow_the_trajectory_of_one(
     alone, _ = run(tiny_student, examples, correction=correction)
     knobs = {"learning_rate": 1e-2, "epochs": 2, "traces_per_step": 6, "layout": layout}
     config = TrainConfig.model_validate({**knobs, "correction": correction.model_dump()})
-    (tmp_path / "examples").write_bytes(pickle.dumps(examples))
+    (tmp_path / "examples").write_bytes(pickle.dumps((examples[6:], examples[:6])))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "tests.two_ranks", str(tiny_student), str(tmp_path / "examples"), config.model_dump_json()]
+    command += ["-m", "tests.two_ranks", str(tiny_student), str(tmp_path), config.model_dump_json()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*command, str(tmp_path / "history")], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     both = json.loads((tmp_path / "history").read_text())
     assert len(both) == len(alone.history) == 6

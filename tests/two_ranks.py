@@ -1,4 +1,4 @@
-"""Run by torchrun from tests/test_training.py: trains on saved examples and writes the history of rank 0."""
+"""Run by torchrun: trains on saved examples; rank 0 writes the history and the best student."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 from dcod import models, training
+from dcod.checkpoints import Checkpoints
 from dcod.config import TrainConfig
 
 
-def main(student: str, examples: str, config: str, out: str) -> None:
-    data = pickle.loads(Path(examples).read_bytes())
-    result = training.train(
-        models.load(Path(student)), data[6:], data[:6], TrainConfig.model_validate_json(config), 0, lambda m: None,
-        lambda values, step: None,
-    )  # fmt: skip
+def main(student: str, folder: str, config: str, kept: str = "", stop_at: str = "0") -> None:
+    out = Path(folder)
+    train, selection = pickle.loads((out / "examples").read_bytes())
+
+    def metrics(_: dict[str, float], step: int) -> None:
+        if step == int(stop_at) > 0:
+            raise RuntimeError("stopped on purpose")
+
+    def save(trained: Any) -> None:
+        trained.save_pretrained(out / "best")
+
+    knobs = TrainConfig.model_validate_json(config)
+    store = Checkpoints(kept) if kept else None
+    result = training.train(models.load(Path(student)), train, selection, knobs, 0, save, metrics, store)
     if os.environ["RANK"] == "0":
-        Path(out).write_text(json.dumps(result.history))
+        (out / "history").write_text(json.dumps(result.history))
 
 
 if __name__ == "__main__":

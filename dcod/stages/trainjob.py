@@ -39,7 +39,7 @@ class CancelledError(BaseException):
 def source_digests(config: Config) -> dict[str, str]:
     """The number of ranks counts: sums of floats come in another order."""
     cluster = config.cluster
-    return {"ranks": f"{cluster.train.num_nodes}x{max(1, cluster.gpu.count)} {cluster.train.sharding}"}
+    return {"ranks": f"{cluster.train.num_nodes}x{max(1, cluster.gpu.count)}"}
 
 
 def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pipeline: str) -> dict[str, float]:

@@ -1,0 +1,66 @@
+"""LoRA through peft: low-rank updates of the linear layers are trained, and merged when a student is saved.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from dcod.config import LoraConfig
+from dcod.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NAME = "default"
+
+
+def adapt(model: PreTrainedModel, config: LoraConfig) -> Any:
+    """Puts trainable updates, at first zero, into ``model``; all else is frozen. Rank 0 of the configuration: nothing.
+
+    Returns:
+        peft's tuner, or None.
+
+    Raises:
+        UserError: the model has no layer of a name in ``config.targets``.
+    """
+    if not config.rank:
+        return None
+    from peft import LoraConfig as PeftConfig
+    from peft import LoraModel
+
+    targets = config.targets if isinstance(config.targets, str) else list(config.targets)
+    wanted = PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, task_type="CAUSAL_LM")
+    try:
+        return LoraModel(model, {NAME: wanted}, NAME)
+    except ValueError as error:
+        raise UserError(f"train.lora.targets={config.targets}: {' '.join(str(error).split())[:200]}") from None
+
+
+def plain(model: PreTrainedModel, tensors: Mapping[str, Tensor], config: LoraConfig) -> PreTrainedModel:
+    """A student of plain layers on the CPU, with ``tensors`` in it and its updates merged.
+
+    Args:
+        model: the student that was trained, for its kind; not changed.
+        tensors: all its parameters, whole, by the names they have in it.
+        config: as in :func:`adapt`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    dtype = next(iter(tensors.values())).dtype
+    with no_init_weights():
+        fresh: Any = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
+    fresh.tie_weights()
+    tuner = adapt(fresh, config)
+    with torch.no_grad():
+        for name, parameter in fresh.named_parameters():
+            parameter.copy_(tensors[name])
+    merged: Any = fresh if tuner is None else tuner.merge_and_unload()
+    merged.generation_config = model.generation_config
+    return merged

@@ -1,0 +1,90 @@
+"""Over several ranks and in less memory: replicas or shards of the student, bfloat16, recomputed activations.
+
+Shards are torch's ``fully_shard`` (FSDP 2), block by block: accelerate's own plug-in takes no CPU ranks, so nothing of
+it could be tested without GPUs. Ranks, collectives and replicas are accelerate's. Not run on a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from dcod.config import TrainConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+
+def accelerator_for(config: TrainConfig) -> Accelerator:
+    """The ranks of this training; one where nothing launched several."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # it refuses another precision in the same process
+    shards = is_sharded_by(config)
+    return Accelerator(mixed_precision="bf16" if config.precision == "bfloat16" and not shards else "no")
+
+
+def is_sharded_by(config: TrainConfig) -> bool:
+    """Whether the student is split over the ranks; a single rank holds all of it anyway."""
+    distributed = torch.distributed
+    several = distributed.is_torchelastic_launched() or distributed.is_initialized()
+    return config.sharding == "fsdp" and several
+
+
+def distributed(accelerator: Accelerator, wrapped: nn.Module, model: PreTrainedModel, config: TrainConfig) -> nn.Module:
+    """The student with its loss, on the device of this rank, ready to train.
+
+    Args:
+        accelerator: from :func:`accelerator_for`.
+        wrapped: holds ``model``; its ``forward`` must hold every use of a weight, the output head's as well.
+        model: the student.
+        config: precision, sharding, activation checkpointing.
+    """
+    if config.activation_checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    if not is_sharded_by(config):
+        prepared: nn.Module = accelerator.prepare_model(wrapped)
+        return prepared
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    # Master weights and the sum over ranks stay in float32; the output keeps the dtype of the loss.
+    low = torch.bfloat16 if config.precision == "bfloat16" else None
+    policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
+    blocks = set(model._no_split_modules or ())
+    for module in list(model.modules()):
+        if type(module).__name__ in blocks:
+            fully_shard(module, mesh=mesh, mp_policy=policy)
+    sharded: nn.Module = fully_shard(wrapped, mesh=mesh, mp_policy=policy)
+    return sharded
+
+
+def settle(module: nn.Module) -> None:
+    """Gives back what a forward pass without a backward has gathered: a copy in the arithmetic's precision."""
+    if isinstance(module, FSDPModule):
+        module.reshard()
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether a module is split over ranks: then gradients leave with every micro-batch, and are never whole here."""
+    return isinstance(module, FSDPModule)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be spread over ranks, as one; all ranks must ask."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def placed(tensor: Tensor, like: Tensor) -> Tensor:
+    """This rank's part of a whole tensor, spread as ``like`` is."""
+    if not isinstance(like, DTensor):
+        return tensor
+    mesh: Any = like.device_mesh
+    return distribute_tensor(tensor.to(like.device), mesh, like.placements, src_data_rank=None)
