@@ -147,7 +147,7 @@ class LoraConfig(Section):
     """Low-rank updates instead of full training; merged into the student that is saved."""
 
     rank: Natural = Field(0, description="0: all weights are trained.")
-    alpha: Annotated[float, Field(gt=0.0)] = Field(32.0, description="The update is scaled by alpha / rank.")
+    alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
     targets: list[str] | Literal["all-linear"] = Field(
         "all-linear", description="Names of layers; all linear ones but the output head by default."
     )

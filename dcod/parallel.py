@@ -26,8 +26,9 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state()  # it refuses another precision in the same process
-    shards = is_sharded_by(config)
-    return Accelerator(mixed_precision="bf16" if config.precision == "bfloat16" and not shards else "no")
+    low = config.precision == "bfloat16" and not is_sharded_by(config)  # shards have a policy of their own
+    # Unless told that it is for CPUs, it joins no ranks on a machine without a GPU, and each would train alone.
+    return Accelerator(mixed_precision="bf16" if low else "no", cpu=not torch.cuda.is_available())
 
 
 def is_sharded_by(config: TrainConfig) -> bool:
@@ -61,8 +62,8 @@ def distributed(accelerator: Accelerator, wrapped: nn.Module, model: PreTrainedM
     for module in list(model.modules()):
         if type(module).__name__ in blocks:
             fully_shard(module, mesh=mesh, mp_policy=policy)
-    sharded: nn.Module = fully_shard(wrapped, mesh=mesh, mp_policy=policy)
-    return sharded
+    fully_shard(wrapped, mesh=mesh, mp_policy=policy)
+    return wrapped
 
 
 def settle(module: nn.Module) -> None:

@@ -56,7 +56,7 @@ def on_two_ranks(
     (folder / "examples").write_bytes(pickle.dumps((examples[4:], examples[:4])))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     command += ["tests.two_ranks", str(student), str(folder), config.model_dump_json(), kept, str(stop_at)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if stop_at:
         assert done.returncode != 0

@@ -283,7 +283,7 @@ def test_two_ranks_follow_the_trajectory_of_one(
     (tmp_path / "examples").write_bytes(pickle.dumps((examples[6:], examples[:6])))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "tests.two_ranks", str(tiny_student), str(tmp_path), config.model_dump_json()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     both = json.loads((tmp_path / "history").read_text())

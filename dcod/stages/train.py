@@ -1,5 +1,6 @@
 """Train: the start becomes the student, on weighted supervision.
 
+0. where several ranks are wanted and none was started yet, start them (dcod.stages.ranks); each comes back here;
 1. read the scored traces, split train and selection;
 2. check that the correction has all it needs, before the model is loaded;
 3. train, or go on where an earlier attempt at the same run was stopped; keep the student that is best on the
@@ -19,7 +20,7 @@ from dcod import models, prompts, report, storage, training
 from dcod.checkpoints import Checkpoints
 from dcod.config import Config
 from dcod.scores import read_scores
-from dcod.stages import code_digest, output_digest
+from dcod.stages import code_digest, output_digest, ranks
 from dcod.tracking import Log
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ SECTIONS = ("student", "train")
 
 def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> dict[str, float]:
     """Trains a student; see the module."""
+    count = ranks.wanted(config)
+    if count > 1:
+        return ranks.run(config, out, log, scores=scores, student=student, count=count)
     splits = read_scores(scores)
     training.check(config.train, splits["train"])
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)

@@ -67,11 +67,11 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
         try:
             follower.follow()
         except TrainJobError as error:
-            note = _note(f"{work}/{ERROR}", out)
-            if note and note["users_mistake"]:
-                raise UserError(note["error"]) from error
-            raise TrainJobError(f"{error}{' Its own words: ' + note['error'] if note else ''}") from error
-        metrics = _take_over(f"{work}/{OUTPUT}", out, log, steps)
+            told = note(f"{work}/{ERROR}", out)
+            if told and told["users_mistake"]:
+                raise UserError(told["error"]) from error
+            raise TrainJobError(f"{error}{' Its own words: ' + told['error'] if told else ''}") from error
+        metrics = take_over(f"{work}/{OUTPUT}", out, log, steps)
         follower.delete()  # its student is here
     return metrics
 
@@ -99,7 +99,7 @@ def put(path: Path, place: str) -> None:
         shutil.copytree(path, place, dirs_exist_ok=True)
 
 
-def _take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, float]:
+def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, float]:
     """The student, and what training said: steps that the log lost are told to MLflow now."""
     scratch = out / ".fetched"
     try:
@@ -126,7 +126,7 @@ def _take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, fl
     return metrics
 
 
-def _note(place: str, out: Path) -> dict[str, Any] | None:
+def note(place: str, out: Path) -> dict[str, Any] | None:
     """What a node wrote about its own failure, when it could."""
     with contextlib.suppress(UserError, OSError, ValueError):
         found: dict[str, Any] = json.loads(storage.fetch(place, out / ".note").read_text(encoding="utf-8"))

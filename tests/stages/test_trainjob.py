@@ -37,7 +37,7 @@ GPUS = {
         "node_selector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
         "tolerations": [{"key": "nvidia.com/gpu"}, {"key": "team", "operator": "Equal", "value": "ml"}],
     },
-    "train": {"num_nodes": 4, "sharding": "fsdp"},
+    "train": {"num_nodes": 4},
     "secrets": {"image_pull": ["registry"]},
 }
 
@@ -119,7 +119,6 @@ def test_the_job_is_what_the_api_knows() -> None:
     assert trainer["command"] == ["torchrun"]
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "distillation"
     variables = {item["name"]: item for item in trainer["env"]}
-    assert variables["ACCELERATE_USE_FSDP"]["value"] == "true"
     assert variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "dcod-s3", "key": "secret-key"}
     assert not any("KEY" in name and "value" in item for name, item in variables.items()), "a key in the open"
     (patch,) = job["spec"]["runtimePatches"]
@@ -309,7 +308,7 @@ def test_two_real_ranks_behind_the_job(
         trainer = job["spec"]["trainer"]
         command = [sys.executable, "-m", "torch.distributed.run", *trainer["args"]]
         environment = {**os.environ, "PET_NNODES": "1", "PET_NPROC_PER_NODE": "2", "PET_MASTER_ADDR": "127.0.0.1"}
-        environment |= {"PET_RDZV_BACKEND": "c10d", "PET_RDZV_ENDPOINT": "127.0.0.1:0", "ACCELERATE_USE_CPU": "true"}
+        environment |= {"PET_RDZV_BACKEND": "c10d", "PET_RDZV_ENDPOINT": "127.0.0.1:0"}
         environment["OMP_NUM_THREADS"] = "1"
         log = (tmp_path / "node.log").open("wb")
         running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
@@ -335,6 +334,6 @@ def test_two_real_ranks_behind_the_job(
     assert (tmp_path / "out" / "model.safetensors").is_file()
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["stage"] == "train"
-    assert manifest["sources"] == {"ranks": "2x1 ddp"}
+    assert manifest["sources"] == {"ranks": "2x1"}
     assert len((tmp_path / "out" / "training.jsonl").read_text().splitlines()) == metrics["steps"]
     assert trainnode.METRICS in (tmp_path / "node.log").read_text()

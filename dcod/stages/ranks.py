@@ -1,0 +1,94 @@
+"""Train on several ranks of this machine, one a GPU: torchrun on dcod.stages.trainnode, in this very pod.
+
+1. a folder with configuration, scores and start, as the nodes of a TrainJob find it;
+2. torchrun; its lines are relayed, training metrics go to MLflow; told to stop, it is told to stop;
+3. take the student over, or say in its own words why there is none.
+
+Run on two CPU ranks; not run on several GPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from dcod.config import Config
+from dcod.errors import PreemptedError, UserError
+from dcod.stages import trainjob
+from dcod.stages.trainnode import ERROR, OUTPUT
+from dcod.tracking import Log
+
+
+def wanted(config: Config) -> int:
+    """How many ranks to start here; 1 within a rank that was started already."""
+    if torch.distributed.is_torchelastic_launched():
+        return 1
+    asked = config.train.processes
+    return max(1, torch.cuda.device_count()) if asked == "auto" else asked
+
+
+def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, count: int) -> dict[str, float]:
+    """Trains a student on ``count`` ranks; see the module.
+
+    Raises:
+        UserError: a mistake of the user, as a rank found it.
+        PreemptedError: told to stop; the ranks have kept their state.
+        RuntimeError: a rank failed.
+    """
+    steps: set[int] = set()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        (work / "config.json").write_text(config.to_json(), encoding="utf-8")
+        (work / "scores").symlink_to(scores.resolve())
+        (work / "student").symlink_to(student.resolve())
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        threads = max(1, len(os.sched_getaffinity(0)) // count)
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        ranks = subprocess.Popen(
+            [*command, "--module", "dcod.stages.trainnode", scratch],
+            env=environment, stdout=subprocess.PIPE, text=True, errors="replace",
+        )  # fmt: skip
+        with _passing_on(ranks) as asked:
+            assert ranks.stdout is not None
+            for line in ranks.stdout:
+                trainjob.relay(line.rstrip("\n"), log, steps)
+            status = ranks.wait()
+        if status == 0:
+            return trainjob.take_over(str(work / OUTPUT), out, log, steps)
+        if asked:
+            raise PreemptedError("train: asked to stop; its ranks kept their state where train.checkpoints.uri is set")
+        told = trainjob.note(str(work / ERROR), work)
+        if told and told["users_mistake"]:
+            raise UserError(told["error"])
+        raise RuntimeError(f"train: a rank failed: {told['error'] if told else f'exit status {status}'}")
+
+
+@contextlib.contextmanager
+def _passing_on(ranks: subprocess.Popen[str]) -> Iterator[list[int]]:
+    """SIGTERM goes on to the ranks, which end their step and keep their state; an error of ours ends them too."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def pass_on(number: int, _: object) -> None:
+        asked.append(number)
+        ranks.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if ranks.poll() is None:
+            ranks.terminate()
+            ranks.wait()
