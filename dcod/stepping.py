@@ -18,7 +18,7 @@ from dcod import weighting
 from dcod.config import TrainConfig
 from dcod.corrections import Record
 from dcod.errors import UserError
-from dcod.fused import Objective, token_statistics, weighted_loss
+from dcod.fused import Objective, live_loss, weighted_loss
 from dcod.models import hidden_states
 from dcod.packing import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
 from dcod.parallel import is_sharded
@@ -52,19 +52,17 @@ class StudentWithLoss(nn.Module):
             weigh: gives the weights [N] of the counted tokens, the normaliser in them; it is handed the
                 log-probs and entropies [N] when ``live``, else placeholders.
             objective: the loss at a state.
-            live: run the head once without gradients first, since the weights depend on its log-probs; the
-                body runs once either way.
+            live: whether the weights depend on log-probs and entropies of this very pass.
 
         Returns:
             loss, log-probs [N], entropies [N] (live only).
         """
         head = self.model.get_output_embeddings().weight
         hidden = hidden_states(self.model, batch)
-        logprobs, entropies = torch.empty(0), None
         if live:
-            logprobs, entropies = token_statistics(hidden, head, batch.targets)
-        loss, final = weighted_loss(hidden, head, batch.targets, weigh(logprobs, entropies), objective)
-        return loss, final, entropies
+            return live_loss(hidden, head, batch.targets, weigh, objective)
+        loss, logprobs = weighted_loss(hidden, head, batch.targets, weigh(torch.empty(0), None), objective)
+        return loss, logprobs, None
 
 
 def layout_of(config: TrainConfig, device: torch.device) -> Layout:

@@ -168,7 +168,7 @@ def train(
     adapters.adapt(model, config.lora)
     wrapped = parallel.distributed(accelerator, StudentWithLoss(model).train(), model, config)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     optimizer = accelerator.prepare_optimizer(optimizer)
     student = accelerator.unwrap_model(wrapped).model
     main = accelerator.is_main_process

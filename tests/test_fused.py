@@ -57,3 +57,39 @@ def test_entropy_of_known_distributions() -> None:
     logprobs, entropies = fused.token_statistics(torch.cat([uniform, certain]), head, torch.tensor([1, 0]))
     torch.testing.assert_close(entropies, torch.tensor([4.0, 1.0]).log())
     torch.testing.assert_close(logprobs, torch.tensor([0.25, 1.0]).log())
+
+
+@pytest.mark.parametrize("kept", [0, 2, 100])
+@pytest.mark.parametrize("focus", [0.0, 1.0])
+def test_live_weights_give_the_gradients_of_weights_known_before(
+    focus: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether distributions are kept from the statistics, made again, or some of either."""
+    monkeypatch.setattr(fused, "chunk_rows", lambda vocabulary: 8)
+    monkeypatch.setattr(fused, "KEPT_CHUNKS", kept)
+    torch.manual_seed(0)
+    hidden, head = torch.randn(37, 16, requires_grad=True), torch.randn(101, 16, requires_grad=True)
+    targets, objective = torch.randint(101, (37,)), Objective(focus=focus)
+    given: list[torch.Tensor] = []
+
+    def weigh(logprobs: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
+        given.extend([logprobs.clone(), entropies.clone()])
+        return (logprobs + entropies).exp()
+
+    loss, logprobs, entropies = fused.live_loss(hidden, head, targets, weigh, objective)
+    live = torch.autograd.grad(loss, (hidden, head))
+    exact = torch.log_softmax((hidden @ head.T).double(), -1).detach()
+    torch.testing.assert_close(given[0].double(), exact[torch.arange(37), targets], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(given[1].double(), -(exact.exp() * exact).sum(1), atol=1e-5, rtol=1e-5)
+    assert (given[0] == logprobs).all()
+    assert (given[1] == entropies).all()
+    known, _ = fused.weighted_loss(hidden, head, targets, (logprobs + entropies).exp(), objective)
+    assert known.item() == pytest.approx(loss.item(), rel=1e-6)
+    for ours, reference in zip(live, torch.autograd.grad(known, (hidden, head)), strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-6, rtol=1e-5)
+
+
+def test_impossible_tokens_have_no_part_in_the_entropy() -> None:
+    head = torch.tensor([[1.0], [1.0], [-torch.inf]])
+    _, entropies = fused.token_statistics(torch.ones(1, 1), head, torch.tensor([0]))
+    torch.testing.assert_close(entropies, torch.tensor([2.0]).log())

@@ -107,7 +107,8 @@ def test_gradient_of_every_combination(
     value.backward()
 
     exact = models.load(tiny_student).double()
-    logits = exact(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[batch.rows, batch.columns]
+    mask = (torch.arange(batch.input_ids.shape[1]) < torch.tensor([len(e) for e in scored])[:, None]).long()
+    logits = exact(input_ids=batch.input_ids, attention_mask=mask).logits[batch.rows, batch.columns]
     per_token = reference_loss(loss, config, logits, batch.targets, batch)
     if focus:
         chosen = torch.log_softmax(logits, 1).gather(1, batch.targets[:, None])[:, 0]

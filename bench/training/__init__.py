@@ -1,0 +1,1 @@
+"""Training throughput and peak memory against others, in one run; `python -m bench.training`."""
