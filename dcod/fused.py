@@ -18,14 +18,14 @@ from torch import Tensor
 from dcod.config import LossConfig
 from dcod.losses import LOSSES, TopK, forward_kl, log_loss
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}  # the second is a guess: not run on a GPU
 KEPT_CHUNKS = 4  # of live weights, between their statistics and their gradient: memory, for a second pass saved
 _LOWEST = -1e4  # exp of it is 0; stands for -inf, whose product with 0 is not a number
 
 
-def chunk_rows(vocabulary: int) -> int:
-    """Rows per chunk, so that one float32 buffer of logits stays near 64 MiB."""
-    return max(16, CHUNK_BYTES // (4 * vocabulary))
+def chunk_rows(vocabulary: int, device: str = "cpu") -> int:
+    """Rows per chunk, so that one float32 buffer of logits stays near ``CHUNK_BYTES`` of the device."""
+    return max(16, CHUNK_BYTES.get(device, CHUNK_BYTES["cpu"]) // (4 * vocabulary))
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class _Logits:
     """Logits of chunks of rows, float32; in one buffer on the way, since fresh memory is slow on a CPU."""
 
     def __init__(self, hidden_ND: Tensor, head_VD: Tensor) -> None:
-        self.step = chunk_rows(head_VD.shape[0])
+        self.step = chunk_rows(head_VD.shape[0], hidden_ND.device.type)
         self.parts = [slice(start, start + self.step) for start in range(0, hidden_ND.shape[0], self.step)]
         self._hidden, self._head, self._buffer = hidden_ND, head_VD, None
 
     def __getitem__(self, part: slice) -> Tensor:
         """The chunk's logits; the next call overwrites them."""
         hidden = self._hidden[part]
-        if hidden.dtype != torch.float32 or torch.is_autocast_enabled(hidden.device.type):
+        if hidden.dtype != torch.float32:
             return (hidden @ self._head.T).float()
         if self._buffer is None:
             shape = (min(self.step, self._hidden.shape[0]), self._head.shape[0])
@@ -219,10 +219,12 @@ def live_loss(
     Returns:
         The loss, and the detached log-probs and entropies, nats, float32 [N].
     """
-    keep = KEPT_CHUNKS if objective.plain else 0
-    logprobs_N, entropies_N, kept = _statistics(hidden_ND.detach(), head_VD.detach(), targets_N, keep)
-    weights_N = weigh(logprobs_N, entropies_N)
-    loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective, kept)
+    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        keep = KEPT_CHUNKS if objective.plain else 0
+        logprobs_N, entropies_N, kept = _statistics(hidden_ND.detach(), head_VD.detach(), targets_N, keep)
+        weights_N = weigh(logprobs_N, entropies_N)
+        loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective, kept)
     return loss, logprobs_N, entropies_N
 
 
@@ -251,7 +253,7 @@ def likeliest(hidden_ND: Tensor, head_VD: Tensor, k: int) -> TopK:
 @torch.no_grad()
 def token_statistics(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N])."""
-    logprobs_N, entropies_N, _ = _statistics(hidden_ND, head_VD, targets_N, 0)
+    logprobs_N, entropies_N, _ = _statistics(*_same_dtype(hidden_ND, head_VD), targets_N, 0)
     return logprobs_N, entropies_N
 
 
