@@ -128,7 +128,7 @@ def head_bytes(shape: Shape) -> float:
     """Chunks of logits and the head's float32 gradient, of the fused head; no full logits."""
     from dcod.fused import CHUNK_BYTES
 
-    return 3.0 * CHUNK_BYTES + 4.0 * shape.head
+    return 3.0 * CHUNK_BYTES["cuda"] + 4.0 * shape.head
 
 
 def memory_bytes(shape: Shape, how: str, gpus: int, tokens: int = 4096) -> float:
