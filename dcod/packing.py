@@ -52,19 +52,6 @@ class Example:
         return len(self.prompt_tokens) + len(self.completion_tokens)
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Traces of a micro-batch that are weighed together: all of some prompts.
-
-    Attributes:
-        examples: which traces.
-        rows: which of the counted tokens.
-    """
-
-    examples: slice
-    rows: slice
-
-
 @dataclass
 class Batch:
     """A micro-batch.
@@ -90,20 +77,10 @@ class Batch:
     teacher: TopK | None = None
     start: TopK | None = None
 
-    def units(self, most_tokens: int) -> list[Unit]:
-        """Whole prompts that stand one after the other, with at most so many counted tokens where it can be."""
-        counts = self.mask.sum(dim=1).tolist()
-        out: list[Unit] = []
-        first = row = 0
-        for index in range(1, len(counts) + 1):
-            if index < len(counts) and self.examples[index].prompt_id == self.examples[index - 1].prompt_id:
-                continue
-            size = sum(counts[first:index])
-            if out and row + size - out[-1].rows.start <= most_tokens:
-                out[-1] = Unit(slice(out[-1].examples.start, index), slice(out[-1].rows.start, row + size))
-            else:
-                out.append(Unit(slice(first, index), slice(row, row + size)))
-            first, row = index, row + size
+    def spread(self, values_N: Tensor) -> Tensor:
+        """Values of the counted tokens as [B, T], 0 elsewhere."""
+        out = torch.zeros(self.mask.shape, dtype=values_N.dtype, device=values_N.device)
+        out[self.mask.to(values_N.device)] = values_N
         return out
 
 
@@ -139,13 +116,6 @@ def collate(examples: Sequence[Example], pad_id: int = 0, layout: Layout = "padd
         teacher=_top(examples, "teacher"),
         start=_top(examples, "start"),
     )
-
-
-def spread(values_N: Tensor, mask_BT: Tensor) -> Tensor:
-    """Values of the counted tokens as [B, T], 0 elsewhere."""
-    out = torch.zeros(mask_BT.shape, dtype=values_N.dtype, device=values_N.device)
-    out[mask_BT.to(values_N.device)] = values_N
-    return out
 
 
 def to_device(batch: Batch, device: torch.device | str) -> Batch:

@@ -18,9 +18,9 @@ from dcod import weighting
 from dcod.config import TrainConfig
 from dcod.corrections import Record
 from dcod.errors import UserError
-from dcod.fused import Objective, chunk_rows, weighted_loss
+from dcod.fused import Objective, token_statistics, weighted_loss
 from dcod.models import hidden_states
-from dcod.packing import Batch, Example, Layout, Unit, collate, micro_batches, spread, stored_record, to_device
+from dcod.packing import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
 from dcod.parallel import is_sharded
 from dcod.weighting import Plan, WeightCounts
 
@@ -43,32 +43,28 @@ class StudentWithLoss(nn.Module):
         self.model = model
 
     def forward(
-        self, batch: Batch, weigh: Callable[[Unit, Tensor, Tensor], Tensor], objective: Objective, live: bool
-    ) -> tuple[Tensor, Tensor]:
+        self, batch: Batch, weigh: Callable[[Tensor, Tensor | None], Tensor], objective: Objective, live: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Loss (a sum over counted tokens) of one micro-batch.
 
         Args:
             batch: the micro-batch, on the model's device.
-            weigh: gives the weights of a unit's counted tokens [n], the normaliser in them; it is handed their
-                log-probs and entropies [n] when ``live``, else placeholders.
+            weigh: gives the weights [N] of the counted tokens, the normaliser in them; it is handed the
+                log-probs and entropies [N] when ``live``, else placeholders.
             objective: the loss at a state.
-            live: the weights depend on the log-probs of this pass; prompts are then weighed one after the other.
+            live: run the head once without gradients first, since the weights depend on its log-probs; the
+                body runs once either way.
 
         Returns:
-            loss, log-probs [N].
+            loss, log-probs [N], entropies [N] (live only).
         """
         head = self.model.get_output_embeddings().weight
         hidden = hidden_states(self.model, batch)
-        if not live:
-            all_of_it = Unit(slice(0, len(batch.examples)), slice(0, len(batch.targets)))
-            nothing = torch.empty(0)
-            return weighted_loss(hidden, head, batch.targets, weigh(all_of_it, nothing, nothing), objective)
-        units = {unit.rows.start: unit for unit in batch.units(chunk_rows(head.shape[0], hidden.device.type))}
-
-        def weigher(rows: slice, logprobs: Tensor, entropies: Tensor) -> Tensor:
-            return weigh(units[rows.start], logprobs, entropies)
-
-        return weighted_loss(hidden, head, batch.targets, weigher, objective, [unit.rows for unit in units.values()])
+        logprobs, entropies = torch.empty(0), None
+        if live:
+            logprobs, entropies = token_statistics(hidden, head, batch.targets)
+        loss, final = weighted_loss(hidden, head, batch.targets, weigh(logprobs, entropies), objective)
+        return loss, final, entropies
 
 
 def layout_of(config: TrainConfig, device: torch.device) -> Layout:
@@ -162,29 +158,28 @@ def _accumulate(
         stored = stored_record(group)
 
         def weigh(
-            unit: Unit,
             logprobs: Tensor,
-            entropies: Tensor,
+            entropies: Tensor | None,
             batch: Batch = batch,
             stored: Record = stored,
             scale: float = scale,
         ) -> Tensor:
             record = stored
             if live:
-                record = stored.pick(torch.arange(len(batch.examples))[unit.examples])
-                spread_out = {"student_logprobs": logprobs, "entropies": entropies}
-                record = replace(record, **{k: spread(v.cpu(), record.mask) for k, v in spread_out.items()})
+                assert entropies is not None
+                spread = {"student_logprobs": logprobs, "entropies": entropies}
+                record = replace(stored, **{name: batch.spread(values).cpu() for name, values in spread.items()})
                 if scale:
                     records.append(record)
             weight = weighting.weights(config.correction, plan, record)
             if scale:
                 seen.add(weight, record.mask)
-            return weight[record.mask].to(batch.targets.device) * scale
+            return weight.to(batch.mask.device)[batch.mask] * scale
 
         objective = Objective(config.loss, config.focus, config.anchor, batch.teacher, batch.start, scale)
         last = index == most - 1
         with nullcontext() if last or is_sharded(wrapped) else accelerator.no_sync(wrapped):
-            loss, logprobs = wrapped(batch, weigh, objective, live)
+            loss, logprobs, _ = wrapped(batch, weigh, objective, live)
             accelerator.backward(loss)
         total += float(loss.detach()) / accelerator.num_processes
         if not idle:

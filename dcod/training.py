@@ -334,7 +334,7 @@ def selection_nll(wrapped: nn.Module, examples: Sequence[Example], config: Train
     for group in micro_batches(examples, config.micro_batch_tokens, layout=layout):
         batch = to_device(collate(group, layout=layout), device)
         ones = torch.ones(len(batch.targets), device=device)
-        _, logprobs = wrapped(batch, lambda *_, ones=ones: ones, Objective(), False)
+        _, logprobs, _ = wrapped(batch, lambda *_, ones=ones: ones, Objective(), False)
         total -= logprobs.double().sum().cpu()
         count += len(batch.targets)
     wrapped.train()

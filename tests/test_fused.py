@@ -7,14 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from dcod import fused
-from dcod.config import LossConfig
 from dcod.fused import Objective
 
 
 @pytest.mark.parametrize("focus", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("rows", [1, 37])
 def test_loss_and_gradients_against_float64(focus: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "chunk_rows", lambda vocabulary, device: 8)  # several chunks, the last one short
+    monkeypatch.setattr(fused, "chunk_rows", lambda vocabulary: 8)  # several chunks, the last one short
     torch.manual_seed(rows)
     hidden = torch.randn(rows, 16, requires_grad=True)
     head = torch.randn(101, 16, requires_grad=True)
@@ -31,34 +30,6 @@ def test_loss_and_gradients_against_float64(focus: float, rows: int, monkeypatch
         assert ours is not None
         assert reference is not None
         assert float((ours - reference).norm() / reference.norm()) < 1e-5
-
-
-@pytest.mark.parametrize("loss", ["log", "gce"])
-def test_weights_of_the_same_pass(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units within a chunk, larger than one, and too large: as two passes, each unit asked for once."""
-    monkeypatch.setattr(fused, "chunk_rows", lambda vocabulary, device: 8)
-    torch.manual_seed(0)
-    hidden, head = torch.randn(60, 16, requires_grad=True), torch.randn(101, 16, requires_grad=True)
-    targets = torch.randint(101, (60,))
-    objective = Objective(LossConfig.model_validate({"name": loss}), focus=0.5 if loss == "log" else 0.0)
-    units, asked = [slice(0, 5), slice(5, 25), slice(25, 60)], []
-
-    def weigh(unit: slice, logprobs: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
-        asked.append((unit, logprobs.clone(), entropies))
-        return (logprobs.mean() + entropies).exp()
-
-    value, logprobs = fused.weighted_loss(hidden, head, targets, weigh, objective, units)
-    ours = torch.autograd.grad(value, (hidden, head))
-    assert [unit for unit, _, _ in asked] == units
-    before, entropies = fused.token_statistics(hidden, head, targets)
-    torch.testing.assert_close(torch.cat([one for _, one, _ in asked]), before, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(torch.cat([one for _, _, one in asked]), entropies, atol=1e-5, rtol=1e-5)
-    weights = torch.cat([(before[unit].mean() + entropies[unit]).exp() for unit in units])
-    expected, again = fused.weighted_loss(hidden, head, targets, weights, objective)
-    torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(logprobs, again, atol=1e-5, rtol=1e-5)
-    for one, other in zip(ours, torch.autograd.grad(expected, (hidden, head)), strict=True):
-        assert float((one - other).norm() / other.norm()) < 1e-5
 
 
 def test_plain_weights_are_cross_entropy() -> None:

@@ -103,7 +103,7 @@ def test_gradient_of_every_combination(
     weights = weights_of(correction, scored, batch)
     model, normaliser = models.load(tiny_student), 1 / len(batch.targets)
     objective = Objective(config, focus, anchor, batch.teacher, batch.start, normaliser)
-    value, _ = StudentWithLoss(model)(batch, lambda *_: weights, objective, False)
+    value, _, _ = StudentWithLoss(model)(batch, lambda *_: weights, objective, False)
     value.backward()
 
     exact = models.load(tiny_student).double()
@@ -147,7 +147,7 @@ def test_one_loss_for_any_layout(tiny_student: Path, scored: list[Example], how:
     weights = torch.rand(len(whole.targets), generator=generator)
     start = 0
     model, other = models.load(tiny_student), models.load(tiny_student)
-    loss, logprobs = StudentWithLoss(model)(whole, lambda *_: weights, Objective(), False)
+    loss, logprobs, _ = StudentWithLoss(model)(whole, lambda *_: weights, Objective(), False)
     loss.backward()
     groups = [[e] for e in scored] if how == "alone" else [scored]
     found, total = [], 0.0
@@ -156,7 +156,7 @@ def test_one_loss_for_any_layout(tiny_student: Path, scored: list[Example], how:
         batch = left_padded(group) if how == "left" else collate(group, layout=layout)
         part = weights[start : start + len(batch.targets)]
         start += len(batch.targets)
-        value, some = StudentWithLoss(other)(batch, lambda *_, part=part: part, Objective(), False)
+        value, some, _ = StudentWithLoss(other)(batch, lambda *_, part=part: part, Objective(), False)
         value.backward()
         total += value.item()
         found.append(some)
@@ -173,7 +173,7 @@ def test_packed_traces_do_not_see_each_other(tiny_student: Path, scored: list[Ex
     def logprobs(examples: list[Example]) -> list[torch.Tensor]:
         batch = collate(examples, layout="packed")
         ones = torch.ones(len(batch.targets))
-        _, found = model(batch, lambda *_: ones, Objective(), False)
+        _, found, _ = model(batch, lambda *_: ones, Objective(), False)
         return list(found.split([len(e.completion_tokens) for e in examples]))
 
     before = logprobs(scored)

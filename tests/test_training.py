@@ -20,7 +20,7 @@ from dcod.corrections import CORRECTIONS
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.losses import LOSSES
-from dcod.packing import Example, collate, micro_batches, spread, steps, stored_record
+from dcod.packing import Example, collate, micro_batches, steps, stored_record
 from dcod.prompts import load_tokenizer
 
 
@@ -297,5 +297,6 @@ def test_two_ranks_follow_the_trajectory_of_one(
 def test_padding_is_never_counted(examples: list[Example]) -> None:
     batch = collate(examples[:3], pad_id=2)
     assert len(batch.targets) == sum(len(e.completion_tokens) for e in examples[:3])
-    first = examples[0].completion_tokens
-    assert spread(batch.targets, batch.mask)[0, : len(first)].tolist() == first
+    assert (
+        batch.spread(batch.targets)[0, : len(examples[0].completion_tokens)].tolist() == examples[0].completion_tokens
+    )
