@@ -83,7 +83,7 @@ def teach(
     if prompts:
         read = read.model_copy(update={"teach": read.teach.model_copy(update={"prompts": prompts})})
     inputs = {"teacher": _model(read, read.teach.model, read.teach.revision)} if read.teach.model else {}
-    _stage("teach", read, out, no_track, told=False, **inputs)
+    _stage("teach", read, out, no_track, few_shot=None, told=False, **inputs)
     from dcod.stages.teach import table
 
     console.print(table(out), markup=False)

@@ -133,7 +133,7 @@ def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str
         [teach.engine.name, teach.engine.model] if teach.engine.name == "openai" else engines.identity(teach.engine)
     )
     model = models.digest(teacher) if teacher else ""
-    decides = [VERSION, engine, model, teach.dtype, teach.chat_template, teach.endpoint_logprobs]
+    decides: list[Any] = [VERSION, engine, model, teach.dtype, teach.chat_template, teach.endpoint_logprobs]
     decides += [sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.record]
     return hashlib.sha256(json.dumps([*decides, sampling.top_k]).encode()).hexdigest()[:16]
 

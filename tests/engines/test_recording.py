@@ -35,7 +35,9 @@ def asked(engine: TransformersEngine) -> list[list[int]]:
     return [prompts.encode_prompt(engine.tokenizer, prompt_for("as_is", text)) for text in TWICE]
 
 
-def policy(model: torch.nn.Module, prompt: list[int], tokens: list[int], temperature: float, top_p: float) -> np.ndarray:
+def policy(
+    model: torch.nn.Module, prompt: list[int], tokens: list[int], temperature: float, top_p: float
+) -> np.ndarray:
     """Probabilities of the truncated, tempered distribution before each token [T, V]: the smallest set of the likeliest
     tokens that holds ``top_p``, in float64, without padding and without a cache."""
     with torch.inference_mode():
@@ -57,7 +59,9 @@ def test_log_probs_are_of_the_tempered_and_truncated_distribution(
     sampling = Sampling(12, temperature, top_p, seed=3, record=True, top_k=5)
     tokens, cut = 0, 0
     for prompt, said in zip(asked(engine), engine.generate(asked(engine), sampling, 4), strict=True):
-        assert said.logprobs is not None and said.top_ids is not None and said.top_logprobs is not None
+        assert said.logprobs is not None
+        assert said.top_ids is not None
+        assert said.top_logprobs is not None
         wanted = policy(exact, prompt, said.token_ids, temperature, top_p)
         chosen = wanted[np.arange(len(said.token_ids)), said.token_ids]
         assert (chosen > 0).all()
@@ -84,7 +88,9 @@ def test_tokens_come_as_often_as_their_log_probs_say(engine: TransformersEngine,
         expected = np.append(probabilities[often], probabilities[~often].sum()) * count
         kept = expected > 0
         assert kept.sum() > 5
-        return float(stats.chisquare(observed[kept], expected[kept] * observed[kept].sum() / expected[kept].sum()).pvalue)
+        return float(
+            stats.chisquare(observed[kept], expected[kept] * observed[kept].sum() / expected[kept].sum()).pvalue
+        )
 
     right = policy(exact, prompt, [0], temperature, top_p)[0]
     assert seen[right == 0].sum() == 0

@@ -235,7 +235,7 @@ def test_questions_come_from_every_kind_of_row(tmp_path: Path) -> None:
     assert passed == {"duplicate": 1, "no_prompt": 1, "bad_messages": 1, "bad_json": 1}
     assert len({one.id for one in found}) == 7
     path.write_text('{"something": "else"}\n')
-    with pytest.raises(UserError, match="none of 1 rows is a question.*something"):
+    with pytest.raises(UserError, match=r"none of 1 rows is a question.*something"):
         questions.read([str(path)], "boxed")
 
 
