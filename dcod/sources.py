@@ -215,9 +215,7 @@ def _tables(names: list[str]) -> list[str]:
     """The files that can hold traces; of a folder that ingest or teach wrote only the traces."""
     split = [(name, *name.rpartition("/")[::2]) for name in names]
     own = {folder: _OWN[file] for _, folder, file in split if file in _OWN}
-    return [
-        name for name, folder, file in split if name.lower().endswith(SUFFIXES) and file == own.get(folder, file)
-    ]
+    return [name for name, folder, file in split if name.lower().endswith(SUFFIXES) and file == own.get(folder, file)]
 
 
 def _hidden(name: str) -> bool:

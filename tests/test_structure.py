@@ -23,7 +23,7 @@ LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes", "kuberne
 OWNERS = {
     "mlflow": {"dcod/tracking.py", "dcod/registry.py"},
     "boto3": {"dcod/storage.py"},
-    "botocore": {"dcod/storage.py"},
+    "botocore": {"dcod/storage.py", "dcod/downloads.py"},
     "vllm": {"dcod/engines/vllm.py"},
     "kubernetes": {"dcod/kube.py"},
     "kubeflow_trainer_api": {"dcod/trainjobs.py"},
@@ -34,6 +34,7 @@ BASE = {
     "dcod/asking.py",
     "dcod/cluster.py",
     "dcod/config.py",
+    "dcod/downloads.py",
     "dcod/sections.py",
     "dcod/traces.py",
     "dcod/storage.py",
