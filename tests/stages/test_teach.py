@@ -157,7 +157,7 @@ def test_stopped_anywhere_it_ends_with_the_same_attempts(
 @pytest.mark.slow
 def test_a_killed_process_loses_no_shard(tmp_path: Path, asked: Path, tiny_teacher: Path) -> None:
     """The command line, killed by the system after its second shard, in the middle of the next."""
-    given = section(asked, tmp_path / "killed", model=str(tiny_teacher), attempts=40)
+    given = section(asked, tmp_path / "killed", model=str(tiny_teacher), attempts=20)
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"teach": given}))
     command = [sys.executable, "-m", "dcod.cli", "teach", "--config", str(config), "--no-track", "--out"]
@@ -168,9 +168,9 @@ def test_a_killed_process_loses_no_shard(tmp_path: Path, asked: Path, tiny_teach
     process.kill()
     assert process.wait(30) == -signal.SIGKILL
     kept = len(list(tmp_path.glob("killed/*/shard-*")))
-    assert kept < 80
+    assert kept < 40
     done = subprocess.run([*command, str(tmp_path / "again")], check=True, capture_output=True, text=True)
-    assert "240: " in done.stdout
+    assert "120: " in done.stdout
     whole = run(tmp_path / "whole", tiny_teacher, {**given, "work": str(tmp_path / "work")})
     assert pq.read_table(tmp_path / "again" / "attempts.parquet").to_pylist() == whole
 
