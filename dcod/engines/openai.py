@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dcod.engines import Completion, Sampling, likeliest
@@ -33,6 +34,10 @@ _PAUSE_S = 0.5  # doubled from try to try
 _TIMEOUT_S = 600.0
 _LONGEST_S = 600.0  # a server that wants a longer pause than this is not waited for
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
+# Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy.
+_NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+_PROBES = 8  # prompts that show what the server's log-probs are
+_NOISE = 0.01
 _TOKEN = "token_id:"  # how vLLM writes a token when it is asked for ids
 
 
@@ -70,12 +75,31 @@ class OpenAIEngine:
         """
         further: dict[str, Any] = {}
         if sampling.record:
-            further = {"logprobs": sampling.top_k, "return_tokens_as_token_ids": True}
+            further = {"logprobs": sampling.top_k, "return_tokens_as_token_ids": True, **_NOTHING_ELSE}
         requests = [{"prompt": prompt, **_drawn(sampling, number), **further} for number, prompt in enumerate(prompts)]
         answers = self._ask_all(self.address, requests, "generate", batch_size)
         return [
             self._completion(answer, len(prompt), sampling) for prompt, answer in zip(prompts, answers, strict=True)
         ]
+
+    def check_processed(self, prompts: Sequence[list[int]], sampling: Sampling) -> None:
+        """Asks a few prompts for one token, as they will be sampled and at temperature 1 and top-p 1.
+
+        Raises:
+            UserError: the likeliest tokens show that the server's log-probs are those before temperature and top-p.
+        """
+        asked = prompts[:_PROBES]
+        seen = replace(sampling, max_new_tokens=1, seeds=(), top_k=5)
+        pairs = zip(
+            self.generate(asked, seen, _PROBES),
+            self.generate(asked, replace(seen, temperature=1.0, top_p=1.0), _PROBES),
+            strict=True,
+        )
+        if any(_raw(_tops(told), _tops(plain), sampling) for told, plain in pairs):
+            raise UserError(
+                f"{self.address}: its log-probs are those before temperature and top-p; start it with --logprobs-mode "
+                "processed_logprobs, or sample at temperature 1 and top_p 1"
+            )
 
     def chat(
         self, conversations: Sequence[Sequence[Mapping[str, str]]], sampling: Sampling, batch_size: int
@@ -219,6 +243,29 @@ class _Pace:
         """Lets nobody begin for so long."""
         with self._lock:
             self._free = max(self._free, time.monotonic() + seconds)
+
+
+def _tops(said: Completion) -> dict[int, float]:
+    assert said.top_ids is not None
+    assert said.top_logprobs is not None
+    return dict(zip(said.top_ids[0], said.top_logprobs[0], strict=True))
+
+
+def _raw(told: dict[int, float], plain: dict[int, float], sampling: Sampling) -> bool:
+    """Whether the likeliest tokens lie as far apart as without the temperature, or some should have been cut away."""
+    first, *others = plain
+    if sampling.temperature != 1:
+        for token in set(others) & set(told) if first in told else ():
+            apart, found = plain[first] - plain[token], told[first] - told[token]
+            if apart > _NOISE and abs(found - apart) < abs(found - apart / sampling.temperature):
+                return True
+        return False
+    mass = 0.0
+    for token, logprob in plain.items():
+        if mass > sampling.top_p + _NOISE and token in told:
+            return True
+        mass += math.exp(logprob)
+    return False
 
 
 def _drawn(sampling: Sampling, number: int) -> dict[str, Any]:

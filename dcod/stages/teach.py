@@ -26,6 +26,7 @@ from dcod.asking import TeachConfig
 from dcod.attempts import FILE, VERSION, Attempts
 from dcod.config import Config
 from dcod.engines import Completion, Sampling
+from dcod.engines.openai import OpenAIEngine
 from dcod.errors import UserError
 from dcod.questions import Question
 from dcod.traces import Trace
@@ -78,7 +79,7 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
         kept.load(list(by_id))
         move = stack.enter_context(progress.counted(len(by_id) * teach.attempts, "teach"))
         if kept.due():  # the model is loaded only where there is something to ask
-            ask = _asker(teach, asked, teacher, tokenizer)
+            ask = _asker(teach, sampling, asked, teacher, tokenizer)
         while due := kept.due():
             for begin in range(0, len(due), teach.batch_size):
                 names = due[begin : begin + teach.batch_size]
@@ -152,14 +153,18 @@ def _alone(folder: Path, stack: ExitStack) -> None:
 
 
 def _asker(
-    teach: TeachConfig, asked: Sequence[Question], teacher: Path | None, tokenizer: PreTrainedTokenizerBase | None
+    teach: TeachConfig,
+    sampling: Sampling,
+    asked: Sequence[Question],
+    teacher: Path | None,
+    tokenizer: PreTrainedTokenizerBase | None,
 ) -> Ask:
     """From questions to completions, by the configured engine."""
     if teacher is None or tokenizer is None:
         if teach.engine.name != "openai":
             raise UserError("teach: no teacher; give --teacher, set teach.model, or ask an endpoint (teach.engine)")
         chat = engines.load_chat(teach.engine)
-        return lambda some, sampling: chat.chat([one.prompt for one in some], sampling, teach.batch_size)
+        return lambda some, how: chat.chat([one.prompt for one in some], how, teach.batch_size)
     encoded = {one.id: prompts.encode_prompt(tokenizer, one.prompt) for one in asked}
     longest = max(map(len, encoded.values())) + teach.max_new_tokens
     room = json.loads((teacher / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", longest)
@@ -169,7 +174,9 @@ def _asker(
             "teach.max_new_tokens"
         )
     engine = engines.load(teach.engine, teacher, tokenizer, teach.dtype)
-    return lambda some, sampling: engine.generate([encoded[one.id] for one in some], sampling, teach.batch_size)
+    if isinstance(engine, OpenAIEngine) and teach.logprobs and (teach.temperature, teach.top_p) != (1.0, 1.0):
+        engine.check_processed(list(encoded.values()), sampling)
+    return lambda some, how: engine.generate([encoded[one.id] for one in some], how, teach.batch_size)
 
 
 def _row(question: Question, said: Completion) -> dict[str, Any]:

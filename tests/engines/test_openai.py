@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.packing import Example
 from dcod.stages import Where, execute
+from tests.tiny import TWICE
 
 TEXTS = ["2 + 2?", "What is three plus four?", "x", "Say something long and then stop."]
 
@@ -41,6 +43,7 @@ class Server:
         self.failures: list[int] = []  # status codes of the next answers
         self.pause = ""  # the Retry-After of a failure
         self.ids = True  # whether it knows return_tokens_as_token_ids
+        self.raw = False  # whether it tells log-probs before temperature and top-p
         self.end: int | None = None  # another last token than the model's
         self.lock = threading.Lock()
         self.echoes = True
@@ -87,6 +90,11 @@ class Server:
             body["max_tokens"], temperature, top_p, body["seed"], seeds if asked_for else (), asked_for, top_k
         )
         (said,) = self.engine.generate([body["prompt"]], sampling, 1)
+        if self.raw and asked_for:  # of the drawn tokens, before temperature and top-p
+            plain = Sampling(1, 1.0, 1.0, 0, seeds, True, top_k)
+            (before,) = self.engine.generate([body["prompt"]], plain, 1)
+            ((logprobs, _),) = self.engine.score([example(body["prompt"], said.token_ids)], 4096)
+            said = replace(said, logprobs=logprobs, top_ids=before.top_ids, top_logprobs=before.top_logprobs)
         choice: dict[str, Any] = {"text": said.text, "finish_reason": "length" if said.truncated else "stop"}
         if said.logprobs is not None:
             as_ids = self.ids and body["return_tokens_as_token_ids"]
@@ -175,6 +183,7 @@ def test_the_draw_s_own_log_probs_and_token_ids_come_along(server: Server, local
         assert one.top_ids == other.top_ids, "what top-p cut away is no likeliest token"
     assert {body["logprobs"] for body in server.requests} == {3}
     assert sorted(body["seed"] for body in server.requests) == [5, 6, 7, 8]
+    assert {(body["top_k"], body["min_p"], body["repetition_penalty"]) for body in server.requests} == {(-1, 0.0, 1.0)}
     server.ids = False
     with pytest.raises(UserError, match=r"log-probs without token ids .*set teach\.logprobs=false"):
         engine.generate(asked, sampling, 8)
@@ -190,6 +199,20 @@ def test_a_record_that_is_not_of_this_model_is_refused(server: Server, tiny_teac
     server.end = 9
     with pytest.raises(UserError, match="ends in token 9, the end token of the tokenizer is 2"):
         engine.generate([prompt], Sampling(40, 0.1, record=True), 1)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.6, 1.0), (1.5, 0.9), (1.0, 0.5)])
+def test_a_server_that_tells_raw_log_probs_is_found_out(
+    server: Server, local: Any, tiny_teacher: Path, temperature: float, top_p: float
+) -> None:
+    server.engine = TransformersEngine(tiny_teacher, local.tokenizer)
+    engine = OpenAIEngine(server.endpoint, "tiny", local.tokenizer)
+    asked = [prompts.encode_prompt(local.tokenizer, prompts.prompt_for("as_is", text)) for text in TWICE]
+    sampling = Sampling(10, temperature, top_p, record=True)
+    engine.check_processed(asked, sampling)
+    server.raw = True
+    with pytest.raises(UserError, match="those before temperature and top-p; start it with"):
+        engine.check_processed(asked, sampling)
 
 
 def test_a_chat_gives_text_and_what_it_costs(server: Server) -> None:
