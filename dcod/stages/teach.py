@@ -42,7 +42,13 @@ Ask = Callable[[Sequence[Question], Sampling], list[Completion]]
 
 
 def source_digests(config: Config) -> dict[str, str]:
-    """What decides the content of the prompts; part of the stage's digest."""
+    """What decides the content of the prompts; part of the stage's digest.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not config.teach.prompts:
+        raise UserError("teach.prompts is empty: give files, folders, globs or s3://bucket/prefix (--prompts)")
     return sources.digests(config.teach.prompts)
 
 

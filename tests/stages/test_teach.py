@@ -258,5 +258,7 @@ def test_a_teacher_is_needed_and_must_have_room(tmp_path: Path, asked: Path, tin
     config = parse_config(json.dumps({"teach": section(asked, tmp_path / "work")}))
     with pytest.raises(UserError, match="no teacher"):
         execute("teach", config, tmp_path / "out", {}, Where(tracked=False))
+    with pytest.raises(UserError, match=r"teach\.prompts is empty"):
+        run(tmp_path / "out", tiny_teacher, {})
     with pytest.raises(UserError, match=r"the teacher has 2048; lower teach\.max_new_tokens"):
         run(tmp_path / "out", tiny_teacher, section(asked, tmp_path / "work", max_new_tokens=2048))
