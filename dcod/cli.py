@@ -69,6 +69,27 @@ def _options(
 
 
 @app.command()
+def teach(
+    out: Out,
+    prompts: Annotated[list[str] | None, typer.Option("--prompts", help="Source; may be given several times.")] = None,
+    teacher: Annotated[str, typer.Option("--teacher", help="As --student elsewhere; else teach.model.")] = "",
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Prompts in; a teacher's verified attempts with their log-probs out; see docs/teach.md."""
+    given = [f"teach.model={teacher}"] if teacher else []
+    read = _config(config, "", [*given, *(overrides or ())])
+    if prompts:
+        read = read.model_copy(update={"teach": read.teach.model_copy(update={"prompts": prompts})})
+    inputs = {"teacher": _model(read, read.teach.model, read.teach.revision)} if read.teach.model else {}
+    _stage("teach", read, out, no_track, few_shot=None, told=False, **inputs)
+    from dcod.stages.teach import table
+
+    console.print(table(out), markup=False)
+
+
+@app.command()
 def ingest(
     out: Out,
     traces: Annotated[list[str] | None, typer.Option("--traces", help="Source; may be given several times.")] = None,
@@ -353,7 +374,7 @@ def _config(file: Path | None, preset: str, overrides: list[str] | None) -> Conf
     return load_config(file, overrides or ()) if file else parse_config("{}", overrides or ())
 
 
-def _model(config: Config, uri: str) -> Path:
+def _model(config: Config, uri: str, revision: str = "") -> Path:
     from dcod import models
 
     def registry(name: str) -> Path:
@@ -361,7 +382,7 @@ def _model(config: Config, uri: str) -> Path:
 
         return Registry(config.tracking).resolve(name)
 
-    return models.resolve(uri or config.student.model, config.student.revision, registry)
+    return models.resolve(uri or config.student.model, revision or config.student.revision, registry)
 
 
 def _stage(

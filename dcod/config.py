@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from dcod.asking import EngineConfig, TeachConfig
 from dcod.cluster import ClusterConfig
 from dcod.errors import UserError
 from dcod.sections import Natural, Positive, Section
@@ -220,25 +221,6 @@ class BenchmarkConfig(Section):
         return self
 
 
-class EngineConfig(Section):
-    """What runs the model in an evaluation."""
-
-    name: Literal["transformers", "vllm", "openai"] = Field(
-        "transformers", description="`vllm` needs its own image; `openai` is a server with /v1/completions."
-    )
-    endpoint: str = Field("", description="`openai` only, such as http://127.0.0.1:8000/v1; key: OPENAI_API_KEY.")
-    model: str = Field("", description="`openai` only: the model's name on the server.")
-    concurrency: Positive = Field(8, description="`openai` only: requests at once.")
-
-    @model_validator(mode="after")
-    def _openai_needs_an_address(self) -> EngineConfig:
-        if self.name == "openai" and not (self.endpoint.startswith(("http://", "https://")) and self.model):
-            raise ValueError("engine openai needs endpoint (http://…/v1) and model, its name on the server")
-        if self.name != "openai" and (self.endpoint or self.model):
-            raise ValueError(f"endpoint and model are those of engine openai, not of {self.name}")
-        return self
-
-
 class EvaluateConfig(Section):
     """Accuracy on benchmarks, on splits that training never saw."""
 
@@ -307,6 +289,7 @@ class Config(Section):
     name: str = "dcod"
     seed: int = 0
     student: StudentConfig = StudentConfig()
+    teach: TeachConfig = TeachConfig()
     ingest: IngestConfig = IngestConfig()
     score: ScoreConfig = ScoreConfig()
     train: TrainConfig = TrainConfig()

@@ -4,24 +4,59 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Item = TypeVar("Item")
 
 
+_counting = False  # a bar of `counted` is on the screen; two bars would write over each other
+
+
 def track(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """Iterates with a progress bar; the plain sequence where nobody watches."""
+    """Iterates with a progress bar; the plain sequence where nobody watches, or inside :func:`counted`."""
+    console = None if _counting else _console()
+    if console is None:
+        return items
+    from rich.progress import track as rich_track
+
+    return rich_track(items, description=f"         {what}", console=console, transient=True)
+
+
+@contextmanager
+def counted(total: int, what: str) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar that is moved by hand: yields a function of how far it is, and of a few words beside it."""
+    global _counting
+    console = _console()
+    if console is None:
+        yield lambda _done, _words: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("         {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        _counting = True
+        try:
+            yield lambda done, words: bar.update(task, completed=done, description=f"{what} {words}")
+        finally:
+            _counting = False
+
+
+def _console() -> Console | None:
+    """Where a bar is seen, if anywhere."""
     piped = os.environ.get("DCOD_PROGRESS") == "terminal"  # `dcod run` pipes its stages' output
     if not (sys.stderr.isatty() or piped):
-        return items
+        return None
     from rich.console import Console
-    from rich.progress import track as rich_track
 
     try:
         stream = Path("/dev/tty").open("w") if piped else sys.stderr
     except OSError:
-        return items
-    console = Console(file=stream, force_terminal=True)
-    return rich_track(items, description=f"         {what}", console=console, transient=True)
+        return None
+    return Console(file=stream, force_terminal=True)

@@ -28,6 +28,7 @@ _LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))
 HUB = "hub://"  # hub://owner/name?config=main&split=train&revision=…
 SYNTHETIC_TEACHER = "dcod.synthetic"
+_OWN = {"quarantine.parquet": "traces.parquet", "usage.json": "attempts.parquet"}  # by what stands beside them
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -211,14 +212,10 @@ def _folder(uri: str, folder: Path) -> list[Unit]:
 
 
 def _tables(names: list[str]) -> list[str]:
-    """The files that can hold traces; of a trace set of ours only the traces."""
-    own = {name.rpartition("/")[0] for name in names if name.endswith("/quarantine.parquet")}
-    return [
-        name
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-        and (name.rpartition("/")[0] not in own or name.rpartition("/")[2] == "traces.parquet")
-    ]
+    """The files that can hold traces; of a folder that ingest or teach wrote only the traces."""
+    split = [(name, *name.rpartition("/")[::2]) for name in names]
+    own = {folder: _OWN[file] for _, folder, file in split if file in _OWN}
+    return [name for name, folder, file in split if name.lower().endswith(SUFFIXES) and file == own.get(folder, file)]
 
 
 def _hidden(name: str) -> bool:

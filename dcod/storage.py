@@ -1,4 +1,4 @@
-"""Local paths and s3:// behind one set of functions: atomic, checksummed, retried. The only boto3 import.
+"""Local paths and s3:// behind one set of functions: atomic, checksummed, retried. Alone imports boto3.
 
 Endpoint and keys come from the environment, as boto3 reads them (``AWS_ENDPOINT_URL``,
 ``AWS_ACCESS_KEY_ID``, …) or from ``MLFLOW_S3_ENDPOINT_URL``; never from a configuration.
@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
+from dcod.downloads import download
 from dcod.errors import UserError
 
 
@@ -109,7 +109,7 @@ def list_objects(uri: str) -> list[str]:
 
 
 def fetch(uri: str, folder: Path | None = None) -> Path:
-    """A local path for a local path or an s3:// object or prefix; downloads are resumed by size and ETag.
+    """A local path for a local path or an s3:// object or prefix; downloads go on where they were broken off.
 
     Raises:
         UserError: nothing is there, or the store refuses.
@@ -125,8 +125,12 @@ def fetch(uri: str, folder: Path | None = None) -> Path:
     bucket, key = _split(uri)
     root = (folder or cache_folder() / "s3") / bucket
     keys = {_split(item)[1] for item in objects}
+    client = _client()
     for item in sorted(keys):
-        _download(bucket, item, root)
+        if not (root / item).resolve().is_relative_to(root.resolve()):
+            raise UserError(f"s3://{bucket}/{item}: the key leaves its folder")
+        with _explained(f"s3://{bucket}/{item}"):
+            download(client, bucket, item, root / item)
     _forget_vanished(root, root / key, keys)
     return root / key
 
@@ -282,24 +286,6 @@ def _replace_folder(scratch: Path, path: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def _download(bucket: str, key: str, root: Path) -> None:
-    target = root / key
-    if not target.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"s3://{bucket}/{key}: the key leaves its folder")
-    client = _client()
-    with _explained(f"s3://{bucket}/{key}"):
-        head = client.head_object(Bucket=bucket, Key=key)
-        mark = target.with_name(f".{target.name}.etag")
-        fresh = target.exists() and target.stat().st_size == head["ContentLength"]
-        if fresh and mark.exists() and mark.read_text() == head["ETag"]:
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        client.download_file(bucket, key, str(part), ExtraArgs={"ChecksumMode": "ENABLED"})
-    os.replace(part, target)
-    write_text(mark, head["ETag"])
-
-
 def _forget_vanished(root: Path, folder: Path, keys: set[str]) -> None:
     """Removes what an earlier download brought (it has a mark beside it) and the bucket no longer holds."""
     for mark in list(folder.rglob(".*.etag")) if folder.is_dir() else []:
@@ -310,10 +296,10 @@ def _forget_vanished(root: Path, folder: Path, keys: set[str]) -> None:
 
 
 def _split(uri: str) -> tuple[str, str]:
-    parsed = urlparse(uri)
-    if parsed.scheme != "s3" or not parsed.netloc:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")  # a key may hold ? and #, which urlparse would cut off
+    if not is_s3(uri) or not bucket:
         raise UserError(f"{uri}: not of the form s3://bucket/key")
-    return parsed.netloc, parsed.path.lstrip("/")
+    return bucket, key.lstrip("/")
 
 
 def _client() -> Any:

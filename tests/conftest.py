@@ -35,3 +35,11 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "student"
     save_tiny_student(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that often knows what twice a number is; see :data:`tests.tiny.TWICE`."""
+    from tests.tiny import TWICE, save_tiny_teacher
+
+    return save_tiny_teacher(tmp_path_factory.mktemp("tiny") / "teacher", TWICE)

@@ -23,14 +23,23 @@ LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes", "kuberne
 OWNERS = {
     "mlflow": {"dcod/tracking.py", "dcod/registry.py"},
     "boto3": {"dcod/storage.py"},
-    "botocore": {"dcod/storage.py"},
+    "botocore": {"dcod/storage.py", "dcod/downloads.py"},
     "vllm": {"dcod/engines/vllm.py"},
     "kubernetes": {"dcod/kube.py"},
     "kubeflow_trainer_api": {"dcod/trainjobs.py"},
 }
 PURE = {"dcod/losses.py", "dcod/corrections.py", "dcod/weighting.py", "dcod/packing.py", "dcod/fused.py"}
 PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace("/", ".") for path in PURE)}
-BASE = {"dcod/cluster.py", "dcod/config.py", "dcod/sections.py", "dcod/traces.py", "dcod/storage.py", "dcod/errors.py"}
+BASE = {
+    "dcod/asking.py",
+    "dcod/cluster.py",
+    "dcod/config.py",
+    "dcod/downloads.py",
+    "dcod/sections.py",
+    "dcod/traces.py",
+    "dcod/storage.py",
+    "dcod/errors.py",
+}
 BASE_MAY = {"dcod", "dcod.__version__", *(path.removesuffix(".py").replace("/", ".") for path in BASE)}
 
 

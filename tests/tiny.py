@@ -8,6 +8,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+TWICE = {f"twice {n}?": f"{2 * n}. #### {2 * n}" for n in range(1, 7)}
 
 
 def save_tiny_student(folder: Path, seed: int = 0, hidden: int = 32, layers: int = 2) -> Path:
@@ -42,4 +43,32 @@ def save_tiny_student(folder: Path, seed: int = 0, hidden: int = 32, layers: int
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_teacher(folder: Path, said: dict[str, str], steps: int = 80) -> Path:
+    """A tiny model that mostly says the given completions to the given prompts; its distribution has peaks."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    from dcod import prompts
+
+    save_tiny_student(folder)
+    tokenizer = prompts.load_tokenizer(folder)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    asked = [prompts.encode_prompt(tokenizer, prompts.prompt_for("as_is", text)) for text in said]
+    answers = [prompts.encode_completion(tokenizer, text) for text in said.values()]
+    width = max(len(a) + len(b) for a, b in zip(asked, answers, strict=True))
+    ids = torch.zeros(len(said), width, dtype=torch.long)
+    labels = torch.full_like(ids, -100)
+    for row, (prompt, answer) in enumerate(zip(asked, answers, strict=True)):
+        end = len(prompt) + len(answer)
+        ids[row, :end] = torch.tensor(prompt + answer)
+        labels[row, len(prompt) : end] = torch.tensor(answer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
     return folder

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,17 +16,33 @@ from dcod.packing import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from dcod.config import EngineConfig
+    from dcod.asking import EngineConfig
+    from dcod.engines.openai import OpenAIEngine
+
+_CUT = -9000.0  # JSON has no -inf: vLLM's server writes -9999
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn; a part of every record. Temperature 0 is greedy."""
+    """How completions are drawn; a part of every record. Temperature 0 is greedy.
+
+    Attributes:
+        seeds: one a prompt, so that what is asked beside it changes nothing; empty: made of ``seed`` and the place.
+        record: also tell the log-probs that each token was drawn with, after temperature and top-p.
+        top_k: with ``record``: and the likeliest tokens of that distribution.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    seeds: tuple[int, ...] = ()
+    record: bool = False
+    top_k: int = 0
+
+    def seed_of(self, number: int) -> int:
+        """The seed of the prompt at a place."""
+        return self.seeds[number] if self.seeds else self.seed * 1_000_003 + number
 
 
 @dataclass(frozen=True)
@@ -37,11 +53,19 @@ class Completion:
         text: decoded, without special tokens.
         token_ids: as sampled, the end-of-turn token included when it came.
         truncated: the limit ended it, not the model.
+        logprobs: of the sampler, nats, one a token; None where they were not asked for.
+        top_ids, top_logprobs: its likeliest tokens at each position; what top-p cut away is not among them.
+        read, wrote: tokens as the engine counts, or an endpoint bills them.
     """
 
     text: str
     token_ids: list[int]
     truncated: bool
+    logprobs: list[float] | None = None
+    top_ids: list[list[int]] | None = None
+    top_logprobs: list[list[float]] | None = None
+    read: int = 0
+    wrote: int = 0
 
 
 class Engine(Protocol):
@@ -76,12 +100,21 @@ def load(config: EngineConfig, folder: Path, tokenizer: PreTrainedTokenizerBase,
 
         return VllmEngine(folder, tokenizer, dtype)
     if config.name == "openai":
-        from dcod.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(config.endpoint, config.model, tokenizer, config.concurrency)
+        return _endpoint(config, tokenizer)
     from dcod.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, tokenizer, dtype)
+
+
+def load_chat(config: EngineConfig) -> OpenAIEngine:
+    """A server of which only the name of a model is known: it can chat, and nothing else."""
+    return _endpoint(config, None)
+
+
+def likeliest(logprobs: Mapping[int, float], top_k: int) -> dict[int, float]:
+    """The likeliest ``top_k`` tokens of some: engines add the sampled one, and list what top-p cut away as -inf."""
+    kept = sorted((item for item in logprobs.items() if item[1] > _CUT), key=lambda item: -item[1])
+    return dict(kept[:top_k])
 
 
 def identity(config: EngineConfig) -> list[Any]:
@@ -90,6 +123,13 @@ def identity(config: EngineConfig) -> list[Any]:
         return [config.name, config.endpoint, config.model]
     packages = ("torch", "transformers") if config.name == "transformers" else ("vllm",)
     return [config.name, *(f"{name} {_version(name)}" for name in packages)]
+
+
+def _endpoint(config: EngineConfig, tokenizer: PreTrainedTokenizerBase | None) -> OpenAIEngine:
+    from dcod.engines.openai import OpenAIEngine
+
+    per_minute = 0 if config.requests_per_minute == "unlimited" else config.requests_per_minute
+    return OpenAIEngine(config.endpoint, config.model, tokenizer, config.concurrency, per_minute)
 
 
 def _version(package: str) -> str:

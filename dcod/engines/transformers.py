@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
 
 from dcod import models
 from dcod.engines import Completion, Sampling
@@ -29,11 +31,16 @@ class TransformersEngine:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model: Any = models.load(folder, dtype)  # its class depends on the checkpoint
         self.model = model.to(self.device).eval()
+        # A folder's own generation settings (a repetition penalty, min-p) are no part of what a Sampling says.
+        self.model.generation_config = GenerationConfig()
         self.tokenizer = tokenizer
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:
-        """One completion per prompt; batches of like length, left-padded, each with its own seed."""
+        """One completion per prompt; batches of like length, left-padded, each with its own seed.
+
+        With ``sampling.record`` every prompt has its own seed instead.
+        """
         tokenizer = self.tokenizer
         end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
         pad = end if pad is None else pad
@@ -41,7 +48,7 @@ class TransformersEngine:
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         out: list[Completion | None] = [None] * len(prompts)
         choice: dict[str, object] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if sampling.temperature > 0:
+        if sampling.temperature > 0 and not sampling.record:
             # top_k=0: the whole vocabulary, else transformers' default of 50 silently changes the policy.
             choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         for number, batch in enumerate(track(batches, "generate")):
@@ -52,12 +59,14 @@ class TransformersEngine:
                 ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
                 mask[row, width - len(prompts[i]) :] = 1
             torch.manual_seed(sampling.seed * 1_000_003 + number)
+            drawing = _Drawing(sampling, [sampling.seed_of(i) for i in batch]) if sampling.record else None
             written = self.model.generate(
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 max_new_tokens=sampling.max_new_tokens,
                 eos_token_id=end,
                 pad_token_id=pad,
+                logits_processor=[drawing] if drawing else [],
                 **choice,
             )[:, width:].tolist()
             for row, i in enumerate(batch):
@@ -65,7 +74,8 @@ class TransformersEngine:
                 ended = end in tokens
                 kept = tokens[: tokens.index(end) + 1] if ended else tokens
                 text = str(tokenizer.decode(kept, skip_special_tokens=True))
-                out[i] = Completion(text, kept, truncated=not ended)
+                record = drawing.of(row, len(kept)) if drawing else {}
+                out[i] = Completion(text, kept, truncated=not ended, read=len(prompts[i]), wrote=len(kept), **record)
         return [c for c in out if c is not None]
 
     def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
@@ -90,3 +100,45 @@ class TransformersEngine:
                 example.student_logprobs, example.entropies = parts[0].tolist(), parts[1].tolist()
                 if top_k:
                     example.start_top_ids, example.start_top_logprobs = parts[2].tolist(), parts[3].tolist()
+
+
+class _Drawing(LogitsProcessor):
+    """Draws the tokens itself and keeps the log-probs that it drew them with; generate() then takes the only one left.
+
+    So the record cannot differ from the sampler, and a row's tokens depend on its own seed alone. The warpers are
+    transformers' own.
+    """
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int]) -> None:
+        assert sampling.temperature > 0, "a greedy choice has no distribution to record"
+        self.warpers: list[Any] = [TemperatureLogitsWarper(sampling.temperature)] if sampling.temperature != 1 else []
+        self.warpers += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.top_k = sampling.top_k
+        self.logprobs: list[Tensor] = []  # a step: [B]
+        self.tops: list[tuple[Tensor, Tensor]] = []  # a step: log-probs and ids [B, K]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        for warper in self.warpers:
+            scores = warper(input_ids, scores)
+        logprobs = scores.log_softmax(-1)
+        mass = logprobs.double().exp().cumsum(-1)
+        drawn = torch.cat([torch.rand(1, generator=one, dtype=torch.float64) for one in self.generators])
+        # The first token whose mass reaches beyond the number drawn; one without any mass is never it.
+        tokens = torch.searchsorted(mass, drawn.to(mass.device)[:, None] * mass[:, -1:], right=True)
+        self.logprobs.append(logprobs.gather(-1, tokens)[:, 0].cpu())
+        if self.top_k:
+            values, ids = logprobs.topk(min(self.top_k, logprobs.shape[-1]), dim=-1)
+            self.tops.append((values.cpu(), ids.cpu()))
+        return torch.full_like(scores, -torch.inf).scatter(-1, tokens, 0.0)
+
+    def of(self, row: int, size: int) -> dict[str, Any]:
+        """What was recorded for the first tokens of a row, as fields of a :class:`Completion`."""
+        found: dict[str, Any] = {"logprobs": [float(step[row]) for step in self.logprobs[:size]]}
+        if self.top_k:
+            kept = [(v[row][v[row] > -torch.inf], i[row][v[row] > -torch.inf]) for v, i in self.tops[:size]]
+            found |= {
+                "top_ids": [ids.tolist() for _, ids in kept],
+                "top_logprobs": [values.tolist() for values, _ in kept],
+            }
+        return found

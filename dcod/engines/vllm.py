@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod.engines import Completion, Sampling
+from dcod.engines import Completion, Sampling, likeliest
 from dcod.errors import UserError
 from dcod.packing import Example
 
@@ -48,6 +48,7 @@ class VllmEngine:
             max_num_seqs=64,
             trust_remote_code=False,
             disable_log_stats=True,
+            logprobs_mode="processed_logprobs",  # of what is sampled: after temperature and top-p; else before both
         )
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:  # noqa: ARG002
@@ -61,8 +62,9 @@ class VllmEngine:
                 max_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
-                seed=sampling.seed * 1_000_003 + number,
+                seed=sampling.seed_of(number),
                 stop_token_ids=[end],
+                logprobs=sampling.top_k if sampling.record else None,
             )
             for number in range(len(prompts))
         ]
@@ -71,7 +73,9 @@ class VllmEngine:
         for request in self.llm.generate(asked, params, use_tqdm=False):
             tokens = list(request.outputs[0].token_ids)
             text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
-            out.append(Completion(text, tokens, truncated=end not in tokens))
+            record = _record(request.outputs[0].logprobs, tokens, sampling.top_k) if sampling.record else {}
+            read = len(request.prompt_token_ids)
+            out.append(Completion(text, tokens, end not in tokens, read=read, wrote=len(tokens), **record))
         return out
 
     def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
@@ -91,3 +95,12 @@ class VllmEngine:
             values = [found[place][text[place]].logprob for place in range(begin, len(text))]
             out.append((values, [math.nan] * len(values)))
         return out
+
+
+def _record(found: Sequence[dict[int, Any]], tokens: Sequence[int], top_k: int) -> dict[str, Any]:
+    """Log-probs by position and token id, as fields of a :class:`Completion`."""
+    record: dict[str, Any] = {"logprobs": [entry[token].logprob for entry, token in zip(found, tokens, strict=True)]}
+    if top_k:
+        kept = [likeliest({token: one.logprob for token, one in entry.items()}, top_k) for entry in found]
+        record |= {"top_ids": [list(one) for one in kept], "top_logprobs": [list(one.values()) for one in kept]}
+    return record

@@ -10,7 +10,7 @@ from typing import Any
 
 from dcod.formats import RowError
 from dcod.formats._fields import check_prompt, final_answer, has_text, has_turns, make, optional_text, text, turns
-from dcod.formats._sampled import check_logprobs
+from dcod.formats._sampled import check_finish, check_logprobs
 from dcod.traces import Trace
 
 
@@ -21,6 +21,7 @@ def detect(row: dict[str, Any]) -> bool:
 
 def to_trace(row: dict[str, Any]) -> Trace:
     """Takes a row over; token ids and log-probs must fit each other."""
+    check_finish(row.get("finish_reason"))
     prompt = turns(row.get("prompt"))
     check_prompt(prompt)
     trace = make(prompt, text(row, "completion"), final_answer(row, ("gold",)), row)

@@ -25,7 +25,7 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.tracking import NullLog, Tracker
 
-REUSABLE = ("ingest", "score", "train", "evaluate", "merge")
+REUSABLE = ("teach", "ingest", "score", "train", "evaluate", "merge")
 
 
 @dataclass(frozen=True)

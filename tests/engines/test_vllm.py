@@ -28,6 +28,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_student(tmp_path_factory.mktemp("tiny") / "student", hidden=256)
 
 
+def test_recorded_log_probs_are_the_sampler_s(folder: Path) -> None:
+    """After temperature and top-p: against the distribution computed alone, in float64."""
+    import numpy as np
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from dcod.engines.vllm import VllmEngine
+    from tests.engines.test_recording import policy
+
+    tokenizer = prompts.load_tokenizer(folder)
+    asked = [prompts.encode_prompt(tokenizer, [{"role": "user", "content": text}]) for text in TEXTS]
+    exact = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    sampling = Sampling(24, temperature=0.7, top_p=0.9, seed=3, record=True, top_k=3)
+    for prompt, said in zip(asked, VllmEngine(folder, tokenizer).generate(asked, sampling, 4), strict=True):
+        wanted = policy(exact, prompt, said.token_ids, 0.7, 0.9)
+        chosen = wanted[np.arange(len(said.token_ids)), said.token_ids]
+        np.testing.assert_allclose(said.logprobs, np.log(chosen), atol=1e-3)
+        assert said.top_ids is not None
+        assert all(1 <= len(ids) <= 3 and (row[ids] > 0).all() for ids, row in zip(said.top_ids, wanted, strict=True))
+
+
 def test_greedy_tokens_and_log_probs_agree(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from dcod.engines.transformers import TransformersEngine
     from dcod.engines.vllm import VllmEngine

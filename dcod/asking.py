@@ -1,0 +1,88 @@
+"""The sections ``engine`` and ``teach`` of the configuration: what runs a model, and how a teacher is asked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dcod.sections import Natural, Positive, Section
+
+Price = Annotated[float, Field(ge=0.0)]
+
+
+class EngineConfig(Section):
+    """What runs the model, in an evaluation or as the teacher."""
+
+    name: Literal["transformers", "vllm", "openai"] = Field(
+        "transformers", description="`vllm` needs its own image; `openai` is a server with /v1/completions."
+    )
+    endpoint: str = Field("", description="`openai` only, such as http://127.0.0.1:8000/v1; key: OPENAI_API_KEY.")
+    model: str = Field("", description="`openai` only: the model's name on the server.")
+    concurrency: Positive = Field(8, description="`openai` only: requests at once.")
+    requests_per_minute: Positive | Literal["unlimited"] = Field("unlimited", description="`openai` only.")
+
+    @model_validator(mode="after")
+    def _openai_needs_an_address(self) -> EngineConfig:
+        if self.name == "openai" and not (self.endpoint.startswith(("http://", "https://")) and self.model):
+            raise ValueError("engine openai needs endpoint (http://…/v1) and model, its name on the server")
+        if self.name != "openai" and (self.endpoint or self.model):
+            raise ValueError(f"endpoint and model are those of engine openai, not of {self.name}")
+        return self
+
+
+class TeachConfig(Section):
+    """Prompts in, attempts of a teacher out; see docs/teach.md."""
+
+    model: str = Field(
+        "",
+        description="The teacher: a hub id, a folder, s3://… or models:/…; of engine openai the model that is served, "
+        "for its tokenizer. Empty with openai: a chat endpoint, text alone.",
+    )
+    revision: str = "main"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    chat_template: Literal["model", "plain"] = "model"
+    engine: EngineConfig = EngineConfig()
+    prompts: list[str] = Field(
+        default_factory=list, description="Sources as in `ingest.sources`; of traces, the prompts and references."
+    )
+    asks: Literal["number", "boxed", "as_is"] = Field(
+        "boxed", description="The instruction below a problem that is only a text; a row's own prompt stays as it is."
+    )
+    attempts: Positive = Field(4, description="At most so many a prompt.")
+    enough: Positive | Literal["never"] = Field(
+        "never", description="Stop at a prompt with so many different correct answers."
+    )
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = Field(
+        1.0, description="Above 0: a greedy teacher has no distribution."
+    )
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Positive = 1024
+    logprobs: bool = Field(True, description="Record the sampler's log-probs; without them only the text is known.")
+    top_k: Natural = Field(0, description="Also record the sampler's k likeliest tokens per position.")
+    endpoint_logprobs: Literal["raw", "processed"] = Field(
+        "raw",
+        description="`openai` only: `processed` where the server tells them after temperature and top-p (vLLM's "
+        "--logprobs-mode processed_logprobs).",
+    )
+    batch_size: Positive = Field(64, description="Attempts between two shards; what a kill can lose.")
+    input_price: Price = Field(0.0, description="Per million tokens.")
+    output_price: Price = Field(0.0, description="Per million tokens.")
+    work: str = Field("runs/teach", description="Folder of the shards from which a stopped run goes on.")
+
+    @model_validator(mode="after")
+    def _knows_its_policy(self) -> TeachConfig:
+        if self.top_k and not self.logprobs:
+            raise ValueError("top_k needs logprobs=true")
+        if self.engine.name != "openai" or not self.logprobs:
+            return self
+        if not self.model:
+            raise ValueError(
+                "a chat endpoint gives text alone: set logprobs=false, or model to the folder of the model it serves"
+            )
+        if self.endpoint_logprobs == "raw" and (self.temperature, self.top_p) != (1.0, 1.0):
+            raise ValueError(
+                "the endpoint's log-probs are the sampler's only at temperature=1 and top_p=1; sample so, or start it "
+                "with --logprobs-mode processed_logprobs and set endpoint_logprobs=processed, or set logprobs=false"
+            )
+        return self

@@ -1,0 +1,133 @@
+"""A teacher's attempts: the rows that ``dcod teach`` writes, and the shards from which a stopped run goes on.
+
+A shard is written whole or not at all, and is never changed. An attempt is known by its question and its number, and
+exactly one process writes at a time, so nothing is there twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcod import traces
+
+FILE = "attempts.parquet"
+VERSION = 1  # moves with every change after which earlier shards are of no use
+
+_OF_TRACES = (
+    "prompt", "completion", "answer", "gold", "verdict", "teacher", "temperature", "top_p", "tokenizer_digest",
+    "token_ids", "behavior_logprobs", "top_ids", "top_logprobs",
+)  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("question", pa.string()),
+        ("attempt", pa.int32()),  # from 0
+        *(traces.SCHEMA.field(name) for name in _OF_TRACES),
+        ("finish_reason", pa.string()),  # stop, length, or error: its text cannot be stored as it is
+        ("good", pa.string()),  # of an answer that counts for `teach.enough`: its digest
+        ("read", pa.int64()),
+        ("wrote", pa.int64()),
+    ]
+)
+_KEYS = ["question", "attempt", "verdict", "finish_reason", "good", "read", "wrote"]
+
+
+@dataclass
+class Tally:
+    """How a question stands.
+
+    Attributes:
+        tries: attempts that count, from 0 on without a gap.
+        good: the different correct answers.
+    """
+
+    tries: int = 0
+    good: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Attempts:
+    """The attempts of one teacher under one way of sampling.
+
+    Attributes:
+        folder: of the shards.
+        limit: attempts a question.
+        enough: different correct answers after which a question is done; 0 for never.
+        counts: of the attempts that count: by outcome, and their tokens.
+    """
+
+    folder: Path
+    limit: int
+    enough: int
+    counts: Counter[str] = field(default_factory=Counter)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def load(self, questions: Sequence[str]) -> None:
+        """Takes in what earlier runs wrote to these questions, as far as this one would have asked for it."""
+        self.tallies = {name: Tally() for name in questions}
+        rows: defaultdict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+        for shard in self._shards():
+            for row in pq.read_table(shard, columns=_KEYS).to_pylist():
+                if row["question"] in self.tallies:
+                    rows[row["question"]][row["attempt"]] = row
+        for name, found in rows.items():
+            while not self.done(name) and self.tallies[name].tries in found:
+                self._count(found[self.tallies[name].tries])
+
+    def done(self, question: str) -> bool:
+        """Whether nothing more is asked."""
+        tally = self.tallies[question]
+        return tally.tries >= self.limit or 0 < self.enough <= len(tally.good)
+
+    def due(self) -> list[str]:
+        """The questions of the next round, in their order: those with the fewest attempts of all that are not done."""
+        waiting = [name for name in self.tallies if not self.done(name)]
+        least = min((self.tallies[name].tries for name in waiting), default=0)
+        return [name for name in waiting if self.tallies[name].tries == least]
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Keeps attempts, all or none of them."""
+        shards = self._shards()
+        number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
+        part = self.folder / ".part"
+        with part.open("wb") as file:
+            pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.folder / f"shard-{number:08d}.parquet")
+        for row in rows:
+            self._count(row)
+
+    def write(self, path: Path) -> None:
+        """All attempts that count, in the order in which they were made, each with the number of its question's."""
+        column = pa.field("attempts", pa.int32())
+        with pq.ParquetWriter(path, SCHEMA.append(column), compression="zstd") as writer:
+            for table in self._tables():
+                tries = [self.tallies[name].tries for name in table["question"].to_pylist()]
+                writer.write_table(table.append_column(column, pa.array(tries, pa.int32())))
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for shard in self._shards():
+            table = pq.read_table(shard, schema=SCHEMA)
+            keys = zip(table["question"].to_pylist(), table["attempt"].to_pylist(), strict=True)
+            table = table.filter(pa.array([n in self.tallies and a < self.tallies[n].tries for n, a in keys]))
+            if table.num_rows:
+                yield table
+
+    def _count(self, row: dict[str, Any]) -> None:
+        tally = self.tallies[row["question"]]
+        assert row["attempt"] == tally.tries, "an attempt is out of its turn"
+        tally.tries += 1
+        tally.good |= {row["good"]} if row["good"] else set()
+        outcome = {"length": "truncated", "error": "error"}.get(row["finish_reason"], row["verdict"])
+        self.counts.update({"attempts": 1, outcome: 1, "input_tokens": row["read"], "output_tokens": row["wrote"]})
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("shard-*.parquet"))

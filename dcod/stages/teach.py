@@ -1,0 +1,224 @@
+"""Teach: a teacher's attempts at prompts, with the log-probs that they were drawn with; `ingest` takes them in.
+
+1. read the questions (dcod.questions), and what an earlier run of the same teacher left in ``teach.work``;
+2. go round by round: one attempt at every question that has neither ``teach.attempts`` of them nor
+   ``teach.enough`` different correct answers, each drawn with a seed of question and number;
+3. verify each answer, and keep the attempts in shards as they come, wrong and truncated ones too;
+4. write attempts.parquet (rows of ours, with the number of attempts at the question) and usage.json.
+
+The behaviour policy is the teacher as it was sampled. A row's log-probs are those of the very draw, after temperature
+and top-p; where the engine cannot tell them, there are none (METHOD 7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcod import cleaning, engines, grading, models, progress, prompts, questions, sources, storage
+from dcod.asking import TeachConfig
+from dcod.attempts import FILE, VERSION, Attempts
+from dcod.config import Config
+from dcod.engines import Completion, Sampling
+from dcod.engines.openai import OpenAIEngine
+from dcod.errors import UserError
+from dcod.questions import Question
+from dcod.traces import Trace
+from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SECTIONS = ("teach",)
+OUTCOMES = ("correct", "wrong", "unparseable", "unverified", "truncated", "error")
+
+Ask = Callable[[Sequence[Question], Sampling], list[Completion]]
+
+
+def source_digests(config: Config) -> dict[str, str]:
+    """What decides the content of the prompts; part of the stage's digest.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not config.teach.prompts:
+        raise UserError("teach.prompts is empty: give files, folders, globs or s3://bucket/prefix (--prompts)")
+    return sources.digests(config.teach.prompts)
+
+
+def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> dict[str, float]:
+    """Asks a teacher; see the module.
+
+    Args:
+        config: the whole configuration.
+        out: an empty folder.
+        log: the counts go there, shard by shard.
+        teacher: its model folder; of an endpoint that of the model it serves, none of a chat endpoint.
+
+    Raises:
+        UserError: no teacher or no question is given, the engine refuses, or another run is at work.
+    """
+    teach = config.teach
+    asked, passed = questions.read(teach.prompts, teach.asks)
+    by_id = {question.id: question for question in asked}
+    tokenizer = prompts.load_tokenizer(teacher, teach.chat_template) if teacher else None
+    constant = {
+        "teacher": teach.engine.model or teach.model or str(teacher),
+        "temperature": teach.temperature,
+        "top_p": teach.top_p,
+        "tokenizer_digest": prompts.tokenizer_digest(tokenizer) if tokenizer and teach.logprobs else None,
+    }
+    sampling = Sampling(
+        teach.max_new_tokens, teach.temperature, teach.top_p, config.seed, record=teach.logprobs, top_k=teach.top_k
+    )
+    folder = Path(teach.work) / _policy(teach, sampling, teacher)
+    enough = 0 if teach.enough == "never" else teach.enough
+    with ExitStack() as stack:
+        _alone(folder, stack)
+        kept = Attempts(folder, teach.attempts, enough)
+        kept.load(list(by_id))
+        move = stack.enter_context(progress.counted(len(by_id) * teach.attempts, "teach"))
+        if kept.due():  # the model is loaded only where there is something to ask
+            ask = _asker(teach, sampling, asked, teacher, tokenizer)
+        while due := kept.due():
+            for begin in range(0, len(due), teach.batch_size):
+                names = due[begin : begin + teach.batch_size]
+                numbers = [kept.tallies[name].tries for name in names]
+                seeds = tuple(_seed(config.seed, *key) for key in zip(names, numbers, strict=True))
+                written = ask([by_id[name] for name in names], replace(sampling, seeds=seeds))
+                rows = grading.in_parallel(
+                    lambda item: {"question": item[0].id, "attempt": item[1], **constant, **_row(item[0], item[2])},
+                    list(zip((by_id[name] for name in names), numbers, written, strict=True)),
+                )
+                kept.add(rows)
+                figures = _figures(teach, kept)
+                log.metrics(figures, step=int(figures["attempts"]))
+                ended = sum(teach.attempts if kept.done(name) else kept.tallies[name].tries for name in by_id)
+                move(ended, f"{figures['correct']:.0f} of {figures['attempts']:.0f} correct")
+        kept.write(out / FILE)
+    usage = {
+        **_figures(teach, kept),
+        "passed_over": dict(sorted(passed.items())),
+        "attempts_by_prompts": dict(sorted(Counter(str(t.tries) for t in kept.tallies.values()).items())),
+        "sampler": {
+            **constant,
+            "engine": engines.identity(teach.engine),
+            "dtype": teach.dtype,
+            "max_new_tokens": teach.max_new_tokens,
+            "log_probs": "after temperature and top_p" if teach.logprobs else "not recorded",
+        },
+    }
+    storage.write_json(out / "usage.json", usage)
+    return _figures(teach, kept)
+
+
+def table(folder: Path) -> str:
+    """The figures of a folder as lines of text."""
+    usage = json.loads((folder / "usage.json").read_text(encoding="utf-8"))
+    passed = ", ".join(f"{count} {reason}" for reason, count in usage["passed_over"].items())
+    outcomes = ", ".join(f"{usage[name]:.0f} {name}" for name in OUTCOMES if usage[name])
+    lines = {
+        "prompts": f"{usage['prompts']:.0f}, {usage['solved']:.0f} of them solved"
+        + (f"; rows passed over: {passed}" if passed else ""),
+        "attempts": f"{usage['attempts']:.0f}: {outcomes}",
+        "tokens": f"{usage['input_tokens']:.0f} read, {usage['output_tokens']:.0f} written",
+        "cost": f"{usage['cost']:.4f}" if usage["cost"] else "no price is given",
+        "log-probs": usage["sampler"]["log_probs"],
+    }
+    return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
+
+
+def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str:
+    """Identity of the behaviour policy; where a server stands and how fast it is asked is no part of it."""
+    engine = (
+        [teach.engine.name, teach.engine.model] if teach.engine.name == "openai" else engines.identity(teach.engine)
+    )
+    model = models.digest(teacher) if teacher else ""
+    decides: list[Any] = [VERSION, engine, model, teach.dtype, teach.chat_template, teach.endpoint_logprobs]
+    decides += [sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.record]
+    return hashlib.sha256(json.dumps([*decides, sampling.top_k]).encode()).hexdigest()[:16]
+
+
+def _seed(seed: int, question: str, attempt: int) -> int:
+    return int(hashlib.sha256(f"{seed}\x1f{question}\x1f{attempt}".encode()).hexdigest()[:8], 16) % 2**31
+
+
+def _alone(folder: Path, stack: ExitStack) -> None:
+    try:
+        stack.enter_context(storage.lease(str(folder / "lock"), wait_s=0))
+    except UserError as error:
+        raise UserError(
+            f"teach.work {folder}: cannot be taken; another `dcod teach` works there, or it cannot be written ({error})"
+        ) from None
+
+
+def _asker(
+    teach: TeachConfig,
+    sampling: Sampling,
+    asked: Sequence[Question],
+    teacher: Path | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> Ask:
+    """From questions to completions, by the configured engine."""
+    if teacher is None or tokenizer is None:
+        if teach.engine.name != "openai":
+            raise UserError("teach: no teacher; give --teacher, set teach.model, or ask an endpoint (teach.engine)")
+        chat = engines.load_chat(teach.engine)
+        return lambda some, how: chat.chat([one.prompt for one in some], how, teach.batch_size)
+    encoded = {one.id: prompts.encode_prompt(tokenizer, one.prompt) for one in asked}
+    longest = max(map(len, encoded.values())) + teach.max_new_tokens
+    room = json.loads((teacher / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", longest)
+    if longest > room:
+        raise UserError(
+            f"teach: {longest} tokens are needed (prompt and max_new_tokens), the teacher has {room}; lower "
+            "teach.max_new_tokens"
+        )
+    engine = engines.load(teach.engine, teacher, tokenizer, teach.dtype)
+    if isinstance(engine, OpenAIEngine) and teach.logprobs and (teach.temperature, teach.top_p) != (1.0, 1.0):
+        engine.check_processed(list(encoded.values()), sampling)
+    return lambda some, how: engine.generate([encoded[one.id] for one in some], how, teach.batch_size)
+
+
+def _row(question: Question, said: Completion) -> dict[str, Any]:
+    """An attempt, verified; no verdict on one that was cut or that cannot be stored as it is: it is not taught."""
+    text = said.text.encode("utf-8", "backslashreplace").decode("utf-8")
+    finish = "length" if said.truncated else "stop" if cleaning.encoding_fault(said.text) is None else "error"
+    verdict, answer = "unverified", None
+    if question.gold is not None and finish == "stop":
+        grade = grading.grade(text, question.gold)
+        verdict, answer = "unverified" if grade.outcome == "error" else grade.outcome, grade.answer
+    # What ingest would refuse is no reason to stop.
+    sound = cleaning.fault(text) is None and cleaning.cut_run_on(text) == text
+    good = Trace(question.prompt, text).trace_id if verdict == "correct" and sound else None
+    return {
+        "prompt": question.prompt,
+        "completion": text,
+        "answer": answer,
+        "gold": question.gold,
+        "verdict": verdict,
+        "token_ids": said.token_ids if said.logprobs is not None else None,
+        "behavior_logprobs": said.logprobs,
+        "top_ids": said.top_ids,
+        "top_logprobs": said.top_logprobs,
+        "finish_reason": finish,
+        "good": good,
+        "read": said.read,
+        "wrote": said.wrote,
+    }
+
+
+def _figures(teach: TeachConfig, kept: Attempts) -> dict[str, float]:
+    counts = kept.counts
+    cost = (counts["input_tokens"] * teach.input_price + counts["output_tokens"] * teach.output_price) / 1e6
+    return {
+        "prompts": float(len(kept.tallies)),
+        "solved": float(sum(bool(tally.good) for tally in kept.tallies.values())),
+        **{name: float(counts[name]) for name in ("attempts", *OUTCOMES, "input_tokens", "output_tokens")},
+        "cost": cost,
+    }
