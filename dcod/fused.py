@@ -74,7 +74,8 @@ class _Logits:
     def __init__(self, hidden_ND: Tensor, head_VD: Tensor) -> None:
         self.step = chunk_rows(head_VD.shape[0], hidden_ND.device.type)
         self.parts = [slice(start, start + self.step) for start in range(0, hidden_ND.shape[0], self.step)]
-        self._hidden, self._head, self._buffer = hidden_ND, head_VD, None
+        self._hidden, self._head = hidden_ND, head_VD
+        self._buffer: Tensor | None = None
 
     def __getitem__(self, part: slice) -> Tensor:
         """The chunk's logits; the next call overwrites them."""
