@@ -38,8 +38,8 @@ HERE = Path(__file__).parent
 TEACHER_PROBLEMS, TRAIN_PROBLEMS, TEST_PROBLEMS = 240, 140, 120
 TRACES, SAMPLES, MAX_NEW = 4, 4, 64
 SEEDS = (0, 1, 2)
-NOTE = """Intervals are over problems (bootstrap), not over seeds. A cell that is missing was not run: the command goes on
-with it.
+NOTE = """Intervals are over problems (bootstrap), not over seeds. A cell that is missing was not run: the command goes
+on with it.
 """
 MARK = "Worked before:"  # what stands in front of the hint
 
