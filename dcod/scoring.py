@@ -113,10 +113,8 @@ class Scorer:
 
 def score_parts(job: Job, numbers: Sequence[int]) -> None:
     """Scores the parts with as many processes as are configured."""
-    workers = job.config.score.workers
-    if workers == "auto":
-        workers = max(1, torch.cuda.device_count())
-    workers = min(workers, len(numbers))
+    asked = job.config.score.workers
+    workers = min(max(1, torch.cuda.device_count()) if asked == "auto" else asked, len(numbers))
     if workers <= 1:
         if numbers:
             scorer = Scorer(job)
@@ -128,7 +126,7 @@ def score_parts(job: Job, numbers: Sequence[int]) -> None:
     for turn in range(workers):
         turns.put(turn)
     threads = max(1, torch.get_num_threads() // workers)
-    with ProcessPoolExecutor(workers, context, _begin, (job, turns, threads)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(job, turns, threads)) as pool:
         try:
             for future in track([pool.submit(_score, number) for number in numbers], "score"):
                 future.result()

@@ -35,12 +35,12 @@ def for_cluster(config: Config) -> Config:
     lease = config.promote.lease
     if cluster.storage and not lease.startswith(("s3://", f"{MOUNT}/")):
         lease = f"{cluster.storage.rstrip('/')}/promotion.lease"
-    there = f"{cluster.storage.rstrip('/')}/checkpoints" if cluster.storage else ""
+    place = f"{cluster.storage.rstrip('/')}/checkpoints" if cluster.storage else ""
     update: dict[str, object] = {}
     for section in ("score", "train"):
         kept = getattr(config, section).checkpoints
         if kept.uri and not kept.uri.startswith(("s3://", f"{MOUNT}/")):
-            kept = kept.model_copy(update={"uri": there})
+            kept = kept.model_copy(update={"uri": place})
         update[section] = getattr(config, section).model_copy(update={"checkpoints": kept})
     wrong = []
     if not uri.startswith(("http://", "https://")):

@@ -86,9 +86,9 @@ class Drift:
             self._add("abs_log_ratio", places, np.abs(logprobs - behavior))
 
     def _add(self, name: str, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        found = np.bincount(places, weights=values)
-        longest = max(len(found), len(self.sums[name]))
-        self.sums[name] = sum(np.pad(x, (0, longest - len(x))) for x in (self.sums[name], found))
+        found, known = np.bincount(places, weights=values), self.sums[name]
+        longest = max(len(found), len(known))
+        self.sums[name] = np.pad(known, (0, longest - len(known))) + np.pad(found, (0, longest - len(found)))
 
     def curve(self) -> dict[str, object]:
         """The means."""
