@@ -95,26 +95,25 @@ def main(
     results: Path = RESULTS,
     inside: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Measures each size and writes the results."""
+    """Measures each size and writes its row of the results."""
     if inside:
         print(json.dumps(measure(inside, seconds)))
         return
-    rows = []
     for size in sizes or [1_000, 10_000, 100_000, 1_000_000]:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder) / "scores.parquet", size)
             command = [sys.executable, "-m", "bench.loader", "--inside", folder, "--seconds", str(seconds)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-        rows.append(json.loads(done.stdout))
-        print(rows[-1], flush=True)
-    found = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, no GPU, {platform.machine()}",
-        "command": "python -m bench.loader",
-        "load_average_at_the_end": round(os.getloadavg()[0], 1),
-        "sizes": rows,
-    }
-    storage.write_json(results, found)
+        row = {
+            **json.loads(done.stdout),
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": f"{os.cpu_count()} cores, no GPU, {platform.machine()}",
+            "command": f"python -m bench.loader {size} --seconds {seconds:g}",
+            "load_average": round(os.getloadavg()[0], 1),
+        }
+        known = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+        storage.write_json(results, known | {f"{size:07d}": row})
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

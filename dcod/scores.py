@@ -81,7 +81,7 @@ def open_scores(folder: Path) -> dict[str, StoredTraces]:
         UserError: the folder holds no scores.
     """
     sets = {name: StoredTraces() for name in SPLITS}
-    for batch in pq.ParquetFile(_existing(folder)).iter_batches(batch_size=32 * _PIECE):
+    for batch in pq.ParquetFile(_existing(folder), pre_buffer=False).iter_batches(batch_size=32 * _PIECE):
         for name, traces in sets.items():
             traces.append(batch.filter(pc.equal(batch["split"], name)))
     for traces in sets.values():

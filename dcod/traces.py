@@ -164,7 +164,7 @@ def _open(folder: Path) -> pq.ParquetFile:
     path = folder / "traces.parquet"
     if not path.is_file():
         raise UserError(f"{folder}: no traces.parquet in it; make a trace set with `dcod ingest`")
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path, pre_buffer=False)  # else all that is read lies in memory at once
     version = (file.schema_arrow.metadata or {}).get(b"dcod.traces.version", b"?").decode()
     if version != str(SCHEMA_VERSION):
         raise UserError(f"{path}: schema version {version}, this dcod reads {SCHEMA_VERSION}; ingest the sources again")
