@@ -83,6 +83,8 @@ def measure(folder: Path, seconds: float) -> dict[str, float]:
         "traces_per_second": round(read / spent),
         "traces_per_cpu_second": round(read / cpu),
         "tokens_per_second": round(read / spent * float(traces.sizes.mean())),
+        "file_mib": round((folder / "scores.parquet").stat().st_size / 2**20, 1),
+        "arrow_peak_mib": round(pa.default_memory_pool().max_memory() / 2**20, 1),
         "peak_mib": round(peak_mib()),
         "peak_over_imports_mib": round(peak_mib() - before),
         "index_bytes_per_trace": round(index, 2),

@@ -1,30 +1,18 @@
-"""The loader's memory: opening a set holds a small part of its file at once."""
+"""The loader's memory, by its own bench: opening a set and reading from it holds a small part of its file at once."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-import pyarrow as pa
 
-from bench import loader
-from dcod import scores
-
-
-def test_opening_a_set_holds_a_small_part_of_its_file(tmp_path: Path) -> None:
-    path, before = tmp_path / "scores.parquet", pa.default_memory_pool()
-    loader.write(path, 12_000)
-    pool = pa.proxy_memory_pool(before)
-    pa.set_memory_pool(pool)
-    try:
-        traces = scores.open_scores(tmp_path)["train"]
-    finally:
-        pa.set_memory_pool(before)
-    assert len(traces) == 12_000
-    assert 0 < pool.max_memory() < path.stat().st_size / 2
-
-
-def test_a_measurement_says_what_was_read(tmp_path: Path) -> None:
-    loader.write(tmp_path / "scores.parquet", 40)
-    found = loader.measure(tmp_path, seconds=600.0)
-    assert found["traces"] == found["traces_read"] == 40
+def test_a_set_is_opened_and_read_with_a_small_part_of_it_in_memory(tmp_path: Path) -> None:
+    results = tmp_path / "loader.json"
+    command = [sys.executable, "-m", "bench.loader", "20000", "--seconds", "0.1", "--results", str(results)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    ((_, found),) = json.loads(results.read_text()).items()
+    assert found["traces"] == 20_000
     assert found["index_bytes_per_trace"] == 8.0
+    assert 0 < found["arrow_peak_mib"] < 0.5 * found["file_mib"]
