@@ -70,6 +70,13 @@ class IngestConfig(Section):
     strip_calculator: bool = Field(True, description="Remove `<<3*4=12>>` annotations.")
 
 
+class PartsConfig(Section):
+    """Where a scoring keeps the parts that are done, so that it goes on after a kill."""
+
+    uri: str = Field("runs/checkpoints", description="Folder or s3:// prefix, one folder a scoring in it; empty: none.")
+    every: Positive = Field(1024, description="Traces of a part: held at once, and sorted by length.")
+
+
 class ScoreConfig(Section):
     """Student log-probs and entropies of every trace."""
 
@@ -77,6 +84,10 @@ class ScoreConfig(Section):
     top_k: Annotated[int, Field(ge=0)] = Field(
         0, description="Also record the student's k likeliest tokens per position, for `train.anchor`."
     )
+    workers: Positive | Literal["auto"] = Field(
+        "auto", description="Processes; `auto`: one a GPU, else one. Without GPUs they share the threads."
+    )
+    checkpoints: PartsConfig = PartsConfig()
 
 
 class CorrectionConfig(Section):

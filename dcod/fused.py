@@ -239,16 +239,17 @@ def _same_dtype(hidden_ND: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def likeliest(hidden_ND: Tensor, head_VD: Tensor, k: int) -> TopK:
     """The k likeliest tokens of each position and their log-probs [N, K]."""
-    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
-    rows = hidden_ND.shape[0]
-    ids = torch.empty((rows, k), dtype=torch.long, device=hidden_ND.device)
-    logprobs = torch.empty((rows, k), dtype=torch.float32, device=hidden_ND.device)
-    all_logits = _Logits(hidden_ND, head_VD)
-    for part in all_logits.parts:
-        logits = all_logits[part]
-        values, ids[part] = logits.topk(k, dim=1)
-        logprobs[part] = values - torch.logsumexp(logits, dim=1, keepdim=True)
-    return TopK(ids, logprobs)
+    targets = torch.zeros(len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
+    return scored(hidden_ND, head_VD, targets, k)[2]
+
+
+@torch.no_grad()
+def scored(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, k: int) -> tuple[Tensor, Tensor, TopK]:
+    """As :func:`token_statistics`, and the k likeliest tokens of each position [N, K], from the same logits."""
+    shape, device = (len(hidden_ND), k), hidden_ND.device
+    top = TopK(torch.empty(shape, dtype=torch.long, device=device), torch.empty(shape, device=device))
+    logprobs_N, entropies_N, _ = _statistics(*_same_dtype(hidden_ND, head_VD), targets_N, 0, top)
+    return logprobs_N, entropies_N, top
 
 
 @torch.no_grad()
@@ -260,9 +261,9 @@ def token_statistics(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> t
 
 @torch.no_grad()
 def _statistics(
-    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, keep: int
+    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, keep: int, top: TopK | None = None
 ) -> tuple[Tensor, Tensor, list[_Softmax]]:
-    """As :func:`token_statistics`, and the distributions of the first ``keep`` chunks."""
+    """As :func:`token_statistics`, and the distributions of the first ``keep`` chunks; fills ``top`` where given."""
     logprobs_N = torch.empty(hidden_ND.shape[0], dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)
     kept: list[_Softmax] = []
@@ -277,6 +278,9 @@ def _statistics(
             exps = torch.exp(logits, out=scratch[: len(logits)])
         sums = exps.sum(dim=1, keepdim=True)
         logprobs_N[part] = (chosen - sums.log())[:, 0]
+        if top is not None and top.ids.shape[1]:
+            values, top.ids[part] = logits.topk(top.ids.shape[1], dim=1)
+            top.logprobs[part] = values - sums.log()
         # H = log(sum) - sum p * logit
         entropies_N[part] = sums[:, 0].log() - torch.linalg.vecdot(exps, logits.clamp_(min=_LOWEST)) / sums[:, 0]
         if index < keep:

@@ -8,12 +8,14 @@ Shape suffixes: B traces, S tokens of prompt and completion, T completion positi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dcod.corrections import Record
@@ -165,50 +167,84 @@ def stored_record(examples: Sequence[Example]) -> Record:
     )
 
 
-def steps(examples: Sequence[Example], traces_per_step: int, seed: int, epoch: int) -> Iterator[list[Example]]:
-    """The optimizer steps of one epoch: shuffled prompts, all traces of a prompt in the same step.
+def numbered(prompt_ids: Iterable[str]) -> NDArray[np.int32]:
+    """Prompts as numbers, in order of first appearance [B]."""
+    numbers: dict[str, int] = {}
+    return np.fromiter((numbers.setdefault(name, len(numbers)) for name in prompt_ids), np.int32)
+
+
+def epoch_rows(
+    prompts: NDArray[np.int32], traces_per_step: int, seed: int, epoch: int
+) -> tuple[NDArray[np.int64], list[int]]:
+    """The order of one epoch: shuffled prompts, all traces of a prompt in the same step.
 
     A step is closed as soon as it holds ``traces_per_step`` traces; the last one may be smaller.
+
+    Returns:
+        The rows of all traces in their order, and where in it each step ends. ``prompts`` numbers the prompt of each
+        trace; see :func:`numbered`.
     """
-    by_prompt: dict[str, list[Example]] = {}
-    for example in examples:
-        by_prompt.setdefault(example.prompt_id, []).append(example)
+    counts = np.bincount(prompts)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    names = list(by_prompt)
-    step: list[Example] = []
-    for index in torch.randperm(len(names), generator=generator).tolist():
-        step.extend(by_prompt[names[index]])
-        if len(step) >= traces_per_step:
-            yield step
-            step = []
-    if step:
-        yield step
+    shuffled = torch.randperm(len(counts), generator=generator).numpy()
+    place = np.empty_like(shuffled)
+    place[shuffled] = np.arange(len(shuffled))
+    filled = counts[shuffled].cumsum()
+    ends, begin = list[int](), 0
+    while begin < len(prompts):
+        last = np.searchsorted(filled, begin + traces_per_step)  # the prompt that fills the step
+        begin = int(filled[min(int(last), len(filled) - 1)])
+        ends.append(begin)
+    return np.argsort(place[prompts], kind="stable"), ends
+
+
+def steps(examples: Sequence[Example], traces_per_step: int, seed: int, epoch: int) -> Iterator[list[Example]]:
+    """The optimizer steps of one epoch of traces in memory; see :func:`epoch_rows`."""
+    rows, ends = epoch_rows(numbered(e.prompt_id for e in examples), traces_per_step, seed, epoch)
+    for begin, end in pairwise([0, *ends]):
+        yield [examples[row] for row in rows[begin:end]]
 
 
 def micro_batches(
     examples: Sequence[Example], max_tokens: int, by_prompt: bool = False, layout: Layout = "padded"
 ) -> list[list[Example]]:
-    """Splits a step into micro-batches of like length with at most ``max_tokens`` tokens each, padding included.
+    """A step split into micro-batches; see :func:`micro_batch_rows`.
 
     Args:
         examples: the traces of a step (or of a rank's share of it).
-        max_tokens: tokens of a micro-batch; a longer single trace stands alone.
+        max_tokens: tokens of a micro-batch.
         by_prompt: keep the traces of a prompt together (per-trace weights compare them).
         layout: whether rows are padded to the longest, or packed without padding.
     """
-    units: dict[str, list[Example]] = {}
-    for index, example in enumerate(examples):
-        units.setdefault(example.prompt_id if by_prompt else str(index), []).append(example)
-    ordered = sorted(units.values(), key=lambda unit: max(len(e) for e in unit), reverse=True)
-    out: list[list[Example]] = []
+    prompts = numbered(e.prompt_id for e in examples).tolist() if by_prompt else range(len(examples))
+    groups = micro_batch_rows([len(e) for e in examples], prompts, max_tokens, layout)
+    return [[examples[row] for row in group] for group in groups]
+
+
+def micro_batch_rows(
+    sizes: Sequence[int], units: Sequence[int], max_tokens: int, layout: Layout = "padded"
+) -> list[list[int]]:
+    """Rows of micro-batches of like length with at most ``max_tokens`` tokens each, padding included.
+
+    Args:
+        sizes: tokens of each trace.
+        units: of each trace the number of what it must stay together with.
+        max_tokens: tokens of a micro-batch; a longer single trace stands alone.
+        layout: whether rows are padded to the longest, or packed without padding.
+    """
+    together: dict[int, list[int]] = {}
+    for row, unit in enumerate(units):
+        together.setdefault(unit, []).append(row)
+    ordered = sorted(together.values(), key=lambda rows: max(sizes[row] for row in rows), reverse=True)
+    out: list[list[int]] = []
     longest = total = 0
-    for unit in ordered:
-        length, size = max(len(e) for e in unit), sum(len(e) for e in unit)
-        padded = max(longest, length) * (len(out[-1]) + len(unit)) if out else 0
+    for rows in ordered:
+        length, size = max(sizes[row] for row in rows), sum(sizes[row] for row in rows)
+        padded = max(longest, length) * (len(out[-1]) + len(rows)) if out else 0
         if out and (padded if layout == "padded" else total + size) <= max_tokens:
-            out[-1].extend(unit)
+            out[-1].extend(rows)
             longest, total = max(longest, length), total + size
         else:
-            out.append(list(unit))
+            out.append(list(rows))
             longest, total = length, size
     return out

@@ -2,16 +2,25 @@
 
 Storage is 4 bytes a token for each of token ids, log-probs and entropies, and 8 K for each recorded top-k,
 before compression.
+
+Parquet is read in large pieces, training asks for a few traces all over the file. So :func:`open_scores` unpacks it
+once into Arrow files of small pieces, on local disk, and keeps 8 bytes a trace in memory; the files go with the set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dcod.errors import UserError
 from dcod.packing import Example
@@ -34,27 +43,116 @@ SCHEMA = pa.schema(
     ],
     metadata={"dcod.scores.version": "2"},
 )
+OPTIONAL = tuple(f.name for f in fields(Example) if f.default is None)
+SPLITS = ("train", "selection")
+_PIECE = 32  # traces that are read together: one of them costs the reading of all
 
 
-def write_scores(path: Path, examples: Sequence[Example], splits: Sequence[str]) -> None:
-    """Writes the scored traces."""
+def table(examples: Sequence[Example], splits: Sequence[str]) -> pa.Table:
+    """Scored traces as rows of the schema."""
     rows: list[dict[str, Any]] = [
         {name: getattr(example, name) for name in SCHEMA.names if name != "split"} | {"split": split}
         for example, split in zip(examples, splits, strict=True)
     ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def write_scores(path: Path, examples: Sequence[Example], splits: Sequence[str]) -> None:
+    """Writes the scored traces."""
+    pq.write_table(table(examples, splits), path, compression="zstd")
 
 
 def read_scores(folder: Path) -> dict[str, list[Example]]:
-    """The scored traces by split.
+    """The scored traces by split, all of them in memory.
 
     Raises:
         UserError: the folder holds no scores.
     """
+    out: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for row in pq.read_table(_existing(folder)).to_pylist():
+        out[row.pop("split")].append(Example(**row))
+    return out
+
+
+def open_scores(folder: Path) -> dict[str, StoredTraces]:
+    """The scored traces by split, each read when it is asked for.
+
+    Raises:
+        UserError: the folder holds no scores.
+    """
+    sets = {name: StoredTraces() for name in SPLITS}
+    for batch in pq.ParquetFile(_existing(folder), pre_buffer=False).iter_batches(batch_size=32 * _PIECE):
+        for name, traces in sets.items():
+            traces.append(batch.filter(pc.equal(batch["split"], name)))
+    for traces in sets.values():
+        traces.close()
+    return sets
+
+
+class StoredTraces:
+    """The scored traces of one split on disk, filled once and then read; a :class:`dcod.tracesets.TraceSet`.
+
+    Pieces are read, not mapped into memory: what the process holds is what it uses, also in the eyes of a cluster.
+    """
+
+    prompts: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dcod-scores-")  # is removed with this object
+        self._path = str(Path(self._folder.name) / "traces.arrow")
+        self._writer = pa.ipc.new_file(self._path, SCHEMA)
+        self._names, self._sizes, self._lengths = list[pa.Array](), list[NDArray[np.int32]](), list[int]()
+        self._known: Counter[int] = Counter()  # traces by which optional fields they have, one bit each
+        self._bits = {name: 1 << bit for bit, name in enumerate(OPTIONAL)}
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Adds some traces."""
+        sizes = pc.add(*(pc.list_value_length(batch[name]) for name in ("prompt_tokens", "completion_tokens")))
+        self._names.append(batch["prompt_id"])
+        self._sizes.append(sizes.to_numpy(zero_copy_only=False))
+        known = sum(batch[name].is_valid().to_numpy(zero_copy_only=False) * bit for name, bit in self._bits.items())
+        self._known.update(np.asarray(known).tolist())
+        for begin in range(0, len(batch), _PIECE):
+            piece = batch.slice(begin, _PIECE)
+            self._writer.write_batch(piece)
+            self._lengths.append(len(piece))
+
+    def close(self) -> None:
+        """Ends the writing; from here on it is read."""
+        self._writer.close()
+        self._reader = pa.ipc.open_file(pa.OSFile(self._path))
+        self._begins = np.cumsum([0, *self._lengths])
+        self.sizes = np.concatenate([*self._sizes, np.empty(0, np.int32)])
+        names = pa.chunked_array(self._names, pa.string()).combine_chunks()
+        self.prompts = names.dictionary_encode().indices.to_numpy()
+        del self._names, self._sizes, self._lengths
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def take(self, rows: Iterable[int]) -> list[Example]:
+        rows = list(rows)
+        numbers = (np.searchsorted(self._begins, rows, side="right") - 1).tolist()
+        pieces = {number: self._reader.get_batch(number) for number in set(numbers)}
+        offsets = (np.asarray(rows) - self._begins[numbers]).tolist()
+        return [_example(pieces[number], offset) for number, offset in zip(numbers, offsets, strict=True)]
+
+    def missing(self, fields: Sequence[str]) -> int:
+        if any(name not in self._bits for name in fields):
+            return 0
+        wanted = sum(self._bits[name] for name in fields)
+        return sum(count for known, count in self._known.items() if not known & wanted)
+
+
+def _example(piece: pa.RecordBatch, offset: int) -> Example:
+    (row,) = piece.slice(offset, 1).to_pylist()
+    del row["split"]
+    return Example(**row)
+
+
+def _existing(folder: Path) -> Path:
     path = folder / "scores.parquet"
     if not path.is_file():
         raise UserError(f"{folder}: no scores.parquet in it; make it with `dcod score`")
-    out: dict[str, list[Example]] = {"train": [], "selection": []}
-    for row in pq.read_table(path).to_pylist():
-        out[row.pop("split")].append(Example(**row))
-    return out
+    return path

@@ -120,22 +120,55 @@ def write_traces(path: Path, traces: Iterable[Trace], rows_per_group: int = 4096
     return count
 
 
-def read_traces(folder: Path) -> Iterator[Trace]:
-    """Streams the traces of a trace set.
+def read_traces(folder: Path, rows: range | None = None) -> Iterator[Trace]:
+    """Streams the traces of a trace set, or a run of them.
 
     Raises:
         UserError: there is no trace set, or it has another schema version.
     """
+    for batch in read_batches(folder, rows):
+        for row in batch.to_pylist():
+            yield Trace(**row)
+
+
+def read_batches(folder: Path, rows: range | None = None) -> Iterator[pa.RecordBatch]:
+    """As :func:`read_traces`, in Arrow's form; only the row groups of the run are read."""
+    file = _open(folder)
+    begin, end = (rows.start, rows.stop) if rows is not None else (0, file.metadata.num_rows)
+    at, groups = 0, list[int]()
+    first = 0  # row of the first group that is read
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if at < end and at + count > begin:
+            first = first if groups else at
+            groups.append(group)
+        at += count
+    at = first
+    for batch in file.iter_batches(batch_size=1024, row_groups=groups) if groups else ():
+        low, high = max(begin - at, 0), min(end - at, len(batch))
+        at += len(batch)
+        if low < high:
+            yield batch.slice(low, high - low)
+
+
+def count_traces(folder: Path) -> int:
+    """How many traces there are.
+
+    Raises:
+        UserError: as :func:`read_traces`.
+    """
+    return int(_open(folder).metadata.num_rows)
+
+
+def _open(folder: Path) -> pq.ParquetFile:
     path = folder / "traces.parquet"
     if not path.is_file():
         raise UserError(f"{folder}: no traces.parquet in it; make a trace set with `dcod ingest`")
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path, pre_buffer=False)  # else all that is read lies in memory at once
     version = (file.schema_arrow.metadata or {}).get(b"dcod.traces.version", b"?").decode()
     if version != str(SCHEMA_VERSION):
         raise UserError(f"{path}: schema version {version}, this dcod reads {SCHEMA_VERSION}; ingest the sources again")
-    for batch in file.iter_batches():
-        for row in batch.to_pylist():
-            yield Trace(**row)
+    return file
 
 
 def _flush(writer: pq.ParquetWriter, batch: list[dict[str, Any]]) -> int:

@@ -20,7 +20,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,10 @@ from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.fused import Objective
 from dcod.losses import LOSSES
-from dcod.packing import Example, collate, micro_batches, steps, stored_record, to_device
+from dcod.packing import Example, collate, micro_batch_rows, stored_record, to_device
 from dcod.progress import track
 from dcod.stepping import StudentWithLoss, forward_backward, gathered, is_live, layout_of, step_record
+from dcod.tracesets import Schedule, TraceSet, trace_set
 from dcod.weighting import Plan, WeightCounts
 
 if TYPE_CHECKING:
@@ -66,20 +67,20 @@ class Result:
     weights: dict[str, Any] = field(default_factory=dict)
 
 
-def check(config: TrainConfig, examples: Sequence[Example]) -> None:
+def check(config: TrainConfig, traces: TraceSet) -> None:
     """Stops before any work when the traces lack what the correction or the loss needs.
 
     Raises:
         UserError: with the counts, and the way out.
     """
-    if not examples:
+    if not len(traces):
         raise UserError("train: no training traces; see the quarantine of the ingest stage")
 
     def require(who: str, any_of: Sequence[str], way_out: str) -> None:
-        missing = sum(all(getattr(example, name) is None for name in any_of) for example in examples)
+        missing = traces.missing(any_of)
         if missing:
             need = " or ".join(any_of)
-            raise UserError(f"{who} needs {need}, which {missing} of {len(examples)} traces lack; {way_out}")
+            raise UserError(f"{who} needs {need}, which {missing} of {len(traces)} traces lack; {way_out}")
 
     for alternatives in corrections.needs(config.correction):
         fields = [_STORED_AS.get(name, name) for name in alternatives]
@@ -96,22 +97,6 @@ def check(config: TrainConfig, examples: Sequence[Example]) -> None:
 
 
 _STORED_AS = {"behavior_totals": "behavior_total", "start_logprobs": "student_logprobs"}
-
-
-def alike(examples: Sequence[Example]) -> list[Example]:
-    """Traces whose teacher's log-probs are known token by token, or else all by their totals alone.
-
-    A mixture would compare clipped sums with unclipped ones within a prompt.
-    """
-    partial = any(e.behavior_logprobs is None for e in examples)
-    if not partial or all(e.behavior_logprobs is None for e in examples):
-        return list(examples)
-    out = []
-    for example in examples:
-        known = example.behavior_logprobs
-        total = example.behavior_total if known is None else sum(known)
-        out.append(replace(example, behavior_logprobs=None, behavior_total=total))
-    return out
 
 
 @dataclass
@@ -140,8 +125,8 @@ class _Progress:
 
 def train(
     model: PreTrainedModel,
-    train_set: Sequence[Example],
-    selection_set: Sequence[Example],
+    train_set: Sequence[Example] | TraceSet,
+    selection_set: Sequence[Example] | TraceSet,
     config: TrainConfig,
     seed: int,
     save_best: Callable[[PreTrainedModel], None],
@@ -157,14 +142,12 @@ def train(
         UserError: a need of the correction is missing, or three steps in a row were not finite.
         PreemptedError: SIGTERM came; the state is kept.
     """
+    train_set, selection_set = trace_set(train_set), trace_set(selection_set)
     check(config, train_set)
     accelerator = parallel.accelerator_for(config)
     torch.manual_seed(seed)
-    train_set = alike(train_set)
-    schedule_of_steps = [
-        step for epoch in range(config.epochs) for step in steps(train_set, config.traces_per_step, seed, epoch)
-    ]
-    total = len(schedule_of_steps)
+    schedule = Schedule(train_set, config, seed)
+    total = len(schedule)
     adapters.adapt(model, config.lora)
     wrapped = parallel.distributed(accelerator, StudentWithLoss(model).train(), model, config)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
@@ -189,7 +172,7 @@ def train(
 
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
     live = is_live(config)
-    first = weighting.plan(config.correction, stored_record(schedule_of_steps[0])) if live else Plan()
+    first = weighting.plan(config.correction, stored_record(schedule[0])) if live else Plan()
     progress = _Progress(WeightCounts(config.correction), first, config.micro_batch_tokens)
     done = 0
     found = kept.latest() if kept else None
@@ -210,7 +193,8 @@ def train(
     for row in result.history:
         metrics(_reported(row), int(row["step"]))
     with _asked_to_stop() as asked:
-        for number, step in enumerate(track(schedule_of_steps[done:], "train"), start=done + 1):
+        for number in track(range(done + 1, total + 1), "train"):
+            step = schedule[number - 1]
             # 1. plan
             plan = progress.lagged if live else weighting.plan(config.correction, stored_record(step))
             counted = sum(len(e.completion_tokens) for e in step)
@@ -325,14 +309,14 @@ def learning_rate(config: TrainConfig, number: int, total: int) -> float:
 
 
 @torch.no_grad()
-def selection_nll(wrapped: nn.Module, examples: Sequence[Example], config: TrainConfig, device: Any) -> float:
+def selection_nll(wrapped: nn.Module, traces: TraceSet, config: TrainConfig, device: Any) -> float:
     """Mean NLL per token on the selection split, nats; every rank measures all of it."""
     wrapped.eval()
     total = torch.zeros((), dtype=torch.float64)
     count = 0
     layout = layout_of(config, device)
-    for group in micro_batches(examples, config.micro_batch_tokens, layout=layout):
-        batch = to_device(collate(group, layout=layout), device)
+    for rows in micro_batch_rows(traces.sizes.tolist(), range(len(traces)), config.micro_batch_tokens, layout):
+        batch = to_device(collate(traces.take(rows), layout=layout), device)
         ones = torch.ones(len(batch.targets), device=device)
         _, logprobs, _ = wrapped(batch, lambda *_, ones=ones: ones, Objective(), False)
         total -= logprobs.double().sum().cpu()

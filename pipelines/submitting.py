@@ -35,9 +35,13 @@ def for_cluster(config: Config) -> Config:
     lease = config.promote.lease
     if cluster.storage and not lease.startswith(("s3://", f"{MOUNT}/")):
         lease = f"{cluster.storage.rstrip('/')}/promotion.lease"
-    kept = config.train.checkpoints
-    if kept.uri and not kept.uri.startswith(("s3://", f"{MOUNT}/")):
-        kept = kept.model_copy(update={"uri": f"{cluster.storage.rstrip('/')}/checkpoints" if cluster.storage else ""})
+    place = f"{cluster.storage.rstrip('/')}/checkpoints" if cluster.storage else ""
+    update: dict[str, object] = {}
+    for section in ("score", "train"):
+        kept = getattr(config, section).checkpoints
+        if kept.uri and not kept.uri.startswith(("s3://", f"{MOUNT}/")):
+            kept = kept.model_copy(update={"uri": place})
+        update[section] = getattr(config, section).model_copy(update={"checkpoints": kept})
     wrong = []
     if not uri.startswith(("http://", "https://")):
         wrong.append(f"cluster.tracking: no MLflow server ({uri} is a file here); such as http://mlflow.dcod:5000")
@@ -53,10 +57,10 @@ def for_cluster(config: Config) -> Config:
     if wrong:
         raise UserError("not for a cluster: " + "; ".join(wrong))
     return config.model_copy(
-        update={
+        update=update
+        | {
             "tracking": config.tracking.model_copy(update={"uri": uri}),
             "promote": config.promote.model_copy(update={"lease": lease}),
-            "train": config.train.model_copy(update={"checkpoints": kept}),
         }
     )
 

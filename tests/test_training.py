@@ -22,6 +22,7 @@ from dcod.errors import UserError
 from dcod.losses import LOSSES
 from dcod.packing import Example, collate, micro_batches, steps, stored_record
 from dcod.prompts import load_tokenizer
+from dcod.tracesets import ListedTraces, Schedule
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,8 @@ def test_staleness_says_how_far_the_student_has_moved(tiny_student: Path, exampl
 def test_totals_serve_a_mixture_of_tokenizers(tiny_student: Path, examples: list[Example]) -> None:
     """One trace without per-token log-probs: all are compared by their totals; `prefix` refuses."""
     mixed = [replace(e, behavior_logprobs=None, behavior_total=-9.0) if i == 9 else e for i, e in enumerate(examples)]
-    known = training.alike(mixed)
+    known = Schedule(ListedTraces(mixed), TrainConfig(traces_per_step=len(mixed)), 0)[0]
+    assert len(known) == len(mixed)
     assert all(e.behavior_logprobs is None and e.behavior_total is not None for e in known)
     run(tiny_student, mixed, correction=CorrectionConfig(name="trace"))
     with pytest.raises(UserError, match="behavior_logprobs, which 1 of 18 traces lack"):

@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, TemperatureLogitsWar
 
 from dcod import models
 from dcod.engines import Completion, Sampling
-from dcod.fused import likeliest, token_statistics
+from dcod.fused import scored
 from dcod.packing import Example, collate, micro_batches, to_device
 from dcod.progress import track
 
@@ -91,10 +91,8 @@ class TransformersEngine:
         for group in track(micro_batches(examples, batch_tokens), "score"):
             batch = to_device(collate(group), self.device)
             hidden = models.hidden_states(self.model, batch)
-            values = list(token_statistics(hidden, head, batch.targets))
-            if top_k:
-                top = likeliest(hidden, head, top_k)
-                values += [top.ids, top.logprobs]
+            logprobs, entropies, top = scored(hidden, head, batch.targets, top_k)
+            values = [logprobs, entropies, top.ids, top.logprobs]
             sizes = [len(example.completion_tokens) for example in group]
             for example, *parts in zip(group, *(v.cpu().split(sizes) for v in values), strict=True):
                 example.student_logprobs, example.entropies = parts[0].tolist(), parts[1].tolist()

@@ -101,6 +101,12 @@ def output_digest(path: Path) -> str:
     return storage.digest_folder(path)
 
 
+def attempt_digest(config: Config, sections: Mapping[str, Any], *inputs: Path) -> str:
+    """Identity of a run whose attempts go on from one another: of ``sections``, seed, inputs and code."""
+    decides = [sections, config.seed, *(output_digest(path) for path in inputs), code_digest()]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def code_digest() -> str:
     """SHA-256 over dcod's own source files: other code may give another output."""
     root = Path(dcod.__file__).parent

@@ -14,13 +14,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import report, storage
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.scores import read_scores
 from dcod.stages import score
 from dcod.stages.sharding import EMPTY
 from dcod.tracking import Log
@@ -45,14 +43,16 @@ def run(config: Config, out: Path, log: Log, *, kind: str, **parts: Path) -> dic
     for folder in folders:
         unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {"manifest.json"}
         assert not unknown, f"merge does not know what to do with {unknown}"
-    tables = [pq.read_table(folder / _TABLES[kind]) for folder in folders]
-    pq.write_table(pa.concat_tables(tables), out / _TABLES[kind], compression="zstd")
+    drift = score.Drift()
+    files = [pq.ParquetFile(folder / _TABLES[kind]) for folder in folders]
+    with pq.ParquetWriter(out / _TABLES[kind], files[0].schema_arrow, compression="zstd") as writer:
+        for group in (file.read_row_group(n) for file in files for n in range(file.num_row_groups)):
+            writer.write_table(group)
+            if kind == "score":
+                drift.add(group)
     metrics = [_read(folder / "manifest.json")["metrics"] for folder in folders]
     if kind == "score":
-        splits = read_scores(out)
-        drift = score.drift_curve([example for split in splits.values() for example in split])
-        storage.write_json(out / "drift.json", drift)
-        log.figure("drift.png", report.drift_figure(drift))
+        score.write_drift(drift, out, log)
         return _weighted(metrics)
     summaries = [_read(folder / "summary.json") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:

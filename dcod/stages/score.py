@@ -1,107 +1,142 @@
 """Score: the student's log-probs and entropies of every trace, and how far the teacher is from it.
 
-1. tokenise each trace for the student (the recorded tokens where they are the student's own);
-2. one forward pass a trace, length-sorted, the head in chunks;
-3. write scores.parquet and drift.json.
+1. tokenise the traces of a part for the student (the recorded tokens where they are the student's own);
+2. one forward pass a trace, length-sorted, the head in chunks; keep the part, of which an attempt that was killed
+   leaves those that are whole;
+3. join the parts to scores.parquet, and write drift.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from dcod import prompts, report, storage
+from dcod import report, scores, scoring, storage
 from dcod.config import Config
-from dcod.engines.transformers import TransformersEngine
-from dcod.errors import UserError
-from dcod.packing import Example
-from dcod.scores import write_scores
-from dcod.traces import Trace, read_traces
+from dcod.stages import attempt_digest
+from dcod.traces import count_traces
 from dcod.tracking import Log
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SECTIONS = ("student", "score")
 
 
 def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> dict[str, float]:
     """Scores a trace set with a student; see the module."""
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
-    digest = prompts.tokenizer_digest(tokenizer)
-    records = list(read_traces(traces))
-    examples = [_example(trace, tokenizer, digest) for trace in records]
-    engine = TransformersEngine(student, tokenizer, config.student.dtype)
-    engine.annotate(examples, config.score.batch_tokens, config.score.top_k)
-    write_scores(out / "scores.parquet", examples, [trace.split for trace in records])
-    drift = drift_curve(examples)
-    storage.write_json(out / "drift.json", drift)
-    log.figure("drift.png", report.drift_figure(drift))
-    tokens = sum(len(e.completion_tokens) for e in examples)
-    covered = sum(len(e.completion_tokens) for e in examples if e.behavior_logprobs is not None)
-    totals = sum(e.behavior_logprobs is None and e.behavior_total is not None for e in examples)
-    return {
-        "traces": float(len(examples)),
-        "completion_tokens": float(tokens),
-        "mean_student_logprob": float(np.mean(np.concatenate([e.student_logprobs for e in examples]))),
-        "mean_entropy": float(np.mean(np.concatenate([e.entropies for e in examples]))),
-        "no_behavior_share": 1.0 - covered / tokens,
-        "retokenised_traces": float(totals),
+    wanted = config.score.checkpoints
+    sections = {
+        "student": config.student.model_dump(mode="json"),
+        "score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}}),
     }
+    digest = attempt_digest(config, sections, traces, student)
+    parts = scoring.Parts(f"{wanted.uri.rstrip('/')}/{digest}" if wanted.uri else str(out / ".parts"))
+    numbers = range(-(-count_traces(traces) // wanted.every))
+    done = parts.done()
+    scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
+    drift, totals = Drift(), Totals()
+    with pq.ParquetWriter(out / "scores.parquet", scores.SCHEMA, compression="zstd") as writer:
+        for number in numbers:
+            with parts.file(number) as path:
+                table = pq.read_table(path)
+            writer.write_table(table)
+            drift.add(table)
+            totals.add(table)
+    write_drift(drift, out, log)
+    parts.clear()
+    return totals.metrics()
 
 
-def drift_curve(examples: Sequence[Example]) -> dict[str, object]:
-    """Per completion position: the drift of the teacher from the student, in nats.
+def write_drift(drift: Drift, out: Path, log: Log) -> None:
+    """The drift as a file and as a plot."""
+    curve = drift.curve()
+    storage.write_json(out / "drift.json", curve)
+    log.figure("drift.png", report.drift_figure(curve))
+
+
+class Drift:
+    """Per completion position: the drift of the teacher from the student, in nats; tables are added one by one.
 
     ``mean_abs_log_ratio`` where the teacher's log-probs are recorded; always ``mean_surprisal``, the
     entropy-centred surprisal, which also measures the difference of entropies (METHOD 5).
     """
-    longest = max(len(e.completion_tokens) for e in examples)
-    sums, ratios = np.zeros(longest), np.zeros(longest)
-    counts, ratio_counts = np.zeros(longest, dtype=int), np.zeros(longest, dtype=int)
-    for example in examples:
-        size = len(example.completion_tokens)
-        logprobs = np.asarray(example.student_logprobs)
-        sums[:size] += -logprobs - np.asarray(example.entropies)
-        counts[:size] += 1
-        if example.behavior_logprobs is not None:
-            ratios[:size] += np.abs(logprobs - np.asarray(example.behavior_logprobs))
-            ratio_counts[:size] += 1
-    curve: dict[str, object] = {
-        "positions": list(range(longest)),
-        "count": counts.tolist(),
-        "mean_surprisal": (sums / counts).tolist(),
-    }
-    if ratio_counts.all():
-        curve["mean_abs_log_ratio"] = (ratios / ratio_counts).tolist()
-    return curve
+
+    def __init__(self) -> None:
+        self.sums: dict[str, NDArray[Any]] = {
+            name: np.zeros(0) for name in ("count", "surprisal", "ratio_count", "abs_log_ratio")
+        }
+
+    def add(self, table: pa.Table) -> None:
+        """Takes the traces of a table in."""
+        if not len(table):
+            return
+        places, logprobs = _by_position(table["student_logprobs"])
+        _, entropies = _by_position(table["entropies"])
+        self._add("count", places, np.ones(len(places)))
+        self._add("surprisal", places, -logprobs - entropies)
+        told = table.filter(pc.is_valid(table["behavior_logprobs"]))
+        if len(told):
+            places, logprobs = _by_position(told["student_logprobs"])
+            _, behavior = _by_position(told["behavior_logprobs"])
+            self._add("ratio_count", places, np.ones(len(places)))
+            self._add("abs_log_ratio", places, np.abs(logprobs - behavior))
+
+    def _add(self, name: str, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        found, known = np.bincount(places, weights=values), self.sums[name]
+        longest = max(len(found), len(known))
+        self.sums[name] = np.pad(known, (0, longest - len(known))) + np.pad(found, (0, longest - len(found)))
+
+    def curve(self) -> dict[str, object]:
+        """The means."""
+        count, ratios = self.sums["count"], self.sums["ratio_count"]
+        curve: dict[str, object] = {
+            "positions": list(range(len(count))),
+            "count": count.astype(int).tolist(),
+            "mean_surprisal": (self.sums["surprisal"] / count).tolist(),
+        }
+        if len(ratios) == len(count) and ratios.all():
+            curve["mean_abs_log_ratio"] = (self.sums["abs_log_ratio"] / ratios).tolist()
+        return curve
 
 
-def _example(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:
-    """A trace in the student's tokens.
+class Totals:
+    """The figures of a scoring; tables are added one by one."""
 
-    The sampler's log-probs come along token by token where the tokens are the student's own. Of another
-    tokenizer only their sum does: the text is tokenised anew, which `trace` allows (METHOD 7).
-    """
-    logprobs, ids = trace.behavior_logprobs, trace.token_ids
-    if logprobs is not None and ids is not None and len(logprobs) != len(ids):
-        raise UserError(
-            f"trace {trace.trace_id} ({trace.source_file}:{trace.source_line}): {len(logprobs)} log-probs for "
-            f"{len(ids)} tokens"
-        )
-    own = logprobs is not None and ids is not None and trace.tokenizer_digest == digest
-    return Example(
-        trace_id=trace.trace_id,
-        prompt_id=trace.prompt_id,
-        prompt_tokens=prompts.encode_prompt(tokenizer, trace.prompt),
-        completion_tokens=ids if own and ids is not None else prompts.encode_completion(tokenizer, trace.completion),
-        student_logprobs=[],
-        entropies=[],
-        behavior_logprobs=logprobs if own else None,
-        behavior_total=None if logprobs is None else sum(logprobs),
-        teacher_top_ids=trace.top_ids if own else None,
-        teacher_top_logprobs=trace.top_logprobs if own else None,
-    )
+    def __init__(self) -> None:
+        self.sums = dict.fromkeys(("traces", "tokens", "logprobs", "entropies", "covered", "totals"), 0.0)
+
+    def add(self, table: pa.Table) -> None:
+        """Takes the traces of a table in."""
+        lengths = pc.list_value_length(table["completion_tokens"]).to_numpy()
+        told = pc.is_valid(table["behavior_logprobs"]).to_numpy()
+        summed = pc.is_valid(table["behavior_total"]).to_numpy()
+        found = {"traces": len(table), "tokens": lengths.sum(), "covered": lengths[told].sum()}
+        found |= {"totals": (~told & summed).sum()}
+        for name, column in (("logprobs", "student_logprobs"), ("entropies", "entropies")):
+            found[name] = _by_position(table[column])[1].sum()
+        for name, value in found.items():
+            self.sums[name] += float(value)
+
+    def metrics(self) -> dict[str, float]:
+        """Counts, and means over completion tokens."""
+        tokens = self.sums["tokens"]
+        return {
+            "traces": self.sums["traces"],
+            "completion_tokens": tokens,
+            "mean_student_logprob": self.sums["logprobs"] / tokens,
+            "mean_entropy": self.sums["entropies"] / tokens,
+            "no_behavior_share": 1.0 - self.sums["covered"] / tokens,
+            "retokenised_traces": self.sums["totals"],
+        }
+
+
+def _by_position(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The values of a column of lists, one after the other, and where in its list each stands."""
+    lengths = pc.list_value_length(column).to_numpy()
+    begins = np.cumsum(lengths) - lengths
+    places = np.arange(lengths.sum()) - np.repeat(begins, lengths)
+    return places, pc.list_flatten(column).to_numpy().astype(np.float64)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from dcod import storage
+from dcod import storage, traces
 from dcod.config import Config
 from dcod.errors import UserError
 
@@ -42,9 +42,11 @@ def part(stage: str, shard: str, config: Config, inputs: dict[str, Path], scratc
         section = config.evaluate.model_copy(update={"benchmarks": mine})
         return config.model_copy(update={"evaluate": section}), bool(mine)
     assert stage == "score", f"{stage} has no shards"
-    table = pq.read_table(inputs["traces"] / "traces.parquet")
-    begin, end = ((table.num_rows * k) // count for k in (number - 1, number))
-    pq.write_table(table.slice(begin, end - begin), scratch / "traces.parquet", compression="zstd")
+    total = traces.count_traces(inputs["traces"])
+    begin, end = ((total * k) // count for k in (number - 1, number))
+    with pq.ParquetWriter(scratch / "traces.parquet", traces.SCHEMA, compression="zstd") as writer:
+        for batch in traces.read_batches(inputs["traces"], range(begin, end)):
+            writer.write_batch(batch, row_group_size=len(batch))
     inputs["traces"] = scratch
     return config, end > begin
 

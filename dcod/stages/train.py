@@ -1,7 +1,7 @@
 """Train: the start becomes the student, on weighted supervision.
 
 0. where several ranks are wanted and none was started yet, start them (dcod.stages.ranks); each comes back here;
-1. read the scored traces, split train and selection;
+1. open the scored traces, split train and selection; a step's traces are read when it comes;
 2. check that the correction has all it needs, before the model is loaded;
 3. train, or go on where an earlier attempt at the same run was stopped; keep the student that is best on the
    selection split;
@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +17,8 @@ from typing import TYPE_CHECKING
 from dcod import models, prompts, report, storage, training
 from dcod.checkpoints import Checkpoints
 from dcod.config import Config
-from dcod.scores import read_scores
-from dcod.stages import code_digest, output_digest, ranks
+from dcod.scores import open_scores
+from dcod.stages import attempt_digest, ranks
 from dcod.tracking import Log
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     count = ranks.wanted(config)
     if count > 1:
         return ranks.run(config, out, log, scores=scores, student=student, count=count)
-    splits = read_scores(scores)
+    splits = open_scores(scores)
     training.check(config.train, splits["train"])
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     model = models.load(student, config.student.dtype)
@@ -75,7 +73,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         "final_staleness": last["staleness"],
         "mean_ess": sum(row["ess"] for row in result.history) / len(result.history),
     }
-    if splits["selection"]:
+    if len(splits["selection"]):
         metrics |= {"start_selection_nll": result.start_nll, "best_selection_nll": result.best_nll}
     if kept:
         kept.clear()
@@ -87,8 +85,9 @@ def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints |
     wanted = config.train.checkpoints
     if not wanted.uri:
         return None
-    sections = {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS}
-    sections["train"].pop("checkpoints")
-    decides = [sections, config.seed, output_digest(scores), output_digest(student), code_digest()]
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    sections = {
+        "student": config.student.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json", exclude={"checkpoints"}),
+    }
+    digest = attempt_digest(config, sections, scores, student)
     return Checkpoints(f"{wanted.uri.rstrip('/')}/{digest}", wanted.keep)

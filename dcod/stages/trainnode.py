@@ -88,10 +88,10 @@ def _inputs(work: str, local: int) -> tuple[Config, Path, Path]:
 def _take_part(config: Config, scores: Path, student: Path) -> None:
     """The same training, of which this rank keeps nothing."""
     from dcod import models, training
-    from dcod.scores import read_scores
+    from dcod.scores import open_scores
     from dcod.stages.train import checkpoints_of
 
-    splits = read_scores(scores)
+    splits = open_scores(scores)
     training.train(
         models.load(student, config.student.dtype),
         splits["train"],

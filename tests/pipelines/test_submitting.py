@@ -72,7 +72,7 @@ def test_submitted(fake: FakeKubeflow, cluster: Path, multi_user: bool) -> None:
     sent = Config.model_validate_json(run["runtime_config"]["parameters"]["config"])
     assert sent.tracking.uri == "http://mlflow.dcod:5000"
     assert sent.promote.lease == "s3://dcod/work/promotion.lease"
-    assert sent.train.checkpoints.uri == "s3://dcod/work/checkpoints"
+    assert sent.train.checkpoints.uri == sent.score.checkpoints.uri == "s3://dcod/work/checkpoints"
     assert "enableCache" not in json.dumps(run["pipeline_spec"])
     assert submit(cluster)[0] == 0
     assert len(fake.experiments) == 1, "the experiment is made once"
@@ -214,7 +214,7 @@ def test_the_guide_names_every_setting_and_its_example_is_good() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
     sent = submitting.for_cluster(parse_config(example))
     assert sent.promote.lease == "s3://dcod/work/promotion.lease"
-    assert sent.train.checkpoints.uri == "s3://dcod/work/checkpoints"
+    assert sent.train.checkpoints.uri == sent.score.checkpoints.uri == "s3://dcod/work/checkpoints"
     named = set(re.findall(r"[a-z_0-9]+", guide))
     assert named >= ClusterConfig.model_fields.keys()
     assert named >= GpuConfig.model_fields.keys()

@@ -1,0 +1,192 @@
+"""Scoring in parts: runs of traces that are scored and kept on their own, so that a killed run goes on.
+
+A part is sorted by length within itself: which process scores it, and in which attempt, changes nothing in it.
+Several processes score several parts at once, each with a GPU of its own or with its share of the threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dcod import prompts, storage
+from dcod.config import Config
+from dcod.engines.transformers import TransformersEngine
+from dcod.errors import UserError
+from dcod.packing import Example
+from dcod.progress import track
+from dcod.scores import write_scores
+from dcod.traces import Trace, read_traces
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_FILE = "scores.parquet"
+
+
+class Parts:
+    """Scored parts by number, each whole or absent, in a folder or under an s3:// prefix of this scoring alone."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+
+    def done(self) -> set[int]:
+        """The parts that are there."""
+        if storage.is_s3(self.uri):
+            names = storage.list_objects(f"{self.uri}/")
+        else:
+            names = [path.as_posix() for path in Path(self.uri).glob(f"part-*/{_FILE}")]
+        return {int(found[1]) for name in names if (found := re.search(rf"/part-(\d+)/{_FILE}$", name))}
+
+    def put(self, number: int, examples: Sequence[Example], splits: Sequence[str]) -> None:
+        """Keeps a part."""
+        if storage.is_s3(self.uri):
+            with tempfile.TemporaryDirectory() as scratch:
+                write_scores(Path(scratch) / _FILE, examples, splits)
+                storage.upload(Path(scratch) / _FILE, f"{self._place(number)}/{_FILE}")
+            return
+        with storage.output_folder(Path(self._place(number))) as folder:
+            write_scores(folder / _FILE, examples, splits)
+
+    @contextmanager
+    def file(self, number: int) -> Iterator[Path]:
+        """The file of a part, to be read."""
+        if not storage.is_s3(self.uri):
+            yield Path(self._place(number)) / _FILE
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            yield storage.fetch(f"{self._place(number)}/{_FILE}", Path(scratch))
+
+    def clear(self) -> None:
+        """Forgets the scoring: its output is kept elsewhere now."""
+        if storage.is_s3(self.uri):
+            storage.remove(self.uri)
+        else:
+            shutil.rmtree(self.uri, ignore_errors=True)
+
+    def _place(self, number: int) -> str:
+        return f"{self.uri}/part-{number:08d}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to score any part."""
+
+    config: Config
+    traces: Path
+    student: Path
+    parts: Parts
+
+
+class Scorer:
+    """One process's model, which scores the parts it is given."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.tokenizer = prompts.load_tokenizer(job.student, job.config.student.chat_template)
+        self.digest = prompts.tokenizer_digest(self.tokenizer)
+        self.engine = TransformersEngine(job.student, self.tokenizer, job.config.student.dtype)
+
+    def score(self, number: int) -> None:
+        """Scores a part and keeps it."""
+        section = self.job.config.score
+        rows = range(number * section.checkpoints.every, (number + 1) * section.checkpoints.every)
+        traces = list(read_traces(self.job.traces, rows))
+        examples = [in_tokens(trace, self.tokenizer, self.digest) for trace in traces]
+        self.engine.annotate(examples, section.batch_tokens, section.top_k)
+        self.job.parts.put(number, examples, [trace.split for trace in traces])
+
+
+def score_parts(job: Job, numbers: Sequence[int]) -> None:
+    """Scores the parts with as many processes as are configured."""
+    asked = job.config.score.workers
+    workers = min(max(1, torch.cuda.device_count()) if asked == "auto" else asked, len(numbers))
+    if workers <= 1:
+        if numbers:
+            scorer = Scorer(job)
+            for number in track(numbers, "score"):
+                scorer.score(number)
+        return
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    turns = context.Queue()
+    for turn in range(workers):
+        turns.put(turn)
+    threads = max(1, torch.get_num_threads() // workers)
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(job, turns, threads)) as pool:
+        try:
+            for future in track([pool.submit(_score, number) for number in numbers], "score"):
+                future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"score: one of {workers} processes ended, perhaps for want of memory; lower score.workers or "
+                "score.batch_tokens; the same run goes on with the parts that are left"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_scorer: Scorer
+
+
+def _begin(job: Job, turns: Any, threads: int) -> None:
+    """Makes a fresh process a scorer."""
+    global _scorer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    turn = turns.get()
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(turn % torch.cuda.device_count())
+    _scorer = Scorer(job)
+
+
+def _end_with_parent() -> None:
+    """A killed parent tells its pool nothing."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _score(number: int) -> None:
+    _scorer.score(number)
+
+
+def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:
+    """A trace in the student's tokens.
+
+    The sampler's log-probs come along token by token where the tokens are the student's own. Of another
+    tokenizer only their sum does: the text is tokenised anew, which `trace` allows (METHOD 7).
+    """
+    logprobs, ids = trace.behavior_logprobs, trace.token_ids
+    if logprobs is not None and ids is not None and len(logprobs) != len(ids):
+        raise UserError(
+            f"trace {trace.trace_id} ({trace.source_file}:{trace.source_line}): {len(logprobs)} log-probs for "
+            f"{len(ids)} tokens"
+        )
+    own = logprobs is not None and ids is not None and trace.tokenizer_digest == digest
+    return Example(
+        trace_id=trace.trace_id,
+        prompt_id=trace.prompt_id,
+        prompt_tokens=prompts.encode_prompt(tokenizer, trace.prompt),
+        completion_tokens=ids if own and ids is not None else prompts.encode_completion(tokenizer, trace.completion),
+        student_logprobs=[],
+        entropies=[],
+        behavior_logprobs=logprobs if own else None,
+        behavior_total=None if logprobs is None else sum(logprobs),
+        teacher_top_ids=trace.top_ids if own else None,
+        teacher_top_logprobs=trace.top_logprobs if own else None,
+    )

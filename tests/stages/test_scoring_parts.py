@@ -1,0 +1,238 @@
+"""Scoring in parts: killed and started again, or shared by processes, it writes the very same file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from dcod import scoring, storage, traces
+from dcod.config import Config
+from dcod.engines.transformers import TransformersEngine
+from dcod.errors import UserError
+from dcod.prompts import load_tokenizer
+from dcod.scores import read_scores
+from dcod.stages import score
+from dcod.traces import Trace, write_traces
+from dcod.tracking import NullLog
+from tests.stages.test_score import trace
+
+COUNT, EVERY = 11, 4  # three parts, the last one smaller
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many as each of two processes has: with more, the sums of a matrix product may come in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def trace_set(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Path:
+    folder = tmp_path_factory.mktemp("traces")
+    tokenizer = load_tokenizer(tiny_student)
+    texts = [f"{'so ' * (5 * i % 7)}{i}" for i in range(COUNT)]
+    made = [trace(text, tokenizer) if i % 2 else Trace(prompt=[{"role": "user", "content": "?"}], completion=text)
+            for i, text in enumerate(texts)]  # fmt: skip
+    write_traces(folder / "traces.parquet", made, rows_per_group=3)
+    return folder
+
+
+def configured(place: Path | str, **section: object) -> Config:
+    checkpoints = {"uri": str(place), "every": EVERY}
+    return Config.model_validate({"score": {"top_k": 2, "checkpoints": checkpoints, **section}})
+
+
+def scored(config: Config, out: Path, trace_set: Path, student: Path) -> dict[str, float]:
+    out.mkdir()
+    return score.run(config, out, NullLog(), traces=trace_set, student=student)
+
+
+@pytest.fixture(scope="module")
+def calm(
+    tmp_path_factory: pytest.TempPathFactory, trace_set: Path, tiny_student: Path
+) -> tuple[Path, dict[str, float]]:
+    out = tmp_path_factory.mktemp("calm") / "out"
+    return out, scored(configured(""), out, trace_set, tiny_student)
+
+
+def pool_of(parent: int) -> list[Path]:
+    """The processes of its pool, as folders of /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status, line = (folder / "status").read_text(), (folder / "cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        if f"PPid:\t{parent}\n" in status and "spawn_main" in line:
+            found.append(folder)
+    return found
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_parts_hold_the_traces_in_their_order(
+    calm: tuple[Path, dict[str, float]], trace_set: Path, tiny_student: Path
+) -> None:
+    found = read_scores(calm[0])["train"]
+    made = list(traces.read_traces(trace_set))
+    assert [e.trace_id for e in found] == [t.trace_id for t in made]
+    assert sorted(path.name for path in calm[0].iterdir()) == ["drift.json", "scores.parquet"]
+    assert pq.ParquetFile(calm[0] / "scores.parquet").num_row_groups == 3
+    whole = [scoring.in_tokens(t, load_tokenizer(tiny_student), "") for t in made]
+    TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(whole, 4096)
+    for one, other in zip(found, whole, strict=True):
+        assert one.student_logprobs == pytest.approx(other.student_logprobs, abs=1e-5)
+    assert calm[1]["traces"] == COUNT
+    assert calm[1]["completion_tokens"] == sum(len(e.completion_tokens) for e in found)
+
+
+def test_a_killed_scoring_goes_on_and_writes_the_same_file(
+    calm: tuple[Path, dict[str, float]],
+    trace_set: Path,
+    tiny_student: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = configured(tmp_path / "parts")
+    asked: list[int] = []
+    own = scoring.Scorer.score
+
+    def dying(self: scoring.Scorer, number: int) -> None:
+        if asked == [0]:
+            raise KeyboardInterrupt
+        asked.append(number)
+        own(self, number)
+
+    monkeypatch.setattr(scoring.Scorer, "score", dying)
+    with pytest.raises(KeyboardInterrupt):
+        scored(config, tmp_path / "first", trace_set, tiny_student)
+    assert asked == [0]
+    (place,) = (tmp_path / "parts").iterdir()
+    (place / ".part-00000001.abc").mkdir()  # what a kill in the middle of a write leaves
+    (place / ".part-00000001.abc" / "scores.parquet").write_bytes(b"half")
+    asked.append(-1)
+    metrics = scored(config, tmp_path / "second", trace_set, tiny_student)
+    assert asked == [0, -1, 1, 2]
+    assert content(tmp_path / "second") == content(calm[0])
+    assert metrics == calm[1]
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+def test_any_number_of_processes_writes_the_same_file(
+    calm: tuple[Path, dict[str, float]], trace_set: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    metrics = scored(configured(tmp_path / "parts", workers=2), tmp_path / "two", trace_set, tiny_student)
+    assert content(tmp_path / "two") == content(calm[0])
+    assert metrics == calm[1]
+
+
+def test_another_run_has_other_parts(trace_set: Path, tiny_student: Path, tmp_path: Path) -> None:
+    """Workers and place are no part of a scoring's identity; all else of its section is."""
+    places = []
+    for number, section in enumerate(({}, {"workers": 1}, {"top_k": 3}, {"batch_tokens": 99})):
+        root = tmp_path / f"parts-{number}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scoring.Parts, "clear", lambda self: None)
+            patch.setattr(scoring, "score_parts", lambda job, numbers: _copy(job, tiny_student, numbers))
+            scored(configured(root, **section), tmp_path / f"out-{number}", trace_set, tiny_student)
+        places.append(next(root.iterdir()).name)
+    assert places[0] == places[1]
+    assert len(set(places)) == 3
+
+
+def _copy(job: scoring.Job, student: Path, numbers: list[int]) -> None:
+    scorer = scoring.Scorer(job)
+    for number in numbers:
+        scorer.score(number)
+
+
+def test_parts_in_a_bucket(
+    calm: tuple[Path, dict[str, float]],
+    trace_set: Path,
+    tiny_student: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import boto3
+    from moto import mock_aws
+
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="runs")
+        config = configured("s3://runs/checkpoints")
+        with monkeypatch.context() as patch:
+            patch.setattr(scoring.Parts, "clear", lambda self: None)
+            scored(config, tmp_path / "first", trace_set, tiny_student)
+        monkeypatch.setattr(scoring.Scorer, "score", lambda self, number: pytest.fail("it was there"))
+        scored(config, tmp_path / "second", trace_set, tiny_student)
+        assert storage.list_objects("s3://runs/checkpoints") == []
+    assert content(tmp_path / "first") == content(tmp_path / "second") == content(calm[0])
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent(trace_set: Path, tiny_student: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first part: no process is left, and the next attempt writes the same file."""
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from tests.stages.test_scoring_parts import configured, scored\n"
+        "if __name__ == '__main__':\n"
+        "    parts, out, traces, student = map(Path, sys.argv[1:])\n"
+        "    scored(configured(parts, workers=2), out, traces, student)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    arguments = [str(tmp_path / "parts"), str(tmp_path / "killed"), str(trace_set), str(tiny_student)]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "program.py"), *arguments], env=environment)
+    while process.poll() is None and not list((tmp_path / "parts").glob("*/part-*/scores.parquet")):
+        time.sleep(0.01)
+    pool = pool_of(process.pid)
+    assert len(pool) == 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(map(Path.exists, pool)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(Path.exists, pool))
+    scored(configured(tmp_path / "parts"), tmp_path / "again", trace_set, tiny_student)
+    calm = tmp_path / "calm"
+    scored(configured(""), calm, trace_set, tiny_student)
+    assert content(tmp_path / "again") == content(calm)
+
+
+def test_a_dead_process_is_an_error_with_a_way_out(
+    trace_set: Path, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaking(scoring.ProcessPoolExecutor):
+        def submit(self, *_: object, **__: object) -> object:  # type: ignore[override]
+            raise scoring.BrokenProcessPool
+
+    monkeypatch.setattr(scoring, "ProcessPoolExecutor", Breaking)
+    with pytest.raises(UserError, match=r"one of 2 processes ended.*lower score\.workers"):
+        scored(configured("", workers=2), tmp_path / "out", trace_set, tiny_student)
+
+
+def test_runs_of_traces(trace_set: Path) -> None:
+    everything = list(traces.read_traces(trace_set))
+    assert traces.count_traces(trace_set) == len(everything) == COUNT
+    for begin in range(COUNT):
+        for end in range(begin, COUNT + 2):
+            assert list(traces.read_traces(trace_set, range(begin, end))) == everything[begin:end]
