@@ -186,10 +186,12 @@ def run(
     if outcome.error:
         print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)
         raise typer.Exit(2 if outcome.users_mistake else 1)
-    assert outcome.decision is not None
-    _print_decision(outcome.decision)
-    console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"), markup=False)
-    console.print(f"report    {outcome.decision / 'report.html'}")
+    if outcome.retraining:
+        console.print(_retraining(outcome.retraining), markup=False, end="")
+    if outcome.decision:
+        _print_decision(outcome.decision)
+        console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"), markup=False)
+        console.print(f"report    {outcome.decision / 'report.html'}")
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 
 
@@ -204,8 +206,10 @@ def compile_pipeline(
     """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
     from pipelines.compiling import compile_to
 
-    cluster = _config(config, preset, overrides).cluster
-    compile_to(out, cluster.model_copy(update={"image": image}) if image else cluster)
+    read = _config(config, preset, overrides)
+    if image:
+        read = read.model_copy(update={"cluster": read.cluster.model_copy(update={"image": image})})
+    compile_to(out, read)
     console.print(f"wrote {out}")
 
 
@@ -393,6 +397,15 @@ def _tracker(config: Config) -> Tracker:
     from dcod.tracking import Tracker
 
     return Tracker(config.tracking)
+
+
+def _retraining(folder: Path) -> str:
+    import json
+
+    from dcod.history import RECORD
+    from dcod.retraining import Decision
+
+    return Decision.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))).text()
 
 
 def _print_decision(folder: Path) -> None:

@@ -28,13 +28,15 @@ class Outcome:
 
     Attributes:
         log: everything that the tasks printed.
-        decision: the folder of the gate's decision and the report; None when the run failed.
+        decision: the folder of the gate's decision and the report; None when the run failed or did not train.
+        retraining: the folder of the decision whether to train; None of a pipeline that does not ask.
         error: one line; empty when nothing failed.
         users_mistake: the error is one that the user can mend.
     """
 
     log: Path
     decision: Path | None = None
+    retraining: Path | None = None
     error: str = ""
     users_mistake: bool = False
 
@@ -76,7 +78,7 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
 
     from dcod.errors import UserError
     from dcod.tracking import Tracker
-    from pipelines.distill import build
+    from pipelines.compiling import build
 
     if "python3" in config.to_json() or "python3" in str(root.resolve()):
         raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")
@@ -94,11 +96,12 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
             with contextlib.redirect_stdout(echo):
-                build(here)(config=config.to_json())
+                build(config.model_copy(update={"cluster": here}))(config=config.to_json())
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
             return _failure(work, log, error)
-    found = next(work.glob("*/gate/decision"), None) or next(work.rglob("decision.json")).parent
-    return Outcome(log, decision=found)
+    # Below a branch of the pipeline the runner keeps more folders, named as it likes.
+    found = {file.parent.parent.name: file.parent for file in work.rglob("*/decision/manifest.json")}
+    return Outcome(log, decision=found.get("gate"), retraining=found.get("decide"))
 
 
 @contextlib.contextmanager

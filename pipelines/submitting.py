@@ -108,7 +108,7 @@ class Kubeflow:
         name = f"{self.config.name} {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
         with tempfile.TemporaryDirectory() as scratch, self._explained("submit"):
             file = Path(scratch) / "pipeline.yaml"
-            compile_to(file, self.cluster)
+            compile_to(file, self.config)
             run = self.client.run_pipeline(
                 experiment_id=self.experiment(),
                 job_name=name,
@@ -194,7 +194,7 @@ class Kubeflow:
         earlier = self.schedules(name)
         with tempfile.TemporaryDirectory() as scratch, self._explained("schedule"):
             file = Path(scratch) / "pipeline.yaml"
-            compile_to(file, self.cluster)
+            compile_to(file, self.config)
             made = self.client.create_recurring_run(
                 experiment_id=self.experiment(),
                 job_name=name,

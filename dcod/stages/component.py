@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -11,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod import storage, trainjobs
+from dcod import retraining, storage, trainjobs
 from dcod.config import parse_config
 from dcod.errors import UserError
+from dcod.history import RECORD, SELECTED
 from dcod.stages import Where, execute, sharding
 from dcod.tracking import Tracker
 
@@ -85,6 +87,21 @@ def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], 
     reasons = "".join(f"- {'yes' if reason['passed'] else '**no**'}: {reason['text']}\n" for reason in found["reasons"])
     storage.write_text(Path(summary), f"# {found['outcome']}\n\n{reasons}")
     return "promote" if found["promote"] else "refuse"
+
+
+def run_decide(
+    config: str, pipeline: str, decision: str, inputs: dict[str, str], selected: str, metrics: str, summary: str
+) -> str:
+    """Executes `decide`; writes the traces to train on and the reasons (Markdown), returns the outcome."""
+    run("decide", config, pipeline, decision, inputs)
+    found = json.loads((Path(decision) / RECORD).read_text(encoding="utf-8"))
+    picked = Path(decision) / SELECTED
+    with storage.output_folder(Path(selected)) as scratch:  # no manifest: its content alone is its digest
+        if picked.is_dir():
+            shutil.copytree(picked, scratch, dirs_exist_ok=True)
+    storage.write_json(Path(metrics), found["figures"])
+    storage.write_text(Path(summary), retraining.Decision.from_dict(found).markdown())
+    return str(found["outcome"])
 
 
 def finish(config: str, pipeline: str, state: str, message: str) -> None:

@@ -33,7 +33,7 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     digest = prompts.tokenizer_digest(tokenizer)
     records = list(read_traces(traces))
-    examples = [_example(trace, tokenizer, digest) for trace in records]
+    examples = [example_of(trace, tokenizer, digest) for trace in records]
     engine = TransformersEngine(student, tokenizer, config.student.dtype)
     engine.annotate(examples, config.score.batch_tokens, config.score.top_k)
     write_scores(out / "scores.parquet", examples, [trace.split for trace in records])
@@ -80,7 +80,7 @@ def drift_curve(examples: Sequence[Example]) -> dict[str, object]:
     return curve
 
 
-def _example(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:
+def example_of(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:
     """A trace in the student's tokens.
 
     The sampler's log-probs come along token by token where the tokens are the student's own. Of another

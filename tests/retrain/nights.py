@@ -1,0 +1,121 @@
+"""Nights of a schedule: each is `dcod run` in a process of its own, forked from one that has imported everything.
+
+Kubeflow's local runner starts one interpreter a task, and imports are most of what it does with a tiny student. Here
+its one function that starts them forks instead, from a server of :mod:`multiprocessing` that never opened a store; the
+pipeline, the components and their processes are the real ones.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["tests.retrain.preloaded"])
+
+
+def dcod(folder: Path, *arguments: str, killed_in: str = "", environment: dict[str, str] | None = None) -> Night:
+    """Starts `dcod ARGUMENTS` in a folder.
+
+    Args:
+        folder: the working directory.
+        arguments: of the command line.
+        killed_in: a component; after its first steps the whole run is killed, as by a power cut.
+        environment: what changes in it.
+    """
+    return Night(folder, arguments, killed_in, environment or {})
+
+
+class Night:
+    """A run of the command line; ``said`` is all that it printed."""
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...], killed_in: str, environment: dict[str, str]) -> None:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".said-")
+        os.close(handle)
+        self._file = Path(name)
+        self._process = _forks.Process(target=_night, args=(str(folder), arguments, killed_in, environment, name))
+        self._process.start()
+
+    def ended(self, within_s: float = 600.0) -> int:
+        """Waits, and returns the exit code; that of a killed one is negative."""
+        self._process.join(within_s)
+        assert not self._process.is_alive(), f"it takes too long: {self.said}"
+        code = self._process.exitcode
+        assert code is not None
+        return code
+
+    @property
+    def said(self) -> str:
+        return self._file.read_text(encoding="utf-8", errors="replace")
+
+
+def _night(folder: str, arguments: tuple[str, ...], killed_in: str, environment: dict[str, str], said: str) -> None:
+    from kfp.local import subprocess_task_handler
+
+    _surround(folder, environment, said)
+
+    def forked(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        handle, name = tempfile.mkstemp(prefix="task-")
+        os.close(handle)
+        task = _forks.Process(
+            target=_task, args=(os.getcwd(), full_command, dict(os.environ) | (env_vars or {}), name, killed_in)
+        )
+        task.start()
+        task.join()
+        print(Path(name).read_text(encoding="utf-8", errors="replace"))
+        assert task.exitcode is not None
+        return task.exitcode
+
+    subprocess_task_handler.run_local_subprocess = forked
+    from dcod.cli import main
+
+    sys.argv = ["dcod", *arguments]
+    main()
+
+
+def _task(folder: str, full_command: list[str], environment: dict[str, str], said: str, killed_in: str) -> None:
+    """What the runner's shell command does: the component's source into a file, and Kubeflow's executor over it."""
+    from kfp.dsl import executor_main
+
+    shell, flag, script, source, *arguments = full_command
+    assert (shell, flag) == ("sh", "-c"), full_command
+    assert "kfp.dsl.executor_main" in script, script
+    os.environ.clear()
+    _surround(folder, environment, said)
+    tempfile.tempdir = None
+    path = Path(tempfile.mkdtemp()) / "ephemeral_component.py"
+    path.write_text(source, encoding="utf-8")
+    os.environ["_KFP_RUNTIME"] = "true"
+    sys.argv = ["executor", "--component_module_path", str(path), *arguments]
+    if killed_in and arguments[arguments.index("--function_to_execute") + 1] == killed_in:
+        _kill_soon(int(environment["DCOD_TEST_NIGHT"]))
+    executor_main.executor_main()
+
+
+def _surround(folder: str, environment: dict[str, str], said: str) -> None:
+    os.chdir(folder)
+    os.environ.update(environment)
+    os.environ.setdefault("DCOD_TEST_NIGHT", str(os.getpid()))
+    file = os.open(said, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+def _kill_soon(night: int) -> None:
+    """After a few steps of training both this process and the run's are gone."""
+    from dcod import training
+
+    inner, calls = training.forward_backward, iter(range(1_000_000))
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        if next(calls) == 4:
+            os.kill(night, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return inner(*arguments, **keywords)
+
+    training.forward_backward = counted
