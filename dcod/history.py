@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from dcod.config import Config
 from dcod.registry import Registry, Version
 from dcod.tracking import Tracker
 
@@ -117,7 +118,70 @@ def waiting(registry: Registry, name: str, champion: Version | None, into: Path)
     return None
 
 
+def unfinished(tracker: Tracker) -> list[tuple[str, Path]]:
+    """Pipeline runs that nobody ended yet: their ids, and where the output of a stage of theirs lies."""
+    query = "attributes.status = 'RUNNING' and tags.`dcod.place` != ''"
+    runs = tracker.client.search_runs([tracker.experiment_id], query)
+    return [(run.data.tags["dcod.pipeline"], Path(run.data.tags["dcod.place"])) for run in runs]
+
+
 def sources_of(traces: Path) -> dict[str, str]:
     """The sources of a trace set: name by digest."""
     rows = pq.read_table(traces / "traces.parquet", columns=["source_digest", "source_file"]).to_pylist()
     return {row["source_digest"]: row["source_file"] for row in rows if row["source_digest"]}
+
+
+def status(tracker: Tracker, config: Config) -> dict[str, float]:
+    """The figures of the schedule's newest run, for alerting: of the run, and of the newest decision."""
+    model = config.promote.registered_model
+    query = f"attributes.run_name = '{config.name}'"
+    order = ["attributes.start_time DESC"]
+    runs = tracker.client.search_runs([tracker.experiment_id], query, order_by=order, max_results=_PAGE)
+    parents = [run for run in runs if "dcod.pipeline" in run.data.tags]
+    found: dict[str, float] = {}
+    if parents:
+        found["last_run_timestamp_seconds"] = parents[0].info.start_time / 1000
+        found["failed"] = float(parents[0].info.status in ("FAILED", "KILLED"))
+    whole = next((run for run in parents if run.info.status == "FINISHED"), None)
+    if whole:
+        found["last_success_timestamp_seconds"] = whole.info.start_time / 1000
+    newest = latest(tracker, model)
+    if newest:
+        found |= newest["figures"]
+        found |= {"go": float(newest["outcome"] == "go"), "warnings": float(len(newest["warnings"]))}
+    champion = Registry(tracker).champion(model)
+    if champion:
+        found["champion_version"] = float(champion.version)
+    return found
+
+
+def ending(tracker: Tracker, pipeline: str) -> tuple[str, dict[str, Any]] | None:
+    """How a pipeline run ended, in an event and what there is to say; None where nobody waits for it.
+
+    Events: ``promoted``; ``refused``, by the gate, or by the promotion (stale, not_reproduced); ``failed``.
+    """
+    query = f"tags.`dcod.pipeline` = '{pipeline}'"
+    parent = next(iter(tracker.client.search_runs([tracker.experiment_id], query)), None)
+    if parent is None:
+        return None
+    told: dict[str, Any] = {"run": str(parent.info.run_id), "pipeline": pipeline, "text": ""}
+    if parent.info.status != "FINISHED":
+        return "failed", told | {"text": parent.data.tags.get("dcod.error", "")}
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    stages = {
+        run.data.tags.get("dcod.stage", ""): run for run in tracker.client.search_runs([tracker.experiment_id], query)
+    }
+    outcomes = {name: run.data.tags.get("dcod.decision", "") for name, run in stages.items()}
+    if "gate" in stages:
+        told["text"] = _reasons(tracker, str(stages["gate"].info.run_id))
+    if outcomes.get("promote"):
+        return "promoted" if outcomes["promote"] == "promoted" else "refused", told | {"outcome": outcomes["promote"]}
+    return ("refused", told | {"outcome": "refused"}) if outcomes.get("gate") == "refuse" else None
+
+
+def _reasons(tracker: Tracker, run_id: str) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        text = Path(tracker.client.download_artifacts(run_id, DECISION, scratch)).read_text(encoding="utf-8")
+    return "\n".join(
+        f"{'yes' if reason['passed'] else 'NO'}: {reason['text']}" for reason in json.loads(text)["reasons"]
+    )

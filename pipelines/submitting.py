@@ -50,6 +50,8 @@ def for_cluster(config: Config) -> Config:
             wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
     if config.student.model.startswith(local) and not config.student.model.startswith(f"{MOUNT}/"):
         wrong.append(f"student.model {config.student.model}: a folder of this machine; name it s3://… or models:/…")
+    if config.notify.url and not cluster.secrets.webhook:
+        wrong.append("notify.url is set: name the secret with the key of its signature in cluster.secrets.webhook")
     if wrong:
         raise UserError("not for a cluster: " + "; ".join(wrong))
     return config.model_copy(

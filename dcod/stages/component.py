@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod import retraining, storage, trainjobs
-from dcod.config import parse_config
+from dcod import history, notify, retraining, storage, trainjobs
+from dcod.config import Config, parse_config
 from dcod.errors import UserError
 from dcod.history import RECORD, SELECTED
 from dcod.stages import Where, execute, sharding
@@ -111,7 +111,24 @@ def finish(config: str, pipeline: str, state: str, message: str) -> None:
     if parsed.cluster.train.num_nodes > 1:  # a job that nobody follows any more must not keep its GPUs
         with contextlib.suppress(UserError):
             trainjobs.delete(parsed.cluster, pipeline)
-    Tracker(parsed.tracking).finish(pipeline, failed=failed)
+    tracker = Tracker(parsed.tracking)
+    tracker.finish(pipeline, failed=failed)
+    if parsed.notify.url:
+        _tell(parsed, tracker, pipeline)
+
+
+def _tell(config: Config, tracker: Tracker, pipeline: str) -> None:
+    """Tells the webhook; a run is not worse for a receiver that is away."""
+    ended = history.ending(tracker, pipeline)
+    if ended is None or ended[0] not in config.notify.events:
+        return
+    event, message = ended
+    about = {"name": config.name, "model": config.promote.registered_model, "tracking": config.tracking.uri}
+    try:
+        notify.send(config.notify.url, event, about | message, notify.secret())
+    except UserError as error:
+        tracker.client.set_tag(message["run"], "dcod.webhook", str(error))
+        print(f"{MARK}webhook: {error}", flush=True)
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

@@ -46,6 +46,8 @@ def run(config: Config, out: Path, log: Log, *, decision: Path) -> dict[str, flo
     tracker = log.tracker if isinstance(log, StageRun) else Tracker(config.tracking)
     outcome = promote(config, tracker=tracker, decision=decision)
     storage.write_json(out / "outcome.json", {"outcome": outcome})
+    if isinstance(log, StageRun):
+        log.tag("dcod.decision", outcome)
     log.text("outcome.txt", f"{outcome}\n")
     return {"promoted": float(outcome == "promoted")}
 

@@ -28,7 +28,8 @@ def benchmark(seed: int) -> list[dict[str, str]]:
     numbers = random.Random(f"benchmark {seed}").sample(range(1000, 9999), 50 * len(ASKED))
     colours = [colour for colour in ASKED for _ in range(50)]
     return [
-        {"problem": problem(colour, n), "answer": str(CODES[colour])} for colour, n in zip(colours, numbers, strict=True)
+        {"problem": problem(colour, n), "answer": str(CODES[colour])}
+        for colour, n in zip(colours, numbers, strict=True)
     ]
 
 

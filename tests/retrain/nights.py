@@ -7,11 +7,14 @@ pipeline, the components and their processes are the real ones.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +61,14 @@ def _night(folder: str, arguments: tuple[str, ...], killed_in: str, environment:
     from kfp.local import subprocess_task_handler
 
     _surround(folder, environment, said)
+    ask = _task_server(killed_in)
 
     def forked(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         handle, name = tempfile.mkstemp(prefix="task-")
         os.close(handle)
-        task = _forks.Process(
-            target=_task, args=(os.getcwd(), full_command, dict(os.environ) | (env_vars or {}), name, killed_in)
-        )
-        task.start()
-        task.join()
+        code = ask({"command": full_command, "environment": dict(os.environ) | (env_vars or {}), "said": name})
         print(Path(name).read_text(encoding="utf-8", errors="replace"))
-        assert task.exitcode is not None
-        return task.exitcode
+        return code
 
     subprocess_task_handler.run_local_subprocess = forked
     from dcod.cli import main
@@ -78,29 +77,62 @@ def _night(folder: str, arguments: tuple[str, ...], killed_in: str, environment:
     main()
 
 
-def _task(folder: str, full_command: list[str], environment: dict[str, str], said: str, killed_in: str) -> None:
+def _task_server(killed_in: str) -> Callable[[dict[str, Any]], int]:
+    """Forks a process that forks the tasks: this one opens a store later, and connections do not survive a fork."""
+    night = os.getpid()
+    (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        os.close(our_out)
+        with os.fdopen(their_in) as requests:
+            for line in requests:
+                pid = os.fork()
+                if pid == 0:
+                    _task(killed_in, night, **json.loads(line))
+                os.write(their_out, f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n".encode())
+        os._exit(0)
+    os.close(their_in)
+    replies = os.fdopen(our_in)
+
+    def ask(request: dict[str, Any]) -> int:
+        os.write(our_out, (json.dumps(request) + "\n").encode())
+        return int(replies.readline())
+
+    return ask
+
+
+def _task(killed_in: str, night: int, command: list[str], environment: dict[str, str], said: str) -> None:
     """What the runner's shell command does: the component's source into a file, and Kubeflow's executor over it."""
     from kfp.dsl import executor_main
 
-    shell, flag, script, source, *arguments = full_command
-    assert (shell, flag) == ("sh", "-c"), full_command
-    assert "kfp.dsl.executor_main" in script, script
-    os.environ.clear()
-    _surround(folder, environment, said)
-    tempfile.tempdir = None
-    path = Path(tempfile.mkdtemp()) / "ephemeral_component.py"
-    path.write_text(source, encoding="utf-8")
-    os.environ["_KFP_RUNTIME"] = "true"
-    sys.argv = ["executor", "--component_module_path", str(path), *arguments]
-    if killed_in and arguments[arguments.index("--function_to_execute") + 1] == killed_in:
-        _kill_soon(int(environment["DCOD_TEST_NIGHT"]))
-    executor_main.executor_main()
+    code = 0
+    try:
+        shell, _, script, source, *arguments = command
+        assert shell == "sh", command
+        assert "kfp.dsl.executor_main" in script, script
+        os.environ.clear()
+        _surround("", environment, said)
+        tempfile.tempdir = None
+        path = Path(tempfile.mkdtemp()) / "ephemeral_component.py"
+        path.write_text(source, encoding="utf-8")
+        os.environ["_KFP_RUNTIME"] = "true"
+        sys.argv = ["executor", "--component_module_path", str(path), *arguments]
+        if killed_in and arguments[arguments.index("--function_to_execute") + 1] == killed_in:
+            _kill_soon(night)
+        executor_main.executor_main()
+    except SystemExit as error:
+        code = int(error.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _surround(folder: str, environment: dict[str, str], said: str) -> None:
-    os.chdir(folder)
+    if folder:
+        os.chdir(folder)
     os.environ.update(environment)
-    os.environ.setdefault("DCOD_TEST_NIGHT", str(os.getpid()))
     file = os.open(said, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
