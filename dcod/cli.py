@@ -321,6 +321,24 @@ def presets() -> None:
 
 
 @app.command()
+def metrics(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    push: Annotated[str, typer.Option("--push", help="Address of a Pushgateway; else they are printed.")] = "",
+    overrides: Overrides = None,
+) -> None:
+    """Figures of a schedule's newest run, for Prometheus; docs/operations.md."""
+    from dcod import exposition, history
+
+    read = _config(config, preset, overrides)
+    text = exposition.exposition(history.status(_tracker(read), read), read.name)
+    if push:
+        exposition.push(text, push, read.name)
+    else:
+        print(text, end="")
+
+
+@app.command()
 def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Makes the previous champion the champion again."""
     from dcod.stages.promote import rollback as roll
