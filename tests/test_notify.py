@@ -40,7 +40,7 @@ def receiving(*codes: int) -> Iterator[Receiver]:
                 self.end_headers()
             self.close_connection = True  # 0: hangs up without a word
 
-        do_PUT = do_POST  # noqa: N815
+        do_PUT = do_POST
 
         def log_message(self, *_: Any) -> None: ...
 

@@ -28,7 +28,7 @@ def dcod(folder: Path, *arguments: str, killed_in: str = "", environment: dict[s
     Args:
         folder: the working directory.
         arguments: of the command line.
-        killed_in: a component; after its first steps the whole run is killed, as by a power cut.
+        killed_in: where the whole run is killed, as by a power cut; a point of :func:`_kill_at`.
         environment: what changes in it.
     """
     return Night(folder, arguments, killed_in, environment or {})
@@ -116,8 +116,8 @@ def _task(killed_in: str, night: int, command: list[str], environment: dict[str,
         path.write_text(source, encoding="utf-8")
         os.environ["_KFP_RUNTIME"] = "true"
         sys.argv = ["executor", "--component_module_path", str(path), *arguments]
-        if killed_in and arguments[arguments.index("--function_to_execute") + 1] == killed_in:
-            _kill_soon(night)
+        if arguments[arguments.index("--function_to_execute") + 1] == killed_in.partition(":")[0]:
+            _kill_at(killed_in, night)
         executor_main.executor_main()
     except SystemExit as error:
         code = int(error.code or 0)
@@ -138,16 +138,41 @@ def _surround(folder: str, environment: dict[str, str], said: str) -> None:
     os.dup2(file, 2)
 
 
-def _kill_soon(night: int) -> None:
-    """After a few steps of training both this process and the run's are gone."""
-    from dcod import training
+def _kill_at(point: str, night: int) -> None:
+    """Arms this process: at the point both it and the run's own process are gone.
 
-    inner, calls = training.forward_backward, iter(range(1_000_000))
+    Points: ``train`` after a few steps; ``gate:registered`` before the challenger gets its alias; ``promote:moved``
+    when the champion's alias has moved and nothing says so yet; ``promote`` before it begins; of any other component
+    when its work is done and nothing of it is stored.
+    """
+    from dcod import registry, stages, training
 
-    def counted(*arguments: Any, **keywords: Any) -> Any:
-        if next(calls) == 4:
-            os.kill(night, signal.SIGKILL)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return inner(*arguments, **keywords)
+    def die() -> None:
+        os.kill(night, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    training.forward_backward = counted
+    def wrap(owner: Any, name: str, before: Callable[..., bool], after: Callable[..., bool]) -> None:
+        inner = getattr(owner, name)
+
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            if before(*arguments):
+                die()
+            found = inner(*arguments, **keywords)
+            if after(*arguments):
+                die()
+            return found
+
+        setattr(owner, name, wrapped)
+
+    always, never = (lambda *_: True), (lambda *_: False)
+    steps = iter(range(1_000_000))
+    if point == "train":
+        wrap(training, "forward_backward", lambda *_: next(steps) == 4, never)
+    elif point == "gate:registered":
+        wrap(registry.Registry, "set_alias", lambda *given: given[2] == registry.CHALLENGER, never)
+    elif point == "promote:moved":
+        wrap(registry.Registry, "set_alias", never, always)
+    elif point == "promote":
+        wrap(stages, "_run", always, never)
+    else:
+        wrap(stages, "_run", never, always)
