@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dcod import history
+from dcod import history, notify
 from dcod.config import Config
 from dcod.registry import Registry
 from dcod.tracking import Tracker
 from tests.retrain import month, nights
+from tests.test_notify import receiving
 from tests.tiny import save_tiny_student
 
 
@@ -24,15 +26,15 @@ class World:
     arguments: list[str]
     config: Config
     seed: int
+    environment: dict[str, str] = field(default_factory=dict)
 
     def night(self, night: dict[str, Any]) -> str:
         """Lets one night happen; returns what the run printed."""
         if night["arrives"] != "nothing":
             month.arrive(self.folder / "traces", night["arrives"], night["traces"], self.seed)
         killed = "train" if night.get("then") == "killed" else ""
-        run = nights.dcod(
-            self.folder, *self.arguments, f"retrain.now=2026-11-{night['day']:02d}T02:30", killed_in=killed
-        )
+        now = f"retrain.now=2026-11-{night['day']:02d}T02:30"
+        run = nights.dcod(self.folder, *self.arguments, now, killed_in=killed, environment=self.environment)
         assert run.ended() == (-9 if killed else 0), run.said
         return run.said
 
@@ -110,7 +112,14 @@ def test_a_week(tmp_path: Path) -> None:
     """The first nights of the month: trained and promoted, then nothing new, then a teacher that is too far."""
     plan = {night["day"]: night for night in month.plan()["nights"]}
     world = new_world(tmp_path, 0)
-    live_through(world, [plan[1], plan[3], plan[10]])
+    world.environment = {notify.SECRET: "key"}
+    with receiving(503, 200) as receiver:
+        world.arguments.append(f"notify.url={receiver.url}")
+        live_through(world, [plan[1], plan[3], plan[10]])
+    assert [json.loads(body)["event"] for _, _, _, body in receiver.got] == ["promoted", "promoted"]  # once refused
+    message = json.loads(receiver.got[-1][3])
+    assert message["model"] == "dcod-student"
+    assert "improved" in message["text"]
     figures = history.status(Tracker(world.config.tracking), world.config)
     assert figures["failed"] == 0.0
     assert figures["go"] == 0.0
