@@ -1,7 +1,8 @@
 """Whether a scheduled run trains: pure functions; the decision is data with its reasons.
 
 A run goes on to training when all of this holds:
-  * *enough new*: at least ``retrain.min_new_traces`` accepted traces lie in sources that no finished run has tried;
+  * *enough new*: at least ``retrain.min_new_traces`` accepted traces lie in sources that no finished run has tried, and
+    that were not left out before as too far, if they still are;
   * *feasible*: enough of them are not too far. A source is too far where the ESS floor leaves the correction next to
     nothing (gamma), or where most tokens are clipped, so that the ESS is that of the clips and says nothing. It is left
     out, and measured anew at the next run;
@@ -44,6 +45,7 @@ class Source:
         gamma: mean exponent that the ESS floor allows, of ``gamma_max``; 1 where there is nothing to temper.
         clipped: share of tokens whose log-ratio or surprisal is clipped.
         ess: mean rescaled ESS at ``gamma_max``.
+        left_out: the decision before this one found it too far.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Source:
     gamma: float = 1.0
     clipped: float = 0.0
     ess: float = 1.0
+    left_out: bool = False
 
     def too_far(self, limits: LimitsConfig) -> bool:
         """Whether the correction cannot be made on it."""
@@ -150,9 +153,13 @@ def decide(evidence: Evidence, config: RetrainConfig, warnings: Sequence[str] = 
         return Decision("waiting", (Reason("waiting", text, True),), tuple(warnings))
     limits, wanted = config.limits, config.min_new_traces
     far = [source for source in evidence.sources if source.too_far(limits)]
-    new = sum(source.traces for source in evidence.sources)
-    usable = new - sum(source.traces for source in far)
-    reasons = [Reason("enough_new", f"{new} new traces, at least {wanted} needed", new >= wanted)]
+    known = sum(source.traces for source in far if source.left_out)  # no news: they were looked at before
+    new = sum(source.traces for source in evidence.sources) - known
+    usable = new + known - sum(source.traces for source in far)
+    text = f"{new} new traces, at least {wanted} needed"
+    if known:
+        text += f" ({known} more were left out before, and are still too far)"
+    reasons = [Reason("enough_new", text, new >= wanted)]
     if new >= wanted:
         reasons.append(_feasible(far, usable, evidence.sources, config))
     if usable >= wanted:

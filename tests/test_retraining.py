@@ -43,6 +43,16 @@ def test_a_source_that_is_too_far_is_left_out_and_the_others_decide() -> None:
     assert code(Source("a", 39), FAR) == "infeasible"
 
 
+def test_a_source_left_out_before_is_no_news_while_it_is_too_far() -> None:
+    known = Source("b", 60, gamma=0.02, left_out=True)
+    decision = retraining.decide(Evidence([known], False, RISEN), CONFIG)
+    assert (decision.code, decision.left_out) == ("too_few", ("b",))
+    assert "0 new traces, at least 40 needed (60 more were left out before" in decision.reasons[0].text
+    assert code(known, FAR) == "infeasible"
+    assert code(known, NEAR, losses=SAME) == "no_drift"
+    assert code(Source("b", 60, left_out=True)) == "go"  # the student came nearer
+
+
 def test_a_rise_within_the_noise_is_no_drift() -> None:
     noisy = Losses([0.1, 5.0, 0.1], [0.1, 0.2, 0.1])
     assert noisy.rise > CONFIG.limits.loss

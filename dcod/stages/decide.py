@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,11 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
     held_out = judge.score(sample([t for t in pool.old if t.split == "selection"], config.retrain.sample))
     begin = judge if models.digest(start) == judge.digest else Judge(config, start)
     chosen = {digest: sample(group, config.retrain.sample) for digest, group in pool.new.items()}
-    measured = {digest: begin.distance(group, len(pool.new[digest])) for digest, group in chosen.items()}
+    left_out = before.get("far", [])
+    measured = {
+        digest: replace(begin.distance(group, len(pool.new[digest])), left_out=digest in left_out)
+        for digest, group in chosen.items()
+    }
     far = {digest for digest, source in measured.items() if source.too_far(config.retrain.limits)}
     usable = judge.score([trace for digest, group in chosen.items() if digest not in far for trace in group])
     losses = Losses([loss(example) for example in usable], [loss(example) for example in held_out])
@@ -97,6 +101,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         "champion": judge.digest,
         "probe": probe,
         "evaluators": judge.fingerprints(),
+        "far": sorted(far),
         "tried": tried | {key: file for key, file in history.sources_of(traces).items() if key not in far},
     }
     storage.write_json(out / history.RECORD, kept)
