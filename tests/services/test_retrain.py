@@ -85,7 +85,9 @@ def test_two_at_once_make_one_champion(
     runs = [nights.dcod(tmp_path, *arguments, environment=s3_environment.env) for _ in range(2)]
     for run in runs:
         assert run.ended() == 0, run.said
-        assert "retrain   go" in run.said
+    said = [code for run in runs for code in ("go", "waiting", "too_few") if f"retrain   {code}" in run.said]
+    assert len(said) == 2, said
+    assert "go" in said  # the other may have come when all was done
     registry = Registry(config.tracking)
     assert [version.version for version in registry.versions("two")] == [1, 2]
     champion = registry.champion("two")
