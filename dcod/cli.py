@@ -207,10 +207,12 @@ def run(
     if outcome.error:
         print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)
         raise typer.Exit(2 if outcome.users_mistake else 1)
-    assert outcome.decision is not None
-    _print_decision(outcome.decision)
-    console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"), markup=False)
-    console.print(f"report    {outcome.decision / 'report.html'}")
+    if outcome.retraining:
+        console.print(_retraining(outcome.retraining), markup=False, end="")
+    if outcome.decision:
+        _print_decision(outcome.decision)
+        console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"), markup=False)
+        console.print(f"report    {outcome.decision / 'report.html'}")
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 
 
@@ -225,8 +227,10 @@ def compile_pipeline(
     """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
     from pipelines.compiling import compile_to
 
-    cluster = _config(config, preset, overrides).cluster
-    compile_to(out, cluster.model_copy(update={"image": image}) if image else cluster)
+    read = _config(config, preset, overrides)
+    if image:
+        read = read.model_copy(update={"cluster": read.cluster.model_copy(update={"image": image})})
+    compile_to(out, read)
     console.print(f"wrote {out}")
 
 
@@ -338,6 +342,24 @@ def presets() -> None:
 
 
 @app.command()
+def metrics(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    push: Annotated[str, typer.Option("--push", help="Address of a Pushgateway; else they are printed.")] = "",
+    overrides: Overrides = None,
+) -> None:
+    """Figures of a schedule's newest run, for Prometheus; docs/operations.md."""
+    from dcod import exposition, history
+
+    read = _config(config, preset, overrides)
+    text = exposition.exposition(history.status(_tracker(read), read), read.name)
+    if push:
+        exposition.push(text, push, read.name)
+    else:
+        print(text, end="")
+
+
+@app.command()
 def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Makes the previous champion the champion again."""
     from dcod.stages.promote import rollback as roll
@@ -414,6 +436,15 @@ def _tracker(config: Config) -> Tracker:
     from dcod.tracking import Tracker
 
     return Tracker(config.tracking)
+
+
+def _retraining(folder: Path) -> str:
+    import json
+
+    from dcod.history import RECORD
+    from dcod.retraining import Decision
+
+    return Decision.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))).text()
 
 
 def _print_decision(folder: Path) -> None:

@@ -57,6 +57,7 @@ class SecretsConfig(Section):
     s3: str = "dcod-s3"
     tracking: str = "mlflow-client"
     hub: str = ""
+    webhook: str = ""
     image_pull: list[str] = Field(default_factory=list)
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from dcod.asking import EngineConfig, TeachConfig
 from dcod.cluster import ClusterConfig
 from dcod.errors import UserError
+from dcod.schedule import NotifyConfig, RetrainConfig
 from dcod.sections import Natural, Positive, Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -298,6 +299,7 @@ class Config(Section):
     """The whole configuration of a pipeline run."""
 
     name: str = "dcod"
+    pipeline: Literal["distill", "retrain"] = Field("distill", description="`retrain` decides first whether to train.")
     seed: int = 0
     student: StudentConfig = StudentConfig()
     teach: TeachConfig = TeachConfig()
@@ -306,8 +308,16 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromoteConfig = PromoteConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    notify: NotifyConfig = NotifyConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _one_job_a_run(self) -> Config:
+        if self.retrain.rounds > 1 and self.cluster.train.num_nodes > 1:
+            raise ValueError("retrain.rounds > 1 trains in one pod: a TrainJob is made once a run; num_nodes must be 1")
+        return self
 
     def to_json(self) -> str:
         """The resolved configuration, stable and on one line (a pipeline parameter)."""

@@ -174,6 +174,22 @@ class Registry:
         if logged is not None:
             self.tracker.client.log_model_artifact(logged, str(path), folder)
 
+    def attached(self, version: Version, folder: str, into: Path) -> Path:
+        """What :meth:`attach` put beside the model of a version, copied into an empty folder; it may stay empty."""
+        from mlflow.artifacts import download_artifacts
+
+        location = self.tracker.client.get_model_version_download_uri(version.name, str(version.version))
+        local, logged = _local(location), self._logged(version.digest)
+        if local is not None:
+            if (local / folder).is_dir():
+                shutil.copytree(local / folder, into, dirs_exist_ok=True)
+        elif logged is not None and self.tracker.client.list_logged_model_artifacts(logged, folder):
+            uri = f"{location.rstrip('/')}/{folder}"
+            got = Path(download_artifacts(artifact_uri=uri, dst_path=str(into), tracking_uri=self.tracker.config.uri))
+            if got.resolve() != into.resolve():
+                shutil.copytree(got, into, dirs_exist_ok=True)
+        return into
+
     def note(self, name: str, key: str) -> str:
         """A tag of the registered model itself; empty where there is none."""
         found = self.tracker.client.search_registered_models(f"name = {_quoted(name)}", max_results=1)

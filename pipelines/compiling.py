@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dcod.cluster import ClusterConfig
+    from dcod.config import Config
 
 
-def compile_to(out: Path, cluster: ClusterConfig | None = None) -> None:
-    """Compiles the pipeline for a cluster; two compiles of the same code are byte-identical.
+def build(config: Config) -> Any:
+    """The pipeline object that a configuration names; it runs here and on a cluster alike."""
+    from pipelines import distill, retrain
+
+    return {"distill": distill, "retrain": retrain}[config.pipeline].build(config)
+
+
+def compile_to(out: Path, config: Config) -> None:
+    """Compiles a configuration's pipeline for its cluster; two compiles of the same code are byte-identical.
 
     Args:
         out: the YAML file: the pipeline, and what Kubernetes is told about its pods.
-        cluster: the cluster's section; else the default one.
+        config: says which pipeline, and what the cluster is like.
 
     Raises:
         UserError: the file cannot be written, or its name does not end in .yaml.
@@ -24,15 +31,15 @@ def compile_to(out: Path, cluster: ClusterConfig | None = None) -> None:
 
     from dcod.errors import UserError
     from dcod.storage import write_text
-    from pipelines.distill import COMPONENTS, build
+    from pipelines.wiring import COMPONENTS
 
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: must end in .yaml")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pipeline.yaml"
-        compiler.Compiler().compile(build(cluster), str(file))
+        compiler.Compiler().compile(build(config), str(file))
         text = file.read_text(encoding="utf-8")
-    if cluster and cluster.image:  # also of the exit handler, whose image no call sets
+    if config.cluster.image:  # also of the exit handler, whose image no call sets
         default = COMPONENTS[0].component_spec.implementation.container.image
-        text = text.replace(f"image: {default}\n", f"image: {cluster.image}\n")
+        text = text.replace(f"image: {default}\n", f"image: {config.cluster.image}\n")
     write_text(out, text)

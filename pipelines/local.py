@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dcod.config import Config
 
 MARK = "[dcod] "
+ALIVE = "alive"
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,15 @@ class Outcome:
 
     Attributes:
         log: everything that the tasks printed.
-        decision: the folder of the gate's decision and the report; None when the run failed.
+        decision: the folder of the gate's decision and the report; None when the run failed or did not train.
+        retraining: the folder of the decision whether to train; None of a pipeline that does not ask.
         error: one line; empty when nothing failed.
         users_mistake: the error is one that the user can mend.
     """
 
     log: Path
     decision: Path | None = None
+    retraining: Path | None = None
     error: str = ""
     users_mistake: bool = False
 
@@ -74,12 +78,15 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     from kfp import local
     from rich.console import Console
 
+    from dcod import notify
     from dcod.errors import UserError
     from dcod.tracking import Tracker
-    from pipelines.distill import build
+    from pipelines.compiling import build
 
     if "python3" in config.to_json() or "python3" in str(root.resolve()):
         raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")
+    if config.notify.url:
+        notify.secret()  # fails early
     here = config.cluster.model_copy(update={"retries": 0})  # the local runner would wait minutes between tries
     Tracker(config.tracking)  # creates the database once, and fails early
     try:
@@ -87,18 +94,43 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
         work = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=root / "pipeline")).resolve()
     except OSError as error:
         raise UserError(f"{root}: cannot be written ({error.strerror})") from None
+    held = _alive(work)
+    _close_dead(config, root / "pipeline")
     log = work / "pipeline.log"
     shown = Console(file=sys.stdout, highlight=False, soft_wrap=True)  # before standard output is redirected
-    with log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
+    with held, log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
         echo = _Echo(file, shown, time.monotonic())
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
             with contextlib.redirect_stdout(echo):
-                build(here)(config=config.to_json())
+                build(config.model_copy(update={"cluster": here}))(config=config.to_json())
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
             return _failure(work, log, error)
-    found = next(work.glob("*/gate/decision"), None) or next(work.rglob("decision.json")).parent
-    return Outcome(log, decision=found)
+    # Below a branch of the pipeline the runner keeps more folders, named as it likes.
+    found = {file.parent.parent.name: file.parent for file in work.rglob("*/decision/manifest.json")}
+    return Outcome(log, decision=found.get("gate"), retraining=found.get("decide"))
+
+
+def _alive(work: Path) -> TextIO:
+    """A locked file: as long as it is locked, the run is alive. The kernel lets go of it, whatever kills the run."""
+    file = (work / ALIVE).open("w", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def _close_dead(config: Config, pipelines: Path) -> None:
+    """Ends the runs in MLflow that were killed here, which nobody else does; their finished stages are reused."""
+    from dcod.history import unfinished
+    from dcod.tracking import Tracker
+
+    tracker = Tracker(config.tracking)
+    for name, place in unfinished(tracker):
+        work = next((folder for folder in place.parents if folder.parent == pipelines.resolve()), None)
+        with contextlib.suppress(OSError):  # it is alive, or of another place
+            if work is not None:
+                with (work / ALIVE).open() as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                tracker.finish(name, failed="the run was killed")
 
 
 @contextlib.contextmanager

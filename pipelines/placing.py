@@ -16,6 +16,7 @@ RUN_LABEL = "dcod.dev/part-of"
 S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
 TRACKING_KEYS = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
 HUB_KEYS = {"token": "HF_TOKEN"}
+WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET"}
 
 
 class Placing:
@@ -105,6 +106,7 @@ class Placing:
             (secrets.s3, S3_KEYS),
             (secrets.tracking, TRACKING_KEYS),
             (secrets.hub, HUB_KEYS),
+            (secrets.webhook, WEBHOOK_KEYS),
         ]
         for name, keys in named:
             if name:

@@ -102,17 +102,18 @@ def _namespace(config: Config) -> str:
     from dcod.errors import AwayError, UserError
 
     kube, cluster = _kube(config), config.cluster
-    secrets = [cluster.secrets.s3, cluster.secrets.tracking, cluster.secrets.hub, *cluster.secrets.image_pull]
+    names = cluster.secrets
+    secrets = [names.s3, names.tracking, names.hub, names.webhook, *names.image_pull]
     wanted = {
         "service_account": {cluster.service_account},
         "secret": {name for name in secrets if name},
         "persistent_volume_claim": {cluster.volume} if cluster.volume else set(),
     }
     missing, unseen = [], []
-    for kind, names in wanted.items():
+    for kind, named in wanted.items():
         try:
             missing += (
-                [f"{kind.replace('_', ' ')} {name}" for name in sorted(names - kube.names(kind))] if names else []
+                [f"{kind.replace('_', ' ')} {name}" for name in sorted(named - kube.names(kind))] if named else []
             )
         except AwayError as error:
             raise _UncheckedError(str(error)) from None

@@ -54,6 +54,8 @@ def for_cluster(config: Config) -> Config:
             wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
     if config.student.model.startswith(local) and not config.student.model.startswith(f"{MOUNT}/"):
         wrong.append(f"student.model {config.student.model}: a folder of this machine; name it s3://… or models:/…")
+    if config.notify.url and not cluster.secrets.webhook:
+        wrong.append("notify.url is set: name the secret with the key of its signature in cluster.secrets.webhook")
     if wrong:
         raise UserError("not for a cluster: " + "; ".join(wrong))
     return config.model_copy(
@@ -112,7 +114,7 @@ class Kubeflow:
         name = f"{self.config.name} {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
         with tempfile.TemporaryDirectory() as scratch, self._explained("submit"):
             file = Path(scratch) / "pipeline.yaml"
-            compile_to(file, self.cluster)
+            compile_to(file, self.config)
             run = self.client.run_pipeline(
                 experiment_id=self.experiment(),
                 job_name=name,
@@ -198,7 +200,7 @@ class Kubeflow:
         earlier = self.schedules(name)
         with tempfile.TemporaryDirectory() as scratch, self._explained("schedule"):
             file = Path(scratch) / "pipeline.yaml"
-            compile_to(file, self.cluster)
+            compile_to(file, self.config)
             made = self.client.create_recurring_run(
                 experiment_id=self.experiment(),
                 job_name=name,

@@ -31,14 +31,8 @@ OWNERS = {
 PURE = {"dcod/losses.py", "dcod/corrections.py", "dcod/weighting.py", "dcod/packing.py", "dcod/fused.py"}
 PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace("/", ".") for path in PURE)}
 BASE = {
-    "dcod/asking.py",
-    "dcod/cluster.py",
-    "dcod/config.py",
-    "dcod/downloads.py",
-    "dcod/sections.py",
-    "dcod/traces.py",
-    "dcod/storage.py",
-    "dcod/errors.py",
+    f"dcod/{name}.py"
+    for name in ("asking", "cluster", "config", "downloads", "errors", "schedule", "sections", "storage", "traces")
 }
 BASE_MAY = {"dcod", "dcod.__version__", *(path.removesuffix(".py").replace("/", ".") for path in BASE)}
 

@@ -72,7 +72,8 @@ def execute(
         with storage.output_folder(out) as scratch:
             return _run(module, config, scratch, NullLog(), inputs, options | known, manifest)
     tracker = Tracker(config.tracking)
-    parent = tracker.parent(where.pipeline, config.name, config) if where.pipeline else None
+    place = {"dcod.place": str(out)}  # of the first stage that said so
+    parent = tracker.parent(where.pipeline, config.name, config, place) if where.pipeline else None
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:
         for name, digest in manifest["inputs"].items():
             log.inputs(name, digest, str(inputs[name]))

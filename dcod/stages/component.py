@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -11,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod import storage, trainjobs
-from dcod.config import parse_config
+from dcod import history, notify, retraining, storage, trainjobs
+from dcod.config import Config, parse_config
 from dcod.errors import UserError
+from dcod.history import RECORD, SELECTED
 from dcod.stages import Where, execute, sharding
 from dcod.tracking import Tracker
 
@@ -87,6 +89,21 @@ def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], 
     return "promote" if found["promote"] else "refuse"
 
 
+def run_decide(
+    config: str, pipeline: str, decision: str, inputs: dict[str, str], selected: str, metrics: str, summary: str
+) -> str:
+    """Executes `decide`; writes the traces to train on and the reasons (Markdown), returns the outcome."""
+    run("decide", config, pipeline, decision, inputs)
+    found = json.loads((Path(decision) / RECORD).read_text(encoding="utf-8"))
+    picked = Path(decision) / SELECTED
+    with storage.output_folder(Path(selected)) as scratch:  # no manifest: its content alone is its digest
+        if picked.is_dir():
+            shutil.copytree(picked, scratch, dirs_exist_ok=True)
+    storage.write_json(Path(metrics), found["figures"])
+    storage.write_text(Path(summary), retraining.Decision.from_dict(found).markdown())
+    return str(found["outcome"])
+
+
 def finish(config: str, pipeline: str, state: str, message: str) -> None:
     """Closes the parent run; ``state`` is Kubeflow's (SUCCEEDED, FAILED, …)."""
     failed = "" if state == "SUCCEEDED" else message or f"the pipeline ended as {state}"
@@ -94,7 +111,24 @@ def finish(config: str, pipeline: str, state: str, message: str) -> None:
     if parsed.cluster.train.num_nodes > 1:  # a job that nobody follows any more must not keep its GPUs
         with contextlib.suppress(UserError):
             trainjobs.delete(parsed.cluster, pipeline)
-    Tracker(parsed.tracking).finish(pipeline, failed=failed)
+    tracker = Tracker(parsed.tracking)
+    tracker.finish(pipeline, failed=failed)
+    if parsed.notify.url:
+        _tell(parsed, tracker, pipeline)
+
+
+def _tell(config: Config, tracker: Tracker, pipeline: str) -> None:
+    """Tells the webhook; a run is not worse for a receiver that is away."""
+    ended = history.ending(tracker, pipeline)
+    if ended is None or ended[0] not in config.notify.events:
+        return
+    event, message = ended
+    about = {"name": config.name, "model": config.promote.registered_model, "tracking": config.tracking.uri}
+    try:
+        notify.send(config.notify.url, event, about | message, notify.secret())
+    except UserError as error:
+        tracker.client.set_tag(message["run"], "dcod.webhook", str(error))
+        print(f"{MARK}webhook: {error}", flush=True)
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

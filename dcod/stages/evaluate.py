@@ -223,13 +223,17 @@ def _ask(
         reproducing.record(engine, [one for tokens in encoded for one in tokens], section.engine.name, config, out)
     if traces is not None and not few_shot and section.drift_traces:
         storage.write_json(out / "drift.json", _drift(engine, tokenizer, traces, section.drift_traces))
-    evaluator = {
-        "engine": engines.identity(section.engine),
+    return written, {"digest": models.digest(student), "uri": str(student)}, evaluator_of(config, tokenizer)
+
+
+def evaluator_of(config: Config, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What runs a model in an evaluation, which is part of every fingerprint."""
+    return {
+        "engine": engines.identity(config.evaluate.engine),
         "dtype": config.student.dtype,
         "template": prompts.template_digest(tokenizer),
         "seed": config.seed,
     }
-    return written, {"digest": models.digest(student), "uri": str(student)}, evaluator
 
 
 def _fits(benchmark: BenchmarkConfig, encoded: Sequence[Sequence[int]], student: Path) -> None:

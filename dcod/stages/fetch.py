@@ -1,6 +1,7 @@
 """Fetch: a model becomes an artifact of the run, so that lineage holds and later stages read a plain folder.
 
-``which`` is ``start`` (the configured student), or ``champion`` (the registry's, else the start).
+``which`` is ``start`` (the configured student), ``champion`` (the registry's, else the start), or ``begin``: one of
+the two, as ``retrain.start`` says.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ def run(config: Config, out: Path, log: Log, *, which: str) -> dict[str, float]:
     """Links (or copies) the files of a model into ``out``; see the module."""
     store = registry.Registry(config.tracking)
     uri = config.student.model
+    if which == "begin":
+        which = "champion" if config.retrain.start == "champion" else "start"
     if which == "champion" and store.champion(config.promote.registered_model):
         uri = f"models:/{config.promote.registered_model}@champion"
     folder = models.resolve(uri, config.student.revision, store.resolve)

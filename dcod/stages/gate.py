@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod import models, report, storage
+from dcod import history, models, report, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.gate import Reason, load_results
@@ -82,6 +82,8 @@ def run(
         equal_compute(student, twin)
         if load_results(twin_results).model.digest != models.digest(twin):
             raise UserError(f"{twin_results}: results of another model than the twin {twin}")
+    if traces is not None:
+        storage.write_json(out / history.TRAINED_ON, history.sources_of(traces))
     champion_results = comparable(config, out, log.tracker, results, [champion_results, start_results])
     decision = promote.gate(
         config,
@@ -95,6 +97,7 @@ def run(
         champion_results=champion_results,
         twin_results=twin_results,
         further=[] if traces is None else _clean(config, traces),
+        beside=[out / history.TRAINED_ON],
     )
     shown = {"start": start_results, "champion": champion_results, "student": results}
     if twin_results is not None:

@@ -23,7 +23,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,6 +46,8 @@ def run(config: Config, out: Path, log: Log, *, decision: Path) -> dict[str, flo
     tracker = log.tracker if isinstance(log, StageRun) else Tracker(config.tracking)
     outcome = promote(config, tracker=tracker, decision=decision)
     storage.write_json(out / "outcome.json", {"outcome": outcome})
+    if isinstance(log, StageRun):
+        log.tag("dcod.decision", outcome)
     log.text("outcome.txt", f"{outcome}\n")
     return {"promoted": float(outcome == "promoted")}
 
@@ -64,6 +65,7 @@ def gate(
     champion_results: Path,
     twin_results: Path | None = None,
     further: Sequence[Reason] = (),
+    beside: Sequence[Path] = (),
 ) -> Decision:
     """Decides, registers the student, and writes ``decision.json``; see the module.
 
@@ -79,6 +81,7 @@ def gate(
         champion_results: of the registry's champion, or of the start where there was none.
         twin_results: of an SFT twin of the student.
         further: checks that were made elsewhere.
+        beside: further files that go beside the registered model, as ``decision.json`` does.
 
     Raises:
         UserError: the student's results are of another model.
@@ -106,10 +109,12 @@ def gate(
             registry.set_alias(name, CHALLENGER, version.version)
             decision = replace(decision, challenger=replace(decision.challenger, version=version.version))
         storage.write_text(out / "decision.json", decision.to_json())
-        if decision.outcome != "already_champion":
-            registry.attach(version, out / "decision.json", "decision")
-    if (results / reproducing.FILE).is_file():
-        shutil.copyfile(results / reproducing.FILE, out / reproducing.FILE)
+        if (results / reproducing.FILE).is_file():
+            shutil.copyfile(results / reproducing.FILE, out / reproducing.FILE)
+        if decision.outcome != "already_champion":  # all that another run needs to promote it, the decision last
+            told = [path for path in (*beside, out / reproducing.FILE, out / "decision.json") if path.is_file()]
+            for path in told:
+                registry.attach(version, path, "decision")
     log.text("decision.json", decision.to_json())
     log.tag("dcod.decision", decision.outcome)
     for found in decision.comparisons:
@@ -216,7 +221,7 @@ def _with(decision: Decision, reasons: Sequence[Reason]) -> Decision:
 
 def _spend(registry: Registry, name: str, challenger: Results, baseline: Results, config: Config) -> Reason:
     """Takes one test from the budget of the period. The same comparison again costs nothing: it says the same."""
-    section, now = config.promote, time.time()
+    section, now = config.promote, config.retrain.clock()
     what = json.dumps([challenger.model.digest, baseline.model.digest, sorted(challenger.fingerprints.items())])
     key = hashlib.sha256(what.encode()).hexdigest()[:12]
     begin = now - section.period_days * 86_400

@@ -246,3 +246,25 @@ def test_the_secrets_of_a_store_are_all_that_runs_and_services_name() -> None:
     wanted = {("dcod", name) for item in render("prod") for name in secret_names(item)} - {("dcod", "mlflow-tls")}
     named = SecretsConfig()
     assert made == wanted | {("dcod-runs", named.s3), ("dcod-runs", named.tracking)}
+
+
+def test_the_alerts_ask_for_figures_that_are_exported(tmp_path: Path) -> None:
+    """The job is a valid one with a command that exists; every expression names figures that dcod makes."""
+    import re
+
+    from dcod import monitors
+    from dcod.exposition import _HELP, PREFIX
+    from pipelines.presets import names
+
+    job, rules = example("retrain-alerts.yaml")
+    validate(job)
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:2] == ["dcod", "metrics"]
+    assert "retrain" in names()
+    made = {*_HELP, *monitors.evaluator({}, {}), "left_out_traces"}
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    assert len(alerts) == 5
+    for rule in alerts:
+        asked = re.findall(rf"{PREFIX}_(\w+)", rule["expr"])
+        assert asked
+        assert set(asked) <= made, rule["alert"]

@@ -1,0 +1,187 @@
+"""What earlier retrains left in MLflow; a schedule keeps no state of its own.
+
+* Of every run, the stage `decide` keeps ``retraining.json``: its decision, its figures, and which sources were tried.
+* Of every registered student, ``decision/`` beside it says what the gate decided and which sources it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from dcod.config import Config
+from dcod.registry import Registry, Version
+from dcod.tracking import Tracker
+
+RECORD = "retraining.json"
+SELECTED = "selected"  # below the output of `decide`: the traces to train on
+TRAINED_ON = "trained_on.json"
+DECISION = "decision.json"
+MODEL, OUTCOME = "dcod.registered_model", "dcod.retrain"  # tags of a stage run
+_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Past:
+    """One earlier decision.
+
+    Attributes:
+        run_id: of its stage run.
+        pipeline_run: the run id of its pipeline run.
+        outcome: go, waiting or skip.
+        status: of the pipeline run: FINISHED, FAILED, RUNNING, …
+    """
+
+    run_id: str
+    pipeline_run: str
+    outcome: str
+    status: str
+
+
+def decisions(tracker: Tracker, model: str) -> Iterator[Past]:
+    """Earlier decisions about a registered model, newest first; those of a stage that was cut off are left out."""
+    query = f"tags.`dcod.stage` = 'decide' and tags.`{MODEL}` = '{model}' and attributes.status = 'FINISHED'"
+    order, token = ["attributes.start_time DESC"], None
+    while True:
+        page = tracker.client.search_runs(
+            [tracker.experiment_id], query, order_by=order, max_results=_PAGE, page_token=token
+        )
+        for run in page:
+            parent = run.data.tags.get("mlflow.parentRunId", "")
+            status = str(tracker.client.get_run(parent).info.status) if parent else "FINISHED"
+            yield Past(str(run.info.run_id), parent, run.data.tags.get(OUTCOME, ""), status)
+        token = page.token
+        if not token:
+            return
+
+
+def record(tracker: Tracker, past: Past) -> dict[str, Any]:
+    """The ``retraining.json`` of an earlier decision."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(tracker.client.download_artifacts(past.run_id, RECORD, scratch))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def latest(tracker: Tracker, model: str) -> dict[str, Any]:
+    """The record of the newest decision, whatever it was; empty where there is none."""
+    past = next(decisions(tracker, model), None)
+    return record(tracker, past) if past else {}
+
+
+def tried(tracker: Tracker, model: str) -> dict[str, str]:
+    """Sources, by digest, that some run trained on and brought to its end, promoted or refused.
+
+    A run that failed or was killed counts for nothing: its sources are still new.
+    """
+    past = next((p for p in decisions(tracker, model) if p.outcome == "go" and p.status == "FINISHED"), None)
+    found: dict[str, str] = record(tracker, past)["tried"] if past else {}
+    return found
+
+
+def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
+    """Sources, by digest, that the champion was trained on, or a champion before it."""
+    found: dict[str, str] = {}
+    known: set[int] = set()
+    version = champion
+    while version is not None and version.version not in known:
+        known.add(version.version)
+        with tempfile.TemporaryDirectory() as scratch:
+            path = registry.attached(version, "decision", Path(scratch)) / TRAINED_ON
+            found |= json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = version.tags.get("dcod.previous_champion", "")
+        version = registry.by_version(version.name, int(before)) if before.isdigit() else None
+    return found
+
+
+def waiting(registry: Registry, name: str, champion: Version | None, into: Path) -> Version | None:
+    """The newest version that the gate accepted against this champion and that nobody promoted yet.
+
+    Its decision is put into a folder. One whose run ended before the decision was stored waits for nothing: its own
+    run, done again, registers it again.
+    """
+    if champion is None:
+        return None
+    for version in reversed(registry.versions(name)):
+        tags = version.tags
+        accepted = tags.get("dcod.decision") == "promote" and tags.get("dcod.compared_with") == str(champion.version)
+        if not accepted or tags.get("dcod.outcome"):
+            continue
+        if (registry.attached(version, "decision", into) / DECISION).is_file():
+            return version
+    return None
+
+
+def unfinished(tracker: Tracker) -> list[tuple[str, Path]]:
+    """Pipeline runs that nobody ended yet: their ids, and where the output of a stage of theirs lies."""
+    query = "attributes.status = 'RUNNING' and tags.`dcod.place` != ''"
+    runs = tracker.client.search_runs([tracker.experiment_id], query)
+    return [(run.data.tags["dcod.pipeline"], Path(run.data.tags["dcod.place"])) for run in runs]
+
+
+def sources_of(traces: Path) -> dict[str, str]:
+    """The sources of a trace set: name by digest."""
+    rows = pq.read_table(traces / "traces.parquet", columns=["source_digest", "source_file"]).to_pylist()
+    return {row["source_digest"]: row["source_file"] for row in rows if row["source_digest"]}
+
+
+def status(tracker: Tracker, config: Config) -> dict[str, float]:
+    """The figures of the schedule's newest run, for alerting: of the run, and of the newest decision."""
+    model = config.promote.registered_model
+    query = f"attributes.run_name = '{config.name}'"
+    order = ["attributes.start_time DESC"]
+    runs = tracker.client.search_runs([tracker.experiment_id], query, order_by=order, max_results=_PAGE)
+    parents = [run for run in runs if "dcod.pipeline" in run.data.tags]
+    found: dict[str, float] = {}
+    if parents:
+        found["last_run_timestamp_seconds"] = parents[0].info.start_time / 1000
+        found["failed"] = float(parents[0].info.status in ("FAILED", "KILLED"))
+    whole = next((run for run in parents if run.info.status == "FINISHED"), None)
+    if whole:
+        found["last_success_timestamp_seconds"] = whole.info.start_time / 1000
+    newest = latest(tracker, model)
+    if newest:
+        found |= newest["figures"]
+        found |= {"go": float(newest["outcome"] == "go"), "warnings": float(len(newest["warnings"]))}
+    champion = Registry(tracker).champion(model)
+    if champion:
+        found["champion_version"] = float(champion.version)
+    return found
+
+
+def ending(tracker: Tracker, pipeline: str) -> tuple[str, dict[str, Any]] | None:
+    """How a pipeline run ended, in an event and what there is to say; None where nobody waits for it.
+
+    Events: ``promoted``; ``refused``, by the gate, or by the promotion (stale, not_reproduced); ``failed``.
+    """
+    query = f"tags.`dcod.pipeline` = '{pipeline}'"
+    parent = next(iter(tracker.client.search_runs([tracker.experiment_id], query)), None)
+    if parent is None:
+        return None
+    told: dict[str, Any] = {"run": str(parent.info.run_id), "pipeline": pipeline, "text": ""}
+    if parent.info.status != "FINISHED":
+        return "failed", told | {"text": parent.data.tags.get("dcod.error", "")}
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    stages = {
+        run.data.tags.get("dcod.stage", ""): run for run in tracker.client.search_runs([tracker.experiment_id], query)
+    }
+    outcomes = {name: run.data.tags.get("dcod.decision", "") for name, run in stages.items()}
+    if "gate" in stages:
+        told["text"] = _reasons(tracker, str(stages["gate"].info.run_id))
+    if outcomes.get("promote"):
+        return "promoted" if outcomes["promote"] == "promoted" else "refused", told | {"outcome": outcomes["promote"]}
+    return ("refused", told | {"outcome": "refused"}) if outcomes.get("gate") == "refuse" else None
+
+
+def _reasons(tracker: Tracker, run_id: str) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        text = Path(tracker.client.download_artifacts(run_id, DECISION, scratch)).read_text(encoding="utf-8")
+    return "\n".join(
+        f"{'yes' if reason['passed'] else 'NO'}: {reason['text']}" for reason in json.loads(text)["reasons"]
+    )

@@ -1,0 +1,151 @@
+"""Drift, as figures: of the teacher (new traces against old), of the student (its own answers), of the evaluator.
+
+Pure functions. Each figure is a number of the run that a series is made of; :func:`warnings` names those beyond the
+limits of ``retrain.limits``. They decide nothing: whether a run trains is dcod.retraining's.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
+
+from dcod.packing import Example
+from dcod.schedule import LimitsConfig
+from dcod.weighting import octaves
+
+_WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|\n+")
+
+Answers = Mapping[str, Mapping[str, str]]  # by problem: what was said (a digest), and the outcome
+
+
+def teacher(new: Sequence[str], old: Sequence[str], seed: int = 0) -> dict[str, float]:
+    """Length and style of the completions of new traces against old ones.
+
+    ``teacher_length_ratio`` is that of the median lengths; ``teacher_style`` the Jensen-Shannon divergence of the words
+    in bits, less that of the same texts shuffled, which is what two samples of one teacher differ by. Numbers count as
+    one word: other problems are no other style.
+    """
+    if not new or not old:
+        return {}
+    shuffled = [*new, *old]
+    random.Random(seed).shuffle(shuffled)
+    noise = _divergence(_words(shuffled[: len(new)]), _words(shuffled[len(new) :]))
+    return {
+        "teacher_length_ratio": median(map(len, new)) / max(1.0, median(map(len, old))),
+        "teacher_style": _divergence(_words(new), _words(old)) - noise,
+    }
+
+
+def verdicts(new: Mapping[str, int], old: Mapping[str, int]) -> dict[str, float]:
+    """The share of right answers among the verified rows, new and as a change; counts by reason as ingestion has."""
+    shares = [right / judged for right, judged in map(_judged, (new, old)) if judged]
+    if len(shares) < 2:
+        return {}
+    return {"teacher_right_share": shares[0], "teacher_verdict_change": shares[0] - shares[1]}
+
+
+def surprisal(new: Sequence[Example], old: Sequence[Example], width: int) -> dict[str, float]:
+    """The champion's mean entropy-centred surprisal by position, new against old, and the largest rise.
+
+    Args:
+        new: scored by the champion.
+        old: the same.
+        width: of the first range of positions; each further one is twice as wide.
+    """
+    ours, theirs = _curve(new, width), _curve(old, width)
+    rises = {name: ours[name] - theirs[name] for name in ours if name in theirs}
+    found = {f"teacher_surprisal_{name}": value for name, value in ours.items()}
+    return found | ({"teacher_surprisal_rise": max(rises.values())} if rises else {})
+
+
+def student(now: Answers, before: Answers) -> dict[str, float]:
+    """The champion's answers on the probe, and against those of the run before."""
+    if not now:
+        return {}
+    found = {"probe_accuracy": _right(now.values())}
+    shared = sorted(now.keys() & before.keys())
+    if shared:
+        found["probe_changed"] = fmean(now[name]["said"] != before[name]["said"] for name in shared)
+        found["probe_fall"] = _right([before[name] for name in shared]) - _right([now[name] for name in shared])
+    return found
+
+
+def evaluator(now: Mapping[str, str], before: Mapping[str, str]) -> dict[str, float]:
+    """How many benchmarks are evaluated in another way than in the run before; by fingerprints."""
+    return {"evaluators_changed": float(sum(before.get(name, mark) != mark for name, mark in now.items()))}
+
+
+def warnings(figures: Mapping[str, float], limits: LimitsConfig, same_champion: bool) -> list[str]:
+    """The figures beyond their limits, in words.
+
+    Args:
+        figures: those of this module; what is missing is not judged.
+        limits: of the configuration.
+        same_champion: the probe was answered by the same model before: then no answer may change at all.
+    """
+    found = []
+
+    def check(name: str, limit: float, text: str, value: float | None = None) -> None:
+        size = figures.get(name, 0.0) if value is None else value
+        if name in figures and size > limit:
+            found.append(f"{text}: {name} is {figures[name]:.3g}, limit {limit:g}")
+
+    ratio = figures.get("teacher_length_ratio", 1.0)
+    longer = max(ratio, 1.0 / ratio) if ratio > 0 else math.inf
+    check("teacher_length_ratio", limits.length, "the teacher's traces have another length", longer)
+    check("teacher_style", limits.style, "the teacher writes in another style")
+    change = abs(figures.get("teacher_verdict_change", 0.0))
+    check("teacher_verdict_change", limits.verdict, "another share of the traces is right", change)
+    check("teacher_surprisal_rise", limits.surprisal, "the traces surprise the champion more")
+    if same_champion:
+        check("probe_changed", 0.0, "the same champion answers otherwise than before; engine or hardware changed")
+    else:
+        check("probe_changed", limits.answers, "the champion answers otherwise than the one before")
+    check("probe_fall", limits.accuracy, "the champion answers less of the probe")
+    check("evaluators_changed", 0.0, "benchmarks are evaluated in another way than before")
+    return found
+
+
+def _judged(counts: Mapping[str, int]) -> tuple[int, int]:
+    right = counts.get("accepted", 0)
+    return right, right + counts.get("wrong_answer", 0) + counts.get("no_answer", 0)
+
+
+def _words(texts: Sequence[str]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update("0" if word.isdigit() else word.casefold() for word in _WORD.findall(text))
+    return counts
+
+
+def _divergence(ours: Counter[str], theirs: Counter[str]) -> float:
+    """Jensen-Shannon, in bits: 0 for the same shares of words, 1 for no common word."""
+    sizes = [max(1, side.total()) for side in (ours, theirs)]
+    total = 0.0
+    for word in ours.keys() | theirs.keys():
+        p, q = ours[word] / sizes[0], theirs[word] / sizes[1]
+        total += sum(x * math.log2(2 * x / (p + q)) / 2 for x in (p, q) if x)
+    return total
+
+
+def _curve(examples: Sequence[Example], width: int) -> dict[str, float]:
+    """Mean surprisal in ranges of positions that double in size."""
+    longest = max((len(example.completion_tokens) for example in examples), default=0)
+    curve = {}
+    for first, last, columns in octaves(longest, width):
+        values = [
+            -logprob - entropy
+            for e in examples
+            for logprob, entropy in zip(e.student_logprobs[columns], e.entropies[columns], strict=True)
+        ]
+        if values:
+            curve[f"{first:05d}_{last:05d}"] = fmean(values)
+    return curve
+
+
+def _right(answers: Iterable[Mapping[str, str]]) -> float:
+    return fmean(answer["outcome"] == "correct" for answer in answers)

@@ -1,0 +1,73 @@
+"""The sections ``retrain`` and ``notify``: what a scheduled run decides by, and who is told of its end."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from dcod.sections import Natural, Positive, Section
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Amount = Annotated[float, Field(ge=0.0)]
+
+
+class LimitsConfig(Section):
+    """The first three decide; the others make a warning."""
+
+    loss: Amount = Field(
+        0.1, description="Nats a token: the champion's loss on new traces is so much above that on held-out old ones."
+    )
+    gamma: Share = Field(0.1, description="Of gamma_max: a source that the ESS floor allows less of is too far.")
+    clipped: Share = Field(0.5, description="Share of clipped tokens above which a source is too far.")
+    length: Annotated[float, Field(ge=1.0)] = Field(1.5, description="Ratio of the median lengths, either way.")
+    style: Share = Field(0.1, description="Divergence of the words, in bits, above that of a shuffled split.")
+    verdict: Share = Field(0.2, description="Change of the share of right answers.")
+    surprisal: Amount = Field(1.0, description="Nats a token, at any position.")
+    answers: Share = Field(0.5, description="Share of the champion's probe answers that changed.")
+    accuracy: Share = Field(0.1, description="Fall of the champion's accuracy on the probe.")
+
+
+class RetrainConfig(Section):
+    """When and on what the pipeline `retrain` trains."""
+
+    start: Literal["champion", "base"] = Field(
+        "champion", description="`champion` on new and some old traces; `base`: student.model on all traces."
+    )
+    min_new_traces: Positive = 100
+    replay_share: Share = Field(0.2, description="Of the old problems, trained on again; `champion` only.")
+    rounds: Positive = Field(1, description="Of score and train: the weights follow the student.")
+    sample: Positive = Field(64, description="Traces of each new source that the decision scores.")
+    probe: Natural = Field(32, description="Problems of each report split that the champion answers every time.")
+    limits: LimitsConfig = LimitsConfig()
+    now: str = Field("", description="Time of the run, for a simulated clock, such as 2026-11-24T02:30; empty: now.")
+
+    @field_validator("now")
+    @classmethod
+    def _a_time(cls, value: str) -> str:
+        if value:
+            datetime.fromisoformat(value)
+        return value
+
+    def clock(self) -> float:
+        """Seconds since 1970; a time without a zone is UTC."""
+        if not self.now:
+            return time.time()
+        told = datetime.fromisoformat(self.now)
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+
+
+class NotifyConfig(Section):
+    """A webhook that is told how runs ended; the key of its signature is $DCOD_WEBHOOK_SECRET."""
+
+    url: str = Field("", description="Empty: nobody is told.")
+    events: list[Literal["promoted", "refused", "failed"]] = Field(["promoted", "refused", "failed"])
+
+    @field_validator("url")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value

@@ -1,0 +1,263 @@
+"""Decide: does a scheduled run train, and on what? From data, with the reasons (dcod.retraining).
+
+1. a challenger that the gate accepted and nobody promoted yet comes first: its decision is handed on;
+2. the traces are told apart by the digests of their sources: *new* ones no finished run has tried; *unlearned* ones the
+   champion was not trained on; the others are *old* (dcod.history, which asks MLflow);
+3. a sample of each new source is scored by the start: how far is it, and can the correction be made? A sample of new
+   and of held-out old traces is scored by the champion: is there anything to learn?
+4. the monitors (dcod.monitors) look at teacher, champion and evaluator; what is beyond its limit is a warning;
+5. decide; with ``go``, write ``selected/``: the unlearned traces but those of sources that are too far, and a share of
+   the old problems (``retrain.start=base``: all traces but the far ones);
+6. write retraining.json, also to MLflow, and the figures as metrics of the run: one point of their series.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from dcod import benchmarks, history, models, monitors, prompts, retraining, storage, training, weighting
+from dcod.config import Config
+from dcod.engines import Sampling
+from dcod.engines.transformers import TransformersEngine
+from dcod.packing import Example, stored_record
+from dcod.registry import Registry
+from dcod.retraining import Evidence, Losses, Source
+from dcod.scoring import in_tokens
+from dcod.stages.evaluate import evaluator_of
+from dcod.traces import Trace, read_traces, write_traces
+from dcod.tracesets import ListedTraces, Schedule
+from dcod.tracking import StageRun
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SECTIONS = ("student", "ingest", "train", "evaluate", "promote", "retrain")
+_DAY = 86_400
+
+
+def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path, traces: Path) -> dict[str, float]:
+    """Decides; see the module.
+
+    Args:
+        config: the whole configuration.
+        out: an empty folder.
+        log: the run of the stage; its tracker is where the history is.
+        start: the model that training would begin with.
+        champion: the registry's, or the start where there is none.
+        traces: all traces, as ingested.
+    """
+    registry, name = Registry(log.tracker), config.promote.registered_model
+    version = registry.champion(name)
+    waiting = history.waiting(registry, name, version, out)
+    learned, tried = history.learned(registry, version), history.tried(log.tracker, name)
+    pool = Pool(list(read_traces(traces)), learned.keys(), tried.keys() | learned.keys())
+    before = history.latest(log.tracker, name)
+
+    judge = Judge(config, champion)
+    held_out = judge.score(sample([t for t in pool.old if t.split == "selection"], config.retrain.sample))
+    begin = judge if models.digest(start) == judge.digest else Judge(config, start)
+    chosen = {digest: sample(group, config.retrain.sample) for digest, group in pool.new.items()}
+    left_out = before.get("far", [])
+    measured = {
+        digest: replace(begin.distance(group, len(pool.new[digest])), left_out=digest in left_out)
+        for digest, group in chosen.items()
+    }
+    far = {digest for digest, source in measured.items() if source.too_far(config.retrain.limits)}
+    usable = judge.score([trace for digest, group in chosen.items() if digest not in far for trace in group])
+    losses = Losses([loss(example) for example in usable], [loss(example) for example in held_out])
+
+    probe = judge.answers()
+    figures: dict[str, float] = {
+        "new_traces": float(sum(map(len, pool.new.values()))),
+        "old_traces": float(len(pool.old)),
+        "left_out_traces": float(sum(len(pool.new[digest]) for digest in far)),
+        **retraining.worst(list(measured.values())),
+        **({"champion_loss_new": fmean(losses.new)} if losses.new else {}),
+        **({"champion_loss_old": fmean(losses.old)} if losses.old else {}),
+        **_teacher(pool, traces, usable, held_out, config),
+        **monitors.student(probe, before.get("probe", {})),
+        **monitors.evaluator(judge.fingerprints(), before.get("evaluators", {})),
+    }
+    warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
+    evidence = Evidence(list(measured.values()), not learned, losses, waiting.version if waiting else 0)
+    decision = retraining.decide(evidence, config.retrain, warnings)
+    if decision.outcome == "go":
+        (out / history.SELECTED).mkdir()
+        picked = selected(pool, far, config)
+        write_traces(out / history.SELECTED / "traces.parquet", picked)
+        storage.write_json(out / history.SELECTED / "counts.json", _counts(pool, picked, far))
+
+    now = config.retrain.clock()
+    kept: dict[str, Any] = {
+        **decision.to_dict(),
+        "at": now,
+        "figures": figures,
+        "champion": judge.digest,
+        "probe": probe,
+        "evaluators": judge.fingerprints(),
+        "far": sorted(far),
+        "tried": tried | {key: file for key, file in history.sources_of(traces).items() if key not in far},
+    }
+    storage.write_json(out / history.RECORD, kept)
+    log.text(history.RECORD, json.dumps(kept, indent=2, sort_keys=True))
+    log.text("decision.txt", decision.text())
+    log.tag(history.MODEL, name)
+    log.tag(history.OUTCOME, decision.outcome)
+    log.tag("dcod.decision", decision.code)
+    series = {**figures, "go": float(decision.outcome == "go"), "warnings": float(len(warnings))}
+    log.metrics(series, step=int(now // _DAY))  # the day: points of several runs make a series
+    return {}
+
+
+@dataclass
+class Pool:
+    """All traces, told apart by their sources.
+
+    Attributes:
+        traces: all.
+        learned: digests of sources that the champion was trained on.
+        known: those, and the ones that a finished run tried.
+    """
+
+    traces: list[Trace]
+    learned: Set[str]
+    known: Set[str]
+
+    @property
+    def old(self) -> list[Trace]:
+        """Traces that the champion was trained on."""
+        return [trace for trace in self.traces if trace.source_digest in self.learned]
+
+    @property
+    def new(self) -> dict[str, list[Trace]]:
+        """Traces that nobody tried, by the digest of their source."""
+        found: dict[str, list[Trace]] = {}
+        for trace in self.traces:
+            if trace.source_digest not in self.known:
+                found.setdefault(str(trace.source_digest), []).append(trace)
+        return found
+
+
+class Judge:
+    """One model, and what it says about traces and problems.
+
+    Attributes:
+        digest: of the model.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config, self.digest = config, models.digest(folder)
+        self.tokenizer: PreTrainedTokenizerBase = prompts.load_tokenizer(folder, config.student.chat_template)
+        self._tokens = prompts.tokenizer_digest(self.tokenizer)
+        self._engine = TransformersEngine(folder, self.tokenizer, config.student.dtype)
+
+    def score(self, traces: Sequence[Trace]) -> list[Example]:
+        """The traces with log-probs and entropies."""
+        examples = [in_tokens(trace, self.tokenizer, self._tokens) for trace in traces]
+        if examples:
+            self._engine.annotate(examples, self.config.score.batch_tokens)
+        return examples
+
+    def distance(self, traces: Sequence[Trace], total: int) -> Source:
+        """How far this model is from a source, by the configured correction in steps of the configured size."""
+        # the anchor's top-k is the score stage's to record
+        train = self.config.train.model_copy(update={"anchor": 0.0, "epochs": 1})
+        correction = train.correction
+        found: list[tuple[float, float, float, int]] = []
+        listed = ListedTraces(self.score(traces))
+        training.check(train, listed)
+        schedule = Schedule(listed, train, self.config.seed)
+        for number in range(len(schedule)):
+            record = stored_record(schedule[number])
+            plan = weighting.plan(correction, record)
+            told = weighting.diagnostics(correction, plan, record)
+            share = plan.gamma / correction.gamma_max if _tempered(self.config) else 1.0
+            found.append((share, told.get("clipped_share", 0.0), plan.ess_at_max, int(record.mask.sum())))
+        tokens = sum(row[3] for row in found)
+        gamma, clipped, ess = (sum(row[i] * row[3] for row in found) / tokens for i in range(3))
+        return Source(str(traces[0].source_file), total, gamma, clipped if correction.name != "none" else 0.0, ess)
+
+    def answers(self) -> dict[str, dict[str, str]]:
+        """Greedy answers to the probe, by problem: a digest of what was said, and the outcome."""
+        found = {}
+        for one in self.config.evaluate.benchmarks:
+            problems = [p for p in benchmarks.load(one, self.config.evaluate.report_share) if p.split == "report"]
+            problems = sorted(problems, key=lambda p: _rank(p.text))[: self.config.retrain.probe]
+            asked = [prompts.encode_prompt(self.tokenizer, problem.prompt) for problem in problems]
+            limit = Sampling(benchmarks.plan(one).max_new_tokens)
+            said = self._engine.generate(asked, limit, self.config.evaluate.batch_size) if asked else []
+            pairs = [(p, c.text, c.truncated) for p, c in zip(problems, said, strict=True)]
+            for (problem, text, _), grade in zip(pairs, benchmarks.grade_all(one, pairs), strict=True):
+                key = f"{benchmarks.key(one)}/{problem.id}"
+                found[key] = {"said": hashlib.sha256(text.encode()).hexdigest()[:16], "outcome": grade.outcome}
+        return found
+
+    def fingerprints(self) -> dict[str, str]:
+        """How each benchmark is evaluated."""
+        evaluator = evaluator_of(self.config, self.tokenizer)
+        return {benchmarks.key(one): benchmarks.fingerprint(one, evaluator) for one in self.config.evaluate.benchmarks}
+
+
+def sample(traces: Sequence[Trace], count: int) -> list[Trace]:
+    """So many traces, all of a prompt together; which ones is a hash of the prompt, so new ones displace few."""
+    return sorted(traces, key=lambda trace: (_rank(trace.prompt_id), trace.trace_id))[:count]
+
+
+def selected(pool: Pool, far: set[str], config: Config) -> list[Trace]:
+    """The traces to train on, in the order of ingestion."""
+    if config.retrain.start == "base":
+        return [trace for trace in pool.traces if trace.source_digest not in far]
+    share = config.retrain.replay_share
+    return [
+        trace
+        for trace in pool.traces
+        if trace.source_digest not in far
+        and (trace.source_digest not in pool.learned or _rank(trace.prompt_id) / 2**64 < share)
+    ]
+
+
+def loss(example: Example) -> float:
+    """Mean nats a token."""
+    return -fmean(example.student_logprobs)
+
+
+def _teacher(
+    pool: Pool, traces: Path, new: Sequence[Example], old: Sequence[Example], config: Config
+) -> dict[str, float]:
+    """What the monitors say of the teacher."""
+    completions = [trace.completion for group in pool.new.values() for trace in group]
+    found = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
+    found |= monitors.surprisal(new, old, config.train.correction.bucket_width)
+    sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    counts = json.loads((traces / "counts.json").read_text(encoding="utf-8"))
+    for name, by_reason in counts["files"].items():
+        sides[counts["sources"].get(name, "") in pool.known].update(by_reason)
+    return found | monitors.verdicts(*sides)
+
+
+def _counts(pool: Pool, picked: Sequence[Trace], far: set[str]) -> dict[str, Any]:
+    """What the report of the run says about its data."""
+    return {
+        "traces": len(picked),
+        "unlearned": sum(trace.source_digest not in pool.learned for trace in picked),
+        "old": sum(trace.source_digest in pool.learned for trace in picked),
+        "left_out": sum(trace.source_digest in far for trace in pool.traces),
+        **Counter(str(trace.split) for trace in picked),
+    }
+
+
+def _tempered(config: Config) -> bool:
+    """Whether the correction has an exponent that the ESS floor may lower."""
+    correction = config.train.correction
+    return correction.name != "none" and correction.gamma_max > 0.0 and weighting.group_of(correction) != "none"
+
+
+def _rank(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])

@@ -1,0 +1,51 @@
+"""The scheduled job: trains only where the data says that it is worth it, and says why not.
+
+1. fetch     where training would begin (the champion, or the base, by `retrain.start`), and the champion;
+2. ingest    all sources: what was ingested before comes from MLflow where nothing changed;
+3. decide    what is new since the last finished run, is it enough, can it be corrected, is there anything to learn;
+4. go:       score and train, `retrain.rounds` times, each round with the weights of its own student; then evaluate,
+             gate and promote, as in pipelines.distill;
+   waiting:  an accepted challenger of a run that was cut off is promoted;
+   skip:     the run ends here.
+`finish` closes the run in MLflow, and tells the webhook.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from kfp import dsl
+
+from pipelines.wiring import Wiring
+
+if TYPE_CHECKING:
+    from dcod.config import Config
+
+
+def build(settings: "Config | None" = None) -> Any:
+    """The pipeline for a configuration: its cluster, as in distill, and the number of rounds."""
+    from dcod.config import Config
+
+    settings = settings or Config()
+    cluster, rounds = settings.cluster, settings.retrain.rounds
+
+    @dsl.pipeline(name="dcod-retrain", description="Distillation on what is new, if that is worth it; gated.")
+    def retrain(config: str) -> None:
+        """The pipeline; ``config`` is the resolved configuration as JSON (see `dcod presets`)."""
+        tasks = Wiring(cluster, config)
+        with dsl.ExitHandler(tasks.closing(), name="record-outcome"):
+            begin = tasks.fetched("begin", "start")
+            champion = tasks.fetched("champion", "champion")
+            decided = tasks.decided(begin, champion, tasks.ingested(begin))
+            with dsl.If(decided["Output"] == "waiting", name="cut off"):
+                tasks.promoted(decided["decision"])
+            with dsl.If(decided["Output"] == "go", name="worth it"):
+                traces, student = decided["selected"], begin
+                for number in range(1, rounds + 1):
+                    which = f", round {number}" if rounds > 1 else ""
+                    scores = tasks.scored(traces, student, which)
+                    student = tasks.trained(scores, student, which)
+                tasks.judged(begin, champion, student, traces, scores)
+
+    return retrain
+
+
+retrain = build()

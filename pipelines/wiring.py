@@ -1,0 +1,113 @@
+"""How the stages of a pipeline hang together: what the pipelines share. To be used inside a pipeline's function.
+
+Caching is off everywhere: dcod reuses a stage's output by its own digest (configuration, inputs, code), while
+Kubeflow's cache key does not cover dcod's code and would skip promotion and exit handler.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from kfp import dsl
+
+from components.decide import decide
+from components.evaluate import evaluate
+from components.fetch import fetch
+from components.finish import finish
+from components.gate import gate
+from components.ingest import ingest
+from components.merge import merge
+from components.promote import promote
+from components.score import score
+from components.train import train
+from components.train_nodes import train_nodes
+from pipelines.placing import Placing
+
+if TYPE_CHECKING:
+    from dcod.cluster import ClusterConfig
+
+COMPONENTS = (decide, evaluate, fetch, finish, gate, ingest, merge, promote, score, train, train_nodes)
+
+
+class Wiring:
+    """The tasks of one pipeline run; each method makes some and returns their artifacts.
+
+    Attributes:
+        cluster: with ``shards`` > 1, score (by traces) and evaluate (by benchmarks) fan out and are merged; with
+            ``train.num_nodes`` > 1, training is a TrainJob.
+        common: the arguments of every component.
+    """
+
+    def __init__(self, cluster: "ClusterConfig", config: Any) -> None:
+        self.cluster, self.place = cluster, Placing(cluster)
+        self.common = {"config": config, "pipeline": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+        self.shards = [f"{k}/{cluster.shards}" for k in range(1, cluster.shards + 1)]
+
+    def closing(self) -> Any:
+        """The exit handler."""
+        return self.place.closing(finish(**self.common))
+
+    def fetched(self, which: str, name: str) -> Any:
+        """A model as an artifact."""
+        return self.place.task(fetch(**self.common, which=which), f"fetch {name}").outputs["model"]
+
+    def ingested(self, student: Any) -> Any:
+        """The configured sources as a trace set."""
+        return self.place.task(ingest(**self.common, student=student), "ingest traces").outputs["traces"]
+
+    def decided(self, start: Any, champion: Any, traces: Any) -> dict[str, Any]:
+        """Whether to train, and on what."""
+        task = decide(**self.common, start=start, champion=champion, traces=traces)
+        return dict(self.place.task(task, "decide", gpu=True).outputs)
+
+    def scored(self, traces: Any, model: Any, which: str = "") -> Any:
+        """The traces with the model's log-probs; ``which`` tells several rounds apart."""
+        inputs = {**self.common, "traces": traces, "student": model}
+        if len(self.shards) == 1:
+            return self.place.task(score(**inputs), f"score traces{which}", gpu=True).outputs["scores"]
+        with dsl.ParallelFor(items=self.shards, name=f"score shards{which}") as shard:
+            part = self.place.task(score(**inputs, shard=shard), f"score traces{which}", gpu=True)
+        return self._merged(part.outputs["scores"], "score", f"merge scores{which}")
+
+    def trained(self, scores: Any, start: Any, which: str = "") -> Any:
+        """The student, in this pod or by a TrainJob on several nodes."""
+        in_this_pod = self.cluster.train.num_nodes == 1
+        trainer = train if in_this_pod else train_nodes
+        longer = 0 if in_this_pod else self.cluster.train.timeout_s + 600  # than the job that this pod follows
+        task = trainer(**self.common, scores=scores, start=start)
+        return self.place.task(task, f"train student{which}", gpu=in_this_pod, timeout_s=longer).outputs["student"]
+
+    def evaluated(self, model: Any, traces: Any, label: str, few_shot: bool = False) -> Any:
+        """The model's answers, graded."""
+        inputs = {**self.common, "student": model, "traces": traces, "label": label, "few_shot": few_shot}
+        if len(self.shards) == 1:
+            return self.place.task(evaluate(**inputs), f"evaluate {label}", gpu=True).outputs["results"]
+        with dsl.ParallelFor(items=self.shards, name=f"evaluate {label} shards") as shard:
+            part = self.place.task(evaluate(**inputs, shard=shard), f"evaluate {label}", gpu=True)
+        return self._merged(part.outputs["results"], "evaluate", f"merge {label}")
+
+    def judged(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any) -> None:
+        """All models on the same problems, the gate, and the promotion if it says so."""
+        decided = self.place.task(
+            gate(
+                **self.common,
+                start=start,
+                student=student,
+                traces=traces,
+                scores=scores,
+                start_results=self.evaluated(start, traces, "start"),
+                few_shot_results=self.evaluated(start, traces, "start, few-shot", few_shot=True),
+                champion_results=self.evaluated(champion, traces, "champion"),
+                results=self.evaluated(student, traces, "student"),
+            ),
+            "gate",
+        )
+        # A single output read as .output: on a named one the local runner skips the branch silently.
+        with dsl.If(decided.outputs["Output"] == "promote", name="better"):
+            self.promoted(decided.outputs["decision"])
+
+    def promoted(self, decision: Any) -> None:
+        """The champion alias moves to the challenger of a decision."""
+        self.place.task(promote(**self.common, decision=decision), "promote", retried=False)
+
+    def _merged(self, parts: Any, kind: str, name: str) -> Any:
+        task = merge(**self.common, kind=kind, parts=dsl.Collected(parts))
+        return self.place.task(task, name).outputs["merged"]

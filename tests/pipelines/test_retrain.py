@@ -1,0 +1,105 @@
+"""The retrain pipeline as it is compiled: golden, valid, its branches; and which pipeline a configuration names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dcod.config import Config, parse_config
+from pipelines.compiling import build, compile_to
+from tests.pipelines.test_distill import CLUSTERS, GOLDEN
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "retrain": {"cluster": CLUSTERS["distill"]},
+    "retrain-two-rounds": {
+        "cluster": CLUSTERS["distill-gpu"] | {"shards": 2, "secrets": {"webhook": "dcod-webhook"}},
+        "retrain": {"rounds": 2},
+    },
+}
+
+
+def compiled(file: Path, name: str) -> list[dict[str, Any]]:
+    compile_to(file, Config.model_validate({"pipeline": "retrain", **SETTINGS[name]}))
+    return list(yaml.safe_load_all(file.read_text()))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_compiled_pipeline_is_the_golden_one(tmp_path: Path, update_golden: bool, name: str) -> None:
+    compiled(tmp_path / "a.yaml", name)
+    text, golden = (tmp_path / "a.yaml").read_text(), GOLDEN / f"{name}.yaml"
+    if update_golden:
+        golden.write_text(text)
+    assert text == golden.read_text(), "the compiled pipeline changed; if it should, `make golden` and say why"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_compiled_pipeline_is_valid_and_branches_on_the_decision(tmp_path: Path, name: str) -> None:
+    from google.protobuf import json_format
+    from kfp.kubernetes import kubernetes_executor_config_pb2
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    spec, platform = compiled(tmp_path / "p.yaml", name)
+    parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    assert parsed.pipeline_info.name == "dcod-retrain"
+    for pod in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        json_format.ParseDict(pod, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+    dags = [spec["root"], *(c for c in spec["components"].values() if "dag" in c)]
+    tasks = {name: task for dag in dags for name, task in dag["dag"]["tasks"].items()}
+    assert not any(task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
+    conditions = [task.get("triggerPolicy", {}).get("condition", "") for task in tasks.values()]
+    branches = [re.findall(r"== '(\w+)'", condition) for condition in conditions if "==" in condition]
+    assert sorted(branches) == [["go"], ["promote"], ["waiting"]]
+    # nothing that costs a GPU stands outside of its branch, but the decision
+    outer = next(c for name, c in spec["components"].items() if name.startswith("comp-exit-handler"))
+    names = {re.sub(r"-\d+$", "", name) for name in outer["dag"]["tasks"]}
+    assert names == {"fetch", "ingest", "decide", "condition"}
+
+
+def test_each_round_scores_with_its_own_student(tmp_path: Path) -> None:
+    compile_to(tmp_path / "p.yaml", Config.model_validate({"pipeline": "retrain", "retrain": {"rounds": 3}}))
+    spec, _ = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    branch = next(c for c in spec["components"].values() if "train-3" in c.get("dag", {}).get("tasks", {}))
+    tasks = branch["dag"]["tasks"]
+
+    def source(task: str, artifact: str) -> str:
+        given = tasks[task]["inputs"]["artifacts"][artifact]
+        return given["taskOutputArtifact"]["producerTask"] if "taskOutputArtifact" in given else "outside"
+
+    for number, before in ((1, "outside"), (2, "train"), (3, "train-2")):
+        ending = f"-{number}" if number > 1 else ""
+        assert source(f"score{ending}", "student") == before
+        assert source(f"train{ending}", "start") == before
+        assert source(f"train{ending}", "scores") == f"score{ending}"
+    assert source("gate", "student") == "train-3"
+    assert source("gate", "start") == "outside"
+
+
+def test_the_configuration_names_the_pipeline() -> None:
+    assert build(Config()).pipeline_spec.pipeline_info.name == "dcod-distill"
+    assert build(Config(pipeline="retrain")).pipeline_spec.pipeline_info.name == "dcod-retrain"
+    with pytest.raises(ValueError, match=r"rounds > 1 trains in one pod"):
+        parse_config("{retrain: {rounds: 2}, cluster: {storage: s3://a/b, train: {num_nodes: 2}}}")
+
+
+def test_nightly_presets_share_the_level_of_their_gates() -> None:
+    from pipelines.presets import names, text_of
+
+    found = [config for name in names() if (config := parse_config(text_of(name))).pipeline == "retrain"]
+    assert found
+    assert {config.promote.schedule for config in found} == {"repeated"}
+
+
+def test_a_webhook_on_a_cluster_needs_its_secret() -> None:
+    from dcod.errors import UserError
+    from pipelines.submitting import for_cluster
+
+    cluster = {"tracking": "http://mlflow:5000", "storage": "s3://a/b"}
+    values = {"notify": {"url": "https://hooks.example.com"}, "cluster": cluster}
+    with pytest.raises(UserError, match=r"cluster\.secrets\.webhook"):
+        for_cluster(Config.model_validate(values))
+    values["cluster"] = cluster | {"secrets": {"webhook": "dcod-webhook"}}
+    for_cluster(Config.model_validate(values))

@@ -1,0 +1,106 @@
+"""The world of the simulated month: jars whose code follows from their colour, and batches of traces about them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dcod.config import Config
+from tests.tracked import fresh_store
+
+MONTH = Path(__file__).resolve().parents[1] / "data" / "retrain" / "month.yaml"
+CODES = {"red": 4, "blue": 7, "green": 2, "grey": 9}
+ASKED = ("red", "blue", "green")  # by the benchmark
+FIRST = {"red": 0, "more_red": 100, "far": 200, "blue": 300, "green": 400, "grey": 500}  # number of the first jar
+COLOURS = {"more_red": "red", "far": "red"}
+
+
+def problem(colour: str, number: int) -> str:
+    return f"{f'{colour} ' * 6}jar {number}"
+
+
+def benchmark(seed: int) -> list[dict[str, str]]:
+    """50 problems of each colour."""
+    numbers = random.Random(f"benchmark {seed}").sample(range(1000, 9999), 50 * len(ASKED))
+    colours = [colour for colour in ASKED for _ in range(50)]
+    return [
+        {"problem": problem(colour, n), "answer": str(CODES[colour])}
+        for colour, n in zip(colours, numbers, strict=True)
+    ]
+
+
+def batch(what: str, traces: int, seed: int) -> list[dict[str, str]]:
+    """Traces as they arrive, in a format that ingestion knows."""
+    rng = random.Random(f"{what} {seed}")
+    if what == "contaminated":
+        pairs = [(row["problem"], row["answer"]) for row in rng.sample(benchmark(seed), traces)]
+    else:
+        colour = COLOURS.get(what, what)
+        pairs = [(problem(colour, FIRST[what] + n), str(CODES[colour])) for n in range(traces)]
+    rows = []
+    for asked, code in pairs:
+        thought = f"{_gibberish(rng)}\n" if what == "far" else ""
+        rows.append({"problem": asked, "text": f"{thought}#### {code}", "answer": code})
+    return rows
+
+
+def _gibberish(rng: random.Random) -> str:
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    words = ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(rng.randint(8, 24))]
+    return " ".join(words)
+
+
+def arrive(folder: Path, what: str, traces: int, seed: int) -> None:
+    """Puts a batch into the folder that the schedule looks at."""
+    from dcod.prompts import prompt_for
+
+    folder.mkdir(exist_ok=True)
+    rows = [
+        {"prompt": prompt_for("number", row["problem"]), "completion": row["text"], "gold": row["answer"]}
+        for row in batch(what, traces, seed)
+    ]
+    (folder / f"{what}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def world(folder: Path, student: Path, seed: int) -> tuple[list[str], Config]:
+    """A fresh world: the arguments of `dcod run`, and the configuration that they make."""
+    from dcod.config import parse_config
+    from pipelines.presets import text_of
+
+    (folder / "traces").mkdir()
+    rows = benchmark(seed)
+    (folder / "jars.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    benchmarks = [{"name": "custom", "source": f"{folder / 'jars.jsonl'}?kind=number", "max_new_tokens": 12}]
+    values: dict[str, Any] = {
+        "seed": seed,
+        "student.model": str(student),
+        "student.max_length": 400,
+        "ingest.sources": [str(folder / "traces")],
+        "ingest.selection_share": 0.2,
+        "train.learning_rate": 0.01,
+        "train.epochs": 8,
+        "train.traces_per_step": 8,
+        "train.checkpoints.uri": "",
+        "evaluate.benchmarks": benchmarks,
+        "promote.tests_per_period": 10,
+        "promote.min_problems": 50,
+        "promote.max_unparseable": 1.0,
+        "promote.max_truncated": 1.0,
+        "promote.load_check": False,
+        "promote.lease": str(folder / "lease"),
+        "retrain.min_new_traces": 40,
+        "retrain.replay_share": 0.5,
+        "tracking": fresh_store(folder / "store").model_dump(),
+    }
+    overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    return ["run", "--preset", "retrain", *overrides], parse_config(text_of("retrain"), overrides)
+
+
+def plan() -> dict[str, Any]:
+    """What was written down."""
+    found: dict[str, Any] = yaml.safe_load(MONTH.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,117 @@
+"""The webhook: signed, repeated with the same delivery, given up; Prometheus' text and the Pushgateway."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from dcod import notify
+from dcod.errors import AwayError, UserError
+from dcod.exposition import exposition, push
+
+
+class Receiver:
+    """Answers with the codes that it was told, the last one for ever; keeps what it got."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes, self.got = list(codes), list[tuple[str, str, dict[str, str], bytes]]()
+        self.url = ""
+
+
+@contextmanager
+def receiving(*codes: int) -> Iterator[Receiver]:
+    receiver = Receiver(*codes)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.got.append((self.command, self.path, dict(self.headers), body))
+            code = receiver.codes.pop(0) if len(receiver.codes) > 1 else receiver.codes[0]
+            if code:
+                self.send_response(code)
+                self.end_headers()
+            self.close_connection = True  # 0: hangs up without a word
+
+        do_PUT = do_POST
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_signed_and_repeated_until_it_arrives() -> None:
+    waits: list[float] = []
+    with receiving(503, 0, 429, 200) as receiver:
+        notify.send(receiver.url, "promoted", {"version": 3}, "key", sleep=waits.append)
+    assert waits == [1.0, 2.0, 4.0]
+    assert len(receiver.got) == 4
+    for _, path, headers, body in receiver.got:
+        assert path == "/hook"
+        assert json.loads(body) == {"event": "promoted", "version": 3}
+        assert headers["X-Dcod-Event"] == "promoted"
+        signed = headers["X-Dcod-Timestamp"].encode() + b"." + body
+        expected = hmac.new(b"key", signed, hashlib.sha256).hexdigest()
+        assert headers["X-Dcod-Signature"] == f"sha256={expected}"
+    assert len({headers["X-Dcod-Delivery"] for _, _, headers, _ in receiver.got}) == 1
+
+
+def test_a_known_signature() -> None:
+    """As `printf '1700000000.{"event": "failed"}' | openssl dgst -sha256 -hmac secret` says."""
+    known = "beebd0439401d2a73f41cc18e3ee2493aa5195e8d695ef3ca4e1eea6ee935af3"
+    assert notify.sign("secret", "1700000000", b'{"event": "failed"}') == f"sha256={known}"
+
+
+def test_given_up_and_refused() -> None:
+    with receiving(500) as receiver, pytest.raises(AwayError, match=r"in 6 attempts \(500\)"):
+        notify.send(receiver.url, "failed", {}, "key", sleep=lambda _: None)
+    assert len(receiver.got) == notify.ATTEMPTS
+    with receiving(401) as receiver, pytest.raises(UserError, match="refused"):
+        notify.send(receiver.url, "failed", {}, "key", sleep=lambda _: None)
+    assert len(receiver.got) == 1
+    with pytest.raises(AwayError):
+        notify.send("http://127.0.0.1:1/hook", "failed", {}, "key", sleep=lambda _: None)
+
+
+def test_nothing_is_sent_unsigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(notify.SECRET, raising=False)
+    with pytest.raises(UserError, match="DCOD_WEBHOOK_SECRET"):
+        notify.secret()
+
+
+def test_exposition() -> None:
+    text = exposition({"failed": 1.0, "teacher_style": 0.125, "odd name": 2.0}, 'a "b"\\')
+    assert text == (
+        "# HELP dcod_retrain_failed 1 if the newest run failed or was killed.\n"
+        "# TYPE dcod_retrain_failed gauge\n"
+        'dcod_retrain_failed{schedule="a \\"b\\"\\\\"} 1.0\n'
+        "# HELP dcod_retrain_odd_name A monitor of the newest decision; see docs/operations.md.\n"
+        "# TYPE dcod_retrain_odd_name gauge\n"
+        'dcod_retrain_odd_name{schedule="a \\"b\\"\\\\"} 2.0\n'
+        "# HELP dcod_retrain_teacher_style A monitor of the newest decision; see docs/operations.md.\n"
+        "# TYPE dcod_retrain_teacher_style gauge\n"
+        'dcod_retrain_teacher_style{schedule="a \\"b\\"\\\\"} 0.125\n'
+    )
+
+
+def test_pushed() -> None:
+    with receiving(202) as receiver:
+        push("a 1\n", receiver.url.removesuffix("/hook"), "every night")
+    ((verb, path, _, body),) = receiver.got
+    assert (verb, path, body) == ("PUT", "/metrics/job/dcod/schedule/every%20night", b"a 1\n")
+    with pytest.raises(AwayError, match="--push"):
+        push("a 1\n", "http://127.0.0.1:1", "x")
