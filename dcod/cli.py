@@ -193,6 +193,34 @@ def run(
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 
 
+@app.command()
+def inspect(
+    scores: Annotated[Path, typer.Argument(help="A scored trace set: the output of `dcod score`.")],
+    traces: Annotated[Path | None, typer.Option(help="The traces that were scored: verdicts and sources.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results of an evaluation: answers to the same prompts.")] = None,
+    answers: Annotated[int, typer.Option(min=0, help="Let the student answer so many of the prompts.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many traces.")] = 1000,
+    student: Student = "",
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("traces.html"),
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")] = True,
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Every trace of a scored set as a page: weights, surprisal and gaps of its tokens. See docs/pages.md."""
+    from dcod import inspecting, storage
+
+    read = _config(config, preset, overrides)
+    folder = _model(read, student)
+    if not (config or preset or overrides):
+        read = inspecting.of_training(folder, read)
+    given = {"traces": traces, "results": results, "answers": answers, "limit": limit}
+    storage.write_text(output, inspecting.page(read, scores, folder, **given))
+    console.print(f"wrote {output}", markup=False)
+    if show:
+        typer.launch(str(output.resolve()))
+
+
 @app.command("compile")
 def compile_pipeline(
     out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],

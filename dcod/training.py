@@ -114,6 +114,24 @@ def alike(examples: Sequence[Example]) -> list[Example]:
     return out
 
 
+def first_weights(examples: Sequence[Example], config: TrainConfig, seed: int) -> dict[str, list[float]]:
+    """The weights of every trace in the first epoch, by trace id: those that :func:`train` uses with stored scores.
+
+    Live weights follow the student; these are what they are before it has learned anything.
+
+    Raises:
+        UserError: the traces lack what the correction needs.
+    """
+    check(config, examples)
+    found = {}
+    for step in steps(alike(examples), config.traces_per_step, seed, epoch=0):
+        record = stored_record(step)
+        weights = weighting.weights(config.correction, weighting.plan(config.correction, record), record)
+        for example, row in zip(step, weights.tolist(), strict=True):
+            found[example.trace_id] = row[: len(example.completion_tokens)]
+    return found
+
+
 @dataclass
 class _Progress:
     """What a run carries from step to step, besides weights and optimizer; all of it is in a checkpoint."""
