@@ -5,7 +5,7 @@
 3. student and champion are compared on the gate split of the same problems (dcod.gate), the student with its SFT
    twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
-5. decision.json and report.html are written.
+5. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod import models, report, storage
+import dcod
+from dcod import accounts, inspecting, models, report, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.gate import Reason, load_results
 from dcod.registry import Registry
-from dcod.stages import evaluate, output_digest, promote
+from dcod.stages import code_digest, evaluate, output_digest, promote
 from dcod.tracking import NullLog, StageRun, Tracker
 
 SECTIONS = ("promote", "evaluate")
+_TRACES = 300  # on the page beside the report; `dcod inspect` shows more
 
 
 def accuracy_table(results: Mapping[str, Path]) -> str:
@@ -103,6 +105,13 @@ def run(
         shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
     folders = {"start": start, "student": student, "traces": traces, "scores": scores}
     lineage = folders | {f"results of {name}": path for name, path in shown.items()}
+    viewer = ""
+    if scores is not None and traces is not None:
+        viewer = "traces.html"
+        own = inspecting.of_training(student, config)
+        text = inspecting.page(own, scores, student, traces=traces, limit=_TRACES)
+        storage.write_text(out / viewer, text)
+        log.text(viewer, text)
     page = report.page(
         title=config.name,
         decision=decision,
@@ -110,7 +119,10 @@ def run(
         training=student,
         scores=scores,
         ingest=traces,
-        lineage={name: output_digest(path) for name, path in lineage.items() if path is not None},
+        lineage={name: output_digest(path) for name, path in lineage.items() if path is not None}
+        | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest()}"},
+        costs=accounts.costs(log),
+        viewer=viewer,
     )
     storage.write_text(out / "report.html", page)
     log.text("report.html", page)
