@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,9 +14,6 @@ from rich.console import Console
 import dcod
 from dcod.config import Config, load_config, parse_config
 from dcod.errors import PreemptedError, UserError
-
-if TYPE_CHECKING:
-    from dcod.tracking import Tracker
 
 app = typer.Typer(
     add_completion=False,
@@ -221,6 +218,23 @@ def inspect(
         typer.launch(str(output.resolve()))
 
 
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
+    output: Annotated[Path, typer.Option(help="The folder; replaced when all of it is there.")],
+    push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also upload it to a hub, private at first.")] = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """A registered student as a folder that transformers and vLLM load, with its model card."""
+    from dcod import exporting
+
+    carded = exporting.export(_config(config, "", overrides).tracking, model, output)
+    console.print(f"wrote {output}" + ("" if carded else " (without a model card: none was registered)"), markup=False)
+    if push:
+        console.print(exporting.push(output, push), markup=False)
+
+
 @app.command("compile")
 def compile_pipeline(
     out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],
@@ -348,9 +362,10 @@ def presets() -> None:
 def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Makes the previous champion the champion again."""
     from dcod.stages.promote import rollback as roll
+    from dcod.tracking import Tracker
 
     read = _config(config, "", overrides)
-    version = roll(read, tracker=_tracker(read))
+    version = roll(read, tracker=Tracker(read.tracking))
     console.print(f"champion is version {version.version} again")
 
 
@@ -415,12 +430,6 @@ def _print_results(folder: Path) -> None:
     from dcod.stages.evaluate import table
 
     console.print(table(folder), markup=False)
-
-
-def _tracker(config: Config) -> Tracker:
-    from dcod.tracking import Tracker
-
-    return Tracker(config.tracking)
 
 
 def _print_decision(folder: Path) -> None:

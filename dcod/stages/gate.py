@@ -5,7 +5,8 @@
 3. student and champion are compared on the gate split of the same problems (dcod.gate), the student with its SFT
    twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
-5. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
+5. student and start get their model cards (dcod.model_card);
+6. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import dcod
-from dcod import accounts, inspecting, models, report, storage
+from dcod import accounts, inspecting, model_card, models, report, storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.gate import Reason, load_results
+from dcod.gate import Decision, Reason, load_results
 from dcod.registry import Registry
 from dcod.stages import code_digest, evaluate, output_digest, promote
 from dcod.tracking import NullLog, StageRun, Tracker
@@ -105,6 +106,7 @@ def run(
         shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
     folders = {"start": start, "student": student, "traces": traces, "scores": scores}
     lineage = folders | {f"results of {name}": path for name, path in shown.items()}
+    describe(config, log.tracker, decision, shown, student, start, traces)
     viewer = ""
     if scores is not None and traces is not None:
         viewer = "traces.html"
@@ -130,6 +132,25 @@ def run(
     storage.write_text(out / "accuracy.txt", table)
     log.text("accuracy.txt", table)
     return {"promoted": float(decision.promote)}
+
+
+def describe(
+    config: Config,
+    tracker: Tracker,
+    decision: Decision,
+    results: Mapping[str, Path],
+    student: Path,
+    start: Path,
+    traces: Path | None,
+) -> None:
+    """Gives the registered student its model card, and the first champion, the start, where it has none yet."""
+    registry, name, licence = Registry(tracker), decision.registered_model, config.promote.base_licence
+    version = registry.by_version(name, decision.challenger.version)
+    if decision.outcome != "already_champion" and version is not None:
+        registry.describe(version, model_card.student(decision, results, student, traces, licence))
+    first = registry.find(name, models.digest(start))
+    if first is not None and not registry.card(first.uri):
+        registry.describe(first, model_card.start(name, first.version, config.student.model, licence))
 
 
 def comparable(config: Config, out: Path, tracker: Tracker, results: Path, candidates: list[Path]) -> Path:

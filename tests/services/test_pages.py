@@ -15,6 +15,7 @@ from dcod import inspecting
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from tests.pipelines.test_distill import dcod
 from tests.test_inspecting import data_of
+from tests.test_report import full_page  # noqa: F401 (a fixture)
 from tests.viewed import HOSTILE, write_set
 
 pytestmark = pytest.mark.service
@@ -237,3 +238,26 @@ def test_a_thousand_long_traces_draw_only_what_is_seen(tmp_path: Path, tiny_stud
         assert it.count() == 2
         took = it.page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
         print(json.dumps({"bytes": file.stat().st_size, "interactive_ms": took}))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", [390, 1360])
+def test_the_report_is_readable_and_inert(
+    full_page: str,  # noqa: F811
+    tmp_path: Path,
+    opened: Any,
+    scheme: str,
+    width: int,
+) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(full_page, encoding="utf-8")
+    with opened(file, scheme, width) as it:
+        assert it.page.evaluate("document.documentElement.scrollWidth") <= width
+        readable = it.page.evaluate(CONTRAST, "p, li span, td, th, dt, dd, small, summary, a, strong, pre")
+        assert len(readable) > 100
+        assert min(readable) >= 4.5
+        assert it.page.locator("svg[role=img][aria-label]").count() == 7
+        assert it.page.evaluate("document.querySelectorAll('script, img, iframe').length") == 0
+        for link in it.page.locator("nav a").all():
+            link.click()
+            assert it.page.locator(link.get_attribute("href")).is_visible()
