@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import figures, report
+from dcod import accounts, figures, report
 from dcod.accounts import Cost
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.gate import Comparison, Decision, Model, Reason
 from dcod.traces import Trace, write_traces
+from dcod.tracking import Tracker
+from tests.tracked import fresh_store
 
 HOSTILE = "<script>alert(1)</script> & \"x\" <img src=x onerror='y'> $\\frac{"
 DRIFT = {
@@ -220,6 +222,22 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     assert text.count('class="missing"') == 12
     (tmp_path / "summary.json").write_text("{ broken")
     assert "No results on the report split" in report.page(title="x", decision=None, results={"student": tmp_path})
+
+
+def test_costs_are_those_of_the_pipeline_run(tmp_path: Path) -> None:
+    tracker = Tracker(fresh_store(tmp_path / "store"))
+    parent = tracker.parent("p1", "run", Config())
+    other = tracker.parent("p2", "run", Config())
+    with tracker.stage("ingest", other, digest="x"), tracker.stage("train", parent, digest="a") as log:
+        log.tag("dcod.reused_from", "r")
+    with tracker.stage("gate", None, digest="c") as alone:
+        assert accounts.costs(alone) == []
+    with tracker.stage("gate", parent, digest="b") as log:
+        trained, running = accounts.costs(log)
+    assert (trained.stage, trained.reused) == ("train", True)
+    assert trained.seconds is not None
+    assert trained.seconds >= 0.0
+    assert running == Cost("gate", None, False)
 
 
 def test_a_refusal_is_shown_with_what_failed() -> None:
