@@ -209,16 +209,19 @@ def _legend(axes: Axes) -> None:
     labels, title = axes.get_legend_handles_labels()[1], axes.get_title(loc="left")
     if not labels:
         return
-    columns, above = min(len(labels), 3), "lower right"
-    if len(title) + sum(len(label) + 6 for label in labels) > _LINE:
-        above = "lower left"
-        rows = math.ceil(len(labels) / columns)
-        axes.set_title(title, loc="left", fontsize=11, color=_INK, pad=8 + 15 * rows)
-    corner = (1.0 if above == "lower right" else 0.0, 1.0)
+    columns, beside = min(len(labels), 3), len(title) + sum(len(label) + 6 for label in labels) <= _LINE
+    if not beside:
+        axes.set_title(title, loc="left", fontsize=11, color=_INK, pad=8 + 15 * math.ceil(len(labels) / columns))
     axes.legend(
-        frameon=False, fontsize=9, labelcolor=_INK, ncols=columns, columnspacing=1.2,
-        loc=above, bbox_to_anchor=corner, borderaxespad=0.2,
-    )  # fmt: skip
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+        ncols=columns,
+        columnspacing=1.2,
+        loc="lower right" if beside else "lower left",
+        bbox_to_anchor=(1.0 if beside else 0.0, 1.0),
+        borderaxespad=0.2,
+    )
 
 
 def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str, style: str = "-") -> None:
