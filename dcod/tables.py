@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def document(title: str, body: Iterable[str]) -> str:
     """A whole page: one file, no script, no network."""
     style = pages.source("common.css") + pages.source("report.css")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # a heat map is an image inside its plot
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n"
         + "\n".join(body)
