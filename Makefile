@@ -34,6 +34,7 @@ test: setup lint  ## lint, types and all tests that need no server
 
 test-services: .venv/services.stamp  ## the slow tests and those with real servers, which it installs
 	@docker/postgresql.sh
+	@docker/chromium.sh
 	$(BIN)/python -m pytest -m "slow or service" $(PYTEST_ARGS)
 
 test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 3.5 GB into .venv-vllm

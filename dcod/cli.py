@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,9 +14,6 @@ from rich.console import Console
 import dcod
 from dcod.config import Config, load_config, parse_config
 from dcod.errors import PreemptedError, UserError
-
-if TYPE_CHECKING:
-    from dcod.tracking import Tracker
 
 app = typer.Typer(
     add_completion=False,
@@ -216,6 +213,51 @@ def run(
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 
 
+@app.command()
+def inspect(
+    scores: Annotated[Path, typer.Argument(help="A scored trace set: the output of `dcod score`.")],
+    traces: Annotated[Path | None, typer.Option(help="The traces that were scored: verdicts and sources.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results of an evaluation: answers to the same prompts.")] = None,
+    answers: Annotated[int, typer.Option(min=0, help="Let the student answer so many of the prompts.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many traces.")] = 1000,
+    student: Student = "",
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("traces.html"),
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")] = True,
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Every trace of a scored set as a page: weights, surprisal and gaps of its tokens. See docs/pages.md."""
+    from dcod import inspecting, storage
+
+    read = _config(config, preset, overrides)
+    folder = _model(read, student)
+    if not (config or preset or overrides):
+        read = inspecting.of_training(folder, read)
+    page = inspecting.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
+    storage.write_text(output, page)
+    console.print(f"wrote {output}", markup=False)
+    if show:
+        typer.launch(str(output.resolve()))
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
+    output: Annotated[Path, typer.Option(help="The folder; replaced when all of it is there.")],
+    push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also upload it to a hub, private at first.")] = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """A registered student as a folder that transformers and vLLM load, with its model card."""
+    from dcod import exporting
+
+    carded = exporting.export(_config(config, "", overrides).tracking, model, output)
+    console.print(f"wrote {output}" + ("" if carded else " (without a model card: none was registered)"), markup=False)
+    if push:
+        console.print(exporting.push(output, push), markup=False)
+
+
 @app.command("compile")
 def compile_pipeline(
     out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],
@@ -350,9 +392,10 @@ def metrics(
 ) -> None:
     """Figures of a schedule's newest run, for Prometheus; docs/operations.md."""
     from dcod import exposition, history
+    from dcod.tracking import Tracker
 
     read = _config(config, preset, overrides)
-    text = exposition.exposition(history.status(_tracker(read), read), read.name)
+    text = exposition.exposition(history.status(Tracker(read.tracking), read), read.name)
     if push:
         exposition.push(text, push, read.name)
     else:
@@ -363,9 +406,10 @@ def metrics(
 def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Makes the previous champion the champion again."""
     from dcod.stages.promote import rollback as roll
+    from dcod.tracking import Tracker
 
     read = _config(config, "", overrides)
-    version = roll(read, tracker=_tracker(read))
+    version = roll(read, tracker=Tracker(read.tracking))
     console.print(f"champion is version {version.version} again")
 
 
@@ -430,12 +474,6 @@ def _print_results(folder: Path) -> None:
     from dcod.stages.evaluate import table
 
     console.print(table(folder), markup=False)
-
-
-def _tracker(config: Config) -> Tracker:
-    from dcod.tracking import Tracker
-
-    return Tracker(config.tracking)
 
 
 def _retraining(folder: Path) -> str:

@@ -283,6 +283,9 @@ class PromoteConfig(Section):
         True,
         description="A fresh process must reproduce recorded answers with the registered model first.",
     )
+    base_licence: str = Field(
+        "", description="Of the start, such as apache-2.0, for the model card; empty: the card says unknown."
+    )
     lease: str = Field("runs/promotion.lease", description="File or s3://bucket/key that serialises promotions.")
 
 

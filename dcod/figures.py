@@ -10,6 +10,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+_NAMES = ("blue", "vermilion", "green", "purple", "orange", "sky")  # a page may set --blue and so on for dark ground
+_LINE = 80  # characters of title and legend that fit beside each other
 _INK = "#31363b"  # text and axes; replaced by the page's own colour in svg()
 
 Row = Mapping[str, float]
@@ -163,7 +166,7 @@ def accuracy_figure(summaries: Mapping[str, Mapping[str, Any]], split: str = "re
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Inline SVG without a background, in the text colour of the page around it."""
+    """Inline SVG without a background, in the text colour of the page around it, named for those who do not see it."""
     from matplotlib import rc_context
 
     figure.patch.set_alpha(0.0)
@@ -173,7 +176,11 @@ def svg(figure: Figure, name: str) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    for colour, plain in zip(PALETTE, _NAMES, strict=True):
+        text = text.replace(colour.lower(), f"var(--{plain}, {colour})")
+    what = "; ".join(filter(None, (axes.get_title(loc="left") or axes.get_ylabel() for axes in figure.axes)))
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(" ".join(what.split()))}"', 1)
 
 
 def _figure(rows: int, height: float = 3.0, ratios: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
@@ -198,8 +205,23 @@ def _label(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    """Above the axes, never over the data; a long one pushes the title up."""
+    labels, title = axes.get_legend_handles_labels()[1], axes.get_title(loc="left")
+    if not labels:
+        return
+    columns, beside = min(len(labels), 3), len(title) + sum(len(label) + 6 for label in labels) <= _LINE
+    if not beside:
+        axes.set_title(title, loc="left", fontsize=11, color=_INK, pad=8 + 15 * math.ceil(len(labels) / columns))
+    axes.legend(
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+        ncols=columns,
+        columnspacing=1.2,
+        loc="lower right" if beside else "lower left",
+        bbox_to_anchor=(1.0 if beside else 0.0, 1.0),
+        borderaxespad=0.2,
+    )
 
 
 def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str, style: str = "-") -> None:

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlparse
 
 import yaml
 
-from dcod import models, storage
+from dcod import model_card, models, storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError
 from dcod.tracking import Tracker, one_line
@@ -190,6 +190,30 @@ class Registry:
                 shutil.copytree(got, into, dirs_exist_ok=True)
         return into
 
+    def describe(self, version: Version, card: str) -> None:
+        """Makes a model card the description of a version, and a README.md beside its weights."""
+        text = model_card.description(card)
+        self.tracker.client.update_model_version(version.name, str(version.version), description=text)
+        with tempfile.TemporaryDirectory(prefix="dcod-card-") as scratch:
+            path = Path(scratch, model_card.FILE)
+            path.write_text(card, encoding="utf-8")
+            self.attach(version, path, "model")
+
+    def card(self, uri: str) -> str:
+        """The model card beside the weights of a version, from its URI; empty where there is none."""
+        from mlflow.artifacts import download_artifacts
+
+        version = self._of(uri)
+        logged = self._logged(version.digest)
+        found = self.tracker.client.list_logged_model_artifacts(logged, "model") if logged else []
+        if not any(Path(item.path).name == model_card.FILE for item in found):
+            return ""
+        place = self.tracker.client.get_model_version_download_uri(version.name, str(version.version)).rstrip("/")
+        where = f"{place}/model/{model_card.FILE}"
+        with tempfile.TemporaryDirectory(prefix="dcod-card-") as scratch:
+            got = download_artifacts(artifact_uri=where, dst_path=scratch, tracking_uri=self.tracker.config.uri)
+            return Path(got).read_text(encoding="utf-8")
+
     def note(self, name: str, key: str) -> str:
         """A tag of the registered model itself; empty where there is none."""
         found = self.tracker.client.search_registered_models(f"name = {_quoted(name)}", max_results=1)
@@ -212,6 +236,20 @@ class Registry:
         Raises:
             UserError: there is no such version, or it holds no checkpoint folder.
         """
+        version = self._of(uri)
+        name = version.name
+        location = self.tracker.client.get_model_version_download_uri(name, str(version.version))
+        local = _local(location)
+        if local is not None:
+            return _checkpoint(local, uri)
+        cached = storage.cache_folder() / "registry" / (version.digest or f"{name}-{version.version}")
+        if not cached.is_dir():
+            with storage.output_folder(cached) as scratch:
+                self.download(location, scratch)
+        return _checkpoint(cached, uri)
+
+    def _of(self, uri: str) -> Version:
+        """The version that ``models:/name@alias`` or ``models:/name/version`` means."""
         name, at, alias = uri.removeprefix("models:/").partition("@")
         if at:
             version = self.by_alias(name, alias)
@@ -224,18 +262,10 @@ class Registry:
             known = ", ".join(str(item.version) for item in self.versions(name)) if self._exists(name) else ""
             known = f"versions: {known}" if known else "no such registered model"
             raise UserError(f"{uri}: not in the registry of {self.tracker.config.uri} ({known})")
-        location = self.tracker.client.get_model_version_download_uri(name, str(version.version))
-        local = _local(location)
-        if local is not None:
-            return _checkpoint(local, uri)
-        cached = storage.cache_folder() / "registry" / (version.digest or f"{name}-{version.version}")
-        if not cached.is_dir():
-            with storage.output_folder(cached) as scratch:
-                self.download(location, scratch)
-        return _checkpoint(cached, uri)
+        return version
 
     def download(self, location: str, folder: Path) -> None:
-        """Copies the checkpoint of a logged model into an empty folder.
+        """Copies the checkpoint of a logged model into an empty folder, without the card that came later.
 
         Raises:
             UserError: the artifact store does not give it.
@@ -245,7 +275,8 @@ class Registry:
 
         local = _local(location)
         if local is not None:
-            shutil.copytree(_checkpoint(local, location), folder, dirs_exist_ok=True)
+            without = shutil.ignore_patterns(model_card.FILE)
+            shutil.copytree(_checkpoint(local, location), folder, dirs_exist_ok=True, ignore=without)
             return
         try:
             got = Path(
@@ -257,6 +288,7 @@ class Registry:
             )
         except (MlflowException, OSError) as error:
             raise UserError(f"{location}: the model cannot be fetched ({one_line(error)[:200]})") from error
+        (got / model_card.FILE).unlink(missing_ok=True)
         if got.resolve() == folder.resolve():
             return
         inner = got.rename(folder / ".fetched")

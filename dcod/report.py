@@ -1,23 +1,35 @@
 """The page of a run: one self-contained HTML file, no script, no network; everything from a trace is escaped.
 
-What is missing is named on the page, never left out in silence. The plots come from :mod:`dcod.figures`.
+What is missing is named on the page, never left out in silence. The plots come from :mod:`dcod.figures`, what went into
+the run from :mod:`dcod.accounts`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import figures
+from dcod import accounts
+from dcod.accounts import Cost
 from dcod.figures import accuracy_figure, drift_figure, ess_figure, training_figures, weight_figure
+from dcod.tables import chapters, document, glance, missing, note, pairs, plot, table
 
 if TYPE_CHECKING:
     from dcod.gate import Comparison, Decision
 
-__all__ = ["accuracy_figure", "drift_figure", "ess_figure", "page", "training_figures", "weight_figure"]
+__all__ = [
+    "accuracy_figure",
+    "document",
+    "drift_figure",
+    "ess_figure",
+    "missing",
+    "page",
+    "table",
+    "training_figures",
+    "weight_figure",
+]
 
 _OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
 _EXAMPLES = 3  # of each kind
@@ -29,30 +41,6 @@ _HEADLINES = {
     "already_champion": ("plain", "Nothing to do", "The student is the champion already."),
 }
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --ground: #fff; --line: #d1d9e0;
-  --tint: #f3f5f7; --good: #00694c; --bad: #a63c00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --soft: #9aa4af; --ground: #15181c;
-  --line: #3a414a; --tint: #1f242a; --good: #3fc79a; --bad: #ff9352; } }
-* { box-sizing: border-box; }
-body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; background: var(--ground); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.verdict { border-left: .4rem solid var(--soft); background: var(--tint); padding: .7rem 1rem; }
-.verdict.good { border-color: var(--good); } .verdict.bad { border-color: var(--bad); }
-.verdict strong { font-size: 1.15rem; } .good strong, .yes { color: var(--good); } .bad strong, .no {
-  color: var(--bad); }
-ul.reasons { list-style: none; padding: 0; } ul.reasons li { margin: .35rem 0; }
-.mark { display: inline-block; width: 3.2rem; font-weight: 600; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, td.text { text-align: left; } th { color: var(--soft); font-weight: 600; }
-svg { width: 100%; max-width: 46rem; height: auto; display: block; margin: 1rem 0; }
-.soft, .missing { color: var(--soft); } code { font-size: .88em; overflow-wrap: anywhere; }
-details { margin: .6rem 0; border: 1px solid var(--line); padding: .5rem .8rem; } summary { cursor: pointer; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--tint); padding: .6rem; font-size: .85rem; }
-"""
-
 
 def page(
     *,
@@ -63,6 +51,8 @@ def page(
     scores: Path | None = None,
     ingest: Path | None = None,
     lineage: Mapping[str, str] | None = None,
+    costs: Sequence[Cost] = (),
+    viewer: str = "",
 ) -> str:
     """The report of a run.
 
@@ -75,38 +65,64 @@ def page(
         scores: the scores folder, with ``drift.json``.
         ingest: the trace set, with ``counts.json``.
         lineage: digests and addresses by what they stand for.
+        costs: of the stages so far.
+        viewer: the file name of the traces' page, where it lies beside this one.
     """
-    summaries = {label: found for label, folder in results.items() if (found := _json(folder / "summary.json"))}
-    history = _history(training)
-    drift = _json(scores / "drift.json") if scores else None
-    counts = _json(ingest / "counts.json") if ingest else None
-    body = [f"<h1>{escape(title)}</h1>", _decision(decision)]
-    body += ["<h2>Accuracy</h2>", _accuracy(summaries)]
-    body += ["<h2>How steady the answers are</h2>", _steadiness(summaries)]
-    body += ["<h2>Student against champion, on the gate split</h2>", _comparisons(decision)]
-    body += ["<h2>Where it got better and worse</h2>", _examples(results)]
-    body += ["<h2>Training</h2>", _training(history)]
-    weights = _json(training / "weights.json") if training else None
-    if weights:
-        body.append(figures.svg(figures.weight_figure(weights), "weights"))
-    else:
-        body.append(_missing("No histogram of the weights: the run recorded none."))
-    body += ["<h2>Drift</h2>", _drift(drift)]
-    body += ["<h2>Data</h2>", _flat_table(counts) if counts else _missing("No counts of the ingested traces.")]
-    body += ["<h2>Lineage</h2>", _flat_table(lineage) if lineage else _missing("No digests were given.")]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    summaries = {
+        label: found for label, folder in results.items() if (found := accounts.of_json(folder / "summary.json"))
+    }
+    history = accounts.history_of(training)
+    parts = {
+        "Accuracy": _accuracy(summaries),
+        "How steady the answers are": _steadiness(summaries),
+        "Student against champion": _comparisons(decision),
+        "Better and worse": _examples(results),
+        "Training": accounts.training(training),
+        "Weights": accounts.weights(training) + _viewer(viewer),
+        "Drift": accounts.drift(scores),
+        "Data": accounts.data(ingest),
+        "Lineage": pairs(lineage) if lineage else missing("No digests were given."),
+        "Cost": accounts.cost(costs, history),
+    }
+    top = [f"<h1>{escape(title)}</h1>", _decision(decision), _glance(summaries, history, costs)]
+    return document(title, [*top, *chapters(parts)])
+
+
+def _glance(
+    summaries: Mapping[str, Mapping[str, Any]], history: Sequence[Mapping[str, float]], costs: Sequence[Cost]
+) -> str:
+    """The few figures that most readers came for."""
+    tiles = []
+    other = next((label for label in ("champion", "start") if label in summaries), None)
+    for key, entry in summaries.get("student", {"benchmarks": {}})["benchmarks"].items():
+        ours = entry["prompting"].get("zero_shot", {}).get("report", {})
+        if entry["role"] != "primary" or not ours.get("n"):
+            continue
+        words = f"{ours['low']:.1%} to {ours['high']:.1%}, n = {ours['n']}"
+        theirs = summaries[other]["benchmarks"].get(key, {}).get("prompting", {}) if other else {}
+        found = theirs.get("zero_shot", {}).get("report", {})
+        if found.get("n"):
+            words += f"; {other} {found['accuracy']:.1%}"
+        tiles.append((f"{key}, report split", f"{ours['accuracy']:.1%}", words))
+    if history:
+        ess = sum(row.get("ess", 0.0) for row in history) / len(history)
+        gamma = sum(row.get("gamma", 0.0) for row in history) / len(history)
+        tiles.append(("Correction", f"γ {gamma:.2f}", f"mean over the steps; ESS / N {ess:.2f}"))
+    if costs:
+        taken = sum(one.seconds or 0.0 for one in costs)
+        tiles.append(("Time", accounts.duration(taken), f"{len(costs)} stages, wall clock"))
+    return glance(tiles)
+
+
+def _viewer(name: str) -> str:
+    if not name:
+        return missing("No page of the traces beside this one; `dcod inspect` makes one.")
+    return f'<p>Every token with its weight: <a href="{escape(name)}">{escape(name)}</a>, beside this page.</p>'
 
 
 def _decision(decision: Decision | None) -> str:
     if decision is None:
-        return _missing("No decision: the gate did not run.")
+        return missing("No decision: the gate did not run.")
     kind, word, sentence = _HEADLINES[decision.outcome]
     versions = " against ".join(
         f"version {model.version}" if model.version else f"<code>{escape(model.digest[:12])}</code>"
@@ -145,15 +161,15 @@ def _accuracy(summaries: Mapping[str, Mapping[str, Any]]) -> str:
                     ]
                 )
     if not rows:
-        return _missing("No results on the report split.")
+        return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
     head = ["benchmark", "model", "problems", "accuracy", "95 % interval", "detectable (points)", *_OUTCOMES]
-    note = (
-        '<p class="soft">On the report split, which neither training, nor the choice of a checkpoint, nor the gate '
-        "has seen. The outcomes count answers and add up. Detectable is the gain over this model that a paired test on "
-        "so many problems would find with 80 % power.</p>"
+    words = (
+        "On the report split, which neither training, nor the choice of a checkpoint, nor the gate has seen. The "
+        "outcomes count answers and add up. Detectable is the gain over this model that a paired test on so many "
+        "problems would find with 80 % power."
     )
-    return note + _table(head, rows) + figures.svg(figures.accuracy_figure(summaries), "accuracy")
+    return note(words) + table(head, rows) + plot(accuracy_figure(summaries), "accuracy")
 
 
 _STEADINESS = {
@@ -179,27 +195,33 @@ def _steadiness(summaries: Mapping[str, Mapping[str, Any]]) -> str:
                 if not values.get("n"):
                     continue
                 found = values.get("stability", {})
-                figures = [
+                shown = [
                     "" if name not in found else f"{found[name]:.0f}" if "tokens" in name else f"{found[name]:.3f}"
                     for name in _STEADINESS
                 ]
                 more = [f"{name} {v:.1%} ({low:.1%} to {high:.1%})" for name, (v, low, high) in values["at_k"].items()]
                 more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in values["figures"].items()]
-                rows.append([f"{key} ({prompting.replace('_', '-')})", label, *figures, "; ".join(more)])
+                rows.append([f"{key} ({prompting.replace('_', '-')})", label, *shown, "; ".join(more)])
     if not rows:
-        return _missing("No results on the report split.")
+        return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
-    note = (
-        '<p class="soft">Shares of answers on the report split. Wrong steps are stated sums that do not hold; '
-        "agreement is the share of a problem's samples that say what most say.</p>"
+    words = (
+        "Shares of answers on the report split. Wrong steps are stated sums that do not hold; agreement is the share "
+        "of a problem's samples that say what most say."
     )
-    return note + _table(["benchmark", "model", *_STEADINESS.values(), "further figures"], rows)
+    head = ["benchmark", "model", *_STEADINESS.values(), "further figures"]
+    told = [column for column in range(len(head)) if column < 2 or any(row[column] for row in rows)]
+    return note(words) + table([head[column] for column in told], [[row[column] for column in told] for row in rows])
 
 
 def _comparisons(decision: Decision | None) -> str:
     if decision is None or not decision.comparisons:
-        return _missing("No comparison was possible.")
-    return _table(
+        return missing("No comparison was possible.")
+    words = (
+        "On the gate split, the same problems for both. Stability compares shares of answers, where less is better; "
+        "p is one-sided, the interval two-sided."
+    )
+    return note(words) + table(
         ["benchmark", "role", "problems", "student", "champion", "better", "worse", "difference (points)",
          "95 % interval", "p (one-sided)", "detectable (points)"],
         [_comparison(found) for found in decision.comparisons],
@@ -226,29 +248,37 @@ def _examples(results: Mapping[str, Path]) -> str:
     """A few answers of the report split that changed, side by side."""
     other = next((label for label in ("champion", "start") if label in results), None)
     if "student" not in results or other is None:
-        return _missing("No second results folder to compare answers with.")
+        return missing("No second results folder to compare answers with.")
     ours, theirs = _answers(results["student"]), _answers(results[other])
     shared = sorted(ours.keys() & theirs.keys())
     better = [k for k in shared if ours[k]["outcome"] == "correct" != theirs[k]["outcome"]]
     worse = [k for k in shared if ours[k]["outcome"] != "correct" == theirs[k]["outcome"]]
-    parts = [f'<p class="soft">Report split: {len(better)} answers better, {len(worse)} worse than the {other}.</p>']
+    parts = [
+        note(
+            f"Report split: {len(better)} answers better, {len(worse)} worse than the {other}; the first of each kind."
+        )
+    ]
     for word, keys in (("Better", better), ("Worse", worse)):
         for key in keys[:_EXAMPLES]:
             parts.append(
                 f"<details><summary>{word}: {escape(f'{key[0]}, {key[1]}')}, gold answer "
                 f"<code>{escape(str(ours[key]['gold']))}</code></summary>"
-                f"{_response('student', ours[key])}{_response(other, theirs[key])}</details>"
+                f"<p>The problem:</p><pre>{escape(_cut(str(ours[key].get('problem', 'not recorded'))))}</pre>"
+                f'<div class="sides">{_response("student", ours[key])}{_response(other, theirs[key])}</div></details>'
             )
     return "\n".join(parts)
 
 
 def _response(label: str, row: Mapping[str, Any]) -> str:
-    text = str(row["response"])
-    cut = "" if len(text) <= _SHOWN else f"\n… ({len(text) - _SHOWN} more characters)"
+    said = "no answer found" if row["answer"] is None else f"answer <code>{escape(str(row['answer']))}</code>"
     return (
-        f"<p>{escape(label)}: {escape(str(row['outcome']))}, answer <code>{escape(str(row['answer']))}</code></p>"
-        f"<pre>{escape(text[:_SHOWN] + cut)}</pre>"
+        f"<div><p>{escape(label)}: {escape(str(row['outcome']))}, {said}</p>"
+        f"<pre>{escape(_cut(str(row['response'])))}</pre></div>"
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\n… ({len(text) - _SHOWN} more characters)"
 
 
 def _answers(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
@@ -259,75 +289,3 @@ def _answers(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
         return {}
     rows = pq.read_table(path, filters=[("split", "=", "report"), ("prompting", "=", "zero_shot")]).to_pylist()
     return {(row["benchmark"], row["problem_id"], row["sample"]): row for row in rows}
-
-
-_SHARES = (("clipped_share", "clipped tokens"), ("truncated_share", "truncated weights"))
-
-
-def _training(history: Sequence[Mapping[str, float]]) -> str:
-    if not history:
-        return _missing("No training history (training.jsonl).")
-    last = history[-1]
-    mean = {key: sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess")}
-    rows = [["optimizer steps", str(len(history))], ["last loss (nats per token)", f"{last.get('loss', 0.0):.4f}"]]
-    measured = [row["selection_nll"] for row in history if "selection_nll" in row]
-    if measured:
-        rows.append(["best on the selection split (nats per token)", f"{min(measured):.4f}"])
-    rows += [["mean γ", f"{mean['gamma']:.3f}"], ["mean ESS / N", f"{mean['ess']:.3f}"]]
-    for key, label in _SHARES:
-        values = [row[key] for row in history if key in row]
-        if values:
-            rows.append([label, f"{sum(values) / len(values):.1%}"])
-    if "staleness" in last:
-        rows.append(["moved since it was scored, at the end (nats per token)", f"{last['staleness']:.3f}"])
-    plots = (figures.svg(figure, name) for name, figure in figures.training_figures(history).items())
-    return _table(["", "value"], rows) + "\n".join(plots)
-
-
-def _drift(drift: Mapping[str, Any] | None) -> str:
-    if not drift or not drift.get("positions"):
-        return _missing("No drift curve (drift.json): the traces were not scored.")
-    kind = (
-        "The teacher's log-probs are recorded: the curve is the distance of the two distributions on its own tokens."
-        if "mean_abs_log_ratio" in drift
-        else "The teacher is known by its text only: the curve also measures the difference of the two entropies."
-    )
-    return f'<p class="soft">{kind}</p>' + figures.svg(figures.drift_figure(drift), "drift")
-
-
-def _flat_table(values: Mapping[str, Any]) -> str:
-    rows = [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in _flatten(values)]
-    return _table(["", "value"], rows)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key} / ")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _missing(text: str) -> str:
-    return f'<p class="missing">{escape(text)}</p>'
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
-
-
-def _history(training: Path | None) -> list[dict[str, float]]:
-    if training is None or not (training / "training.jsonl").is_file():
-        return []
-    lines = (training / "training.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]

@@ -99,6 +99,27 @@ def check(config: TrainConfig, traces: TraceSet) -> None:
 _STORED_AS = {"behavior_totals": "behavior_total", "start_logprobs": "student_logprobs"}
 
 
+def first_weights(traces: Sequence[Example] | TraceSet, config: TrainConfig, seed: int) -> dict[str, list[float]]:
+    """The weights of every trace in the first epoch, by trace id: those that :func:`train` uses with stored scores.
+
+    Live weights follow the student; these are what they are before it has learned anything.
+
+    Raises:
+        UserError: the traces lack what the correction needs.
+    """
+    traces = trace_set(traces)
+    check(config, traces)
+    found = {}
+    schedule = Schedule(traces, config.model_copy(update={"epochs": 1}), seed)
+    for number in range(len(schedule)):
+        step = schedule[number]
+        record = stored_record(step)
+        weights = weighting.weights(config.correction, weighting.plan(config.correction, record), record)
+        for example, row in zip(step, weights.tolist(), strict=True):
+            found[example.trace_id] = row[: len(example.completion_tokens)]
+    return found
+
+
 @dataclass
 class _Progress:
     """What a run carries from step to step, besides weights and optimizer; all of it is in a checkpoint."""

@@ -71,10 +71,11 @@ def test_the_wheel_holds_all_sources_and_presets_and_nothing_else(wheel: Path) -
         path.relative_to(ROOT).as_posix()
         for area in ("dcod", "components", "pipelines")
         for path in (ROOT / area).rglob("*")
-        if path.suffix in (".py", ".yaml") and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".yaml", ".html", ".css", ".js") and "__pycache__" not in path.parts
     }
     assert names == sources
     assert len(names) >= 45
+    assert {"dcod/pages/viewer.html", "dcod/pages/viewer.js", "dcod/pages/common.css"} <= names
     assert any(name.startswith("pipelines/configs/") and name.endswith(".yaml") for name in names)
 
 

@@ -12,8 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import figures, report
+from dcod import accounts, figures, report
+from dcod.accounts import Cost
+from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.gate import Comparison, Decision, Model, Reason
+from dcod.traces import Trace, write_traces
+from dcod.tracking import Tracker
+from tests.tracked import fresh_store
 
 HOSTILE = "<script>alert(1)</script> & \"x\" <img src=x onerror='y'> $\\frac{"
 DRIFT = {
@@ -33,6 +38,7 @@ HISTORY: list[dict[str, float]] = [
         "ess_bucket_000": 0.9,
         "ess_bucket_001": 0.4,
         "staleness": 0.01 * step,
+        "tokens": 30.0,
         **{f"abs_log_ratio_{16 * i:05d}_{16 * i + 15:05d}": 0.1 * i for i in range(8)},
         **({"selection_nll": 2.0 / step} if step % 5 == 0 else {}),
     }
@@ -91,6 +97,7 @@ def write_results(folder: Path, accuracy: float, right: set[int], prompting: str
         {
             "benchmark": "sums",
             "problem_id": f"p{i}{HOSTILE}",
+            "problem": f"The problem {i} {HOSTILE}",
             "split": "report",
             "prompting": prompting,
             "sample": 0,
@@ -130,7 +137,19 @@ def full_page(tmp_path: Path) -> str:
     (tmp_path / "scores").mkdir()
     (tmp_path / "scores" / "drift.json").write_text(json.dumps(DRIFT))
     (tmp_path / "traces").mkdir()
-    (tmp_path / "traces" / "counts.json").write_text(json.dumps({"kept": 1200, "quarantine": {HOSTILE: 3}}))
+    config = Config(train=TrainConfig(correction=CorrectionConfig(name="surprisal", gamma_max=0.5)))
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in ("student", "train")}
+    manifest = {"stage": "train", "config": sections, "seed": 11}
+    (tmp_path / "student" / "manifest.json").write_text(json.dumps(manifest))
+    prompt = [{"role": "user", "content": "p"}]
+    licences = [None, None, "MIT"]
+    found = [
+        Trace(prompt, f"c{i}", licence=one, teacher=HOSTILE, source_file="f.jsonl") for i, one in enumerate(licences)
+    ]
+    write_traces(tmp_path / "traces" / "traces.parquet", found)
+    (tmp_path / "traces" / "counts.json").write_text(
+        json.dumps({"read": 1203, "accepted": 1200, "quarantined": {HOSTILE: 3}})
+    )
     return report.page(
         title=HOSTILE,
         decision=decision(),
@@ -143,6 +162,8 @@ def full_page(tmp_path: Path) -> str:
         scores=tmp_path / "scores",
         ingest=tmp_path / "traces",
         lineage={"student": "a" * 64, "code": HOSTILE},
+        costs=[Cost("train", 100.0, False), Cost(f"evaluate {HOSTILE}", 7384.0, True), Cost("gate", None, False)],
+        viewer="traces.html",
     )
 
 
@@ -179,6 +200,16 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         "best on the selection split",
         "25.0%",
         "a" * 64,
+        "The problem 2 &lt;script&gt;",
+        "surprisal, stored weights (scope trace, gamma_max 0.5",
+        "<td>not said</td><td>2</td>",
+        "<td>MIT</td><td>1</td>",
+        "<td>0.2%</td>",
+        "2 h 03 min",
+        "until this page",
+        "9 a second",
+        '<a href="traces.html">',
+        '<a href="#part-9">Cost</a>',
     ):
         assert text in full_page, text
     assert full_page.count("<svg") == 7  # accuracy, loss, gamma, drift over steps, ess by bucket, weights, drift
@@ -188,9 +219,25 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     text = report.page(title="run", decision=None, results={}, training=tmp_path, scores=tmp_path, ingest=tmp_path)
     parse(text)
     assert "<svg" not in text
-    assert text.count('class="missing"') == 10
+    assert text.count('class="missing"') == 12
     (tmp_path / "summary.json").write_text("{ broken")
     assert "No results on the report split" in report.page(title="x", decision=None, results={"student": tmp_path})
+
+
+def test_costs_are_those_of_the_pipeline_run(tmp_path: Path) -> None:
+    tracker = Tracker(fresh_store(tmp_path / "store"))
+    parent = tracker.parent("p1", "run", Config())
+    other = tracker.parent("p2", "run", Config())
+    with tracker.stage("ingest", other, digest="x"), tracker.stage("train", parent, digest="a") as log:
+        log.tag("dcod.reused_from", "r")
+    with tracker.stage("gate", None, digest="c") as alone:
+        assert accounts.costs(alone) == []
+    with tracker.stage("gate", parent, digest="b") as log:
+        trained, running = accounts.costs(log)
+    assert (trained.stage, trained.reused) == ("train", True)
+    assert trained.seconds is not None
+    assert trained.seconds >= 0.0
+    assert running == Cost("gate", None, False)
 
 
 def test_a_refusal_is_shown_with_what_failed() -> None:

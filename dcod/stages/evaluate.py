@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
     [
         ("benchmark", pa.string()),
         ("problem_id", pa.string()),
+        ("problem", pa.string()),
         ("split", pa.string()),
         ("prompting", pa.string()),
         ("sample", pa.int32()),
@@ -255,6 +256,7 @@ def _graded(
     return [
         {
             "problem_id": problem.id,
+            "problem": problem.text,
             "split": problem.split,
             "sample": sample,
             "response": response.text,

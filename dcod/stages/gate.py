@@ -5,7 +5,8 @@
 3. student and champion are compared on the gate split of the same problems (dcod.gate), the student with its SFT
    twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
-5. decision.json and report.html are written.
+5. student and start get their model cards (dcod.model_card);
+6. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod import history, models, report, storage
+import dcod
+from dcod import accounts, history, inspecting, model_card, models, report, storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.gate import Reason, load_results
+from dcod.gate import Decision, Reason, load_results
 from dcod.registry import Registry
-from dcod.stages import evaluate, output_digest, promote
+from dcod.stages import code_digest, evaluate, output_digest, promote
 from dcod.tracking import NullLog, StageRun, Tracker
 
 SECTIONS = ("promote", "evaluate")
+_TRACES = 300  # on the page beside the report; `dcod inspect` shows more
 
 
 def accuracy_table(results: Mapping[str, Path]) -> str:
@@ -106,6 +109,14 @@ def run(
         shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
     folders = {"start": start, "student": student, "traces": traces, "scores": scores}
     lineage = folders | {f"results of {name}": path for name, path in shown.items()}
+    describe(config, log.tracker, decision, shown, student, start, traces)
+    viewer = ""
+    if scores is not None and traces is not None:
+        viewer = "traces.html"
+        own = inspecting.of_training(student, config)
+        text = inspecting.page(own, scores, student, traces=traces, limit=_TRACES)
+        storage.write_text(out / viewer, text)
+        log.text(viewer, text)
     page = report.page(
         title=config.name,
         decision=decision,
@@ -113,7 +124,10 @@ def run(
         training=student,
         scores=scores,
         ingest=traces,
-        lineage={name: output_digest(path) for name, path in lineage.items() if path is not None},
+        lineage={name: output_digest(path) for name, path in lineage.items() if path is not None}
+        | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest()}"},
+        costs=accounts.costs(log),
+        viewer=viewer,
     )
     storage.write_text(out / "report.html", page)
     log.text("report.html", page)
@@ -121,6 +135,25 @@ def run(
     storage.write_text(out / "accuracy.txt", table)
     log.text("accuracy.txt", table)
     return {"promoted": float(decision.promote)}
+
+
+def describe(
+    config: Config,
+    tracker: Tracker,
+    decision: Decision,
+    results: Mapping[str, Path],
+    student: Path,
+    start: Path,
+    traces: Path | None,
+) -> None:
+    """Gives the registered student its model card, and the first champion, the start, where it has none yet."""
+    registry, name, licence = Registry(tracker), decision.registered_model, config.promote.base_licence
+    version = registry.by_version(name, decision.challenger.version)
+    if decision.outcome != "already_champion" and version is not None:
+        registry.describe(version, model_card.student(decision, results, student, traces, licence))
+    first = registry.find(name, models.digest(start))
+    if first is not None and not registry.card(first.uri):
+        registry.describe(first, model_card.start(name, first.version, config.student.model, licence))
 
 
 def comparable(config: Config, out: Path, tracker: Tracker, results: Path, candidates: list[Path]) -> Path:

@@ -1,0 +1,200 @@
+"""What a run was made from and what it took, for its report: data, settings, training, cost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcod import figures
+from dcod.tables import missing, note, pairs, plot, table
+
+if TYPE_CHECKING:
+    from dcod.tracking import StageRun
+
+_COLUMNS = ("source_file", "teacher", "licence", "verdict", "split")
+_SHARES = (("clipped_share", "clipped tokens"), ("truncated_share", "truncated weights"))
+_SOURCES = 20  # that are named
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one stage of a pipeline run took.
+
+    Attributes:
+        stage: verb and label.
+        seconds: wall-clock time; None while it runs.
+        reused: its output was taken from an earlier run.
+    """
+
+    stage: str
+    seconds: float | None
+    reused: bool
+
+
+def costs(log: StageRun) -> list[Cost]:
+    """The stages of the pipeline run that a stage belongs to, in the order of their starts; none of a lone stage."""
+    client = log.tracker.client
+    parent = client.get_run(log.run_id).data.tags.get("mlflow.parentRunId")
+    if not parent:
+        return []
+    query = f"tags.`mlflow.parentRunId` = '{parent}'"
+    runs = client.search_runs([log.tracker.experiment_id], query, order_by=["attributes.start_time ASC"])
+    return [
+        Cost(
+            str(run.info.run_name),
+            (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None,
+            "dcod.reused_from" in run.data.tags,
+        )
+        for run in runs
+    ]
+
+
+def of_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def history_of(training: Path | None) -> list[dict[str, float]]:
+    """The steps of a training, one row each."""
+    if training is None or not (training / "training.jsonl").is_file():
+        return []
+    lines = (training / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def data(traces: Path | None) -> str:
+    """The data card in short: what was read, what was refused and why, and where it came from."""
+    counts = of_json(traces / "counts.json") if traces else None
+    if traces is None or counts is None:
+        return missing("No counts of the ingested traces.")
+    names = ("read", "accepted", "problems", "train", "selection")
+    parts = [pairs({name: counts[name] for name in names if name in counts})]
+    refused = sorted(counts.get("quarantined", {}).items(), key=lambda item: -item[1])
+    if refused:
+        share = max(counts.get("read", 0), 1)
+        rows = [[reason, f"{n:,}", f"{n / share:.1%}"] for reason, n in refused]
+        parts += ["<h3>Refused</h3>", table(["reason", "rows", "of those read"], rows)]
+    known = columns(traces)
+    for column, title in (("source_file", "Accepted, by source"), ("teacher", "By teacher"), ("licence", "By licence")):
+        if column in known:
+            rows = [[value or "not said", f"{n:,}"] for value, n in known[column].most_common(_SOURCES)]
+            parts += [f"<h3>{title}</h3>", table([column.partition("_")[0], "traces"], rows)]
+    hits = {name: n for name, n in counts.get("ngram_hits", {}).items() if n}
+    if hits:
+        words = "; ".join(f"{n:,} with {name}" for name, n in hits.items())
+        parts.append(note(f"Prompts that share much of their wording with a benchmark, not refused: {words}."))
+    if (traces / "card.html").is_file():
+        parts.append(note("The whole data card, with examples of every reason, is card.html beside the traces."))
+    return "\n".join(parts)
+
+
+def columns(traces: Path) -> dict[str, Counter[str]]:
+    """How many traces have each source, teacher, licence, verdict and split; an unknown one is the empty text."""
+    import pyarrow.parquet as pq
+
+    path = traces / "traces.parquet"
+    if not path.is_file():
+        return {}
+    found = pq.read_table(path, columns=list(_COLUMNS)).to_pydict()
+    return {name: Counter(str(value or "") for value in values) for name, values in found.items()}
+
+
+def settings(training: Path | None) -> dict[str, object]:
+    """How the student was trained, from the manifest beside it; empty where there is none."""
+    manifest = of_json(training / "manifest.json") if training else None
+    if not manifest or manifest.get("stage") != "train":
+        return {}
+    section, student = manifest["config"]["train"], manifest["config"]["student"]
+    correction, loss = section["correction"], section["loss"]
+    how = [f"{key} {correction[key]}" for key in ("scope", "gamma_max", "ess_floor", "clip", "truncate", "floor")]
+    if correction["name"] != "surprisal":
+        how = how[1:]
+    return {
+        "start": f"{student['model']} ({student['revision']}, {student['dtype']})",
+        "correction": "none: plain fine-tuning"
+        if correction["name"] == "none"
+        else f"{correction['name']}, {correction['weights']} weights ({', '.join(how)})",
+        "loss": loss["name"] if not section["anchor"] else f"{loss['name']}, anchor {section['anchor']}",
+        "learning rate": f"{section['learning_rate']:g}, warm-up {section['warmup_share']:.0%}, then a cosine",
+        "epochs": section["epochs"],
+        "traces per step": section["traces_per_step"],
+        "seed": str(manifest["seed"]),
+    }
+
+
+def training(folder: Path | None) -> str:
+    """Settings, a summary and the plots of a training."""
+    history = history_of(folder)
+    if not history:
+        return missing("No training history (training.jsonl).")
+    last = history[-1]
+    mean = {key: sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess")}
+    found: dict[str, object] = settings(folder)
+    found |= {"optimizer steps": len(history), "last loss": f"{last.get('loss', 0.0):.4f} nats per token"}
+    measured = [row["selection_nll"] for row in history if "selection_nll" in row]
+    if measured:
+        found["best on the selection split"] = f"{min(measured):.4f} nats per token"
+    found |= {"mean γ": f"{mean['gamma']:.3f}", "mean ESS / N": f"{mean['ess']:.3f}"}
+    for key, label in _SHARES:
+        values = [row[key] for row in history if key in row]
+        if values:
+            found[label] = f"{sum(values) / len(values):.1%}"
+    if "staleness" in last:
+        found["moved since it was scored"] = f"{last['staleness']:.3f} nats per token, at the end"
+    plots = (plot(figure, name) for name, figure in figures.training_figures(history).items())
+    return pairs(found) + "\n".join(plots)
+
+
+def weights(folder: Path | None) -> str:
+    """The histogram of the weights."""
+    found = of_json(folder / "weights.json") if folder else None
+    if not found:
+        return missing("No histogram of the weights: the run recorded none.")
+    return plot(figures.weight_figure(found), "weights")
+
+
+def drift(folder: Path | None) -> str:
+    """The drift curve of the scored traces."""
+    found = of_json(folder / "drift.json") if folder else None
+    if not found or not found.get("positions"):
+        return missing("No drift curve (drift.json): the traces were not scored.")
+    kind = (
+        "The teacher's log-probs are recorded: the curve is the distance of the two distributions on its own tokens."
+        if "mean_abs_log_ratio" in found
+        else "The teacher is known by its text only: the curve also measures the difference of the two entropies."
+    )
+    return note(kind) + plot(figures.drift_figure(found), "drift")
+
+
+def cost(stages: Sequence[Cost], history: Sequence[Mapping[str, float]]) -> str:
+    """Wall-clock time by stage, and tokens trained on."""
+    if not stages:
+        return missing("No times: the stages were run by hand.")
+    rows = [
+        [one.stage, "until this page" if one.seconds is None else duration(one.seconds), "yes" if one.reused else ""]
+        for one in stages
+    ]
+    known = sum(one.seconds or 0.0 for one in stages)
+    rows.append(["together", duration(known), ""])
+    words = "Wall-clock time; stages that run beside each other count in full. Money is not known here."
+    tokens = int(sum(row.get("tokens", 0.0) for row in history))
+    taken = sum(one.seconds or 0.0 for one in stages if one.stage.split()[0] == "train" and not one.reused)
+    if tokens and taken:
+        words += f" Trained on {tokens:,} completion tokens, {tokens / taken:,.0f} a second."
+    return note(words) + table(["stage", "took", "taken over from an earlier run"], rows)
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

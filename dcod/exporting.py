@@ -1,0 +1,55 @@
+"""A registered student as a plain folder that transformers and vLLM load, with its model card; perhaps to a hub."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dcod import models, registry, storage
+from dcod.config import TrackingConfig
+from dcod.errors import UserError
+from dcod.model_card import FILE
+
+_PRIVATE = "manifest.json"  # it names places of ours
+
+
+def export(tracking: TrackingConfig, uri: str, out: Path) -> bool:
+    """Copies weights, configuration, tokenizer and card of ``models:/name@alias`` or ``models:/name/version``.
+
+    Returns:
+        Whether there is a card; versions of another tool have none.
+
+    Raises:
+        UserError: there is no such version, or the folder cannot be written.
+    """
+    store = registry.Registry(tracking)
+    folder, card = store.resolve(uri), store.card(uri)
+    with storage.output_folder(out) as scratch:
+        for path in registry.checkpoint_files(folder):
+            if path.name != _PRIVATE:
+                shutil.copyfile(path, scratch / path.name)
+        if card:
+            storage.write_text(scratch / FILE, card)
+    assert models.digest(out) == models.digest(folder), "a file of the model was lost"
+    return bool(card)
+
+
+def push(folder: Path, repo: str) -> str:
+    """Uploads an exported folder to a hub; a repository that does not exist yet is made, a private one.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    hub = HfApi()
+    try:
+        hub.create_repo(repo, private=True, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="Exported by dcod").commit_url)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise UserError(f"--push {repo}: the hub does not take it ({line}); set HF_TOKEN, name it owner/name") from None

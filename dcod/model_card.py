@@ -1,0 +1,215 @@
+"""The model card of a registered version: data, method, evidence, limits, licences, as Markdown with a YAML head.
+
+The registry shows it as the version's description, and it lies as README.md beside the weights, where a hub reads it.
+What is not known is said to be unknown; nothing is inferred. What comes from traces is escaped: a licence or a source
+may hold Markdown and HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcod import accounts
+
+if TYPE_CHECKING:
+    from dcod.gate import Decision
+
+FILE = "README.md"
+DESCRIPTION = 5000  # characters that MLflow's database holds of a description
+_SOURCES = 10  # that are named
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_USE = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+```
+
+`vllm serve FOLDER` serves it. The chat template is the one that it was trained with."""
+
+
+def student(
+    decision: Decision,
+    results: Mapping[str, Path],
+    training: Path,
+    traces: Path | None,
+    base_licence: str,
+) -> str:
+    """The card of a student.
+
+    Args:
+        decision: of the gate, with the versions in it.
+        results: results folders by the name of the model; ``student`` is the one that the head of the card states.
+        training: the student folder.
+        traces: the trace set that it was trained on.
+        base_licence: of the start; empty where nobody has said.
+    """
+    settings, history = accounts.settings(training), accounts.history_of(training)
+    manifest = accounts.of_json(training / "manifest.json") if settings else None
+    base = manifest["config"]["student"]["model"] if manifest else ""
+    name = f"{decision.registered_model}, version {decision.challenger.version}"
+    summaries = {
+        label: found for label, folder in results.items() if (found := accounts.of_json(folder / "summary.json"))
+    }
+    parts = {
+        "Use": _USE,
+        "Data": _data(traces),
+        "Method": _method(settings, history),
+        "Evidence": _evidence(decision, summaries),
+        "Limits": _limits(decision, summaries),
+        "Licences": _licences(base, base_licence, traces),
+        "Lineage": f"- weights: `{decision.challenger.digest}`\n- compared with: version {decision.baseline.version}, "
+        f"`{decision.baseline.digest}`",
+    }
+    first = f"A student of {_plain(base) or 'an unknown base model'}, distilled from recorded reasoning traces by dcod."
+    head = _head(name, base, base_licence, summaries.get("student", {}), settings)
+    return head + _body(name, [first, _decided(decision)], parts)
+
+
+def start(name: str, version: int, model: str, base_licence: str) -> str:
+    """The card of the first champion, which is the start of the first run and was not trained by dcod."""
+    title = f"{name}, version {version}"
+    first = "The start of the first run, registered as the first champion. It was not trained by dcod."
+    parts = {"Use": _USE, "Licences": _licences(model, base_licence, None)}
+    return _head(title, model, base_licence, {}, {}) + _body(title, [first], parts)
+
+
+def description(card: str) -> str:
+    """The card without its head, at most as long as a registry holds; cut between sections."""
+    body = card.partition("\n---\n")[2].strip()
+    if len(body) <= DESCRIPTION:
+        return body
+    end = f"\n\nThe whole card is {FILE} beside the weights."
+    kept = body[: DESCRIPTION - len(end)]
+    cut = kept.rfind("\n## ")
+    return kept[: cut if cut > 0 else kept.rfind("\n")].rstrip() + end
+
+
+def _head(name: str, base: str, base_licence: str, summary: Mapping[str, Any], settings: Mapping[str, object]) -> str:
+    """The YAML block that a hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    found = []
+    for key, entry in sorted(summary.get("benchmarks", {}).items()):
+        values = entry["prompting"].get("zero_shot", {}).get("report", {})
+        if values.get("n"):
+            found.append(
+                EvalResult(
+                    task_type="text-generation",
+                    dataset_type=key,
+                    dataset_name=f"{key}, report split, {values['n']} problems",
+                    metric_type="accuracy",
+                    metric_value=round(values["accuracy"], 4),
+                )
+            )
+    data = ModelCardData(
+        license=base_licence or "unknown",
+        base_model=base if _HUB_ID.fullmatch(base) else None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["dcod", *(["distillation"] if settings else [])],
+        model_name=name if found else None,
+        eval_results=found or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n"
+
+
+def _body(title: str, paragraphs: Sequence[str], parts: Mapping[str, str]) -> str:
+    sections = [f"## {name}\n\n{text}" for name, text in parts.items()]
+    return "\n\n".join([f"# {_plain(title)}", *filter(None, paragraphs), *sections]) + "\n"
+
+
+def _decided(decision: Decision) -> str:
+    word = {"promote": "better than the champion", "refuse": "not shown to be better than the champion"}
+    return f"The gate found it {word.get(decision.outcome, 'to be the champion itself')}."
+
+
+def _data(traces: Path | None) -> str:
+    counts = accounts.of_json(traces / "counts.json") if traces else None
+    if traces is None or counts is None:
+        return "Unknown: the trace set was not given."
+    lines = [
+        f"- {counts['accepted']:,} of {counts['read']:,} rows accepted, {counts['problems']:,} problems; "
+        f"{counts['train']:,} traces trained on, {counts['selection']:,} held back to select the checkpoint"
+    ]
+    refused = sorted(counts["quarantined"].items(), key=lambda item: -item[1])
+    if refused:
+        lines.append("- refused: " + ", ".join(f"{n:,} {_plain(reason)}" for reason, n in refused))
+    known = accounts.columns(traces)
+    for column, title in (("source_file", "sources"), ("teacher", "teachers"), ("verdict", "verdicts")):
+        lines.append(f"- {title}: {_counted(known.get(column, Counter()))}")
+    return "\n".join(lines)
+
+
+def _method(settings: Mapping[str, object], history: Sequence[Mapping[str, float]]) -> str:
+    if not settings:
+        return "Unknown: no manifest of a training lies beside the weights."
+    lines = [f"- {name}: {_plain(str(value))}" for name, value in settings.items()]
+    if history:
+        gamma, ess = (sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess"))
+        lines.append(f"- {len(history)} optimizer steps; mean γ {gamma:.3f}, mean effective sample size {ess:.1%}")
+    return "\n".join(lines)
+
+
+def _evidence(decision: Decision, summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = [
+        "On the report split, which neither training nor selection nor the gate has seen, with 95 % intervals:",
+        "",
+        "| benchmark | model | problems | accuracy | interval |",
+        "|---|---|---|---|---|",
+    ]
+    for label, summary in summaries.items():
+        for key, entry in sorted(summary["benchmarks"].items()):
+            for prompting, splits in entry["prompting"].items():
+                values = splits.get("report", {})
+                if values.get("n"):
+                    lines.append(
+                        f"| {_plain(key)} ({prompting.replace('_', '-')}) | {_plain(label)} | {values['n']} | "
+                        f"{values['accuracy']:.1%} | {values['low']:.1%} to {values['high']:.1%} |"
+                    )
+    lines += ["", "What the gate checked, on its own split:", ""]
+    lines += [f"- {'yes' if reason.passed else '**no**'}: {_plain(reason.text)}" for reason in decision.reasons]
+    return "\n".join(lines)
+
+
+def _limits(decision: Decision, summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    asked = sorted({key for summary in summaries.values() for key in summary["benchmarks"]})
+    losses = [
+        f"{found.losses} of {found.n} on {_plain(found.benchmark)}"
+        for found in decision.comparisons
+        if found.role in ("primary", "guard", "report")
+    ]
+    lines = [f"- measured on {', '.join(map(_plain, asked)) or 'nothing'} and on nothing else; one training run"]
+    if losses:
+        lines.append(f"- problems of the gate split that the champion solved and it does not: {'; '.join(losses)}")
+    lines += [
+        "- its mistakes may read as sure as its answers: wrong steps are not marked",
+        "- safety, bias, and other languages than that of the traces were not examined",
+    ]
+    return "\n".join(lines)
+
+
+def _licences(base: str, base_licence: str, traces: Path | None) -> str:
+    known = accounts.columns(traces).get("licence", Counter()) if traces else Counter()
+    said = _plain(base_licence) if base_licence else "unknown (promote.base_licence says it)"
+    lines = [f"- base model {_plain(base) or 'unknown'}: {said}"]
+    if traces is not None:
+        lines.append(f"- traces: {_counted(known)}")
+    return "\n".join([*lines, "- of the student nothing is claimed beyond what these two allow"])
+
+
+def _counted(found: Counter[str]) -> str:
+    named = [f"{_plain(value) or 'unknown'} ({n:,})" for value, n in found.most_common(_SOURCES)]
+    more = len(found) - len(named)
+    return (", ".join(named) or "unknown") + (f", and {more} more" if more > 0 else "")
+
+
+def _plain(text: str) -> str:
+    """Text on one line that is neither Markdown nor HTML."""
+    escaped = escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]|#!<>])", r"\\\1", escaped)

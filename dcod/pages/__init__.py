@@ -1,0 +1,48 @@
+"""Self-contained pages: template, style, script and data of this folder in one HTML file that asks no network.
+
+What comes from a trace is data. It travels as JSON in a block that no browser executes, with every ``<`` written as
+an escape, so that it cannot end the block; the script puts it on the page as text. The page's own policy allows
+its one script and its one style by their hashes, and nothing else: not even a mistake in them could load or run more.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+
+def render(name: str, title: str, data: Any) -> str:
+    """The page ``name`` of this folder with its data.
+
+    Args:
+        name: of ``NAME.html``, ``NAME.js`` and ``NAME.css``; ``common.css`` goes before the latter.
+        title: of the page, as plain text.
+        data: what JSON can hold, without NaN and infinities.
+    """
+    style = source("common.css") + source(f"{name}.css")
+    script = source(f"{name}.js")
+    policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'"
+    parts = {"title": escape(title), "policy": policy, "style": style, "script": script, "data": as_json(data)}
+    return Template(source(f"{name}.html")).substitute(parts)
+
+
+def source(name: str) -> str:
+    """A file of this folder."""
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def as_json(data: Any) -> str:
+    """JSON that can stand in a script block: ASCII, without ``<``, ``>`` and ``&``."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,156 @@
+"""Model cards and exports: what is known is there, what is not is said to be unknown, and the folder loads anywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from dcod import exporting, model_card, models
+from dcod.config import Config, PromoteConfig
+from dcod.errors import UserError
+from dcod.registry import Registry
+from dcod.stages import gate, promote
+from dcod.traces import Trace, write_traces
+from dcod.tracking import Tracker
+from tests.stages.test_promote import NAME, results
+from tests.test_report import HISTORY, HOSTILE, decision, write_results
+from tests.tiny import save_tiny_student
+from tests.tracked import fresh_store
+
+
+def head_of(card: str) -> dict[str, Any]:
+    _, head, _ = card.split("---\n", 2)
+    found: dict[str, Any] = yaml.safe_load(head)
+    return found
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Path, Path]:
+    """A training folder and its trace set, hostile where a source can be."""
+    folder, traces = tmp_path / "student", tmp_path / "traces"
+    folder.mkdir()
+    traces.mkdir()
+    (folder / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HISTORY))
+    sections = {name: getattr(Config(), name).model_dump(mode="json") for name in ("student", "train")}
+    (folder / "manifest.json").write_text(json.dumps({"stage": "train", "config": sections, "seed": 5}))
+    prompt = [{"role": "user", "content": "p"}]
+    kept = [Trace(prompt, f"c{i}", licence=one, source_file=HOSTILE) for i, one in enumerate((None, "MIT", "MIT"))]
+    write_traces(traces / "traces.parquet", kept)
+    counts = {"read": 5, "accepted": 3, "problems": 1, "train": 3, "selection": 0, "quarantined": {"duplicate": 2}}
+    (traces / "counts.json").write_text(json.dumps(counts))
+    return folder, traces
+
+
+def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -> None:
+    folder, traces = trained
+    shown = {"champion": write_results(tmp_path / "b", 0.4, set()), "student": write_results(tmp_path / "c", 0.6, {1})}
+    card = model_card.student(decision(), shown, folder, traces, "apache-2.0")
+    head = head_of(card)
+    assert head["license"] == "apache-2.0"
+    assert head["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert head["pipeline_tag"] == "text-generation"
+    measured = {one["dataset"]["type"]: one["metrics"][0]["value"] for one in head["model-index"][0]["results"]}
+    assert measured == {"sums": 0.6, "odd$<b>": 0.6}
+    for text in (
+        "# student, version 2",
+        "better than the champion",
+        "3 of 5 rows accepted, 1 problems",
+        "refused: 2 duplicate",
+        "- correction: none: plain fine-tuning",
+        "30 optimizer steps; mean γ 0.500",
+        "| sums (zero-shot) | student | 40 | 60.0% | 50.0% to 70.0% |",
+        "2 of 40 on sums",
+        "traces: MIT (2), unknown (1)",
+        "base model HuggingFaceTB/SmolLM2-135M-Instruct: apache-2.0",
+        "a" * 64,
+    ):
+        assert text in card, text
+    assert "<script" not in card
+    assert "&lt;script" in card
+    assert "\n- unknown" not in card
+
+
+def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
+    card = model_card.student(decision(promote=False), {}, tmp_path, None, "")
+    assert head_of(card)["license"] == "unknown"
+    assert "base_model" not in head_of(card)
+    for text in ("unknown (promote.base_licence says it)", "Unknown: the trace set was not given", "**no**: sums"):
+        assert text in card, text
+    assert "not shown to be better" in card
+
+
+def test_a_description_fits_into_a_registry(tmp_path: Path) -> None:
+    card = model_card.student(decision(), {}, tmp_path, None, "")
+    assert model_card.description(card).startswith("# student, version 2")
+    assert "license:" not in model_card.description(card)
+    long = card + "".join(f"\n## More {i}\n\n{'x' * 400}\n" for i in range(20))
+    short = model_card.description(long)
+    assert len(short) <= model_card.DESCRIPTION
+    assert short.endswith("xxx\n\nThe whole card is README.md beside the weights.")
+
+
+def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_student: Path) -> None:
+    section = PromoteConfig(registered_model=NAME, lease=str(tmp_path / "lease"), load_check=False)
+    config = Config(promote=section, tracking=fresh_store(tmp_path / "store"))
+    tracker = Tracker(config.tracking)
+    student = save_tiny_student(tmp_path / "student", seed=1)
+    shown = {
+        "start": results(tmp_path / "a", tiny_student, range(30)),
+        "student": results(tmp_path / "b", student, range(60)),
+    }
+    (tmp_path / "out").mkdir()
+    with tracker.stage("train", None, digest="t") as log:
+        log.output(student)
+    with tracker.stage("gate", None, digest="g") as log:
+        decided = promote.gate(
+            config, tmp_path / "out", log, tracker=tracker, student=student, start=tiny_student,
+            results=shown["student"], start_results=shown["start"], champion_results=shown["start"],
+        )  # fmt: skip
+    gate.describe(config, tracker, decided, shown, student, tiny_student, None)
+    registry = Registry(tracker)
+    card = registry.card(f"models:/{NAME}@challenger")
+    assert f"# {NAME.replace('-', '-')}, version 2" in card
+    described = tracker.client.get_model_version(NAME, "2").description
+    assert described == model_card.description(card)
+    assert "not trained by dcod" in registry.card(f"models:/{NAME}@champion")
+    found = tracker.find_output("train", "t")
+    assert found is not None
+    tracker.fetch_output(found, tmp_path / "again")  # the card that came later is no part of the stage's output
+    assert not (tmp_path / "again" / "README.md").exists()
+
+    assert exporting.export(config.tracking, f"models:/{NAME}/2", tmp_path / "export")
+    assert (tmp_path / "export" / "README.md").read_text() == card
+    assert models.digest(tmp_path / "export") == decided.challenger.digest
+    ids = torch.tensor([[1, 20, 30, 40]])
+    ours, theirs = (models.load(folder)(input_ids=ids).logits for folder in (student, tmp_path / "export"))
+    assert torch.equal(ours, theirs)
+    with pytest.raises(UserError, match=r"versions: 1, 2"):
+        exporting.export(config.tracking, f"models:/{NAME}/3", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_pushing_makes_a_private_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    class Hub:
+        def create_repo(self, repo: str, **options: Any) -> None:
+            if repo == "nobody":
+                raise OSError("no such place")
+            calls.append((repo, options))
+
+        def upload_folder(self, **options: Any) -> Any:
+            calls.append(("upload", options))
+            return SimpleNamespace(commit_url="https://hub.example/commit/1")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert exporting.push(tmp_path, "me/mine") == "https://hub.example/commit/1"
+    assert calls[0] == ("me/mine", {"private": True, "exist_ok": True})
+    assert calls[1][1]["folder_path"] == tmp_path
+    with pytest.raises(UserError, match="HF_TOKEN"):
+        exporting.push(tmp_path, "nobody")
