@@ -17,7 +17,17 @@ from dcod.figures import accuracy_figure, drift_figure, ess_figure, training_fig
 if TYPE_CHECKING:
     from dcod.gate import Comparison, Decision
 
-__all__ = ["accuracy_figure", "drift_figure", "ess_figure", "page", "training_figures", "weight_figure"]
+__all__ = [
+    "accuracy_figure",
+    "document",
+    "drift_figure",
+    "ess_figure",
+    "missing",
+    "page",
+    "table",
+    "training_figures",
+    "weight_figure",
+]
 
 _OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
 _EXAMPLES = 3  # of each kind
@@ -90,10 +100,15 @@ def page(
     if weights:
         body.append(figures.svg(figures.weight_figure(weights), "weights"))
     else:
-        body.append(_missing("No histogram of the weights: the run recorded none."))
+        body.append(missing("No histogram of the weights: the run recorded none."))
     body += ["<h2>Drift</h2>", _drift(drift)]
-    body += ["<h2>Data</h2>", _flat_table(counts) if counts else _missing("No counts of the ingested traces.")]
-    body += ["<h2>Lineage</h2>", _flat_table(lineage) if lineage else _missing("No digests were given.")]
+    body += ["<h2>Data</h2>", _flat_table(counts) if counts else missing("No counts of the ingested traces.")]
+    body += ["<h2>Lineage</h2>", _flat_table(lineage) if lineage else missing("No digests were given.")]
+    return document(title, body)
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """A whole page: one file, no script, no network."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
@@ -106,7 +121,7 @@ def page(
 
 def _decision(decision: Decision | None) -> str:
     if decision is None:
-        return _missing("No decision: the gate did not run.")
+        return missing("No decision: the gate did not run.")
     kind, word, sentence = _HEADLINES[decision.outcome]
     versions = " against ".join(
         f"version {model.version}" if model.version else f"<code>{escape(model.digest[:12])}</code>"
@@ -145,7 +160,7 @@ def _accuracy(summaries: Mapping[str, Mapping[str, Any]]) -> str:
                     ]
                 )
     if not rows:
-        return _missing("No results on the report split.")
+        return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
     head = ["benchmark", "model", "problems", "accuracy", "95 % interval", "detectable (points)", *_OUTCOMES]
     note = (
@@ -153,7 +168,7 @@ def _accuracy(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         "has seen. The outcomes count answers and add up. Detectable is the gain over this model that a paired test on "
         "so many problems would find with 80 % power.</p>"
     )
-    return note + _table(head, rows) + figures.svg(figures.accuracy_figure(summaries), "accuracy")
+    return note + table(head, rows) + figures.svg(figures.accuracy_figure(summaries), "accuracy")
 
 
 _STEADINESS = {
@@ -187,19 +202,19 @@ def _steadiness(summaries: Mapping[str, Mapping[str, Any]]) -> str:
                 more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in values["figures"].items()]
                 rows.append([f"{key} ({prompting.replace('_', '-')})", label, *figures, "; ".join(more)])
     if not rows:
-        return _missing("No results on the report split.")
+        return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
     note = (
         '<p class="soft">Shares of answers on the report split. Wrong steps are stated sums that do not hold; '
         "agreement is the share of a problem's samples that say what most say.</p>"
     )
-    return note + _table(["benchmark", "model", *_STEADINESS.values(), "further figures"], rows)
+    return note + table(["benchmark", "model", *_STEADINESS.values(), "further figures"], rows)
 
 
 def _comparisons(decision: Decision | None) -> str:
     if decision is None or not decision.comparisons:
-        return _missing("No comparison was possible.")
-    return _table(
+        return missing("No comparison was possible.")
+    return table(
         ["benchmark", "role", "problems", "student", "champion", "better", "worse", "difference (points)",
          "95 % interval", "p (one-sided)", "detectable (points)"],
         [_comparison(found) for found in decision.comparisons],
@@ -226,7 +241,7 @@ def _examples(results: Mapping[str, Path]) -> str:
     """A few answers of the report split that changed, side by side."""
     other = next((label for label in ("champion", "start") if label in results), None)
     if "student" not in results or other is None:
-        return _missing("No second results folder to compare answers with.")
+        return missing("No second results folder to compare answers with.")
     ours, theirs = _answers(results["student"]), _answers(results[other])
     shared = sorted(ours.keys() & theirs.keys())
     better = [k for k in shared if ours[k]["outcome"] == "correct" != theirs[k]["outcome"]]
@@ -266,7 +281,7 @@ _SHARES = (("clipped_share", "clipped tokens"), ("truncated_share", "truncated w
 
 def _training(history: Sequence[Mapping[str, float]]) -> str:
     if not history:
-        return _missing("No training history (training.jsonl).")
+        return missing("No training history (training.jsonl).")
     last = history[-1]
     mean = {key: sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess")}
     rows = [["optimizer steps", str(len(history))], ["last loss (nats per token)", f"{last.get('loss', 0.0):.4f}"]]
@@ -281,12 +296,12 @@ def _training(history: Sequence[Mapping[str, float]]) -> str:
     if "staleness" in last:
         rows.append(["moved since it was scored, at the end (nats per token)", f"{last['staleness']:.3f}"])
     plots = (figures.svg(figure, name) for name, figure in figures.training_figures(history).items())
-    return _table(["", "value"], rows) + "\n".join(plots)
+    return table(["", "value"], rows) + "\n".join(plots)
 
 
 def _drift(drift: Mapping[str, Any] | None) -> str:
     if not drift or not drift.get("positions"):
-        return _missing("No drift curve (drift.json): the traces were not scored.")
+        return missing("No drift curve (drift.json): the traces were not scored.")
     kind = (
         "The teacher's log-probs are recorded: the curve is the distance of the two distributions on its own tokens."
         if "mean_abs_log_ratio" in drift
@@ -297,7 +312,7 @@ def _drift(drift: Mapping[str, Any] | None) -> str:
 
 def _flat_table(values: Mapping[str, Any]) -> str:
     rows = [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in _flatten(values)]
-    return _table(["", "value"], rows)
+    return table(["", "value"], rows)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -308,13 +323,15 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; what stands in it is escaped."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _missing(text: str) -> str:
+def missing(text: str) -> str:
+    """A sentence in place of what is not there."""
     return f'<p class="missing">{escape(text)}</p>'
 
 

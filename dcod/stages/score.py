@@ -2,7 +2,7 @@
 
 1. tokenise each trace for the student (the recorded tokens where they are the student's own);
 2. one forward pass a trace, length-sorted, the head in chunks;
-3. write scores.parquet and drift.json.
+3. write scores.parquet, drift.json, and the data card of the traces with the drift in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dcod import prompts, report, storage
+from dcod import card, intake, prompts, report, storage
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
@@ -39,6 +39,8 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     write_scores(out / "scores.parquet", examples, [trace.split for trace in records])
     drift = drift_curve(examples)
     storage.write_json(out / "drift.json", drift)
+    if (traces / intake.COUNTS).is_file():  # not in a shard of a set
+        card.write(out, traces, drift)
     log.figure("drift.png", report.drift_figure(drift))
     tokens = sum(len(e.completion_tokens) for e in examples)
     covered = sum(len(e.completion_tokens) for e in examples if e.behavior_logprobs is not None)
