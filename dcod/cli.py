@@ -114,7 +114,7 @@ def ingest(
         section = read.ingest.model_copy(update={"sources": traces or []})
         read = read.model_copy(update={"ingest": section})
     earlier = {name: path for name, path in (("onto", onto), ("replay", replay)) if path}
-    _stage("ingest", read, out, no_track, told=False, student=_model(read, student), **earlier)
+    _stage("ingest", read, out, no_track, few_shot=None, told=False, student=_model(read, student), **earlier)
     console.print(table(out), markup=False)
 
 

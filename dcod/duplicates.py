@@ -21,6 +21,7 @@ from dcod.traces import Trace
 HASHES = 128  # of a signature; the similarity it tells is off by at most about 0.09
 _WORDS = 3
 _CACHE_KIB = 65_536
+_HIGHEST = 0.95  # above it the search for bands finds none; what they let through is compared anyway
 
 
 def key(trace: Trace) -> bytes:
@@ -132,5 +133,5 @@ def _empty() -> MinHash:
 @cache
 def _bands(threshold: float) -> tuple[int, int]:
     """How many bands of how many values find pairs of this similarity with the fewest errors."""
-    table = MinHashLSH(threshold=threshold, num_perm=HASHES)
+    table = MinHashLSH(threshold=min(threshold, _HIGHEST), num_perm=HASHES)
     return int(table.b), int(table.r)

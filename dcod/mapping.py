@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dcod import prompts
 from dcod.traces import Trace
 
 if TYPE_CHECKING:
@@ -27,6 +26,5 @@ def student_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str
     ends = pieces[-1:] == [tokenizer.eos_token]
     if whole and ends and pieces[:-1] == spans:
         ids = [*ids, tokenizer.eos_token_id]
-        assert ids == prompts.encode_completion(tokenizer, text)
         return replace(trace, token_ids=ids, tokenizer_digest=digest, sampled_texts=None)
     return replace(trace, sampled_texts=None)

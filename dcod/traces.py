@@ -127,9 +127,9 @@ def write_traces(path: Path, traces: Iterable[Trace], rows_per_group: int = 4096
     """Writes one Parquet file; returns the number of rows. The caller makes it atomic (storage.output_folder)."""
     count = 0
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", **_ENCODING) as writer:
-        batch: list[dict[str, Any]] = []
+        batch: list[Trace] = []
         for trace in traces:
-            batch.append({name: getattr(trace, name) for name in SCHEMA.names})
+            batch.append(trace)
             if len(batch) == rows_per_group:
                 count += _flush(writer, batch)
         count += _flush(writer, batch)
@@ -154,10 +154,11 @@ def read_traces(folder: Path) -> Iterator[Trace]:
             yield Trace(**row)
 
 
-def _flush(writer: pq.ParquetWriter, batch: list[dict[str, Any]]) -> int:
+def _flush(writer: pq.ParquetWriter, batch: list[Trace]) -> int:
     written = len(batch)
     if written:
-        writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+        columns = {name: [getattr(trace, name) for trace in batch] for name in SCHEMA.names}
+        writer.write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
         batch.clear()
     return written
 
