@@ -133,6 +133,9 @@ def test_accepted_and_quarantined_rows_with_their_places(run: Ingest) -> None:
     assert found.files[file]["read"] == 12
     assert found.files[file]["quarantined"] == found.counts["quarantined"]
     assert by_line[7]["duplicate_of"] == found.traces[1].trace_id
+    _, told = ingest.table(found.out).splitlines()
+    assert told.split()[1:4] == ["12", "2", "10"]
+    assert "1 bad_json" in told
 
 
 def test_the_completion_is_cleaned_and_verified(run: Ingest) -> None:
