@@ -64,12 +64,12 @@ class Examiner:
     """Examines rows, one by one; made once a process.
 
     Raises:
-        UserError: ``ingest.format`` is unknown, or the student has no tokenizer.
+        UserError: ``ingest.format`` is unknown, the student has no tokenizer, or a benchmark is not there.
     """
 
     def __init__(self, config: Config, student: Path) -> None:
         ingest = config.ingest
-        self.config = config
+        self.config, self.student = config, student
         self.tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
         self._digest = prompts.tokenizer_digest(self.tokenizer)
         self._vocabulary = len(self.tokenizer)
@@ -218,24 +218,22 @@ def verify(trace: Trace, ingest: IngestConfig) -> Trace:
 
 
 def examined(
-    blocks: Iterable[Block], config: Config, student: Path, closed: Callable[[], Closed], workers: int
+    blocks: Iterable[Block], examiner: Examiner, closed: Callable[[], Closed], workers: int
 ) -> Iterator[tuple[Block, list[Examined]]]:
     """Examines blocks, in their order.
 
     Args:
         blocks: of all sources; read no further ahead than the workers need.
-        config: the whole configuration.
-        student: the model folder, for its tokenizer.
+        examiner: of this process; others make one like it.
         closed: asked before each block is handed out.
         workers: processes; 1 for none but this one.
     """
     if workers == 1:
-        examiner = Examiner(config, student)
         for block in blocks:
             yield block, examiner.block(block, closed())
         return
     # Spawned, not forked: this process has threads of its own by now.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (config, student)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (examiner.config, examiner.student)) as pool:
         waiting: deque[tuple[Block, Future[list[Examined]]]] = deque()
         try:
             for block in blocks:

@@ -7,7 +7,6 @@ have no token ids in this format; dcod.mapping says what becomes of them.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -47,20 +46,22 @@ def to_trace(row: dict[str, Any]) -> Trace:
     if not has_turns(tokens):
         raise RowError("bad_field", "logprobs.content: expected a list of tokens")
     check_sampler(temperature, top_p, row.get("logprobs_mode"))
-    texts = [_text(token) for token in tokens]
-    if completion not in ("".join(texts), "".join(texts[:-1])):  # servers may record the end of the turn as well
+    pieces = [_bytes(token) for token in tokens]
+    whole = completion.encode("utf-8", "surrogatepass")
+    if whole not in (b"".join(pieces), b"".join(pieces[:-1])):  # servers may record the end of the turn as well
         raise RowError("bad_field", "logprobs.content: its tokens do not spell the completion")
     logprobs = check_logprobs([token.get("logprob") for token in tokens])
-    return replace(trace, behavior_logprobs=logprobs, sampled_texts=texts)
+    return replace(
+        trace, behavior_logprobs=logprobs, sampled_texts=[piece.decode("utf-8", "replace") for piece in pieces]
+    )
 
 
-def _text(token: dict[str, Any]) -> str:
-    """A token as its bytes say, where they are whole characters; else as its text says."""
+def _bytes(token: dict[str, Any]) -> bytes:
+    """What a token stands for: its ``bytes``, as it may be a part of a character; else its text."""
     data = token.get("bytes")
     if isinstance(data, list) and all(type(byte) is int and 0 <= byte < 256 for byte in data):
-        with contextlib.suppress(UnicodeDecodeError):
-            return bytes(data).decode("utf-8")
-    return str(token.get("token"))
+        return bytes(data)
+    return str(token.get("token")).encode("utf-8", "surrogatepass")
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:

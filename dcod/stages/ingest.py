@@ -20,11 +20,11 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from dcod import card, formats, intake, prompts, quarantine, sources, storage
+from dcod import card, intake, quarantine, sources, storage
 from dcod.config import Config
 from dcod.duplicates import Index
 from dcod.errors import UserError
-from dcod.examining import examined
+from dcod.examining import Examiner, examined
 from dcod.intake import Intake
 from dcod.newness import new_files
 from dcod.progress import track
@@ -67,9 +67,7 @@ def run(
     Raises:
         UserError: a source is missing or empty, nothing is new, the student has no tokenizer, or no row was accepted.
     """
-    prompts.load_tokenizer(student, config.student.chat_template)  # a mistake in it shows before anything is read
-    if config.ingest.format != "auto":
-        formats.get(config.ingest.format)
+    examiner = Examiner(config, student)  # a mistake of the user shows here, before anything is read
     earlier = onto or replay
     units = {} if replay else _units(config, onto)
     blocks = quarantine.read(replay) if replay else _blocks(units, config.ingest.row_bytes)
@@ -80,7 +78,7 @@ def run(
             found = Intake(config.ingest, index, kept)
             carried = found.carry(earlier, replayed=replay is not None) if earlier else ()
             watched = track(cast(Sequence[Block], _Watched(blocks, units)), "ingest")
-            new = found.traces(examined(watched, config, student, found.closed, workers))
+            new = found.traces(examined(watched, examiner, found.closed, workers))
             write_traces(out / "traces.parquet", chain(carried, found.split(new)))
             counts = found.counts()
     except (OSError, sqlite3.OperationalError) as error:
