@@ -39,7 +39,7 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     write_scores(out / "scores.parquet", examples, [trace.split for trace in records])
     drift = drift_curve(examples)
     storage.write_json(out / "drift.json", drift)
-    if (traces / intake.COUNTS).is_file():  # not in a shard of a set
+    if (traces / intake.SOURCES).is_file():  # not in a shard of a set
         card.write(out, traces, drift)
     log.figure("drift.png", report.drift_figure(drift))
     tokens = sum(len(e.completion_tokens) for e in examples)
