@@ -6,13 +6,19 @@ import re
 from collections import Counter
 from typing import Literal
 
-from dcod.answers import THOUGHT_ENDS, extract
+from dcod.answers import THOUGHT_BEGINS, THOUGHT_ENDS, extract
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
 _MARK = r"<\|(?:im_start|im_end|eot_id|end_of_text|endoftext|start_header_id)\|>|</s>|<｜end▁of▁sentence｜>"
 _END_MARKS = re.compile(rf"(?:{_MARK}|\s)*(?:{_MARK})\s*\Z")
 _NEXT = re.compile(rf"{_MARK}|^[ \t]*(?:Question|Problem|Q|Human|User|Instruction)\s*\d*\s*[:.](?=\s)", re.MULTILINE)
-_THOUGHT_BEGINS = ("<think>", "<|begin_of_thought|>", "<thought>", "<reasoning>")
+_SOLUTION = "<|begin_of_solution|>"
+_BEGIN = re.compile("|".join(map(re.escape, THOUGHT_BEGINS)))
+_END = re.compile("|".join(re.escape(tag) for tag in THOUGHT_ENDS if tag != _SOLUTION))
+_SOLUTIONS = re.compile(r"<\|(?:begin|end)_of_solution\|>")
+_FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[a-zA-Z]+|<[^<>\n]*>|```.*?```", re.DOTALL)
+_PROSE = 60  # letters from which a language can be told
+_SURE = 0.9
 _TAIL = 6000  # characters searched for a loop
 _SPAN = 300  # characters a loop covers at least
 _TIMES = 5  # how often it turns at least
@@ -48,17 +54,52 @@ def _without_marks(text: str) -> str:
 def thought(text: str) -> Literal["closed", "unclosed", "unopened", ""]:
     """How a completion marks its thought: not at all, closed, never closed, or closed and never opened."""
     ends = any(tag in text for tag in THOUGHT_ENDS)
-    begins = any(tag in text for tag in _THOUGHT_BEGINS)
+    begins = any(tag in text for tag in THOUGHT_BEGINS)
     if ends:
         return "closed" if begins else "unopened"
     return "unclosed" if begins else ""
 
 
-def fault(completion: str) -> tuple[str, str] | None:
+def tag_thought(text: str) -> str:
+    """Text whose thought stands in ``<think>`` tags, whatever marked it; one that was never opened is opened."""
+    kind = thought(text)
+    if not kind:
+        return text
+    text = _END.sub("</think>", _BEGIN.sub("<think>", text))
+    if "</think>" not in text:
+        text = text.replace(_SOLUTION, "</think>", 1)
+    text = _SOLUTIONS.sub("", text).strip()
+    return f"<think>\n{text.lstrip()}" if kind == "unopened" else text
+
+
+def strip_thought(text: str) -> str:
+    """What stands behind the thought; empty where it never ends."""
+    kind = thought(text)
+    if not kind:
+        return text
+    return "" if kind == "unclosed" else _SOLUTIONS.sub("", tag_thought(text).rpartition("</think>")[2]).strip()
+
+
+def language(text: str) -> str | None:
+    """The language of a text, such as ``en``, by its prose; None where there is little of it, or it is mixed."""
+    from langdetect import DetectorFactory, LangDetectException, detect_langs
+
+    prose = " ".join(_FORMULA.sub(" ", text)[:_TAIL].split())
+    if sum(map(str.isalpha, prose)) < _PROSE:
+        return None
+    DetectorFactory.seed = 0  # else it draws samples of its own
+    try:
+        best = detect_langs(prose)[0]
+    except LangDetectException:
+        return None
+    return str(best.lang) if best.prob >= _SURE else None
+
+
+def fault(completion: str, *, loops: bool = True) -> tuple[str, str] | None:
     """Why a completion must not be taught, as reason code and message; None for a sound one."""
     if not completion.strip():
         return "empty_completion", "the completion is empty"
-    loop = repetition(completion)
+    loop = repetition(completion) if loops else None
     return ("repetition", f"the completion repeats itself: {loop!r:.120}") if loop else None
 
 

@@ -91,16 +91,28 @@ def ingest(
     out: Out,
     traces: Annotated[list[str] | None, typer.Option("--traces", help="Source; may be given several times.")] = None,
     student: Student = "",
+    onto: Annotated[
+        Path | None, typer.Option("--onto", help="An earlier set that this one adds to; its files are not read again.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", help="An earlier set whose quarantine is examined again after a fix.")
+    ] = None,
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Raw traces in; verified traces, a quarantine and counts out."""
+    """Raw traces in; verified traces, a quarantine, counts and a data card out."""
+    from dcod.stages.ingest import table
+
     read = _config(config, "", overrides)
-    if traces:
-        section = read.ingest.model_copy(update={"sources": traces})
+    if replay and (traces or onto):
+        raise UserError("give --replay alone, or --traces and --onto: a replay reads no source")
+    if traces or replay:
+        section = read.ingest.model_copy(update={"sources": traces or []})
         read = read.model_copy(update={"ingest": section})
-    _stage("ingest", read, out, no_track, student=_model(read, student))
+    earlier = {name: path for name, path in (("onto", onto), ("replay", replay)) if path}
+    _stage("ingest", read, out, no_track, few_shot=None, told=False, student=_model(read, student), **earlier)
+    console.print(table(out), markup=False)
 
 
 @app.command()

@@ -69,6 +69,21 @@ class IngestConfig(Section):
     selection_share: Share = Field(0.1, description="Share of the problems held back to select checkpoints and knobs.")
     decontaminate: bool = Field(True, description="Drop traces whose problem stands in a configured benchmark.")
     strip_calculator: bool = Field(True, description="Remove `<<3*4=12>>` annotations.")
+    cut_run_on: bool = Field(True, description="Cut what follows a stated answer as an invented question or turn.")
+    refuse_loops: bool = Field(True, description="Refuse completions that go round in a loop.")
+    thoughts: Literal["keep", "tag", "strip"] = Field(
+        "keep", description="Thoughts as they are; in <think> tags whatever marked them; or gone, with the answer kept."
+    )
+    languages: list[str] = Field(
+        default_factory=list, description="Languages of completions that are kept, such as [en]; empty: any."
+    )
+    near_duplicates: Share = Field(
+        0.0, description="Share of word triples from which a trace repeats an earlier one; 0: only exact duplicates."
+    )
+    row_bytes: Positive = Field(2**26, description="A longer row is not read, but quarantined.")
+    seen: list[str] = Field(
+        default_factory=list, description="SHA-256 of files that an earlier run has read; they are left out."
+    )
 
 
 class PartsConfig(Section):

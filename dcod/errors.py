@@ -15,3 +15,8 @@ class AwayError(UserError):
 
 class PreemptedError(Exception):
     """Asked to stop (SIGTERM) in the middle of training; what was done is kept, and the same run goes on from there."""
+
+
+def one_line(error: object) -> str:
+    """A message without line breaks."""
+    return " ".join(str(error).split())

@@ -17,7 +17,7 @@ from dcod import formats, sources
 from dcod.errors import UserError
 from dcod.formats import RowError
 from dcod.formats._fields import ask, check_prompt, final_answer, first_key, has_turns, last_box, text, turns
-from dcod.sources import RawRow
+from dcod.reading import RawRow
 from dcod.traces import Message, prompt_digest
 
 _TEXTS = ("problem", "question", "prompt")

@@ -25,8 +25,8 @@ import yaml
 
 from dcod import model_card, models, storage
 from dcod.config import TrackingConfig
-from dcod.errors import UserError
-from dcod.tracking import Tracker, one_line
+from dcod.errors import UserError, one_line
+from dcod.tracking import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

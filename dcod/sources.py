@@ -1,4 +1,4 @@
-"""Where traces come from: files, folders, globs, s3:// and reasoning-gym:// sets, read row by row.
+"""Where traces come from: files, folders, globs, s3:// and reasoning-gym:// sets; :mod:`dcod.reading` reads them.
 
 Every row of a source comes out exactly once, with its place, broken or not; blank lines are no rows.
 """
@@ -7,29 +7,24 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import gzip
 import hashlib
-import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
 from urllib.parse import parse_qsl, urlparse
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import storage, synthetic
-from dcod.errors import UserError
+from dcod import reading, storage, synthetic
+from dcod.errors import UserError, one_line
+from dcod.reading import Block, Found, RawRow
 
 _LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))
 HUB = "hub://"  # hub://owner/name?config=main&split=train&revision=…
 SYNTHETIC_TEACHER = "dcod.synthetic"
 _OWN = {"quarantine.parquet": "traces.parquet", "usage.json": "attempts.parquet"}  # by what stands beside them
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -40,29 +35,17 @@ class Unit:
     path: Path | None = None
 
     def digest(self) -> str:
-        """SHA-256 of the file; of a synthetic set its URI, which decides what is in it."""
-        return storage.digest_file(self.path) if self.path else hashlib.sha256(self.name.encode()).hexdigest()
+        """SHA-256 of the file; of a synthetic set its URI, which decides what is in it.
 
-
-@dataclass(frozen=True)
-class RawRow:
-    """One row as it was found.
-
-    Attributes:
-        file, line, digest: where; the line (or row) counts from 1.
-        row: the parsed row; None where ``error`` holds a reason code and ``message`` says more.
-        raw: the row as text.
-        format: the row's format where the source itself knows it.
-    """
-
-    file: str
-    line: int
-    digest: str
-    row: dict[str, Any] | None
-    error: str = ""
-    message: str = ""
-    raw: str = ""
-    format: str = ""
+        Raises:
+            UserError: the file cannot be read.
+        """
+        if self.path is None:
+            return hashlib.sha256(self.name.encode()).hexdigest()
+        try:
+            return storage.digest_file(self.path)
+        except OSError as error:
+            raise UserError(f"source {self.name}: cannot be read ({error.strerror}); check who may read it") from None
 
 
 def expand(uri: str) -> list[Unit]:
@@ -108,42 +91,27 @@ def expand_all(uris: Iterable[str]) -> list[Unit]:
 
 
 def digests(uris: Iterable[str]) -> dict[str, str]:
-    """What decides the content of the sources: SHA-256 by file, a synthetic set by its URI."""
-    return {unit.name: unit.digest() if unit.path else unit.name for unit in expand_all(uris)}
+    """What decides the content of the sources: the digest of each :class:`Unit` by its name."""
+    return {unit.name: unit.digest() for unit in expand_all(uris)}
+
+
+def blocks(unit: Unit, row_bytes: int = reading.ROW_BYTES) -> Iterator[Block]:
+    """All rows of one file or synthetic set, in order, broken ones too; none of an empty file."""
+    return reading.blocks(unit.path, unit.name, unit.digest(), row_bytes) if unit.path else _synthetic(unit)
 
 
 def read_rows(uri: str) -> Iterator[RawRow]:
-    """All rows of one source.
+    """All rows of one source, one by one.
 
     Raises:
-        UserError: nothing is there, a file cannot be read, or there is not one row.
+        UserError: as :func:`expand`.
     """
-    empty = True
-    for unit in expand(uri):
-        for row in read_unit(unit):
-            empty = False
-            yield row
-    if empty:
-        raise UserError(f"source {uri}: there is no row in it; give a file with one JSON object a line, or Parquet")
+    return (row for unit in expand(uri) for block in blocks(unit) for row in block.rows())
 
 
-def read_unit(unit: Unit) -> Iterator[RawRow]:
-    """All rows of one file or synthetic set; none of an empty file.
-
-    Raises:
-        UserError: the file cannot be read at all.
-    """
-    digest = unit.digest()
-    if unit.path is None:
-        yield from _synthetic(unit, digest)
-        return
-    try:
-        if unit.path.suffix == ".parquet":
-            yield from _parquet(unit, digest)
-        else:
-            yield from _json(unit, digest)
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        raise UserError(f"source {unit.name}: cannot be read ({_line(error)}); is the file whole?") from None
+def size(unit: Unit) -> int:
+    """Bytes of a file; of a synthetic set about so many."""
+    return unit.path.stat().st_size if unit.path else 500 * count_rows(unit)
 
 
 def count_rows(unit: Unit) -> int:
@@ -154,10 +122,10 @@ def count_rows(unit: Unit) -> int:
     try:
         if unit.path.suffix == ".parquet":
             return int(pq.ParquetFile(unit.path).metadata.num_rows)
-        with _open(unit.path) as file:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
-    except (OSError, EOFError, zlib.error, pa.ArrowException):
-        return 0  # read_unit says what is wrong with it
+        with open(unit.path, "rb") as file:
+            return sum(chunk.count(b"\n") for chunk in reading.unpacked(file)) + 1
+    except reading.FAULTS:
+        return 0  # the row of the fault says what is wrong with it
 
 
 def _from_hub(uri: str) -> Path:
@@ -183,7 +151,7 @@ def _from_hub(uri: str) -> Path:
                 revision=options.get("revision"),
             )
         except Exception as error:  # the hub's errors have no common base
-            raise UserError(f"source {uri}: the hub does not give it ({_line(error)[:200]}); give a file") from None
+            raise UserError(f"source {uri}: the hub does not give it ({one_line(error)[:200]}); give a file") from None
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         rows.to_parquet(str(part))
@@ -222,113 +190,13 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _open(path: Path) -> IO[bytes]:
-    with open(path, "rb") as file:
-        mark = file.read(4)
-    if mark == b"\x28\xb5\x2f\xfd":
-        return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, pa.input_stream(str(path), compression="zstd"))))
-    return cast(IO[bytes], gzip.open(path, "rb")) if mark[:2] == b"\x1f\x8b" else open(path, "rb")
-
-
-def _json(unit: Unit, digest: str) -> Iterator[RawRow]:
-    """JSON Lines; a .json file may also be one array, or one object over several lines."""
-    assert unit.path is not None
-    if ".json" in unit.path.suffixes[-2:]:
-        with _open(unit.path) as file:
-            whole = file.read().removeprefix(_BOM)
-        if whole.lstrip()[:1] == b"[" or _pretty(whole):
-            yield from _document(unit, digest, whole)
-            return
-    with _open(unit.path) as file:
-        for line, data in enumerate(file, start=1):
-            found = data.removeprefix(_BOM) if line == 1 else data
-            if found.strip():
-                yield _parse(unit.name, line, digest, found.rstrip(b"\r\n"))
-
-
-def _pretty(whole: bytes) -> bool:
-    """Whether a text is one object over several lines."""
-    first = whole.lstrip().partition(b"\n")[0]
-    return whole.lstrip()[:1] == b"{" and _loads(first)[1] != "" and _loads(whole)[1] == ""
-
-
-def _document(unit: Unit, digest: str, whole: bytes) -> Iterator[RawRow]:
-    value, error, message = _loads(whole)
-    if error:
-        yield RawRow(unit.name, 1, digest, None, error, f"the whole file: {message}", _text(whole))
-        return
-    for index, item in enumerate(value if isinstance(value, list) else [value], start=1):
-        yield _checked(unit.name, index, digest, item, json.dumps(item, ensure_ascii=True))
-
-
-def _parse(name: str, line: int, digest: str, data: bytes) -> RawRow:
-    value, error, message = _loads(data)
-    if error:
-        return RawRow(name, line, digest, None, error, message, _text(data))
-    return _checked(name, line, digest, value, _text(data))
-
-
-def _loads(data: bytes) -> tuple[Any, str, str]:
-    """A JSON value, or a reason code and what is wrong."""
-    if b"\x00" in data:
-        return None, "bad_encoding", "NUL bytes; expected UTF-8 text"
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_object), "", ""
-    except UnicodeDecodeError as error:
-        return None, "bad_encoding", f"not UTF-8: byte {data[error.start]:#04x} at {error.start}"
-    except _DuplicateKeyError as error:
-        return None, "duplicate_key", f"the key {error} stands twice in one object"
-    except RecursionError:
-        return None, "bad_json", "nested too deeply"
-    except ValueError as error:
-        return None, "bad_json", _line(error)
-
-
-class _DuplicateKeyError(Exception):
-    pass
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Python would silently keep the last of equal keys."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKeyError(repr(next(key for key in keys if keys.count(key) > 1)))
-    return found
-
-
-def _checked(name: str, line: int, digest: str, value: Any, raw: str) -> RawRow:
-    if isinstance(value, dict):
-        return RawRow(name, line, digest, value, raw=raw)
-    return RawRow(name, line, digest, None, "bad_row", f"expected an object, got {type(value).__name__}", raw)
-
-
-def _text(data: bytes) -> str:
-    """Bytes as text that loses nothing: what is not UTF-8 is written as \\xNN."""
-    return data.decode("utf-8", "backslashreplace")
-
-
-def _parquet(unit: Unit, digest: str) -> Iterator[RawRow]:
-    assert unit.path is not None
-    line = 0
-    with pq.ParquetFile(unit.path) as file:
-        for batch in file.iter_batches(batch_size=256):
-            for index in range(batch.num_rows):
-                line += 1
-                try:
-                    row = batch.slice(index, 1).to_pylist()[0]
-                except UnicodeDecodeError as error:
-                    yield RawRow(unit.name, line, digest, None, "bad_encoding", _line(error))
-                    continue
-                yield _checked(unit.name, line, digest, row, json.dumps(row, default=str))
-
-
-def _synthetic(unit: Unit, digest: str) -> Iterator[RawRow]:
+def _synthetic(unit: Unit) -> Iterator[Block]:
     """The worked solutions of a set, as rows of ours."""
     from dcod.prompts import prompt_for
 
-    name, line = synthetic.parse(unit.name), 0
+    name, line, digest = synthetic.parse(unit.name), 0, unit.digest()
     for problem in synthetic.problems(unit.name):
+        items = []
         for solution in synthetic.worked(problem, name.traces, name.seed):
             line += 1
             row = {
@@ -337,8 +205,5 @@ def _synthetic(unit: Unit, digest: str) -> Iterator[RawRow]:
                 "gold": problem.answer,
                 "teacher": SYNTHETIC_TEACHER,
             }
-            yield RawRow(unit.name, line, digest, row, raw=json.dumps(row), format="dcod_rows")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+            items.append(RawRow(unit.name, line, digest, row, raw=json.dumps(row).encode(), format="dcod_rows"))
+        yield Found(items)

@@ -1,14 +1,15 @@
 """The trace: one prompt, one completion that a teacher wrote, and all that is known about them.
 
 A trace set is a folder: ``traces.parquet`` (this schema), ``quarantine.parquet`` (what was refused, with
-reason codes) and ``manifest.json``. The schema is versioned; a reader refuses a version it does not know.
+reason codes), ``sources.json`` (the files that were read) and ``manifest.json``. The schema is versioned; a reader
+refuses a version it does not know.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,18 @@ SCHEMA = pa.schema(
     ],
     metadata={"dcod.traces.version": str(SCHEMA_VERSION)},
 )
+# Log-probs hardly repeat: a dictionary makes them longer than their four bytes, their bytes apart make them shorter.
+_LOGPROBS = ("behavior_logprobs.list.element", "top_logprobs.list.element.list.element")
+_ENCODING: dict[str, Any] = {
+    "use_dictionary": [
+        "prompt.list.element.role",
+        "prompt.list.element.content",
+        *(name for name in SCHEMA.names if name not in ("prompt", "completion", "behavior_logprobs", "top_logprobs")),
+        "token_ids.list.element",
+        "top_ids.list.element.list.element",
+    ],
+    "column_encoding": dict.fromkeys(_LOGPROBS, "BYTE_STREAM_SPLIT"),
+}
 
 
 @dataclass(slots=True)
@@ -66,6 +79,8 @@ class Trace:
         behavior_logprobs: log mu(y_t | s_t) of the sampler, nats, aligned with ``token_ids`` [T].
         top_ids, top_logprobs: the sampler's likeliest tokens at each position and their log-probs, nats [T, <= K].
         source_line: 1-based line (or row) in ``source_file``; ``source_digest`` is that file's SHA-256.
+        licence: of the text, as the source names it.
+        sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.mapping.
     """
 
     prompt: list[Message]
@@ -87,6 +102,7 @@ class Trace:
     source_line: int | None = None
     source_digest: str | None = None
     licence: str | None = None
+    sampled_texts: list[str] | None = None
     prompt_id: str = field(default="")
     trace_id: str = field(default="")
 
@@ -110,10 +126,10 @@ def prompt_digest(prompt: list[Message]) -> str:
 def write_traces(path: Path, traces: Iterable[Trace], rows_per_group: int = 4096) -> int:
     """Writes one Parquet file; returns the number of rows. The caller makes it atomic (storage.output_folder)."""
     count = 0
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        batch: list[dict[str, Any]] = []
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", **_ENCODING) as writer:
+        batch: list[Trace] = []
         for trace in traces:
-            batch.append(asdict(trace))
+            batch.append(trace)
             if len(batch) == rows_per_group:
                 count += _flush(writer, batch)
         count += _flush(writer, batch)
@@ -171,10 +187,11 @@ def _open(folder: Path) -> pq.ParquetFile:
     return file
 
 
-def _flush(writer: pq.ParquetWriter, batch: list[dict[str, Any]]) -> int:
+def _flush(writer: pq.ParquetWriter, batch: list[Trace]) -> int:
     written = len(batch)
     if written:
-        writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+        columns = {name: [getattr(trace, name) for trace in batch] for name in SCHEMA.names}
+        writer.write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
         batch.clear()
     return written
 

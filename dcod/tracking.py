@@ -24,20 +24,21 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dcod import __version__, storage
 from dcod.config import Config, TrackingConfig
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+SOURCE = "source"  # context of the files that an ingest read, among the inputs of its run
 _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 5.0
 _NAME = re.compile(r"[^\w./ :-]")  # what MLflow allows in the name of a metric
@@ -381,14 +382,18 @@ class StageRun:
         """Parameters of the run, flattened."""
         self.tracker.log_params(self.run_id, values)
 
-    def inputs(self, name: str, digest: str, source: str) -> None:
-        """An input of the stage, in MLflow's list of data sets: its role, its digest, where it lies."""
+    def inputs(self, rows: Sequence[tuple[str, str, str]], context: str = "") -> None:
+        """Inputs as MLflow's data sets: name, digest, place; the context is each one's name unless given."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        # MLflow cuts digests at 36 characters; the whole one stands in the source.
-        where = json.dumps({"uri": source, "digest": digest})
-        row = Dataset(name=name[:500], digest=digest[:36], source_type="local", source=where)
-        self.tracker.client.log_inputs(self.run_id, [DatasetInput(row, [InputTag("mlflow.data.context", name[:500])])])
+        found = []
+        for name, digest, place in rows:
+            # MLflow cuts digests at 36 characters; the whole one stands in the source.
+            where = json.dumps({"uri": place, "digest": digest})
+            row = Dataset(name=name[:500], digest=digest[:36], source_type="local", source=where)
+            found.append(DatasetInput(row, [InputTag("mlflow.data.context", context or name[:500])]))
+        for start in range(0, len(found), 100):
+            self.tracker.client.log_inputs(self.run_id, found[start : start + 100])
 
     def output(self, path: Path) -> None:
         """Stores the stage's output: a student as a model, anything else as a folder."""
@@ -434,11 +439,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return flat
-
-
-def one_line(error: object) -> str:
-    """A message without line breaks."""
-    return " ".join(str(error).split())
 
 
 def _quoted(value: str) -> str:

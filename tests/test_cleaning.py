@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from dcod import cleaning
 from dcod.answers import extract
 from dcod.config import IngestConfig
+from dcod.examining import clean
 from dcod.formats import RowError
-from dcod.stages.ingest import clean
 from dcod.traces import Trace
 
 
@@ -125,12 +124,12 @@ def test_thoughts_are_told_apart(text: str, marks: str) -> None:
 
 
 def test_every_change_is_counted_and_recorded_tokens_are_never_cut() -> None:
-    changes: Counter[str] = Counter()
+    changes: list[str] = []
     prompt = [{"role": "user", "content": "2+2?"}]
     text = "</think>2+2=<<2+2=4>>4\n#### 4\n\nQuestion: 3+3?\n#### 6"
     trace = clean(Trace(prompt, text), IngestConfig(), changes)
     assert trace.completion == "</think>2+2=4\n#### 4"
     assert trace.trace_id == Trace(prompt, trace.completion).trace_id != Trace(prompt, text).trace_id
-    assert changes == {"calculator": 1, "run_on": 1, "thought_unopened": 1}
+    assert changes == ["calculator", "run_on", "thought_unopened"]
     with pytest.raises(RowError, match=r"run_on: recorded tokens run on after the answer.*Question"):
         clean(Trace(prompt, text, token_ids=[1, 2]), IngestConfig(), changes)

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import dcod as package
+from dcod.cli import app
+from dcod.errors import UserError
 from tests.pipelines.test_distill import dcod, write_inputs
 
 
@@ -63,6 +66,12 @@ def ingest(tmp_path: Path, student: Path, traces: Path, *more: str) -> str:
     return refused(
         tmp_path, "ingest", "--student", str(student), "--traces", str(traces), "--out", "out", "--no-track", *more
     )
+
+
+def test_a_replay_reads_no_source(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["ingest", "--replay", "set", "--traces", "more.jsonl", "--out", "out"])
+    assert isinstance(found.exception, UserError)
+    assert "give --replay alone, or --traces and --onto" in str(found.exception)
 
 
 def test_what_ingest_refuses(tmp_path: Path, tiny_student: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dcod import sources, storage
 from dcod.errors import UserError
@@ -48,8 +52,8 @@ def test_json_lines_with_broken_ones_between(tmp_path: Path) -> None:
     assert found[-1].row == GOOD
     assert {row.file for row in found} == {str(file)}
     assert {row.digest for row in found} == {storage.digest_file(file)}
-    assert found[1].raw == '{"question": "2'
-    assert found[4].raw == '{"a": "\\xff"}'
+    assert found[1].raw == b'{"question": "2'
+    assert found[4].raw == b'{"a": "\xff"}'
     assert all(row.message for row in found if row.error)
 
 
@@ -65,7 +69,10 @@ def test_hostile_json_is_a_broken_row(tmp_path: Path) -> None:
         (json.dumps([GOOD, 3, GOOD], indent=2), ["", "bad_row", ""]),
         (json.dumps(GOOD, indent=2), [""]),
         (lines(GOOD, GOOD), ["", ""]),
-        ("[" + json.dumps(GOOD) + ",", ["bad_json"]),
+        ("[" + json.dumps(GOOD) + ",", ["", "broken_file"]),
+        ('[{"a": "]}\\\\"}, {"b": "\\"["} , {c}, {"d": [[1], {}]}]\n', ["", "", "bad_json", ""]),
+        ('[{"a": 1},, {"b": 2}] {"c": 3}', ["", "bad_json", "", ""]),
+        ("[]", []),
         (lines(GOOD, "{"), ["", "bad_json"]),
     ],
 )
@@ -118,29 +125,98 @@ def test_of_a_trace_set_only_the_traces_are_read(tmp_path: Path) -> None:
     assert [unit.name for unit in sources.expand(str(tmp_path))] == [str(tmp_path / "traces.parquet")]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("gone.jsonl", None, "no such file or folder; set ingest.sources"),
-        ("gone*.jsonl", None, "no file matches"),
-        ("empty.jsonl", b"", "there is no row in it"),
-        ("blank.jsonl", b"\n \n", "there is no row in it"),
-        ("broken.parquet", b"PAR1 not really", "cannot be read .* is the file whole"),
-        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 1000)[:-12], "cannot be read .* is the file whole"),
-        (
-            "cut.jsonl.zst",
-            pa.Codec("zstd").compress(b"{}\n" * 1000, asbytes=True)[:-6],
-            "cannot be read .* is the file whole",
-        ),
-    ],
+MANY = lines(*({"question": f"{n}+{n}?", "answer": f"#### {2 * n}"} for n in range(400))).encode()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: pa.Codec("zstd").compress(data, asbytes=True)])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.999])
+def test_a_cut_file_gives_all_rows_before_the_cut(tmp_path: Path, pack: Any, share: float) -> None:
+    whole = pack(MANY[: len(MANY) // 2]) + pack(MANY[len(MANY) // 2 :])  # two members
+    file = tmp_path / "cut.jsonl.gz"
+    file.write_bytes(whole[: int(len(whole) * share)])
+    *found, fault = rows(file)
+    assert all(not row.error for row in found)
+    assert [row.line for row in found] == list(range(1, len(found) + 1))
+    assert (fault.error, fault.line) == ("broken_file", len(found) + 1)
+    assert "cannot be read to its end" in fault.message
+    told = b"\n".join([*(row.raw for row in found), fault.raw])
+    assert MANY.startswith(told)  # and nothing that was unpacked is lost
+    if share > 0.6:  # the first member is whole
+        assert len(told) > 0.4 * len(MANY)
+
+
+def test_bytes_that_rot_in_the_middle(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(MANY, mtime=0))
+    whole[-6] ^= 0xFF  # the checksum
+    (tmp_path / "a.jsonl.gz").write_bytes(bytes(whole))
+    found = rows(tmp_path / "a.jsonl.gz")
+    assert found[-1].error == "broken_file"
+    assert MANY.startswith(b"\n".join(row.raw for row in found))  # all but what came out of the last packed bytes
+    assert len(found) > 200
+
+
+def test_padded_and_empty_members(tmp_path: Path) -> None:
+    packed = gzip.compress(lines(GOOD).encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(packed + gzip.compress(b"") + packed + b"\x00" * 5000)
+    assert [row.error for row in rows(tmp_path / "a.jsonl.gz")] == ["", ""]
+
+
+def test_a_row_that_is_too_long_is_not_held(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines(GOOD) + '{"a": "' + "x" * 3_000_000 + '"}\n' + lines(GOOD))
+    for name, text in (
+        ("b.json", f"[{file.read_text().strip().replace(chr(10), ',')}]"),
+        ("c.jsonl", file.read_text()),
+    ):
+        (tmp_path / name).write_text(text)
+        unit = sources.expand(str(tmp_path / name))[0]
+        found = [row for block in sources.blocks(unit, 1000) for row in block.rows()]
+        assert [row.error for row in found] == ["", "row_too_long", ""]
+        assert [row.line for row in found] == [1, 2, 3]
+        assert found[1].raw == b'{"a": "' + b"x" * 993
+        assert "3000009 bytes, ingest.row_bytes is 1000" in found[1].message
+
+
+@pytest.mark.parametrize("content", [b"PAR1 not really", b""])
+def test_a_broken_parquet_file_is_one_row(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    found = rows(tmp_path / "a.parquet")
+    assert [(row.line, row.error) for row in found] == [(1, "broken_file")]
+    assert "\n" not in found[0].message
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    assert rows(tmp_path / "a.jsonl") == []
+
+
+def test_values_that_json_has_no_word_for_never_become_text(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"question": pa.array([b"2+2?"]), "answer": ["#### 4"]}), tmp_path / "a.parquet")
+    found = rows(tmp_path / "a.parquet")[0]
+    assert found.row == {"question": b"2+2?", "answer": "#### 4"}
+    assert json.loads(found.raw) == {"question": {"type": "bytes", "value": "b'2+2?'"}, "answer": "#### 4"}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.binary(max_size=300) | st.text('[]{},:\\"\n ab1\x00', max_size=80).map(str.encode),
+    name=st.sampled_from(["a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"]),
+    packed=st.sampled_from(["", "gzip", "zstd"]),
+    cut=st.integers(0, 40),
 )
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=message) as caught:
-        rows(tmp_path / name)
-    assert name in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_any_bytes_are_rows_or_faults(tmp_path: Path, data: bytes, name: str, packed: str, cut: int) -> None:
+    """Nothing but blank lines, brackets and commas is lost, whatever the bytes."""
+    whole = gzip.compress(data) if packed == "gzip" else data
+    whole = pa.Codec("zstd").compress(data, asbytes=True) if packed == "zstd" else whole
+    (tmp_path / name).write_bytes(whole[: len(whole) - cut] if packed else whole)
+    found = rows(tmp_path / name)
+    assert all((row.row is None) == bool(row.error) for row in found)
+    assert len({row.line for row in found}) == len(found)
+    if name == "a.jsonl" and not packed and data[:2] != b"\x1f\x8b" and data[:4] != b"\x28\xb5\x2f\xfd":
+        kept = b"".join(row.raw for row in found)
+        lost = Counter(data) - Counter(kept)
+        assert set(lost) <= set(b"\r\n\t\v\f \xef\xbb\xbf")
 
 
 def test_an_empty_folder_and_no_source(tmp_path: Path) -> None:
@@ -155,7 +231,7 @@ def test_digests_follow_the_content(tmp_path: Path) -> None:
     file.write_text(lines(GOOD))
     uri = "reasoning-gym://chain_sum?problems=3"
     before = sources.digests([str(file), uri])
-    assert before == {str(file): storage.digest_file(file), uri: uri}
+    assert before == {str(file): storage.digest_file(file), uri: hashlib.sha256(uri.encode()).hexdigest()}
     file.write_text(lines(GOOD, GOOD))
     assert sources.digests([str(file), uri]) != before
 

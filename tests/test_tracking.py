@@ -113,7 +113,7 @@ def test_stage_is_nested_and_its_metrics_are_batched(tracker: Tracker, monkeypat
         log: Log = run
         for step in range(90):
             log.metrics({"train/loss": 1.0 / (step + 1), "ess": 0.5, "odd=name": 1.0}, step)
-        run.inputs("traces", "f" * 64, "/data/traces")
+        run.inputs([("traces", "f" * 64, "/data/traces")])
         run.params({"a": {"b": [1, 2]}})
     assert sum(calls) == 270
     assert len(calls) <= 4

@@ -16,12 +16,16 @@ from dcod.traces import Trace
 
 
 class RowError(Exception):
-    """A row that cannot become a trace: a reason code for the quarantine, and a message for people."""
+    """A row that cannot become a trace: a reason code for the quarantine, and a message for people.
 
-    def __init__(self, code: str, message: str) -> None:
+    ``duplicate_of`` is the id of the trace that a duplicate repeats.
+    """
+
+    def __init__(self, code: str, message: str, duplicate_of: str = "") -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.duplicate_of = duplicate_of
 
 
 class Format(Protocol):

@@ -80,6 +80,18 @@ def number(row: dict[str, Any], key: str) -> float | None:
     return found
 
 
+def count(row: dict[str, Any], key: str) -> int | None:
+    """A whole number above 0; None where the field is not there.
+
+    Raises:
+        RowError: it is something else.
+    """
+    value = row.get(key)
+    if value is not None and (type(value) is not int or not 1 <= value < 2**31):
+        raise RowError("bad_field", f"{key}: expected a whole number above 0, got {value!r:.40}")
+    return value
+
+
 def final_answer(row: dict[str, Any], keys: Sequence[str] = GOLDS) -> str | None:
     """The reference answer from the first of some fields: as written, or what stands behind ``####``.
 
@@ -111,7 +123,7 @@ def last_box(solution: str) -> str | None:
 
 
 def make(prompt: list[Message], completion: str, gold: str | None, row: dict[str, Any]) -> Trace:
-    """A trace, with what most formats know beside it: the teacher, the sampler, the licence.
+    """A trace, with what most formats know beside it: the teacher, the sampler, the attempts, the licence.
 
     Raises:
         RowError: a field has a wrong type.
@@ -123,6 +135,7 @@ def make(prompt: list[Message], completion: str, gold: str | None, row: dict[str
         teacher=optional_text(row, "teacher", "model", "model_name"),
         temperature=number(row, "temperature"),
         top_p=number(row, "top_p"),
+        attempts=count(row, "attempts"),
         licence=optional_text(row, "licence", "license"),
     )
 

@@ -35,12 +35,8 @@ def to_trace(row: dict[str, Any]) -> Trace:
             known = "no token_ids" if ids is None else f"{len(ids)} token_ids"
             raise RowError("bad_field", f"behavior_logprobs: {len(logprobs)} values for {known}")
         logprobs = check_logprobs(logprobs)
-    attempts = row.get("attempts")
-    if attempts is not None and (type(attempts) is not int or not 1 <= attempts < 2**31):
-        raise RowError("bad_field", f"attempts: expected a whole number above 0, got {attempts!r:.40}")
     return replace(
         trace,
-        attempts=attempts,
         tokenizer_digest=optional_text(row, "tokenizer_digest"),
         token_ids=ids,
         behavior_logprobs=logprobs,

@@ -2,7 +2,7 @@
 
 A batch result does not repeat its request. Put it beside the result as ``request`` (the line of the batch's
 input file with the same ``custom_id``), or put ``messages`` there and set ``ingest.format=openai_batch``. Log-probs
-have no token ids in this format, so they only serve corrections that need the completion's total.
+have no token ids in this format; dcod.mapping says what becomes of them.
 """
 
 from __future__ import annotations
@@ -46,9 +46,22 @@ def to_trace(row: dict[str, Any]) -> Trace:
     if not has_turns(tokens):
         raise RowError("bad_field", "logprobs.content: expected a list of tokens")
     check_sampler(temperature, top_p, row.get("logprobs_mode"))
-    if "".join(str(token.get("token")) for token in tokens) != completion:
+    pieces = [_bytes(token) for token in tokens]
+    whole = completion.encode("utf-8", "surrogatepass")
+    if whole not in (b"".join(pieces), b"".join(pieces[:-1])):  # servers may record the end of the turn as well
         raise RowError("bad_field", "logprobs.content: its tokens do not spell the completion")
-    return replace(trace, behavior_logprobs=check_logprobs([token.get("logprob") for token in tokens]))
+    logprobs = check_logprobs([token.get("logprob") for token in tokens])
+    return replace(
+        trace, behavior_logprobs=logprobs, sampled_texts=[piece.decode("utf-8", "replace") for piece in pieces]
+    )
+
+
+def _bytes(token: dict[str, Any]) -> bytes:
+    """What a token stands for: its ``bytes``, as it may be a part of a character; else its text."""
+    data = token.get("bytes")
+    if isinstance(data, list) and all(type(byte) is int and 0 <= byte < 256 for byte in data):
+        return bytes(data)
+    return str(token.get("token")).encode("utf-8", "surrogatepass")
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import dcod
 from dcod import models, storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.tracking import NullLog, Tracker
+from dcod.tracking import SOURCE, NullLog, Tracker
 
 REUSABLE = ("teach", "ingest", "score", "train", "evaluate", "merge")
 
@@ -75,8 +75,8 @@ def execute(
     place = {"dcod.place": str(out)}  # of the first stage that said so
     parent = tracker.parent(where.pipeline, config.name, config, place) if where.pipeline else None
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:
-        for name, digest in manifest["inputs"].items():
-            log.inputs(name, digest, str(inputs[name]))
+        log.inputs([(name, digest, str(inputs[name])) for name, digest in manifest["inputs"].items()])
+        log.inputs([(name, digest, name) for name, digest in manifest.get("sources", {}).items()], SOURCE)
         found = tracker.find_output(verb, manifest["digest"]) if config.tracking.reuse and verb in REUSABLE else None
         with storage.output_folder(out) as scratch:
             if found:

@@ -3,7 +3,7 @@
 1. tokenise the traces of a part for the student (the recorded tokens where they are the student's own);
 2. one forward pass a trace, length-sorted, the head in chunks; keep the part, of which an attempt that was killed
    leaves those that are whole;
-3. join the parts to scores.parquet, and write drift.json.
+3. join the parts to scores.parquet, and write drift.json and the data card of the traces with the drift in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dcod import report, scores, scoring, storage
+from dcod import card, intake, report, scores, scoring, storage
 from dcod.config import Config
 from dcod.stages import attempt_digest
 from dcod.traces import count_traces
@@ -47,6 +47,8 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
             drift.add(table)
             totals.add(table)
     write_drift(drift, out, log)
+    if (traces / intake.SOURCES).is_file():  # not in a shard of a set
+        card.write(out, traces, drift.curve())
     parts.clear()
     return totals.metrics()
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dcod import formats
 from dcod.config import IngestConfig
+from dcod.examining import clean, verify
 from dcod.formats import RowError
-from dcod.stages.ingest import clean, verify
 from dcod.traces import Trace, write_traces
 from tests.formats.test_formats import ROWS
 from tests.formats.test_sampled import DEEPSEEK, OPENAI, VLLM

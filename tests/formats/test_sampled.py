@@ -88,6 +88,14 @@ def test_openai_batch_result_with_its_request() -> None:
     assert code(OPENAI | {"response": failed, "error": {"message": "slow down"}}) == "failed_request"
 
 
+def test_openai_tokens_may_be_parts_of_a_character() -> None:
+    choice = "response.body.choices.0"
+    parts = [{"token": f"\\x{byte:x}", "bytes": [byte], "logprob": -1.0} for byte in "é".encode()]
+    row = changed(changed(OPENAI, f"{choice}.message.content", "é"), f"{choice}.logprobs.content", parts)
+    assert convert(row).behavior_logprobs == [-1.0, -1.0]
+    assert code(changed(row, f"{choice}.logprobs.content.0.bytes", [300])) == "bad_field"
+
+
 def test_a_plain_chat_completion_with_reasoning() -> None:
     body = copy.deepcopy(OPENAI["response"]["body"])
     body["choices"][0] |= {"logprobs": None, "message": {"content": "4", "reasoning_content": "Easy.\n"}}

@@ -33,14 +33,19 @@ class Ingested:
 
     def __init__(self, out: Path, metrics: dict[str, float]) -> None:
         self.metrics = metrics
+        self.out = out
         self.counts = json.loads((out / "counts.json").read_text())
+        self.files: dict[str, dict[str, Any]] = {}
+        for item in json.loads((out / "sources.json").read_text())["files"]:
+            assert item["read"] == item["accepted"] + sum(item["quarantined"].values())
+            self.files[item["file"]] = item
         self.traces: list[Trace] = list(read_traces(out))
         self.quarantine: list[dict[str, Any]] = pq.read_table(out / "quarantine.parquet").to_pylist()
         assert self.counts["read"] == self.counts["accepted"] + sum(self.counts["quarantined"].values())
         assert self.counts["accepted"] == len(self.traces) == self.counts["train"] + self.counts["selection"]
         assert Counter(row["reason"] for row in self.quarantine) == self.counts["quarantined"]
-        places = [(trace.source_file, trace.source_line) for trace in self.traces]
-        places += [(row["source_file"], row["source_line"]) for row in self.quarantine]
+        places = [(trace.source_file, trace.source_line, trace.source_digest) for trace in self.traces]
+        places += [(row["source_file"], row["source_line"], row["source_digest"]) for row in self.quarantine]
         assert len(set(places)) == self.counts["read"], "two rows share a place"
 
     def reasons(self) -> dict[int, str]:
@@ -60,6 +65,8 @@ class Ingest:
         sources: list[str] | None = None,
         max_length: int = 2048,
         benchmarks: list[BenchmarkConfig] | None = None,
+        earlier: dict[str, Path] | None = None,
+        workers: int = 0,
         **options: Any,
     ) -> Ingested:
         self.count += 1
@@ -74,7 +81,7 @@ class Ingest:
         )
         out = self.folder / f"out{self.count}"
         with storage.output_folder(out) as scratch:
-            metrics = ingest.run(config, scratch, NullLog(), student=self.student)
+            metrics = ingest.run(config, scratch, NullLog(), student=self.student, workers=workers, **(earlier or {}))
         return Ingested(out, metrics)
 
 
@@ -121,9 +128,14 @@ def test_accepted_and_quarantined_rows_with_their_places(run: Ingest) -> None:
     assert "'4'" in by_line[4]["message"]
     file = found.traces[0].source_file
     assert file is not None
-    assert found.counts["sources"] == {file: storage.digest_file(Path(file))}
+    assert found.files[file]["digest"] == storage.digest_file(Path(file))
     assert {row["source_digest"] for row in found.quarantine} == {storage.digest_file(Path(file))}
-    assert found.counts["files"][file]["read"] == 12
+    assert found.files[file]["read"] == 12
+    assert found.files[file]["quarantined"] == found.counts["quarantined"]
+    assert by_line[7]["duplicate_of"] == found.traces[1].trace_id
+    _, told = ingest.table(found.out).splitlines()
+    assert told.split()[1:4] == ["12", "2", "10"]
+    assert "1 bad_json" in told
 
 
 def test_the_completion_is_cleaned_and_verified(run: Ingest) -> None:
@@ -340,9 +352,8 @@ REAL = {
 @pytest.mark.parametrize("keep", ["correct", "all"])
 def test_every_row_of_every_real_file_is_accounted_for(run: Ingest, data_dir: Path, keep: str) -> None:
     found = run(sources=[str(data_dir / name) for name in REAL], keep=keep, max_length=40_000)
-    files = {name: found.counts["files"][str(data_dir / name)] for name in REAL}
+    files = {name: found.files[str(data_dir / name)] for name in REAL}
     assert {name: count["read"] for name, count in files.items()} == REAL
-    assert all(2 * count["read"] == sum(count.values()) for count in files.values())
     faults = {"repetition", "duplicate", "too_long"}
     missing = set() if keep == "all" else {"no_answer", "wrong_answer", "unverified"}
     assert set(found.counts["quarantined"]) == faults | missing

@@ -1,0 +1,172 @@
+"""The data card of a trace set: what went in, what came out and why not, as a page and as Markdown.
+
+All that comes from a trace is escaped: prompts may hold HTML, Markdown and scripts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from dcod import figures, storage
+from dcod.traces import Trace, read_traces
+
+PAGE, TEXT = "card.html", "card.md"
+_EXAMPLES = 3  # accepted traces, and quarantined rows of each reason
+_SHOWN = 800  # characters of each
+_KNOWN = ("teacher", "licence")
+
+Section = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, head and rows of a table
+
+
+def write(out: Path, traces: Path | None = None, drift: Mapping[str, Any] | None = None) -> None:
+    """Writes ``card.html`` and ``card.md``.
+
+    Args:
+        out: where.
+        traces: the trace set; else ``out`` itself.
+        drift: of its scores; see dcod.stages.score.
+    """
+    folder = traces or out
+    counts, files = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("counts.json", "sources.json")
+    )
+    tables = _tables(folder, counts, files["files"])
+    accepted = list(islice(read_traces(folder), _EXAMPLES))
+    refused = _refused(folder)
+    storage.write_text(out / PAGE, _page(tables, accepted, refused, drift))
+    storage.write_text(out / TEXT, _markdown(tables, accepted, refused, drift))
+
+
+def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> list[Section]:
+    reasons = sorted(counts["quarantined"].items(), key=lambda item: -item[1])
+    lengths = sorted({*counts["prompt_lengths"], *counts["completion_lengths"]}, key=int)
+    found: list[Section] = [
+        ("Rows", ["", "rows"], [[name, _n(counts[name])] for name in ("read", "accepted", "train", "selection")]),
+        ("Refused", ["reason", "rows", "share"], [[name, _n(n), f"{n / counts['read']:.1%}"] for name, n in reasons]),
+        (
+            "Sources",
+            ["file", "SHA-256", "read", "accepted", "refused", "by reason"],
+            [
+                [
+                    item["file"],
+                    item["digest"][:12],
+                    _n(item["read"]),
+                    _n(item["accepted"]),
+                    _n(sum(item["quarantined"].values())),
+                    ", ".join(f"{n} {name}" for name, n in item["quarantined"].items()),
+                ]
+                for item in files
+            ],
+        ),
+        ("Verdicts", ["verdict", "traces"], [[name, _n(n)] for name, n in counts["verdicts"].items()]),
+        ("Cleaning", ["change", "traces"], [[name, _n(n)] for name, n in counts["changes"].items()]),
+        (
+            "Lengths, in the student's tokens",
+            ["up to", "prompts", "completions"],
+            [
+                [_n(int(up)), *(_n(counts[f"{of}_lengths"].get(up, 0)) for of in ("prompt", "completion"))]
+                for up in lengths
+            ],
+        ),
+        (
+            "Wording shared with benchmarks (not refused)",
+            ["benchmark", "traces"],
+            [[name, _n(n)] for name, n in counts["ngram_hits"].items()],
+        ),
+    ]
+    for column in _KNOWN:
+        values = pq.read_table(folder / "traces.parquet", columns=[column])[column].value_counts().to_pylist()
+        rows = [[str(item["values"] or "not said"), _n(item["counts"])] for item in values]
+        found.append((f"By {column}", [column, "traces"], rows))
+    return found
+
+
+def _refused(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """A few quarantined rows of each reason."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    with pq.ParquetFile(folder / "quarantine.parquet") as file:
+        for batch in file.iter_batches(batch_size=256):
+            for index, reason in enumerate(batch["reason"].to_pylist()):
+                if len(found.setdefault(reason, [])) < _EXAMPLES:
+                    found[reason].append(batch.slice(index, 1).to_pylist()[0])
+    return found
+
+
+def _page(
+    tables: Sequence[Section],
+    accepted: Sequence[Trace],
+    refused: Mapping[str, Sequence[Mapping[str, Any]]],
+    drift: Mapping[str, Any] | None,
+) -> str:
+    body = ["<h1>Data card</h1>"]
+    for title, head, rows in tables:
+        body += [f"<h2>{escape(title)}</h2>", tables.table(head, rows) if rows else tables.missing("None.")]
+    body.append("<h2>Drift</h2>")
+    body.append(tables.plot(figures.drift_figure(drift), "drift") if drift else tables.missing("Not scored yet."))
+    body.append("<h2>Examples</h2>")
+    for trace in accepted:
+        body.append(_detail(f"accepted, {trace.verdict}: {_place(trace)}", f"{trace.problem}\n\n{trace.completion}"))
+    for reason, rows_of in refused.items():
+        for row in rows_of:
+            place = f"{row['source_file']}:{row['source_line']}"
+            body.append(_detail(f"{reason}: {place}", f"{row['message']}\n\n{row['raw']}"))
+    return tables.document("Data card", body)
+
+
+def _markdown(
+    tables: Sequence[Section],
+    accepted: Sequence[Trace],
+    refused: Mapping[str, Sequence[Mapping[str, Any]]],
+    drift: Mapping[str, Any] | None,
+) -> str:
+    lines = ["# Data card", ""]
+    for title, head, rows in tables:
+        lines += [f"## {title}", ""]
+        lines += [_line(head), _line(["---"] * len(head)), *map(_line, rows)] if rows else ["None."]
+        lines.append("")
+    lines += ["## Drift", "", f"See {PAGE}." if drift else "Not scored yet.", "", "## Examples", ""]
+    for trace in accepted:
+        lines += [f"Accepted, {trace.verdict}: {_cell(_place(trace))}", "", _fenced(trace.completion), ""]
+    for reason, rows_of in refused.items():
+        for row in rows_of:
+            place = _cell(f"{row['source_file']}:{row['source_line']}: {row['message']}")
+            lines += [f"{reason}: {place}", "", _fenced(row["raw"]), ""]
+    return "\n".join(lines)
+
+
+def _place(trace: Trace) -> str:
+    return f"{trace.source_file}:{trace.source_line}"
+
+
+def _detail(title: str, text: str) -> str:
+    return f"<details><summary>{escape(title)}</summary><pre>{escape(_cut(text))}</pre></details>"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text: str) -> str:
+    """Text that is no Markdown and no HTML."""
+    escaped = escape(" ".join(text.split()))
+    return "".join(f"\\{c}" if c in "\\`*_{}[]|" else c for c in escaped)
+
+
+def _fenced(text: str) -> str:
+    """A text as an indented block: nothing in it can end the block."""
+    return "\n".join(f"    {line}" for line in _cut(text).splitlines()) or "    "
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\n… ({len(text) - _SHOWN} more characters)"
+
+
+def _n(value: int) -> str:
+    return f"{value:,}"

@@ -1,0 +1,262 @@
+"""What is found out about one row alone: its trace, or why there is none. So rows are examined in several processes.
+
+1. its format makes it a trace (dcod.formats);
+2. the completion is cleaned (dcod.cleaning), each step as ``ingest`` says;
+3. its final answer is verified against the reference, and ``ingest.keep`` says what stays;
+4. the problem is looked for in the configured benchmarks (dcod.contamination), and the student's tokens are counted.
+
+What depends on other rows - the limit, duplicates, the split - comes after it, in order, in dcod.intake. The outcome
+is the same for any number of processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal, cast
+
+from dcod import cleaning, duplicates, formats, grading, mapping, prompts
+from dcod.answers import extract
+from dcod.config import Config, IngestConfig
+from dcod.contamination import Contamination, Hit
+from dcod.formats import RowError
+from dcod.reading import Block, RawRow
+from dcod.traces import Message, Trace, Verdict
+
+Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
+_PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
+
+
+@dataclass(slots=True)
+class Examined:
+    """What became of a row.
+
+    Attributes:
+        trace: None where the row was refused before its duplicates matter.
+        prompt_id: of the trace; empty where the row gave none.
+        refused: the step that refused it: ``row`` (1 and 2), ``verdict`` (3), ``fit`` (4); empty for none.
+        code, message: its reason.
+        key, signature: see dcod.duplicates.
+        changes: what cleaning changed.
+        ngram: a benchmark, and its problem that shares much of its wording.
+        tokens: of prompt and completion.
+    """
+
+    trace: Trace | None = None
+    prompt_id: str = ""
+    refused: Literal["", "row", "verdict", "fit"] = ""
+    code: str = ""
+    message: str = ""
+    key: bytes = b""
+    signature: bytes = b""
+    changes: tuple[str, ...] = ()
+    ngram: tuple[str, str] | None = None
+    tokens: tuple[int, int] = (0, 0)
+
+
+class Examiner:
+    """Examines rows, one by one; made once a process.
+
+    Raises:
+        UserError: ``ingest.format`` is unknown, the student has no tokenizer, or a benchmark is not there.
+    """
+
+    def __init__(self, config: Config, student: Path) -> None:
+        ingest = config.ingest
+        self.config, self.student = config, student
+        self.tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+        self._digest = prompts.tokenizer_digest(self.tokenizer)
+        self._vocabulary = len(self.tokenizer)
+        self._format = None if ingest.format == "auto" else formats.get(ingest.format)
+        self._known = Contamination(config.evaluate.benchmarks) if ingest.decontaminate else None
+        self._of_prompt = lru_cache(_PROMPTS)(self._prompt)
+
+    def block(self, block: Block, closed: Closed = None) -> list[Examined]:
+        """Examines the rows of a block, in order."""
+        return [self.row(row, closed) for row in block.rows()]
+
+    def row(self, row: RawRow, closed: Closed = None) -> Examined:
+        """Examines a row; a problem that can no longer come is not looked at any further."""
+        changes: list[str] = []
+        try:
+            trace = self._trace(row, changes)
+        except RowError as error:
+            return Examined(refused="row", code=error.code, message=error.message)
+        if closed is not None and trace.prompt_id not in closed:
+            return Examined(prompt_id=trace.prompt_id)
+        try:
+            trace = verify(trace, self.config.ingest)
+        except RowError as error:
+            return Examined(prompt_id=trace.prompt_id, refused="verdict", code=error.code, message=error.message)
+        trace = replace(trace, source_file=row.file, source_line=row.line, source_digest=row.digest)
+        found = Examined(trace, trace.prompt_id, key=duplicates.key(trace), changes=tuple(changes))
+        if self.config.ingest.near_duplicates:
+            found.signature = duplicates.signature(trace)
+        try:
+            self._fit(found, trace)
+        except RowError as error:
+            found.refused, found.code, found.message = "fit", error.code, error.message
+        return found
+
+    def _trace(self, row: RawRow, changes: list[str]) -> Trace:
+        if row.row is None:
+            raise RowError(row.error, row.message)
+        chosen = formats.get(row.format) if row.format else self._format or formats.get(formats.detect(row.row))
+        trace = clean(chosen.to_trace(row.row), self.config.ingest, changes)
+        if trace.sampled_texts is not None:
+            trace = mapping.student_tokens(trace, self.tokenizer, self._digest)
+        if trace.tokenizer_digest == self._digest:
+            ids = [*(trace.token_ids or ()), *(token for tokens in trace.top_ids or () for token in tokens)]
+            if max(ids, default=0) >= self._vocabulary:
+                raise RowError("bad_field", f"token {max(ids)}: the student's vocabulary has {self._vocabulary}")
+        return trace
+
+    def _fit(self, found: Examined, trace: Trace) -> None:
+        size, hit = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
+        own = trace.token_ids is not None and trace.tokenizer_digest == self._digest
+        completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)
+        found.tokens = size, len(completion or ())
+        if hit and hit.kind != "ngram":
+            where = "is one of" if hit.kind == "exact" else "holds one of"
+            code = "contaminated" if hit.kind == "exact" else "contaminated_inside"
+            raise RowError(code, f"the prompt {where} benchmark {hit.benchmark}")
+        limit = self.config.student.max_length
+        if sum(found.tokens) > limit:
+            raise RowError("too_long", f"{sum(found.tokens)} tokens, student.max_length is {limit}")
+        if hit:
+            found.ngram = hit.benchmark, hit.problem
+
+    def _prompt(self, turns: tuple[tuple[str, str], ...]) -> tuple[int, Hit | None]:
+        prompt: list[Message] = [{"role": role, "content": content} for role, content in turns]
+        hit = self._known.find(prompt) if self._known else None
+        return len(prompts.encode_prompt(self.tokenizer, prompt)), hit
+
+
+def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None) -> Trace:
+    """A trace that can be stored and taught. Recorded tokens are what was sampled: their text stays as it is.
+
+    Args:
+        trace: as its format gave it.
+        ingest: says which steps are taken.
+        changes: gets what was changed, and how thoughts are marked.
+
+    Raises:
+        RowError: ``bad_encoding``, ``run_on``, ``thought``, ``language``, ``empty_completion`` or ``repetition``.
+    """
+    changes = [] if changes is None else changes
+    texts = [trace.completion, trace.gold, trace.teacher, trace.licence, trace.tokenizer_digest]
+    for text in (*texts, *(message["content"] for message in trace.prompt)):
+        broken = cleaning.encoding_fault(text) if text else None
+        if broken:
+            raise RowError("bad_encoding", broken)
+    recorded = trace.behavior_logprobs is not None or trace.token_ids is not None
+    text = trace.completion
+    if ingest.strip_calculator and not recorded:
+        text = _changed(cleaning.strip_calculator(text), text, "calculator", changes)
+    found = cleaning.fault(text, loops=ingest.refuse_loops)
+    if found:
+        raise RowError(*found)
+    cut = cleaning.cut_run_on(text) if ingest.cut_run_on else text
+    if cut != text and recorded:
+        raise RowError("run_on", f"recorded tokens run on after the answer: {text[len(cut) :]!r:.80}")
+    text = _changed(cut, text, "run_on", changes)
+    marks = cleaning.thought(text)
+    if marks:
+        changes.append(f"thought_{marks}")
+        text = _changed(_thought(text, marks, ingest.thoughts, recorded), text, ingest.thoughts, changes)
+    if ingest.languages:
+        spoken = cleaning.language(text)
+        if spoken is not None and spoken not in ingest.languages:
+            raise RowError(
+                "language", f"the completion is in {spoken}; ingest.languages: {', '.join(ingest.languages)}"
+            )
+    return trace if text == trace.completion else replace(trace, completion=text, trace_id="")
+
+
+def _thought(text: str, marks: str, wanted: str, recorded: bool) -> str:
+    if wanted == "keep":
+        return text
+    changed = cleaning.tag_thought(text) if wanted == "tag" else cleaning.strip_thought(text)
+    if changed != text and recorded:
+        raise RowError("thought", f"recorded tokens with a thought, and ingest.thoughts is {wanted}; use keep")
+    if not changed.strip():
+        raise RowError("thought", f"nothing is left without the thought, which is {marks}")
+    return changed
+
+
+def _changed(new: str, old: str, name: str, changes: list[str]) -> str:
+    if new != old:
+        changes.append(name)
+    return new
+
+
+def verify(trace: Trace, ingest: IngestConfig) -> Trace:
+    """A trace with its answer and verdict, if ``ingest.keep`` wants it.
+
+    Raises:
+        RowError: ``no_answer``, ``wrong_answer`` or ``unverified``.
+    """
+    if trace.gold is None:
+        answer, outcome = extract(trace.completion), "unverified"
+    else:
+        grade = grading.grade(trace.completion, trace.gold, last_number=False)
+        answer, outcome = grade.answer, "unverified" if grade.outcome == "error" else grade.outcome
+    if answer is None and ingest.keep != "all":
+        raise RowError("no_answer", "no final answer was found: no \\boxed, no ####, no 'the answer is'")
+    if outcome == "wrong" and ingest.keep == "correct":
+        raise RowError("wrong_answer", f"the answer {answer!r:.80} is not the reference {trace.gold!r:.80}")
+    if outcome == "unverified" and ingest.keep == "correct":
+        why = "there is no reference answer" if trace.gold is None else "the answers could not be compared"
+        raise RowError("unverified", f"{why}; ingest.keep=answered takes such traces")
+    return replace(trace, answer=answer, verdict=cast(Verdict, outcome))
+
+
+def examined(
+    blocks: Iterable[Block], examiner: Examiner, closed: Callable[[], Closed], workers: int
+) -> Iterator[tuple[Block, list[Examined]]]:
+    """Examines blocks, in their order.
+
+    Args:
+        blocks: of all sources; read no further ahead than the workers need.
+        examiner: of this process; others make one like it.
+        closed: asked before each block is handed out.
+        workers: processes; 1 for none but this one.
+    """
+    if workers == 1:
+        for block in blocks:
+            yield block, examiner.block(block, closed())
+        return
+    # Spawned, not forked: this process has threads of its own by now.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (examiner.config, examiner.student)) as pool:
+        waiting: deque[tuple[Block, Future[list[Examined]]]] = deque()
+        try:
+            for block in blocks:
+                waiting.append((block, pool.submit(_work, block, closed())))
+                if len(waiting) > 2 * workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_examiner: Examiner | None = None  # of a worker process
+
+
+def _begin(config: Config, student: Path) -> None:
+    global _examiner
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are parallel already
+    _examiner = Examiner(config, student)
+
+
+def _work(block: Block, closed: Closed) -> list[Examined]:
+    assert _examiner is not None
+    return _examiner.block(block, closed)

@@ -1,0 +1,210 @@
+"""What examined rows become together, in order: accepted or refused, counted by file, each accounted for once.
+
+1. stop at ``ingest.limit`` problems: what comes after it is counted, but not examined;
+2. refuse exact and near duplicates of accepted traces;
+3. split by problem into train and selection.
+
+All that is counted is a sum over rows, so an earlier set is carried on by its own counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dcod import duplicates
+from dcod.config import IngestConfig
+from dcod.duplicates import Index
+from dcod.errors import UserError
+from dcod.examining import Closed, Examined
+from dcod.formats import RowError
+from dcod.quarantine import Quarantine
+from dcod.reading import Block, RawRow
+from dcod.traces import Split, Trace, read_traces
+
+SOURCES = "sources.json"
+COUNTS = "counts.json"
+_HITS = 20  # n-gram hits that are shown
+_SHORTEST = 64  # tokens; lengths are counted up to this, twice this, …
+_SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits")
+
+
+@dataclass
+class Intake:
+    """Counts, index and quarantine of a set that is being made.
+
+    Attributes:
+        sides: problems whose split is not that of their hash: an earlier set has them on the other side.
+    """
+
+    ingest: IngestConfig
+    index: Index
+    quarantine: Quarantine
+    files: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    splits: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _SUMS})
+    ngrams: dict[str, list[str]] = field(default_factory=dict)
+    sides: dict[str, Split] = field(default_factory=dict)
+
+    def closed(self) -> Closed:
+        """The only problems that may still come; None while any may."""
+        full = self.ingest.limit != "all" and self.index.problems >= self.ingest.limit
+        return self.index.prompt_ids() if full else None
+
+    def carry(self, folder: Path, *, replayed: bool) -> Iterator[Trace]:
+        """The traces of an earlier set, as they are, and its counts; without its quarantine where that is read again.
+
+        Raises:
+            UserError: the folder is no trace set of this version.
+        """
+        counts, files = _json(folder / COUNTS), _json(folder / SOURCES)["files"]
+        for name in _SUMS:
+            self.sums[name].update(counts[name])
+        for text in counts["ngram_examples"]:
+            self.ngrams.setdefault("", []).append(text)
+        for item in files:
+            count = self._file(item["file"], item["digest"])
+            count["accepted"] += item["accepted"]
+            count["read"] += item["accepted"]
+            if not replayed:
+                count.update(item["quarantined"])
+                count["read"] += sum(item["quarantined"].values())
+        if not replayed:
+            self.quarantine.carry(folder)
+        for trace in read_traces(folder):
+            near = duplicates.signature(trace) if self.ingest.near_duplicates else b""
+            self.index.add(trace.trace_id, trace.prompt_id, duplicates.key(trace), near)
+            self.verdicts[trace.verdict] += 1
+            self.splits[trace.split] += 1
+            if trace.split != self._side(trace.prompt_id):
+                self.sides[trace.prompt_id] = trace.split
+            yield trace
+
+    def traces(self, examined: Iterable[tuple[Block, list[Examined]]]) -> Iterator[Trace]:
+        """The accepted traces, in source order; every other row goes into the quarantine."""
+        for block, outcomes in examined:
+            for index, found in enumerate(outcomes):
+                row = block.at(index)
+                count = self._file(row.file, row.digest)
+                count["read"] += 1
+                try:
+                    trace = self._accept(found)
+                except RowError as error:
+                    count[error.code] += 1
+                    self.quarantine.add(row, error)
+                    continue
+                count["accepted"] += 1
+                self._count(found, row)
+                yield trace
+
+    def split(self, traces: Iterable[Trace]) -> Iterator[Trace]:
+        """Traces with their split, a hash of the problem; the first problem is for training if no other is."""
+        waiting: list[Trace] = []
+        for trace in traces:
+            if self.ingest.selection_share == 1.0 and not (waiting or self.splits["train"]):
+                self.sides[trace.prompt_id] = "train"
+            side = self.sides.get(trace.prompt_id) or self._side(trace.prompt_id)
+            waiting.append(replace(trace, split=side))
+            if side == "train" or self.splits["train"]:
+                yield from self._flush(waiting)
+        if waiting:
+            first = waiting[0].prompt_id
+            waiting = [replace(trace, split="train" if trace.prompt_id == first else "selection") for trace in waiting]
+        yield from self._flush(waiting)
+
+    def counts(self) -> dict[str, Any]:
+        """Everything counted, for counts.json."""
+        return {
+            "read": sum(count["read"] for count in self.files.values()),
+            "accepted": sum(count["accepted"] for count in self.files.values()),
+            "quarantined": dict(sorted(self.quarantine.reasons.items())),
+            "train": self.splits["train"],
+            "selection": self.splits["selection"],
+            "problems": self.index.problems,
+            "verdicts": dict(sorted(self.verdicts.items())),
+            **{name: dict(sorted(self.sums[name].items(), key=lambda item: (len(item[0]), item[0]))) for name in _SUMS},
+            "ngram_examples": [text for _, found in sorted(self.ngrams.items()) for text in found[:_HITS]],
+        }
+
+    def sources(self) -> dict[str, Any]:
+        """What became of every file, for sources.json."""
+        return {
+            "files": [
+                {
+                    "file": file,
+                    "digest": digest,
+                    "read": count["read"],
+                    "accepted": count["accepted"],
+                    "quarantined": {k: n for k, n in sorted(count.items()) if n and k not in ("read", "accepted")},
+                }
+                for (file, digest), count in self.files.items()
+            ]
+        }
+
+    def _file(self, file: str, digest: str) -> Counter[str]:
+        return self.files.setdefault((file, digest), Counter())
+
+    def _accept(self, found: Examined) -> Trace:
+        if found.refused == "row":
+            raise RowError(found.code, found.message)
+        limit = self.ingest.limit
+        if limit != "all" and self.index.problems >= limit and not self.index.knows(found.prompt_id):
+            raise RowError("over_limit", f"{limit} problems were accepted before it (ingest.limit)")
+        if found.refused == "verdict":
+            raise RowError(found.code, found.message)
+        assert found.trace is not None
+        earlier = self.index.find(found.key, found.signature)
+        if earlier and earlier.similarity is None:
+            raise RowError("duplicate", f"trace {earlier.trace_id} has this prompt and completion", earlier.trace_id)
+        if earlier:
+            text = f"{earlier.similarity:.2f} of its word triples are those of trace {earlier.trace_id}"
+            raise RowError("near_duplicate", text, earlier.trace_id)
+        if found.refused:
+            raise RowError(found.code, found.message)
+        self.index.add(found.trace.trace_id, found.prompt_id, found.key, found.signature)
+        return found.trace
+
+    def _count(self, found: Examined, row: RawRow) -> None:
+        assert found.trace is not None
+        self.verdicts[found.trace.verdict] += 1
+        self.sums["changes"].update(found.changes)
+        for name, size in zip(("prompt", "completion"), found.tokens, strict=True):
+            self.sums["tokens"][name] += size
+            self.sums[f"{name}_lengths"][str(_SHORTEST * 2 ** max(0, ((size - 1) // _SHORTEST).bit_length()))] += 1
+        if found.ngram:
+            benchmark, problem = found.ngram
+            self.sums["ngram_hits"][benchmark] += 1
+            examples = self.ngrams.setdefault(benchmark, [])
+            if len(examples) < _HITS:
+                examples.append(f"{row.file}:{row.line}: {problem:.80}")
+
+    def _side(self, prompt_id: str) -> Split:
+        return "selection" if int(prompt_id, 16) / 16 ** len(prompt_id) < self.ingest.selection_share else "train"
+
+    def _flush(self, traces: list[Trace]) -> Iterator[Trace]:
+        for trace in traces:
+            self.splits[trace.split] += 1
+            yield trace
+        traces.clear()
+
+
+def seen(folder: Path) -> set[str]:
+    """The digests of the files that a trace set was made of.
+
+    Raises:
+        UserError: the folder is no trace set.
+    """
+    return {item["digest"] for item in _json(folder / SOURCES)["files"]}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path.parent}: no {path.name} in it; give the folder that `dcod ingest` wrote") from None
+    return found

@@ -1,0 +1,122 @@
+"""The quarantine: refused rows as a data set, each whole, with its reason and place; and read again for a replay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcod import reading
+from dcod.errors import UserError
+from dcod.formats import RowError
+from dcod.reading import Found, RawRow
+
+FILE = "quarantine.parquet"
+VERSION = 2
+SCHEMA = pa.schema(
+    [
+        ("reason", pa.dictionary(pa.int32(), pa.string())),
+        ("message", pa.string()),
+        ("source_file", pa.dictionary(pa.int32(), pa.string())),
+        ("source_line", pa.int64()),
+        ("source_digest", pa.dictionary(pa.int32(), pa.string())),
+        ("raw", pa.string()),
+        ("raw_bytes", pa.binary()),  # only where they are not UTF-8
+        ("duplicate_of", pa.string()),  # trace_id of the trace that was there before
+    ],
+    metadata={"dcod.quarantine.version": str(VERSION)},
+)
+
+
+class Quarantine:
+    """Refused rows, written as they come; a context manager.
+
+    Attributes:
+        reasons: rows by reason.
+        examples: the place and message of each reason's first row.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reasons: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Quarantine:
+        self._writer = pq.ParquetWriter(self.path, SCHEMA, compression="zstd")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, row: RawRow, error: RowError) -> None:
+        """Refuses a row."""
+        self.reasons[error.code] += 1
+        self.examples.setdefault(error.code, f"{row.file}:{row.line}: {error.message}")
+        text = row.raw.decode("utf-8", "backslashreplace")
+        lossless = text.encode() == row.raw
+        self._rows.append(
+            {
+                "reason": error.code,
+                "message": error.message.encode("utf-8", "backslashreplace").decode("utf-8"),
+                "source_file": row.file,
+                "source_line": row.line,
+                "source_digest": row.digest,
+                "raw": text,
+                "raw_bytes": None if lossless else row.raw,
+                "duplicate_of": error.duplicate_of or None,
+            }
+        )
+        if len(self._rows) >= 1024:
+            self._flush()
+
+    def carry(self, folder: Path) -> None:
+        """Takes the rows of an earlier quarantine over as they are.
+
+        Raises:
+            UserError: as :func:`read`.
+        """
+        for batch in _batches(folder):
+            for row in batch.to_pylist():
+                self.reasons[row["reason"]] += 1
+                self.examples.setdefault(row["reason"], f"{row['source_file']}:{row['source_line']}: {row['message']}")
+            self._writer.write_table(pa.Table.from_batches([batch], schema=SCHEMA))
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._rows.clear()
+
+
+def read(folder: Path) -> Iterator[Found]:
+    """The rows of a trace set's quarantine, parsed anew; those that were never whole keep their error.
+
+    Raises:
+        UserError: there is no quarantine, or one of another version.
+    """
+    for batch in _batches(folder):
+        yield Found([_again(row) for row in batch.to_pylist()])
+
+
+def _again(row: dict[str, Any]) -> RawRow:
+    place = row["source_file"], row["source_line"], row["source_digest"]
+    data = row["raw_bytes"] if row["raw_bytes"] is not None else row["raw"].encode()
+    if row["reason"] in reading.LOST or not data:
+        return RawRow(*place, None, row["reason"], row["message"], data)
+    return reading.parse(*place, data)
+
+
+def _batches(folder: Path) -> Iterator[pa.RecordBatch]:
+    path = folder / FILE
+    if not path.is_file():
+        raise UserError(f"{folder}: no {FILE} in it; give the folder that `dcod ingest` wrote")
+    with pq.ParquetFile(path) as file:
+        version = (file.schema_arrow.metadata or {}).get(b"dcod.quarantine.version", b"?").decode()
+        if version != str(VERSION):
+            raise UserError(f"{path}: version {version}, this dcod reads {VERSION}; ingest the sources again")
+        yield from file.iter_batches(batch_size=reading.BLOCK_ROWS)
