@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 import torch
@@ -20,6 +20,8 @@ from dcod.corrections import Record
 from dcod.losses import NO_TOKEN, TopK
 
 Layout = Literal["padded", "packed"]
+
+OWN_COST = 64  # of a micro-batch, in tokens: gradients of all weights are added up once more
 
 
 @dataclass(slots=True)
@@ -200,15 +202,39 @@ def micro_batches(
     for index, example in enumerate(examples):
         units.setdefault(example.prompt_id if by_prompt else str(index), []).append(example)
     ordered = sorted(units.values(), key=lambda unit: max(len(e) for e in unit), reverse=True)
-    out: list[list[Example]] = []
-    longest = total = 0
-    for unit in ordered:
-        length, size = max(len(e) for e in unit), sum(len(e) for e in unit)
-        padded = max(longest, length) * (len(out[-1]) + len(unit)) if out else 0
-        if out and (padded if layout == "padded" else total + size) <= max_tokens:
-            out[-1].extend(unit)
-            longest, total = max(longest, length), total + size
-        else:
-            out.append(list(unit))
-            longest, total = length, size
-    return out
+    ends = _packed_ends(ordered, max_tokens) if layout == "packed" else _padded_ends(ordered, max_tokens)
+    return [list(chain.from_iterable(ordered[start:end])) for start, end in pairwise([0, *ends])]
+
+
+def _packed_ends(ordered: Sequence[Sequence[Example]], max_tokens: int) -> list[int]:
+    """Where micro-batches end when there is no padding: as late as they may."""
+    ends, total = list[int](), 0
+    for index, unit in enumerate(ordered):
+        size = sum(len(e) for e in unit)
+        if index and total + size > max_tokens:
+            ends.append(index)
+            total = 0
+        total += size
+    return [*ends, len(ordered)]
+
+
+def _padded_ends(ordered: Sequence[Sequence[Example]], max_tokens: int) -> list[int]:
+    """Where micro-batches end, longest units first, so that their tokens and own costs are the fewest in all."""
+    lengths = [max(len(e) for e in unit) for unit in ordered]
+    costs, starts = [0], [0]  # of the best split of the first units, and where its last micro-batch starts
+    for end in range(1, len(ordered) + 1):
+        rows, best, at = 0, -1, end - 1
+        for start in range(end - 1, -1, -1):
+            rows += len(ordered[start])
+            padded = lengths[start] * rows  # grows with every unit: the first is the longest
+            if padded > max_tokens and start < end - 1:
+                break
+            if best < 0 or costs[start] + padded + OWN_COST < best:
+                best, at = costs[start] + padded + OWN_COST, start
+        costs.append(best)
+        starts.append(at)
+    ends, end = list[int](), len(ordered)
+    while end:
+        ends.append(end)
+        end = starts[end]
+    return ends[::-1]

@@ -27,7 +27,9 @@ def job(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     examples = [Example(str(i), str(i), draw(4 + i), [*draw(3 * i + 1), 2], [], []) for i in range(8)]
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(examples, 512)
     write_scores(folder / "scores.parquet", examples, ["train"] * len(examples))
-    jobs.save(folder, jobs.Job(str(tiny_student), traces_per_step=4, micro_batch_tokens=48, learning_rate=1e-3))
+    jobs.save(
+        folder, jobs.Job(str(tiny_student), traces_per_step=4, micro_batch_tokens=48, learning_rate=1e-3, threads=1)
+    )
     return folder
 
 
