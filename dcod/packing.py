@@ -215,7 +215,7 @@ def _packed_ends(ordered: Sequence[Sequence[Example]], max_tokens: int) -> list[
             ends.append(index)
             total = 0
         total += size
-    return [*ends, len(ordered)]
+    return [*ends, len(ordered)] if ordered else []
 
 
 def _padded_ends(ordered: Sequence[Sequence[Example]], max_tokens: int) -> list[int]:
