@@ -202,38 +202,38 @@ def micro_batches(
     for index, example in enumerate(examples):
         units.setdefault(example.prompt_id if by_prompt else str(index), []).append(example)
     ordered = sorted(units.values(), key=lambda unit: max(len(e) for e in unit), reverse=True)
-    ends = _packed_ends(ordered, max_tokens) if layout == "packed" else _padded_ends(ordered, max_tokens)
+    split = _packed_ends if layout == "packed" else _padded_ends
+    ends = split([[len(e) for e in unit] for unit in ordered], max_tokens)
     return [list(chain.from_iterable(ordered[start:end])) for start, end in pairwise([0, *ends])]
 
 
-def _packed_ends(ordered: Sequence[Sequence[Example]], max_tokens: int) -> list[int]:
-    """Where micro-batches end when there is no padding: as late as they may."""
+def _packed_ends(units: Sequence[Sequence[int]], max_tokens: int) -> list[int]:
+    """Where micro-batches of units (their traces' tokens) end when there is no padding: as late as they may."""
     ends, total = list[int](), 0
-    for index, unit in enumerate(ordered):
-        size = sum(len(e) for e in unit)
-        if index and total + size > max_tokens:
+    for index, sizes in enumerate(units):
+        if index and total + sum(sizes) > max_tokens:
             ends.append(index)
             total = 0
-        total += size
-    return [*ends, len(ordered)] if ordered else []
+        total += sum(sizes)
+    return [*ends, len(units)] if units else []
 
 
-def _padded_ends(ordered: Sequence[Sequence[Example]], max_tokens: int) -> list[int]:
+def _padded_ends(units: Sequence[Sequence[int]], max_tokens: int) -> list[int]:
     """Where micro-batches end, longest units first, so that their tokens and own costs are the fewest in all."""
-    lengths = [max(len(e) for e in unit) for unit in ordered]
+    longest = [max(sizes) for sizes in units]
     costs, starts = [0], [0]  # of the best split of the first units, and where its last micro-batch starts
-    for end in range(1, len(ordered) + 1):
+    for end in range(1, len(units) + 1):
         rows, best, at = 0, -1, end - 1
         for start in range(end - 1, -1, -1):
-            rows += len(ordered[start])
-            padded = lengths[start] * rows  # grows with every unit: the first is the longest
+            rows += len(units[start])
+            padded = longest[start] * rows  # grows with every unit: the first is the longest
             if padded > max_tokens and start < end - 1:
                 break
             if best < 0 or costs[start] + padded + OWN_COST < best:
                 best, at = costs[start] + padded + OWN_COST, start
         costs.append(best)
         starts.append(at)
-    ends, end = list[int](), len(ordered)
+    ends, end = list[int](), len(units)
     while end:
         ends.append(end)
         end = starts[end]
