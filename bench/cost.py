@@ -204,8 +204,6 @@ def tables(measured: dict[str, Any], assumed: Assumed | None = None) -> str:
 
 def measure(data: Path, student: str, count: int) -> dict[str, Any]:
     """Bytes a token of what dcod writes, and its rate of ingestion: rows verified, cleaned and split, by one core."""
-    import random
-
     from dcod import models, prompts
     from dcod.config import parse_config
     from dcod.engines.transformers import TransformersEngine
@@ -242,25 +240,45 @@ def measure(data: Path, student: str, count: int) -> dict[str, Any]:
         found["trace_bytes_per_token"] = round((folder / "traces.parquet").stat().st_size / tokens, 3)
         some = examples[:count]
         TransformersEngine(base, tokenizer).annotate(some, 2048)
+        rows = _many(some, tokens=1_500_000)
 
         def size(rows: list[Example]) -> int:
             write_scores(folder / "scores.parquet", rows, ["train"] * len(rows))
             return (folder / "scores.parquet").stat().st_size
 
-        completion = sum(len(e.completion_tokens) for e in some)
-        alone = size(some)
-        prompts_alone = size([Example(e.trace_id, e.prompt_id, e.prompt_tokens, [], [], []) for e in some])
-        for example in some:  # the teacher's own are as hard to compress as the student's
-            example.behavior_logprobs = random.Random(0).sample(example.student_logprobs, len(example.student_logprobs))
-        found["prompt_bytes_per_token"] = round(prompts_alone / sum(len(e.prompt_tokens) for e in some), 3)
+        completion = sum(len(e.completion_tokens) for e in rows)
+        alone = size(rows)
+        prompts_alone = size([Example(e.trace_id, e.prompt_id, e.prompt_tokens, [], [], []) for e in rows])
+        for example, other in zip(rows, _many(some, tokens=1_500_000, seed=1), strict=True):
+            example.behavior_logprobs = other.student_logprobs  # the teacher's are as hard to compress
+        found["prompt_bytes_per_token"] = round(prompts_alone / sum(len(e.prompt_tokens) for e in rows), 3)
         found["score_bytes_per_token"] = round((alone - prompts_alone) / completion, 3)
-        found["behavior_bytes_per_token"] = round((size(some) - alone) / completion, 3)
+        found["behavior_bytes_per_token"] = round((size(rows) - alone) / completion, 3)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
         "source": f"{source.name}: {len(traces)} traces of {tokens / len(traces):.0f} tokens; {count} scored",
         **found,
     }
+
+
+def _many(examples: list[Any], tokens: int, seed: int = 0) -> list[Any]:
+    """Enough traces for the encodings of a large file: copies with other tokens, and log-probs moved by a little."""
+    from dataclasses import replace
+    from random import Random
+
+    rng, out, held = Random(seed), list[Any](), 0
+    while held < tokens:
+        source = examples[len(out) % len(examples)]
+        moved = [v * (1 + 1e-3 * rng.random()) for v in source.student_logprobs]
+        spread = [v * (1 + 1e-3 * rng.random()) for v in source.entropies]
+        ids = rng.sample(source.completion_tokens, len(source.completion_tokens))
+        asked = rng.sample(source.prompt_tokens, len(source.prompt_tokens))
+        name = str(len(out))
+        changed = {"prompt_tokens": asked, "completion_tokens": ids, "student_logprobs": moved, "entropies": spread}
+        out.append(replace(source, trace_id=name, prompt_id=name, **changed))
+        held += len(source)
+    return out
 
 
 def main(

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from dcod import figures, storage
+from dcod.tables import document, missing, plot, table
 from dcod.traces import Trace, read_traces
 
 PAGE, TEXT = "card.html", "card.md"
@@ -107,9 +108,9 @@ def _page(
 ) -> str:
     body = ["<h1>Data card</h1>"]
     for title, head, rows in tables:
-        body += [f"<h2>{escape(title)}</h2>", tables.table(head, rows) if rows else tables.missing("None.")]
+        body += [f"<h2>{escape(title)}</h2>", table(head, rows) if rows else missing("None.")]
     body.append("<h2>Drift</h2>")
-    body.append(tables.plot(figures.drift_figure(drift), "drift") if drift else tables.missing("Not scored yet."))
+    body.append(plot(figures.drift_figure(drift), "drift") if drift else missing("Not scored yet."))
     body.append("<h2>Examples</h2>")
     for trace in accepted:
         body.append(_detail(f"accepted, {trace.verdict}: {_place(trace)}", f"{trace.problem}\n\n{trace.completion}"))
@@ -117,7 +118,7 @@ def _page(
         for row in rows_of:
             place = f"{row['source_file']}:{row['source_line']}"
             body.append(_detail(f"{reason}: {place}", f"{row['message']}\n\n{row['raw']}"))
-    return tables.document("Data card", body)
+    return document("Data card", body)
 
 
 def _markdown(

@@ -109,7 +109,7 @@ class _Fused(torch.autograd.Function):
         logprobs_N = torch.empty(rows, dtype=torch.float32, device=hidden_ND.device)
         grad_hidden_ND = torch.empty_like(hidden_ND)
         precise = torch.promote_types(head_VD.dtype, torch.float32)  # a sum over many chunks
-        grad_head_VD = torch.zeros_like(head_VD, dtype=precise) if ctx.needs_input_grad[1] else None
+        grad_head_VD: Tensor | None = None
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         logits = _Logits(hidden_ND, head_VD)
         for part in logits.parts:
@@ -123,9 +123,11 @@ class _Fused(torch.autograd.Function):
             loss += value
             grad = grad.to(head_VD.dtype)
             grad_hidden_ND[part] = grad @ head_VD
-            if grad_head_VD is None:
+            if not ctx.needs_input_grad[1]:
                 continue
-            if grad.dtype == precise:
+            if grad_head_VD is None:
+                grad_head_VD = (grad.T @ hidden_ND[part]).to(precise)
+            elif grad.dtype == precise:
                 grad_head_VD.addmm_(grad.T, hidden_ND[part])
             else:
                 grad_head_VD += grad.T @ hidden_ND[part]
@@ -137,8 +139,9 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden_ND, grad_head_VD = ctx.saved_tensors
         scale = grads[0]
-        head = None if grad_head_VD is None else grad_head_VD * scale.to(grad_head_VD.dtype)
-        return grad_hidden_ND * scale.to(grad_hidden_ND.dtype), head, None, None, None, None
+        # in place: the head's gradient is large, and nothing reads these again
+        head = None if grad_head_VD is None else grad_head_VD.mul_(scale.to(grad_head_VD.dtype))
+        return grad_hidden_ND.mul_(scale.to(grad_hidden_ND.dtype)), head, None, None, None, None
 
 
 def _softmax(logits: Tensor, targets: Tensor) -> _Softmax:

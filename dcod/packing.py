@@ -23,6 +23,8 @@ from dcod.losses import NO_TOKEN, TopK
 
 Layout = Literal["padded", "packed"]
 
+OWN_COST = 64  # of a micro-batch, in tokens: gradients of all weights are added up once more
+
 
 @dataclass(slots=True)
 class Example:
@@ -236,15 +238,39 @@ def micro_batch_rows(
     for row, unit in enumerate(units):
         together.setdefault(unit, []).append(row)
     ordered = sorted(together.values(), key=lambda rows: max(sizes[row] for row in rows), reverse=True)
-    out: list[list[int]] = []
-    longest = total = 0
-    for rows in ordered:
-        length, size = max(sizes[row] for row in rows), sum(sizes[row] for row in rows)
-        padded = max(longest, length) * (len(out[-1]) + len(rows)) if out else 0
-        if out and (padded if layout == "padded" else total + size) <= max_tokens:
-            out[-1].extend(rows)
-            longest, total = max(longest, length), total + size
-        else:
-            out.append(list(rows))
-            longest, total = length, size
-    return out
+    split = _packed_ends if layout == "packed" else _padded_ends
+    ends = split([[sizes[row] for row in rows] for rows in ordered], max_tokens)
+    return [list(chain.from_iterable(ordered[start:end])) for start, end in pairwise([0, *ends])]
+
+
+def _packed_ends(units: Sequence[Sequence[int]], max_tokens: int) -> list[int]:
+    """Where micro-batches of units (their traces' tokens) end when there is no padding: as late as they may."""
+    ends, total = list[int](), 0
+    for index, sizes in enumerate(units):
+        if index and total + sum(sizes) > max_tokens:
+            ends.append(index)
+            total = 0
+        total += sum(sizes)
+    return [*ends, len(units)] if units else []
+
+
+def _padded_ends(units: Sequence[Sequence[int]], max_tokens: int) -> list[int]:
+    """Where micro-batches end, longest units first, so that their tokens and own costs are the fewest in all."""
+    longest = [max(sizes) for sizes in units]
+    costs, starts = [0], [0]  # of the best split of the first units, and where its last micro-batch starts
+    for end in range(1, len(units) + 1):
+        rows, best, at = 0, -1, end - 1
+        for start in range(end - 1, -1, -1):
+            rows += len(units[start])
+            padded = longest[start] * rows  # grows with every unit: the first is the longest
+            if padded > max_tokens and start < end - 1:
+                break
+            if best < 0 or costs[start] + padded + OWN_COST < best:
+                best, at = costs[start] + padded + OWN_COST, start
+        costs.append(best)
+        starts.append(at)
+    ends, end = list[int](), len(units)
+    while end:
+        ends.append(end)
+        end = starts[end]
+    return ends[::-1]

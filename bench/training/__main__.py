@@ -1,8 +1,9 @@
 """`make bench`: tokens a second and peak memory of dcod, a plain loop and TRL, on the same steps, in one run.
 
 Every contestant runs in a fresh process, one after the other, and all of them again in each repetition, so that a
-busy machine slows all alike; ratios are taken within a repetition. Before any figure is written, the losses of those
-that optimise the same thing are compared, step by step.
+busy machine slows all alike; ratios are taken within a repetition. With `--threads 1` processor time can be compared
+as well, which others on the machine hardly change (with more threads, waiting counts as work). Before any figure is
+written, the losses of those that optimise the same thing are compared, step by step.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def gsm8k(path: Path, tokenizer: Any, count: int) -> list[Example]:
     return out
 
 
-def prepare(folder: Path, name: str, data: Path, steps: int) -> list[Example]:
+def prepare(folder: Path, name: str, data: Path, steps: int, threads: int) -> list[Example]:
     """Makes the job of a model: its folder, and GSM8K scored by it."""
     from dcod.engines.transformers import TransformersEngine
 
@@ -70,7 +71,7 @@ def prepare(folder: Path, name: str, data: Path, steps: int) -> list[Example]:
     if name == "tiny":
         base = folder / "model"
         tiny_model(base, tokenizer)
-    job = jobs.Job(str(base))
+    job = jobs.Job(str(base), threads=threads)
     examples = gsm8k(data / "gsm8k" / "train.jsonl", tokenizer, (steps + jobs.WARM_UP) * job.traces_per_step)
     TransformersEngine(base, tokenizer).annotate(examples, 2048)
     write_scores(folder / "scores.parquet", examples, ["train"] * len(examples))
@@ -78,10 +79,10 @@ def prepare(folder: Path, name: str, data: Path, steps: int) -> list[Example]:
     return examples
 
 
-def child(*arguments: str) -> Any:
+def child(threads: int, *arguments: str) -> Any:
     """The last line that a fresh Python of this environment prints, and how busy the others kept the machine."""
-    threads = str(jobs.Job("").threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"}
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    environment = {**os.environ, **limits, "HF_HUB_OFFLINE": "1"}
     began, busy = time.perf_counter(), machine.busy_seconds()
     done = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -107,15 +108,15 @@ def check_losses(measured: Mapping[str, Row], tolerance: float = TOLERANCE) -> f
 
 def measure(folder: Path, name: str, names: Sequence[str], repetitions: int) -> Iterator[tuple[int, str, Row]]:
     """Runs all contestants on a job, again and again; the machine's matmul rate stands before each round."""
+    threads = jobs.load(folder)[0].threads
     for index in range(repetitions):
         own = sum(os.times()[2:4])
         for contestant in ("matmul", *names):
             if contestant == "matmul":
-                arguments = ["bench.training.machine", str(jobs.Job("").threads)]
+                arguments = ["bench.training.machine", str(threads)]
             else:
                 arguments = ["bench.training.contestant", str(folder), contestant]
-            found, (busy, after, wall) = child(*arguments)
-            row: Row = {"flops": found} if contestant == "matmul" else found
+            row, (busy, after, wall) = child(threads, *arguments)
             row["others_cores"] = round(max(0.0, (busy - (after - own)) / wall), 2)
             own = after
             print(f"{name}  {index + 1}/{repetitions}  {contestant}: {brief(row)}", file=sys.stderr, flush=True)
@@ -146,15 +147,20 @@ def summary(rounds: Sequence[Mapping[str, Row]], needs: Mapping[str, float], ref
         rate = [row["tokens"] / row["seconds"] for row in rows]
         base = [round_[reference]["tokens"] / round_[reference]["seconds"] for round_ in rounds]
         share = [r * needs["six_n"] / round_["matmul"]["flops"] for r, round_ in zip(rate, rounds, strict=True)]
+        spent = [row["tokens"] / row["cpu_seconds"] for row in rows]
+        base_spent = [round_[reference]["tokens"] / round_[reference]["cpu_seconds"] for round_ in rounds]
+        limits = [round_["matmul"]["cpu_flops"] / needs["six_n"] for round_ in rounds]
         peak = statistics.median(row["peak_bytes"] for row in rows)
         out[name] = {
             "tokens_per_second": spread(rate, 1),
-            "tokens_per_cpu_second": spread([row["tokens"] / row["cpu_seconds"] for row in rows], 1),
+            "tokens_per_cpu_second": spread(spent, 1),
             "speed_ratio": spread([r / b for r, b in zip(rate, base, strict=True)]),
+            "cpu_ratio": spread([r / b for r, b in zip(spent, base_spent, strict=True)]),
             "peak_gib": round(peak / 2**30, 2),
             "above_model_gib": round(statistics.median(row["above_model_bytes"] for row in rows) / 2**30, 2),
             "memory_ratio": round(peak / statistics.median(r[reference]["peak_bytes"] for r in rounds), 2),
             "matmul_share": spread(share),
+            "cpu_matmul_share": spread([r / limit for r, limit in zip(spent, limits, strict=True)]),
             "needed_share": spread([s * needs["needed"] / needs["six_n"] for s in share]),
             "others_cores": spread([row["others_cores"] for row in rows]),
         }
@@ -163,15 +169,20 @@ def summary(rounds: Sequence[Mapping[str, Row]], needs: Mapping[str, float], ref
 
 def table(figures: Mapping[str, Row], reference: str) -> str:
     """Plain text; medians, and the range of the ratio over the repetitions."""
-    lines = [f"{'':24}tokens/s  per CPU s  x {reference} (range)     peak GiB  above model  x {reference}  of matmul"]
+    lines = [
+        f"{'':22}{'by the clock':>24}{'':17}   {'processor time':>24}{'':9}{'peak memory':>18}",
+        f"{'':22}tokens/s{'x ' + reference + ' (range)':>24}  of matmul"
+        f"  tokens/s{'x (range)':>19}  of matmul{'GiB':>8}     x",
+    ]
     for name, row in figures.items():
-        ratio = row["speed_ratio"]
-        times = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+        clock, cpu = (
+            f"{row[key]['median']:.2f} ({row[key]['min']:.2f} to {row[key]['max']:.2f})"
+            for key in ("speed_ratio", "cpu_ratio")
+        )
         lines.append(
-            f"{name:24}{row['tokens_per_second']['median']:8.1f}{row['tokens_per_cpu_second']['median']:11.1f}"
-            f"  {times:>24}"
-            f"{row['peak_gib']:11.2f}{row['above_model_gib']:13.2f}{row['memory_ratio']:12.2f}"
-            f"{row['matmul_share']['median']:11.0%}"
+            f"{name:22}{row['tokens_per_second']['median']:8.1f}{clock:>24}{row['matmul_share']['median']:11.0%}"
+            f"{row['tokens_per_cpu_second']['median']:10.1f}{cpu:>19}{row['cpu_matmul_share']['median']:11.0%}"
+            f"{row['peak_gib']:8.2f}{row['memory_ratio']:6.2f}"
         )
     return "\n".join(lines)
 
@@ -189,6 +200,7 @@ def main(
     data_dir: Annotated[Path, typer.Option(help="Folder with gsm8k/train.jsonl.")] = ROOT.parent / "shared" / "data",
     model: Annotated[list[str], typer.Option(help="smollm2-135m, tiny.")] = list(MODELS),  # noqa: B006 (typer copies)
     contestant: Annotated[list[str], typer.Option(help="Names; all by default.")] = [],  # noqa: B006
+    threads: int = 2,
     steps: Annotated[int, typer.Option(help="Timed optimizer steps of 8 problems; one more warms up.")] = 2,
     repetitions: int = 3,
     results: Path = RESULTS,
@@ -198,14 +210,14 @@ def main(
     reference = "TRL, DFT" if "TRL, DFT" in names else names[0]
     found: Row = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU, {jobs.Job('').threads} threads, float32",
-        "command": "make bench",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU, {threads} threads, float32",
+        "command": "make bench" + ("" if threads == 2 else f" BENCH_ARGS='--threads {threads}'"),
         "models": {},
     }
     for name in model:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            examples = prepare(folder, name, data_dir, steps)
+            examples = prepare(folder, name, data_dir, steps, threads)
             needs = needs_per_token(folder, examples)
             rounds: list[dict[str, Row]] = [{} for _ in range(repetitions)]
             for index, who, row in measure(folder, name, names, repetitions):
@@ -216,6 +228,7 @@ def main(
             "tokens_timed": rounds[0][names[0]]["tokens"],
             "largest_loss_difference": largest,
             "matmul_gflops": spread([r["matmul"]["flops"] / 1e9 for r in rounds], 0),
+            "matmul_gflops_per_cpu_second": spread([r["matmul"]["cpu_flops"] / 1e9 for r in rounds], 0),
             "flops_per_token": {key: round(value) for key, value in needs.items()},
             "contestants": figures,
             "rounds": rounds,

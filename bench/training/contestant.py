@@ -22,7 +22,7 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "TRL, DFT, sorted 4": ("trl_sft", {"loss_type": "dft", "micro_batch": 4}),
     "TRL, DFT, sorted 2": ("trl_sft", {"loss_type": "dft", "micro_batch": 2}),
     "TRL, DFT, sorted 1": ("trl_sft", {"loss_type": "dft", "micro_batch": 1}),
-    "TRL, DFT, recomputing": ("trl_sft", {"loss_type": "dft", "micro_batch": 2, "gradient_checkpointing": True}),
+    "TRL, DFT, recomputing": ("trl_sft", {"loss_type": "dft", "micro_batch": 2, "activation_checkpointing": True}),
 }
 SAME = [  # the losses of each row must be the same, step by step
     ["plain loop", "dcod, SFT", "TRL, SFT"],

@@ -30,4 +30,4 @@ def run(job: Job, examples: list[Example], model: Any, clock: Clock) -> None:
             group["lr"] = job.rate(number, len(batches))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        clock.step(float(loss))
+        clock.step(loss.item())

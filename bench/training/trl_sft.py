@@ -7,6 +7,7 @@ step is accumulated over micro-batches of like length (the rows of a step are so
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from bench.training.jobs import Clock, Job, steps
@@ -70,13 +71,13 @@ def run(
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            **{"gradient_checkpointing": False, **knobs},
+            **{"activation_checkpointing": False, **knobs},
         )
         trainer = SFTTrainer(
             model=model,
             args=config,
             train_dataset=Dataset.from_list(rows),
-            processing_class=load_tokenizer(job.model),
+            processing_class=load_tokenizer(Path(job.model)),
             callbacks=[Steps()],
         )
         trainer.train()

@@ -27,7 +27,9 @@ def job(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     examples = [Example(str(i), str(i), draw(4 + i), [*draw(3 * i + 1), 2], [], []) for i in range(8)]
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(examples, 512)
     write_scores(folder / "scores.parquet", examples, ["train"] * len(examples))
-    jobs.save(folder, jobs.Job(str(tiny_student), traces_per_step=4, micro_batch_tokens=48, learning_rate=1e-3))
+    jobs.save(
+        folder, jobs.Job(str(tiny_student), traces_per_step=4, micro_batch_tokens=48, learning_rate=1e-3, threads=1)
+    )
     return folder
 
 
@@ -82,14 +84,17 @@ def test_ratios_are_taken_within_a_round() -> None:
         return {**measures, "peak_bytes": bytes_, "above_model_bytes": bytes_ / 2}
 
     rounds = [
-        {"matmul": {"flops": 1e5}, "dcod, DFT": row(200, 3), "TRL, DFT": row(100, 10)},
-        {"matmul": {"flops": 5e4}, "dcod, DFT": row(100, 3), "TRL, DFT": row(50, 10)},
+        {"matmul": {"flops": 1e5, "cpu_flops": 5e4}, "dcod, DFT": row(200, 3), "TRL, DFT": row(100, 10)},
+        {"matmul": {"flops": 5e4, "cpu_flops": 5e4}, "dcod, DFT": row(100, 3), "TRL, DFT": row(50, 10)},
     ]
     figures = bench.summary(rounds, {"six_n": 400.0, "needed": 300.0}, "TRL, DFT")
     ours = figures["dcod, DFT"]
     assert ours["speed_ratio"] == {"min": 2.0, "median": 2.0, "max": 2.0}
     assert ours["memory_ratio"] == 0.3
+    assert ours["cpu_matmul_share"] == {"min": 0.4, "median": 0.6, "max": 0.8}
     assert ours["matmul_share"]["median"] == 0.8
     assert ours["needed_share"]["median"] == 0.6
     assert ours["tokens_per_second"] == {"min": 100.0, "median": 150.0, "max": 200.0}
-    assert "2.00 (2.00 to 2.00)" in bench.table(figures, "TRL, DFT")
+    text = bench.table(figures, "TRL, DFT")
+    assert text.count("2.00 (2.00 to 2.00)") == 2
+    assert len({len(line) for line in text.splitlines()}) == 1

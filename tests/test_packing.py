@@ -1,0 +1,62 @@
+"""The split of a step into micro-batches: the cheapest one there is, and every trace once."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import pytest
+import torch
+
+from dcod.packing import OWN_COST, Example, Layout, collate, micro_batches
+
+
+def traces(seed: int, count: int, prompts: int) -> list[Example]:
+    lengths = torch.randint(2, 400, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [Example(str(i), str(i % prompts), [1], [1] * (n - 1), [], []) for i, n in enumerate(lengths)]
+
+
+def cost(groups: list[list[Example]]) -> int:
+    return sum(len(group) * max(map(len, group)) + OWN_COST for group in groups)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("most", [300, 1024, 4096])
+def test_no_split_of_the_sorted_traces_costs_less(seed: int, most: int) -> None:
+    step = traces(seed, 9, 9)
+    ordered = sorted(step, key=len, reverse=True)
+    allowed = []
+    for number in range(len(step)):
+        for cuts in combinations(range(1, len(step)), number):
+            edges = [0, *cuts, len(step)]
+            groups = [ordered[a:b] for a, b in pairwise(edges)]
+            if all(len(g) == 1 or len(g) * len(g[0]) <= most for g in groups):
+                allowed.append(cost(groups))
+    assert len(allowed) >= 1
+    found = micro_batches(step, most)
+    assert all(len(group) == 1 or len(group) * max(map(len, group)) <= most for group in found)
+    assert cost(found) == min(allowed)
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+@pytest.mark.parametrize("by_prompt", [False, True])
+def test_every_trace_stands_in_one_micro_batch(layout: Layout, by_prompt: bool) -> None:
+    step = traces(0, 40, 11)
+    groups = micro_batches(step, 900, by_prompt, layout)
+    assert sorted(e.trace_id for group in groups for e in group) == sorted(e.trace_id for e in step)
+    assert len(groups) > 3
+    if by_prompt:
+        homes = {(e.prompt_id, index) for index, group in enumerate(groups) for e in group}
+        assert len(homes) == 11
+    for group in groups:
+        units = {e.prompt_id for e in group} if by_prompt else {e.trace_id for e in group}
+        assert len(units) == 1 or collate(group, layout=layout).input_ids.numel() <= 900
+
+
+def test_many_traces_are_split_in_time() -> None:
+    """Scoring splits whole sets: the search looks no further back than a micro-batch reaches."""
+    assert sum(map(len, micro_batches(traces(1, 20_000, 20_000), 2048))) == 20_000
+
+
+def test_nothing_is_no_micro_batch() -> None:
+    assert micro_batches([], 100) == []
+    assert micro_batches([], 100, layout="packed") == []
