@@ -1,0 +1,54 @@
+"""The command line: `dcod VERB --config FILE section.key=value …`. No logic; only here kfp is imported, lazily."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+import dcod
+from dcod.cli import cluster, runs, stages
+from dcod.errors import PreemptedError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Distribution-corrected offline distillation of reasoning into small language models.",
+)
+for part in (runs, stages, cluster):
+    app.add_typer(part.app)
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one line and exit code 2, anything else that fails 1."""
+    # Threads that spin while they wait slow a shared machine down by a factor of 5; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        print(f"dcod: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PreemptedError as error:
+        print(f"dcod: {error}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        print("dcod: interrupted", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"dcod {dcod.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None: ...

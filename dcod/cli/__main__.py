@@ -1,0 +1,5 @@
+"""`python -m dcod.cli`."""
+
+from dcod.cli import main
+
+main()

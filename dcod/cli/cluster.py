@@ -1,0 +1,146 @@
+"""Runs on a cluster."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dcod.cli.options import ConfigFile, Overrides, Preset, configured, console
+from dcod.config import Config
+from dcod.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command("compile")
+def compile_pipeline(
+    out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],
+    image: Annotated[str, typer.Option("--image", help="The image of all stages; else cluster.image.")] = "",
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
+    from pipelines.compiling import compile_to
+
+    read = configured(config, preset, overrides)
+    if image:
+        read = read.model_copy(update={"cluster": read.cluster.model_copy(update={"image": image})})
+    compile_to(out, read)
+    console.print(f"wrote {out}")
+
+
+@app.command("preflight")
+def preflight_checks(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    traces: Annotated[bool, typer.Option(help="Also load the student and read some traces.")] = True,
+    overrides: Overrides = None,
+) -> None:
+    """What a run on the cluster needs, checked before any GPU is asked for."""
+    if not _checked(configured(config, preset, overrides), traces=traces):
+        raise typer.Exit(2)
+
+
+@app.command()
+def submit(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for the end; the exit code is the run's.")] = False,
+    preflight: Annotated[bool, typer.Option(help="Check first; nothing is submitted when a check fails.")] = True,
+    overrides: Overrides = None,
+) -> None:
+    """One run on the cluster of the section `cluster`."""
+    from pipelines.submitting import Kubeflow, for_cluster
+
+    read = for_cluster(configured(config, preset, overrides))
+    if preflight and not _checked(read, traces=False):
+        raise typer.Exit(2)
+    kubeflow = Kubeflow(read)
+    run_id = kubeflow.submit()
+    console.print(f"submitted {run_id}\n{kubeflow.link(run_id)}", markup=False)
+    if follow:
+        _follow(kubeflow, run_id)
+
+
+@app.command()
+def schedule(
+    name: Annotated[str, typer.Argument(help="Of the schedule; one of the same name is replaced.")],
+    cron: Annotated[str, typer.Option("--cron", help="minute hour day month weekday, such as '30 2 * * 1-5'.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it.")] = False,
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """A recurring run on the cluster: one at a time, missed ones are not made up for."""
+    from pipelines.cron import parse
+    from pipelines.submitting import Kubeflow, for_cluster
+
+    if bool(cron) == remove:
+        raise UserError("schedule: give --cron or --remove")
+    read = configured(config, preset, overrides)
+    if remove:
+        console.print(f"removed {Kubeflow(read).unschedule(name)} of the name {name}", markup=False)
+        return
+    parsed = parse(cron)
+    schedule_id, replaced = Kubeflow(for_cluster(read)).schedule(name, cron)
+    console.print(f"{name}: {parsed.words} (UTC, unless the cluster says otherwise)", markup=False)
+    for at in parsed.following(datetime.now(UTC), 3):
+        console.print(f"  {at:%a %Y-%m-%d %H:%M}", markup=False)
+    instead = f", in place of {replaced} earlier" if replaced else ""
+    console.print(f"Kubeflow's cron: {parsed.kubeflow}; id {schedule_id}{instead}", markup=False)
+
+
+@app.command()
+def status(
+    run_id: Annotated[str, typer.Argument(metavar="[RUN]", help="Its id; else the newest runs.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for the end; the exit code is the run's.")] = False,
+    preset: Preset = "",
+    config: ConfigFile = None,
+) -> None:
+    """How runs on the cluster stand."""
+    from pipelines.submitting import Kubeflow, stages
+
+    kubeflow = Kubeflow(configured(config, preset, None))
+    if not run_id:
+        for one in kubeflow.latest():
+            console.print(f"{one.run_id}  {one.state.lower():<10} {one.created_at:%Y-%m-%d %H:%M}  {one.display_name}")
+        return
+    if follow:
+        _follow(kubeflow, run_id)
+        return
+    found = kubeflow.run(run_id)
+    console.print(f"{found.display_name}: {found.state.lower()}\n{kubeflow.link(run_id)}", markup=False)
+    for name, state in stages(found):
+        console.print(f"  {name:<32} {state.lower()}", markup=False)
+
+
+@app.command()
+def cancel(
+    run_id: Annotated[str, typer.Argument(metavar="RUN")], preset: Preset = "", config: ConfigFile = None
+) -> None:
+    """Ends a run on the cluster; its TrainJob is deleted with it."""
+    from pipelines.submitting import ENDED, Kubeflow
+
+    state = Kubeflow(configured(config, preset, None)).cancel(run_id)
+    console.print(f"{run_id}: was {state.lower()}" + ("" if state in ENDED else "; is being cancelled"), markup=False)
+
+
+def _checked(config: Config, *, traces: bool) -> bool:
+    from pipelines.preflight import checks
+
+    good = True
+    for check in checks(config, traces=traces):
+        good &= check.state != "failed"
+        console.print(f"{check.state:<10} {check.name}: {check.text}", markup=False)
+    return good
+
+
+def _follow(kubeflow: Any, run_id: str) -> None:
+    state = kubeflow.follow(run_id, lambda line: console.print(line, markup=False))
+    console.print(f"{state.lower()}: {kubeflow.link(run_id)}", markup=False)
+    if state != "SUCCEEDED":
+        raise typer.Exit(1)

@@ -1,0 +1,47 @@
+"""What the verbs share: options, and how a configuration and a model are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dcod.config import Config, load_config, parse_config
+from dcod.errors import UserError
+
+console = Console(highlight=False, soft_wrap=True)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Overrides such as train.epochs=3.", metavar="[SECTION.KEY=VALUE]…")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON configuration.")]
+Preset = Annotated[str, typer.Option("--preset", help="A ready configuration; see `dcod presets`.")]
+Student = Annotated[str, typer.Option("--student", help="Folder, owner/name, s3://… or models:/name@alias.")]
+Out = Annotated[Path, typer.Option("--out", help="The output folder; replaced when the stage ended well.")]
+Folder = Annotated[Path, typer.Option(exists=False, file_okay=False)]
+NoTrack = Annotated[bool, typer.Option("--no-track", help="Keep MLflow out of it.")]
+
+
+def configured(file: Path | None, preset: str, overrides: list[str] | None) -> Config:
+    """The configuration of a file or a preset, with overrides; the defaults where neither is given."""
+    if file and preset:
+        raise UserError("give --preset or --config, not both")
+    if preset:
+        from pipelines.presets import text_of
+
+        return parse_config(text_of(preset), overrides or (), origin=f"preset {preset}")
+    return load_config(file, overrides or ()) if file else parse_config("{}", overrides or ())
+
+
+def model_of(config: Config, uri: str, revision: str = "") -> Path:
+    """The folder of a model by any of its names; else of the configured student."""
+    from dcod import models
+
+    def registry(name: str) -> Path:
+        from dcod.registry import Registry
+
+        return Registry(config.tracking).resolve(name)
+
+    return models.resolve(uri or config.student.model, revision or config.student.revision, registry)

@@ -1,0 +1,130 @@
+"""Whole runs on this machine, and what they left behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcod.cli.options import ConfigFile, Overrides, Preset, Student, configured, console, model_of
+from dcod.cli.stages import print_decision
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """The whole pipeline, here: the object that `dcod compile` writes for a cluster."""
+    from pipelines.local import run_here
+
+    read = configured(config, preset, overrides)
+    outcome = run_here(read)
+    if outcome.error:
+        print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)
+        raise typer.Exit(2 if outcome.users_mistake else 1)
+    if outcome.retraining:
+        console.print(_retraining(outcome.retraining), markup=False, end="")
+    if outcome.decision:
+        print_decision(outcome.decision)
+        console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"), markup=False)
+        console.print(f"report    {outcome.decision / 'report.html'}")
+    console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
+
+
+@app.command()
+def presets() -> None:
+    """The ready configurations, each with its first comment line."""
+    from pipelines.presets import descriptions
+
+    for name, text in descriptions().items():
+        console.print(f"{name:<12}{text}")
+
+
+@app.command()
+def inspect(
+    scores: Annotated[Path, typer.Argument(help="A scored trace set: the output of `dcod score`.")],
+    traces: Annotated[Path | None, typer.Option(help="The traces that were scored: verdicts and sources.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results of an evaluation: answers to the same prompts.")] = None,
+    answers: Annotated[int, typer.Option(min=0, help="Let the student answer so many of the prompts.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many traces.")] = 1000,
+    student: Student = "",
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("traces.html"),
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")] = True,
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Every trace of a scored set as a page: weights, surprisal and gaps of its tokens. See docs/pages.md."""
+    from dcod import inspecting, storage
+
+    read = configured(config, preset, overrides)
+    folder = model_of(read, student)
+    if not (config or preset or overrides):
+        read = inspecting.of_training(folder, read)
+    page = inspecting.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
+    storage.write_text(output, page)
+    console.print(f"wrote {output}", markup=False)
+    if show:
+        typer.launch(str(output.resolve()))
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
+    output: Annotated[Path, typer.Option(help="The folder; replaced when all of it is there.")],
+    push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also upload it to a hub, private at first.")] = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """A registered student as a folder that transformers and vLLM load, with its model card."""
+    from dcod import exporting
+
+    carded = exporting.export(configured(config, "", overrides).tracking, model, output)
+    console.print(f"wrote {output}" + ("" if carded else " (without a model card: none was registered)"), markup=False)
+    if push:
+        console.print(exporting.push(output, push), markup=False)
+
+
+@app.command()
+def metrics(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    push: Annotated[str, typer.Option("--push", help="Address of a Pushgateway; else they are printed.")] = "",
+    overrides: Overrides = None,
+) -> None:
+    """Figures of a schedule's newest run, for Prometheus; docs/operations.md."""
+    from dcod import exposition, history
+    from dcod.tracking import Tracker
+
+    read = configured(config, preset, overrides)
+    text = exposition.exposition(history.status(Tracker(read.tracking), read), read.name)
+    if push:
+        exposition.push(text, push, read.name)
+    else:
+        print(text, end="")
+
+
+@app.command()
+def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Makes the previous champion the champion again."""
+    from dcod.stages.promote import rollback as roll
+    from dcod.tracking import Tracker
+
+    read = configured(config, "", overrides)
+    version = roll(read, tracker=Tracker(read.tracking))
+    console.print(f"champion is version {version.version} again")
+
+
+def _retraining(folder: Path) -> str:
+    import json
+
+    from dcod.history import RECORD
+    from dcod.retraining import Decision
+
+    return Decision.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))).text()

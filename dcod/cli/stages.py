@@ -1,0 +1,186 @@
+"""The stages one by one: folders in, a folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcod.cli.options import ConfigFile, Folder, NoTrack, Out, Overrides, Student, configured, console, model_of
+from dcod.config import Config
+from dcod.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command()
+def teach(
+    out: Out,
+    prompts: Annotated[list[str] | None, typer.Option("--prompts", help="Source; may be given several times.")] = None,
+    teacher: Annotated[str, typer.Option("--teacher", help="As --student elsewhere; else teach.model.")] = "",
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Prompts in; a teacher's verified attempts with their log-probs out; see docs/teach.md."""
+    given = [f"teach.model={teacher}"] if teacher else []
+    read = configured(config, "", [*given, *(overrides or ())])
+    if prompts:
+        read = read.model_copy(update={"teach": read.teach.model_copy(update={"prompts": prompts})})
+    inputs = {"teacher": model_of(read, read.teach.model, read.teach.revision)} if read.teach.model else {}
+    _stage("teach", read, out, no_track, few_shot=None, told=False, **inputs)
+    from dcod.stages.teach import table
+
+    console.print(table(out), markup=False)
+
+
+@app.command()
+def ingest(
+    out: Out,
+    traces: Annotated[list[str] | None, typer.Option("--traces", help="Source; may be given several times.")] = None,
+    student: Student = "",
+    onto: Annotated[
+        Path | None, typer.Option("--onto", help="An earlier set that this one adds to; its files are not read again.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", help="An earlier set whose quarantine is examined again after a fix.")
+    ] = None,
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Raw traces in; verified traces, a quarantine, counts and a data card out."""
+    from dcod.stages.ingest import table
+
+    read = configured(config, "", overrides)
+    if replay and (traces or onto):
+        raise UserError("give --replay alone, or --traces and --onto: a replay reads no source")
+    if traces or replay:
+        section = read.ingest.model_copy(update={"sources": traces or []})
+        read = read.model_copy(update={"ingest": section})
+    earlier = {name: path for name, path in (("onto", onto), ("replay", replay)) if path}
+    _stage("ingest", read, out, no_track, few_shot=None, told=False, student=model_of(read, student), **earlier)
+    console.print(table(out), markup=False)
+
+
+@app.command()
+def score(
+    traces: Folder,
+    out: Out,
+    student: Student = "",
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Student log-probs and entropies of every trace, and the drift."""
+    read = configured(config, "", overrides)
+    _stage("score", read, out, no_track, traces=traces, student=model_of(read, student))
+
+
+@app.command()
+def train(
+    scores: Folder,
+    out: Out,
+    student: Student = "",
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Corrected supervision on scored traces: a trained student."""
+    read = configured(config, "", overrides)
+    _stage("train", read, out, no_track, scores=scores, student=model_of(read, student))
+
+
+@app.command()
+def evaluate(
+    out: Out,
+    student: Student = "",
+    responses: Annotated[
+        Path | None, typer.Option("--responses", help="Recorded answers (JSON Lines or Parquet): graded, no model.")
+    ] = None,
+    traces: Annotated[
+        Path | None, typer.Option("--traces", help="Training traces: contamination, drift, few-shot examples.")
+    ] = None,
+    config: ConfigFile = None,
+    no_track: NoTrack = False,
+    overrides: Overrides = None,
+) -> None:
+    """Accuracy of a model, or of recorded responses, on the configured benchmarks; see docs/evaluation.md."""
+    read = configured(config, "", overrides)
+    if responses and student:
+        raise UserError("give --student or --responses, not both")
+    inputs = {"responses": responses} if responses else {"student": model_of(read, student)}
+    if traces:
+        inputs["traces"] = traces
+    few_shot = traces is not None and read.evaluate.few_shot > 0
+    _stage("evaluate", read, out, no_track, few_shot=few_shot, told=False, **inputs)
+    _print_results(out)
+
+
+@app.command()
+def promote(
+    results: Folder,
+    start_results: Folder,
+    student: Annotated[str, typer.Option("--student", help="The trained student.")],
+    out: Out,
+    start: Annotated[str, typer.Option("--start", help="The start; else student.model.")] = "",
+    champion_results: Annotated[Path | None, typer.Option(help="Of the champion, where there is one.")] = None,
+    twin: Annotated[Path | None, typer.Option(help="A student trained alike, with train.correction.name=none.")] = None,
+    twin_results: Annotated[Path | None, typer.Option(help="Its results.")] = None,
+    traces: Annotated[Path | None, typer.Option(help="The training traces, for the check of contamination.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """The gate, and the champion alias if the student is really better. A refusal is a normal outcome."""
+    from dcod.stages import Where, execute
+
+    read = configured(config, "", overrides)
+    inputs = {
+        "student": model_of(read, student),
+        "start": model_of(read, start),
+        "results": results,
+        "start_results": start_results,
+        "champion_results": champion_results or start_results,
+    }
+    optional = {"twin": twin, "twin_results": twin_results, "traces": traces}
+    inputs |= {name: path for name, path in optional.items() if path is not None}
+    execute("gate", read, out, inputs, Where())
+    execute("promote", read, out / "promotion", {"decision": out}, Where())
+    print_decision(out)
+    console.print((out / "promotion" / "outcome.json").read_text(encoding="utf-8").strip(), markup=False)
+
+
+def _stage(
+    stage: str,
+    config: Config,
+    out: Path,
+    no_track: bool,
+    *,
+    few_shot: bool | None = None,
+    told: bool = True,
+    **inputs: Path,
+) -> None:
+    from dcod.stages import Where, execute
+
+    options = {} if few_shot is None else {"few_shot": few_shot}
+    metrics = execute(stage, config, out, inputs, Where(tracked=not no_track), **options)
+    for name, value in metrics.items() if told else ():
+        console.print(f"{name:<40} {value:.6g}")
+    console.print(f"wrote {out}")
+
+
+def _print_results(folder: Path) -> None:
+    from dcod.stages.evaluate import table
+
+    console.print(table(folder), markup=False)
+
+
+def print_decision(folder: Path) -> None:
+    """What the gate said."""
+    from dcod.gate import Decision
+
+    decision = Decision.from_json((folder / "decision.json").read_text(encoding="utf-8"))
+    console.print(f"decision  {decision.outcome}", markup=False)
+    for reason in decision.reasons:
+        console.print(f"  {'yes' if reason.passed else 'NO '}  {reason.text}", markup=False)
