@@ -170,9 +170,9 @@ def summary(rounds: Sequence[Mapping[str, Row]], needs: Mapping[str, float], ref
 def table(figures: Mapping[str, Row], reference: str) -> str:
     """Plain text; medians, and the range of the ratio over the repetitions."""
     lines = [
-        f"{'':22}{'by the clock':>24}{'':17}   {'processor time':>24}{'':14}{'peak memory':>18}",
-        f"{'':22}tokens/s{'x ' + reference + ' (range)':>24}  of matmul"
-        f"  tokens/s{'x (range)':>24}  of matmul{'GiB':>8}     x",
+        f"{'':22}{'by the clock':>8}{'':31}{'processor time':>14}{'':31}{'peak memory':>14}",
+        f"{'':22}{'tokens/s':>8}{'x ' + reference + ' (range)':>24}{'of matmul':>11}"
+        f"{'tokens/s':>10}{'x (range)':>24}{'of matmul':>11}{'GiB':>8}{'x':>6}",
     ]
     for name, row in figures.items():
         clock, cpu = (
