@@ -170,9 +170,9 @@ def summary(rounds: Sequence[Mapping[str, Row]], needs: Mapping[str, float], ref
 def table(figures: Mapping[str, Row], reference: str) -> str:
     """Plain text; medians, and the range of the ratio over the repetitions."""
     lines = [
-        f"{'':22}{'by the clock':>24}{'':17}   {'processor time':>24}{'':9}{'peak memory':>18}",
-        f"{'':22}tokens/s{'x ' + reference + ' (range)':>24}  of matmul"
-        f"  tokens/s{'x (range)':>19}  of matmul{'GiB':>8}     x",
+        f"{'':22}{'by the clock':>8}{'':31}{'processor time':>14}{'':31}{'peak memory':>14}",
+        f"{'':22}{'tokens/s':>8}{'x ' + reference + ' (range)':>24}{'of matmul':>11}"
+        f"{'tokens/s':>10}{'x (range)':>24}{'of matmul':>11}{'GiB':>8}{'x':>6}",
     ]
     for name, row in figures.items():
         clock, cpu = (
@@ -181,7 +181,7 @@ def table(figures: Mapping[str, Row], reference: str) -> str:
         )
         lines.append(
             f"{name:22}{row['tokens_per_second']['median']:8.1f}{clock:>24}{row['matmul_share']['median']:11.0%}"
-            f"{row['tokens_per_cpu_second']['median']:10.1f}{cpu:>19}{row['cpu_matmul_share']['median']:11.0%}"
+            f"{row['tokens_per_cpu_second']['median']:10.1f}{cpu:>24}{row['cpu_matmul_share']['median']:11.0%}"
             f"{row['peak_gib']:8.2f}{row['memory_ratio']:6.2f}"
         )
     return "\n".join(lines)
@@ -211,7 +211,7 @@ def main(
     found: Row = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU, {threads} threads, float32",
-        "command": "make bench" + ("" if threads == 2 else f" BENCH_ARGS='--threads {threads}'"),
+        "command": f"python -m bench.training --threads {threads} --steps {steps} --repetitions {repetitions}",
         "models": {},
     }
     for name in model:

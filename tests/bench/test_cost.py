@@ -33,7 +33,7 @@ def test_weights_are_those_of_a_real_model() -> None:
     matrices = {name: p.numel() for name, p in Qwen2ForCausalLM(config).named_parameters() if p.dim() == 2}
     assert sum(matrices.values()) == SMALL.parameters
     assert sum(n for name, n in matrices.items() if "layers" in name) == SMALL.body
-    assert {name: round(s.parameters / 1e9, 2) for name, s in cost.STUDENTS.items()} == {"1.5B": 1.54, "7B": 7.61}
+    assert {name: round(s.parameters / 1e9, 2) for name, s in cost.STUDENTS.items()} == {"1.5B": 1.54, "7B": 7.62}
 
 
 def test_hours_by_hand() -> None:
