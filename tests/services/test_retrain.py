@@ -39,6 +39,11 @@ def on_servers(folder: Path, student: Path, tracking: str, name: str, *more: str
     return arguments, parse_config(text_of("retrain"), arguments[3:])
 
 
+def access(store: Server, tracking: Server) -> dict[str, str]:
+    """What a run brings: the forked processes have the environment of the first one, not of this test."""
+    return {**store.env, **tracking.env, "DCOD_CACHE": os.environ["DCOD_CACHE"]}
+
+
 def parents(config: Config) -> list[str]:
     """How the pipeline runs ended."""
     tracker = Tracker(config.tracking)
@@ -50,9 +55,10 @@ def test_killed_at_every_stage_it_ends_with_one_champion_and_no_orphan(
     tmp_path: Path, tiny_student: Path, s3_environment: Server, mlflow_server: Server
 ) -> None:
     arguments, config = on_servers(tmp_path, tiny_student, mlflow_server.uri, "killed")
+    environment = access(s3_environment, mlflow_server)
     registry = Registry(config.tracking)
     for point in POINTS:
-        run = nights.dcod(tmp_path, *arguments, killed_in=point, environment=s3_environment.env)
+        run = nights.dcod(tmp_path, *arguments, killed_in=point, environment=environment)
         assert run.ended() == -signal.SIGKILL, f"{point}: {run.said}"
         champion = registry.champion("killed")
         moved = point == "promote:moved"
@@ -61,7 +67,7 @@ def test_killed_at_every_stage_it_ends_with_one_champion_and_no_orphan(
         assert len(versions) == (0 if point in POINTS[:6] else 2), point
         challenger = registry.by_alias("killed", "challenger") if versions else None
         assert (challenger is not None) == (point in POINTS[7:]), point
-    last = nights.dcod(tmp_path, *arguments, environment=s3_environment.env)
+    last = nights.dcod(tmp_path, *arguments, environment=environment)
     assert last.ended() == 0, last.said
     assert "retrain   too_few" in last.said  # the champion has learned all there is
     assert [version.version for version in registry.versions("killed")] == [1, 2]
@@ -82,7 +88,8 @@ def test_two_at_once_make_one_champion(
 
     boto3.client("s3").create_bucket(Bucket="two")
     arguments, config = on_servers(tmp_path, tiny_student, mlflow_server.uri, "two", "promote.lease=s3://two/lease")
-    runs = [nights.dcod(tmp_path, *arguments, environment=s3_environment.env) for _ in range(2)]
+    environment = access(s3_environment, mlflow_server)
+    runs = [nights.dcod(tmp_path, *arguments, environment=environment) for _ in range(2)]
     for run in runs:
         assert run.ended() == 0, run.said
     said = [code for run in runs for code in ("go", "waiting", "too_few") if f"retrain   {code}" in run.said]
@@ -119,7 +126,7 @@ def test_a_registry_that_answers_late(
         thread = threading.Thread(target=stutter)
         thread.start()
         try:
-            run = nights.dcod(tmp_path, *arguments, environment=s3_environment.env)
+            run = nights.dcod(tmp_path, *arguments, environment=access(s3_environment, server))
             assert run.ended() == 0, run.said
         finally:
             over.set()
