@@ -67,12 +67,13 @@ class Result:
     weights: dict[str, Any] = field(default_factory=dict)
 
 
-def check(config: TrainConfig, traces: TraceSet) -> None:
+def check(config: TrainConfig, traces: Sequence[Example] | TraceSet) -> None:
     """Stops before any work when the traces lack what the correction or the loss needs.
 
     Raises:
         UserError: with the counts, and the way out.
     """
+    traces = trace_set(traces)
     if not len(traces):
         raise UserError("train: no training traces; see the quarantine of the ingest stage")
 
