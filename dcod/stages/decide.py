@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dcod import benchmarks, history, models, monitors, prompts, retraining, storage, training, weighting
+from dcod import benchmarks, history, intake, models, monitors, prompts, retraining, storage, training, weighting
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
@@ -92,7 +92,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         (out / history.SELECTED).mkdir()
         picked = selected(pool, far, config)
         write_traces(out / history.SELECTED / "traces.parquet", picked)
-        storage.write_json(out / history.SELECTED / "counts.json", _counts(pool, picked, far))
+        storage.write_json(out / history.SELECTED / intake.COUNTS, _counts(pool, picked, far))
 
     now = config.retrain.clock()
     kept: dict[str, Any] = {
@@ -236,20 +236,23 @@ def _teacher(
     found = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
     found |= monitors.surprisal(new, old, config.train.correction.bucket_width)
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    counts = json.loads((traces / "counts.json").read_text(encoding="utf-8"))
-    for name, by_reason in counts["files"].items():
-        sides[counts["sources"].get(name, "") in pool.known].update(by_reason)
+    for file in json.loads((traces / intake.SOURCES).read_text(encoding="utf-8"))["files"]:
+        sides[file["digest"] in pool.known].update({"accepted": file["accepted"], **file["quarantined"]})
     return found | monitors.verdicts(*sides)
 
 
 def _counts(pool: Pool, picked: Sequence[Trace], far: set[str]) -> dict[str, Any]:
-    """What the report of the run says about its data."""
+    """What became of the ingested traces, as counts of a trace set, for the report and the model card."""
+    too_far = sum(trace.source_digest in far for trace in pool.traces)
+    splits = Counter(trace.split for trace in picked)
+    left = {"too_far": too_far, "not_replayed": len(pool.traces) - len(picked) - too_far}
     return {
-        "traces": len(picked),
-        "unlearned": sum(trace.source_digest not in pool.learned for trace in picked),
-        "old": sum(trace.source_digest in pool.learned for trace in picked),
-        "left_out": sum(trace.source_digest in far for trace in pool.traces),
-        **Counter(str(trace.split) for trace in picked),
+        "read": len(pool.traces),
+        "accepted": len(picked),
+        "quarantined": {reason: count for reason, count in left.items() if count},
+        "problems": len({trace.prompt_id for trace in picked}),
+        "train": splits["train"],
+        "selection": splits["selection"],
     }
 
 
