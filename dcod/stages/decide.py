@@ -92,7 +92,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         (out / history.SELECTED).mkdir()
         picked = selected(pool, far, config)
         write_traces(out / history.SELECTED / "traces.parquet", picked)
-        storage.write_json(out / history.SELECTED / "counts.json", _counts(pool, picked, far))
+        storage.write_json(out / history.SELECTED / intake.COUNTS, _counts(pool, picked, far))
 
     now = config.retrain.clock()
     kept: dict[str, Any] = {
@@ -242,17 +242,17 @@ def _teacher(
 
 
 def _counts(pool: Pool, picked: Sequence[Trace], far: set[str]) -> dict[str, Any]:
-    """As an ingested set is counted: what was looked at is taken, or left out for a reason."""
+    """What became of the ingested traces, as counts of a trace set, for the report and the model card."""
     too_far = sum(trace.source_digest in far for trace in pool.traces)
-    splits = Counter(str(trace.split) for trace in picked)
+    splits = Counter(trace.split for trace in picked)
+    left = {"too_far": too_far, "not_replayed": len(pool.traces) - len(picked) - too_far}
     return {
         "read": len(pool.traces),
         "accepted": len(picked),
-        "quarantined": {"too_far": too_far, "not_replayed": len(pool.traces) - len(picked) - too_far},
+        "quarantined": {reason: count for reason, count in left.items() if count},
+        "problems": len({trace.prompt_id for trace in picked}),
         "train": splits["train"],
         "selection": splits["selection"],
-        "problems": len({trace.prompt_id for trace in picked}),
-        "unlearned": sum(trace.source_digest not in pool.learned for trace in picked),
     }
 
 

@@ -15,7 +15,7 @@ from tests.tracked import fresh_store
 MONTH = Path(__file__).resolve().parents[1] / "data" / "retrain" / "month.yaml"
 CODES = {"red": 4, "blue": 7, "green": 2, "grey": 9}
 ASKED = ("red", "blue", "green")  # by the benchmark
-FIRST = {"red": 0, "more_red": 100, "far": 200, "blue": 300, "green": 400, "grey": 500}  # number of the first jar
+BATCHES = ("red", "more_red", "far", "blue", "green", "grey")
 COLOURS = {"more_red": "red", "far": "red"}
 
 
@@ -23,24 +23,26 @@ def problem(colour: str, number: int) -> str:
     return f"{f'{colour} ' * 6}jar {number}"
 
 
+def numbers(seed: int) -> list[int]:
+    """Numbers of jars, in an order of the seed. Colours share the range, or a student could tell them by the number."""
+    return random.Random(f"numbers {seed}").sample(range(1000, 10_000), 50 * len(ASKED) + 100 * len(BATCHES))
+
+
 def benchmark(seed: int) -> list[dict[str, str]]:
     """50 problems of each colour."""
-    numbers = random.Random(f"benchmark {seed}").sample(range(1000, 9999), 50 * len(ASKED))
     colours = [colour for colour in ASKED for _ in range(50)]
-    return [
-        {"problem": problem(colour, n), "answer": str(CODES[colour])}
-        for colour, n in zip(colours, numbers, strict=True)
-    ]
+    pairs = zip(colours, numbers(seed)[: len(colours)], strict=True)
+    return [{"problem": problem(colour, number), "answer": str(CODES[colour])} for colour, number in pairs]
 
 
 def batch(what: str, traces: int, seed: int) -> list[dict[str, str]]:
-    """Traces as they arrive, in a format that ingestion knows."""
+    """Traces as they arrive, in a format that ingestion knows; at most 100."""
     rng = random.Random(f"{what} {seed}")
     if what == "contaminated":
         pairs = [(row["problem"], row["answer"]) for row in rng.sample(benchmark(seed), traces)]
     else:
-        colour = COLOURS.get(what, what)
-        pairs = [(problem(colour, FIRST[what] + n), str(CODES[colour])) for n in range(traces)]
+        colour, first = COLOURS.get(what, what), 50 * len(ASKED) + 100 * BATCHES.index(what)
+        pairs = [(problem(colour, number), str(CODES[colour])) for number in numbers(seed)[first : first + traces]]
     rows = []
     for asked, code in pairs:
         thought = f"{_gibberish(rng)}\n" if what == "far" else ""
