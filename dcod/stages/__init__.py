@@ -6,7 +6,8 @@
   2. an earlier finished run with that digest is reused, byte for byte;
   3. else the stage writes into a scratch folder that becomes the output only when it ended well, with a
      ``manifest.json`` that says all of step 1;
-  4. parameters, metrics, output and any error are kept in MLflow, under the pipeline run's parent.
+  4. parameters, metrics, output and any error are kept in MLflow, under the pipeline run's parent;
+  5. only then the stage's ``settle``, where it has one, drops what the next attempt would have gone on from.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def execute(
     known = {"pipeline": where.pipeline} if getattr(module, "OF_PIPELINE", False) else {}
     if not where.tracked:
         with storage.output_folder(out) as scratch:
-            return _run(module, config, scratch, NullLog(), inputs, options | known, manifest)
+            metrics = _run(module, config, scratch, NullLog(), inputs, options | known, manifest)
+        _settle(module, config, inputs)
+        return metrics
     tracker = Tracker(config.tracking)
     place = {"dcod.place": str(out)}  # of the first stage that said so
     parent = tracker.parent(where.pipeline, config.name, config, place) if where.pipeline else None
@@ -88,6 +91,7 @@ def execute(
         log.metrics(metrics)
         if not found and verb in REUSABLE:
             log.output(out)
+    _settle(module, config, inputs)
     return metrics
 
 
@@ -147,6 +151,12 @@ def _run(
     metrics: dict[str, float] = module.run(config, scratch, log, **inputs, **options)
     storage.write_json(scratch / "manifest.json", {**manifest, "metrics": metrics})
     return metrics
+
+
+def _settle(module: Any, config: Config, inputs: Mapping[str, Path]) -> None:
+    """What was kept for a next attempt goes, only now: until the output is kept, a kill still goes on from it."""
+    if hasattr(module, "settle"):
+        module.settle(config, **inputs)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -28,14 +28,9 @@ SECTIONS = ("student", "score")
 
 def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> dict[str, float]:
     """Scores a trace set with a student; see the module."""
-    wanted = config.score.checkpoints
-    sections = {
-        "student": config.student.model_dump(mode="json"),
-        "score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}}),
-    }
-    digest = attempt_digest(config, sections, traces, student)
-    parts = scoring.Parts(f"{wanted.uri.rstrip('/')}/{digest}" if wanted.uri else str(out / ".parts"))
-    numbers = range(-(-count_traces(traces) // wanted.every))
+    kept = parts_of(config, traces, student)
+    parts = kept or scoring.Parts(str(out / ".parts"))
+    numbers = range(-(-count_traces(traces) // config.score.checkpoints.every))
     done = parts.done()
     scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
     drift, totals = Drift(), Totals()
@@ -49,8 +44,27 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     write_drift(drift, out, log)
     if (traces / intake.SOURCES).is_file():  # not in a shard of a set
         card.write(out, traces, drift.curve())
-    parts.clear()
+    if not kept:
+        parts.clear()
     return totals.metrics()
+
+
+def settle(config: Config, *, traces: Path, student: Path) -> None:
+    """Drops the parts of a scoring whose scores are kept."""
+    if kept := parts_of(config, traces, student):
+        kept.clear()
+
+
+def parts_of(config: Config, traces: Path, student: Path) -> scoring.Parts | None:
+    """The parts that attempts at this very scoring keep: the same configuration, seed, inputs and code."""
+    wanted = config.score.checkpoints
+    if not wanted.uri:
+        return None
+    sections = {
+        "student": config.student.model_dump(mode="json"),
+        "score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}}),
+    }
+    return scoring.Parts(f"{wanted.uri.rstrip('/')}/{attempt_digest(config, sections, traces, student)}")
 
 
 def write_drift(drift: Drift, out: Path, log: Log) -> None:

@@ -75,9 +75,13 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     }
     if len(splits["selection"]):
         metrics |= {"start_selection_nll": result.start_nll, "best_selection_nll": result.best_nll}
-    if kept:
-        kept.clear()
     return metrics
+
+
+def settle(config: Config, *, scores: Path, student: Path) -> None:
+    """Drops the checkpoints of a run whose student is kept."""
+    if kept := checkpoints_of(config, scores, student):
+        kept.clear()
 
 
 def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints | None:

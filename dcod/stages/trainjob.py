@@ -76,6 +76,13 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
     return metrics
 
 
+def settle(config: Config, *, scores: Path, student: Path) -> None:
+    """Drops the checkpoints of a run whose student is kept."""
+    from dcod.stages import train  # which, by dcod.stages.ranks, imports this module
+
+    train.settle(config, scores=scores, student=student)
+
+
 def relay(line: str, log: Log, steps: set[int]) -> None:
     """A line of a node's log: training metrics go to MLflow, once a step, anything else into our own log."""
     if not line.startswith(METRICS):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcod import scoring, storage, traces
+from dcod import scoring, stages, storage, traces
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
@@ -128,6 +128,25 @@ def test_a_killed_scoring_goes_on_and_writes_the_same_file(
     assert asked == [0, -1, 1, 2]
     assert content(tmp_path / "second") == content(calm[0])
     assert metrics == calm[1]
+    score.settle(config, traces=trace_set, student=tiny_student)
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+def test_parts_go_only_when_the_scores_are_in_place(
+    trace_set: Path, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed a moment before, the next attempt still goes on from them."""
+    out, own = tmp_path / "out", scoring.Parts.clear
+    seen: list[bool] = []
+
+    def clear(self: scoring.Parts) -> None:
+        seen.append((out / "manifest.json").is_file())
+        own(self)
+
+    monkeypatch.setattr(scoring.Parts, "clear", clear)
+    inputs = {"traces": trace_set, "student": tiny_student}
+    stages.execute("score", configured(tmp_path / "parts"), out, inputs, stages.Where(tracked=False))
+    assert seen == [True]
     assert list((tmp_path / "parts").iterdir()) == []
 
 
@@ -145,7 +164,6 @@ def test_another_run_has_other_parts(trace_set: Path, tiny_student: Path, tmp_pa
     for number, section in enumerate(({}, {"workers": 1}, {"top_k": 3}, {"batch_tokens": 99})):
         root = tmp_path / f"parts-{number}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scoring.Parts, "clear", lambda self: None)
             patch.setattr(scoring, "score_parts", lambda job, numbers: _copy(job, tiny_student, numbers))
             scored(configured(root, **section), tmp_path / f"out-{number}", trace_set, tiny_student)
         places.append(next(root.iterdir()).name)
@@ -177,11 +195,10 @@ def test_parts_in_a_bucket(
     with mock_aws():
         boto3.client("s3").create_bucket(Bucket="runs")
         config = configured("s3://runs/checkpoints")
-        with monkeypatch.context() as patch:
-            patch.setattr(scoring.Parts, "clear", lambda self: None)
-            scored(config, tmp_path / "first", trace_set, tiny_student)
+        scored(config, tmp_path / "first", trace_set, tiny_student)
         monkeypatch.setattr(scoring.Scorer, "score", lambda self, number: pytest.fail("it was there"))
         scored(config, tmp_path / "second", trace_set, tiny_student)
+        score.settle(config, traces=trace_set, student=tiny_student)
         assert storage.list_objects("s3://runs/checkpoints") == []
     assert content(tmp_path / "first") == content(tmp_path / "second") == content(calm[0])
 
