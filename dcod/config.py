@@ -205,7 +205,7 @@ class TrainConfig(Section):
     )
     checkpoints: CheckpointConfig = CheckpointConfig()
     layout: Literal["auto", "padded", "packed"] = Field(
-        "auto", description="Rows of like length on a CPU, one row without padding on a GPU; or one of them everywhere."
+        "auto", description="Traces in one row without padding, or a row each; `auto`: packed, where the model can."
     )
     lora: LoraConfig = LoraConfig()
     precision: Literal["float32", "bfloat16"] = Field(

@@ -10,9 +10,9 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dcod import storage
+from dcod import attention, storage
 from dcod.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,7 +103,10 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     start anew and no mask; a test compares every packed trace with itself alone.
     """
     where = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-    given = {name: value for name, value in where.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
+    packed = batch.position_ids is not None and batch.attention_mask is None
+    if packed and model.config._attn_implementation == attention.NAME:
+        given["trace_sizes"] = [len(e) for e in batch.examples]
     out = model.get_decoder()(input_ids=batch.input_ids, use_cache=False, **given)
     return out.last_hidden_state[batch.rows, batch.columns]
 

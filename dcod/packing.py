@@ -1,7 +1,7 @@
 """From scored traces to batches: whole prompts a step, micro-batches of like length, padded or packed.
 
-A padded batch has a row a trace: faster on a CPU. A packed one has a single row without padding, and position
-ids that start anew with every trace: faster on a GPU. Both give the same loss.
+A padded batch has a row a trace. A packed one has a single row without padding, and position ids that start anew with
+every trace: faster wherever attention keeps the traces apart by itself (dcod.attention). Both give the same loss.
 
 Shape suffixes: B traces, S tokens of prompt and completion, T completion positions, N counted tokens, K top-k.
 """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dcod import weighting
+from dcod import attention, weighting
 from dcod.config import TrainConfig
 from dcod.corrections import Record
 from dcod.errors import UserError
@@ -65,11 +65,15 @@ class StudentWithLoss(nn.Module):
         return loss, logprobs, None
 
 
-def layout_of(config: TrainConfig, device: torch.device) -> Layout:
-    """How micro-batches are laid out: what is faster on the device, unless the configuration says."""
+def layout_of(config: TrainConfig, model: PreTrainedModel, device: torch.device) -> Layout:
+    """How micro-batches are laid out: what is faster on the device, unless the configuration says.
+
+    On a CPU the model's attention is made to work within packed traces, where it can; see :mod:`dcod.attention`.
+    """
+    separated = device.type == "cpu" and config.layout != "padded" and attention.separate(model)
     if config.layout != "auto":
         return config.layout
-    return "packed" if device.type == "cuda" else "padded"
+    return "packed" if separated or device.type == "cuda" else "padded"
 
 
 def is_live(config: TrainConfig) -> bool:
@@ -95,6 +99,7 @@ def forward_backward(
     wrapped: nn.Module,
     optimizer: Any,
     step: Sequence[Example],
+    layout: Layout,
     config: TrainConfig,
     plan: Plan,
     progress: Progress,
@@ -107,11 +112,10 @@ def forward_backward(
     factor = accelerator.num_processes / sum(len(e.completion_tokens) for e in step)
     share = rank_share(step, accelerator.process_index, accelerator.num_processes)
     while True:
-        layout = layout_of(config, accelerator.device)
         groups = micro_batches(share, progress.micro_batch_tokens, by_prompt=True, layout=layout)
         seen = WeightCounts(config.correction)
         try:
-            found = _accumulate(accelerator, wrapped, groups, config, plan, factor, seen)
+            found = _accumulate(accelerator, wrapped, groups, layout, config, plan, factor, seen)
         except torch.OutOfMemoryError:
             single = all(len({e.prompt_id for e in group}) == 1 for group in groups)
             if single or accelerator.num_processes > 1:  # ranks would wait for one another
@@ -131,6 +135,7 @@ def _accumulate(
     accelerator: Any,
     wrapped: nn.Module,
     groups: list[list[Example]],
+    layout: Layout,
     config: TrainConfig,
     plan: Plan,
     factor: float,
@@ -152,7 +157,7 @@ def _accumulate(
             raise UserError("train: a rank got no trace of a step; raise train.traces_per_step or use fewer ranks")
         idle = index >= len(groups)  # every rank must take part in every backward
         scale = 0.0 if idle else factor
-        batch = to_device(collate(group, layout=layout_of(config, accelerator.device)), accelerator.device)
+        batch = to_device(collate(group, layout=layout), accelerator.device)
         stored = stored_record(group)
 
         def weigh(

@@ -33,7 +33,7 @@ from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.fused import Objective
 from dcod.losses import LOSSES
-from dcod.packing import Example, collate, micro_batch_rows, stored_record, to_device
+from dcod.packing import Example, Layout, collate, micro_batch_rows, stored_record, to_device
 from dcod.progress import track
 from dcod.stepping import StudentWithLoss, forward_backward, gathered, is_live, layout_of, step_record
 from dcod.tracesets import Schedule, TraceSet, trace_set
@@ -170,6 +170,7 @@ def train(
     torch.manual_seed(seed)
     schedule = Schedule(train_set, config, seed)
     total = len(schedule)
+    layout = layout_of(config, model, accelerator.device)
     adapters.adapt(model, config.lora)
     wrapped = parallel.distributed(accelerator, StudentWithLoss(model).train(), model, config)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
@@ -208,7 +209,7 @@ def train(
         checkpoints.load_weights(student, found.model)
         checkpoints.load_moments(optimizer, found.optimizer)
     elif selection_set:
-        progress.result.start_nll = selection_nll(wrapped, selection_set, config, accelerator.device)
+        progress.result.start_nll = selection_nll(wrapped, selection_set, layout, config, accelerator.device)
     result = progress.result
     if selection_set:
         metrics({"selection_nll": result.start_nll}, 0)
@@ -221,7 +222,9 @@ def train(
             plan = progress.lagged if live else weighting.plan(config.correction, stored_record(step))
             counted = sum(len(e.completion_tokens) for e in step)
             # 2. and 3. split, forward and backward
-            loss, moved, records = forward_backward(accelerator, wrapped, optimizer, step, config, plan, progress)
+            loss, moved, records = forward_backward(
+                accelerator, wrapped, optimizer, step, layout, config, plan, progress
+            )
             # 4. step
             rate = learning_rate(config, number, total)
             for parameter_group in optimizer.param_groups:
@@ -244,7 +247,7 @@ def train(
             if live:
                 progress.lagged = weighting.plan(config.correction, record)
             if selection_set and number in measured:
-                row["selection_nll"] = selection_nll(wrapped, selection_set, config, accelerator.device)
+                row["selection_nll"] = selection_nll(wrapped, selection_set, layout, config, accelerator.device)
                 progress.without_a_better_one += 1
                 if row["selection_nll"] < result.best_nll:
                     result.best_nll, result.best_step = row["selection_nll"], number
@@ -331,12 +334,11 @@ def learning_rate(config: TrainConfig, number: int, total: int) -> float:
 
 
 @torch.no_grad()
-def selection_nll(wrapped: nn.Module, traces: TraceSet, config: TrainConfig, device: Any) -> float:
+def selection_nll(wrapped: nn.Module, traces: TraceSet, layout: Layout, config: TrainConfig, device: Any) -> float:
     """Mean NLL per token on the selection split, nats; every rank measures all of it."""
     wrapped.eval()
     total = torch.zeros((), dtype=torch.float64)
     count = 0
-    layout = layout_of(config, device)
     for rows in micro_batch_rows(traces.sizes.tolist(), range(len(traces)), config.micro_batch_tokens, layout):
         batch = to_device(collate(traces.take(rows), layout=layout), device)
         ones = torch.ones(len(batch.targets), device=device)

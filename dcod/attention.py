@@ -1,0 +1,68 @@
+"""Attention within packed traces, one trace at a time: nothing is spent on padding or on pairs from two traces.
+
+transformers keeps packed traces apart by a mask over the whole row, whose cost grows with the square of the row. On a
+CPU, cutting the row where traces end is cheaper, and causality then needs no mask at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NAME = "dcod_by_trace"
+_KNOWN = {"full_attention", "sliding_attention"}  # kinds of layers whose mask is known here
+
+
+def separate(model: PreTrainedModel) -> bool:
+    """Makes a model attend so where a batch says how long its traces are; whether it can."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    if model.config._attn_implementation == NAME:
+        return True
+    kinds = set(getattr(model.config, "layer_types", None) or _KNOWN)
+    if model.config._attn_implementation != "sdpa" or not kinds <= _KNOWN:
+        return False
+    AttentionInterface.register(NAME, by_trace)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)
+    return bool(model.config._attn_implementation == NAME)
+
+
+def by_trace(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    trace_sizes: Sequence[int] | None = None,
+    **rest: Any,
+) -> tuple[Tensor, None]:
+    """The SDPA attention of transformers, by trace where ``trace_sizes`` says where they end.
+
+    Args:
+        module: the attention layer.
+        query: [1, heads, S, D]; ``key`` and ``value`` may have fewer heads.
+        key: see ``query``.
+        value: see ``query``.
+        attention_mask: for all that is not packed, and for traces longer than a sliding window.
+        trace_sizes: tokens of each packed trace, S in all; None: not packed.
+        **rest: as transformers passes it.
+
+    Returns:
+        [1, S, heads, D], and no attention weights.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    window = rest.get("sliding_window")
+    if trace_sizes is None or (window and max(trace_sizes) > window):
+        whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
+        return whole, None
+    cut = zip(*(part.split(list(trace_sizes), dim=2) for part in (query, key, value)), strict=True)
+    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **rest)[0] for q, k, v in cut], dim=1), None
