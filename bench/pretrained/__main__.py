@@ -18,6 +18,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -38,8 +39,9 @@ HERE = Path(__file__).parent
 TEACHER_PROBLEMS, TRAIN_PROBLEMS, TEST_PROBLEMS = 240, 140, 120
 TRACES, SAMPLES, MAX_NEW = 4, 4, 64
 SEEDS = (0, 1, 2)
-NOTE = """Intervals are over problems (bootstrap), not over seeds. A cell that is missing was not run: the command goes
-on with it.
+KINDS = ("greedy", "sampled")
+NOTE = """Intervals are over the problems (bootstrap, of each problem's mean over the seeds), not over seeds. A cell
+that is missing was not run: the command goes on with it.
 """
 MARK = "Worked before:"  # what stands in front of the hint
 
@@ -138,33 +140,32 @@ def cell(base: Path, method: str, seed: int, work: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Accuracies, and the paired differences to SFT with bootstrap intervals over seeds and problems."""
+    """Accuracies, and the differences to SFT paired by seed and problem."""
     by_key = {(row["method"], row["seed"]): row for row in rows}
-    lines = ["| method | seeds | greedy | sampled (avg@4) | sampled against SFT | γ |", "|---|---|---|---|---|---|"]
+    titles = "method", "seeds", "greedy", "sampled (avg@4)", "greedy against SFT", "sampled against SFT", "γ"
+    lines = [f"| {' | '.join(titles)} |", f"{'|---' * len(titles)}|"]
     for method in dict.fromkeys(row["method"] for row in rows):
         found = [row for row in rows if row["method"] == method]
-        greedy, sampled = ([v for row in found for v in row[name]] for name in ("greedy", "sampled"))
         pairs = [(row, by_key["sft", row["seed"]]) for row in found if ("sft", row["seed"]) in by_key]
-        difference = ""
-        if method not in ("sft", "start") and pairs:
-            values = [a - b for left, right in pairs for a, b in zip(left["sampled"], right["sampled"], strict=True)]
-            low, high = metrics.bootstrap_interval(values)
-            each = ", ".join(f"{100 * _mean_difference(left, right):+.1f}" for left, right in pairs)
-            difference = f"{100 * sum(values) / len(values):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]; seeds {each}"
-        gamma = sum(row.get("mean_gamma", 0.0) for row in found) / len(found)
-        lines.append(
-            f"| {method} | {len(found)} | {_accuracy(greedy)} | {_accuracy(sampled)} | {difference} | {gamma:.2f} |"
-        )
+        cells = [method, str(len(found)), *(_mean([row[kind] for row in found]) for kind in KINDS)]
+        for kind in KINDS:
+            differences = [
+                [a - b for a, b in zip(left[kind], right[kind], strict=True)]
+                for left, right in pairs
+                if method not in ("sft", "start")
+            ]
+            each = ", ".join(f"{100 * fmean(one):+.1f}" for one in differences)
+            cells.append(f"{_mean(differences, sign='+')}; seeds {each}" if differences else "")
+        cells.append(f"{fmean(row.get('mean_gamma', 0.0) for row in found):.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _mean_difference(left: dict[str, Any], right: dict[str, Any]) -> float:
-    return (sum(left["sampled"]) - sum(right["sampled"])) / len(left["sampled"])
-
-
-def _accuracy(values: list[float]) -> str:
-    low, high = metrics.bootstrap_interval(values)
-    return f"{100 * sum(values) / len(values):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+def _mean(values: list[list[float]], sign: str = "") -> str:
+    """In percent, with the interval over problems: seeds share theirs, so each problem counts once, by its mean."""
+    by_problem = [fmean(seeds) for seeds in zip(*values, strict=True)]
+    low, high = (100 * end for end in metrics.bootstrap_interval(by_problem))
+    return f"{100 * fmean(by_problem):{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def main(
