@@ -22,7 +22,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dcod import benchmarks, history, intake, models, monitors, prompts, retraining, storage, training, weighting
+from dcod import (
+    benchmarks,
+    history,
+    intake,
+    lineage,
+    models,
+    monitors,
+    prompts,
+    retraining,
+    storage,
+    training,
+    weighting,
+)
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
@@ -103,7 +115,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         "probe": probe,
         "evaluators": judge.fingerprints(),
         "far": sorted(far),
-        "tried": tried | {key: file for key, file in history.sources_of(traces).items() if key not in far},
+        "tried": tried | {key: file for key, file in lineage.sources_of(traces).items() if key not in far},
     }
     storage.write_json(out / history.RECORD, kept)
     log.text(history.RECORD, json.dumps(kept, indent=2, sort_keys=True))
