@@ -13,6 +13,7 @@ from dcod import figures
 from dcod.tables import missing, note, pairs, plot, table
 
 if TYPE_CHECKING:
+    from dcod.lineage import Origin
     from dcod.tracking import StageRun
 
 _COLUMNS = ("source_file", "teacher", "licence", "verdict", "split")
@@ -94,6 +95,19 @@ def data(traces: Path | None) -> str:
     if (traces / "card.html").is_file():
         parts.append(note("The whole data card, with examples of every reason, is card.html beside the traces."))
     return "\n".join(parts)
+
+
+def files(origin: Origin | None) -> str:
+    """The files behind the student."""
+    title = "<h3>Files behind the student</h3>"
+    if origin is None or not origin.files:
+        return title + missing("No file is known.")
+    words = "It, or a student that it goes back to, was trained on them; found through the inputs of MLflow's runs."
+    if len(origin.files) > _SOURCES:
+        words += f" The first {_SOURCES} of {len(origin.files):,}; `dcod lineage` names all."
+    rows = [[name, digest] for digest, name in list(origin.files.items())[:_SOURCES]]
+    gap = note(origin.gap) if origin.gap else ""
+    return title + note(words) + table(["file", "SHA-256"], rows) + gap
 
 
 def columns(traces: Path) -> dict[str, Counter[str]]:

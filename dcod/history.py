@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from dcod.config import Config
 from dcod.registry import Registry, Version
 from dcod.tracking import Tracker
@@ -123,12 +121,6 @@ def unfinished(tracker: Tracker) -> list[tuple[str, Path]]:
     query = "attributes.status = 'RUNNING' and tags.`dcod.place` != ''"
     runs = tracker.client.search_runs([tracker.experiment_id], query)
     return [(run.data.tags["dcod.pipeline"], Path(run.data.tags["dcod.place"])) for run in runs]
-
-
-def sources_of(traces: Path) -> dict[str, str]:
-    """The sources of a trace set: name by digest."""
-    rows = pq.read_table(traces / "traces.parquet", columns=["source_digest", "source_file"]).to_pylist()
-    return {row["source_digest"]: row["source_file"] for row in rows if row["source_digest"]}
 
 
 def status(tracker: Tracker, config: Config) -> dict[str, float]:

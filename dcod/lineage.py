@@ -1,50 +1,92 @@
-"""From MLflow back to files: which ones were ingested, and which ones a registered model goes back to.
+"""Where a student comes from: the files behind a registered version, by a walk through the inputs of MLflow's runs.
 
-A run names its inputs with their digests, and a stage's run is tagged with the digest of its output; so the way back
-from a model is a walk from run to run, until the runs that read source files.
+A run names its inputs as MLflow's data sets, with whole digests, and is tagged with the digest of its output. So a
+training leads to its scores, a scoring names the files that its traces came from, and the model that a training began
+with leads to the training that made it. What a retrain asks of the past is :mod:`dcod.history`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dcod.registry import Registry, Version
 from dcod.tracking import SOURCE, Tracker
 
+_COLUMNS = ["source_digest", "source_file"]
 _PAGE = 500
 
 
-def seen(tracker: Tracker) -> set[str]:
-    """SHA-256 digests of all files that finished ingests of the experiment have read."""
-    found: set[str] = set()
-    for run in _runs(tracker, "tags.`dcod.stage` = 'ingest' and attributes.status = 'FINISHED'"):
-        found.update(digest for context, _, digest in _inputs(run) if context == SOURCE)
-    return found
+@dataclass(frozen=True)
+class Origin:
+    """The files behind a student, its own and those of the students that it goes back to.
+
+    Attributes:
+        files: names by SHA-256.
+        untraced: how many of them only its own traces name: MLflow does not lead to them.
+    """
+
+    files: Mapping[str, str]
+    untraced: int = 0
+
+    @property
+    def gap(self) -> str:
+        """What is to be said of those; empty where there are none."""
+        way = "a stage ran without tracking, or its run was deleted"
+        return f"{self.untraced} of these files are known from the traces alone: {way}." if self.untraced else ""
+
+
+def origin(registry: Registry, version: Version | None, traces: Path | None) -> Origin:
+    """What MLflow leads to, checked against the traces that the student was trained on.
+
+    Args:
+        registry: that has the version.
+        version: of the student; None where it is not registered.
+        traces: that it was trained on.
+    """
+    found = files(registry, version) if version else {}
+    own = sources_of(traces) if traces else {}
+    return Origin(found | own, len(own.keys() - found.keys()))
 
 
 def files(registry: Registry, version: Version) -> dict[str, str]:
-    """The source files behind a registered version: SHA-256 by name. The first champion, a start, has none.
+    """Names of the files behind a registered version, by SHA-256: its own, and those of the students before it.
 
-    Args:
-        registry: that has it.
-        version: one of its versions.
+    A start that dcod did not train has none. What a run without tracking did, or a run that was deleted, leads nowhere.
     """
-    if version.tags.get("dcod.decision") == "start" or not version.run_id:
-        return {}
     found: dict[str, str] = {}
-    waiting, known = [registry.tracker.client.get_run(version.run_id)], {version.run_id}
+    known: set[str] = set()
+    waiting = [f"attributes.run_id = '{version.run_id}'"] if version.run_id else []
     while waiting:
-        for context, name, digest in _inputs(waiting.pop()):
-            if context == SOURCE:
-                found[name] = digest
-                continue
-            for run in _runs(registry.tracker, f"tags.`dcod.digest` = '{digest}'"):
-                if run.info.run_id not in known:
-                    known.add(run.info.run_id)
-                    waiting.append(run)
-    return dict(sorted(found.items()))
+        query = waiting.pop()
+        if query in known:
+            continue
+        known.add(query)
+        for run in _runs(registry.tracker, query):
+            stage = run.data.tags.get("dcod.stage", "")
+            for context, name, digest in _inputs(run):
+                if context == SOURCE:
+                    found |= {digest: name} if stage == "score" else {}
+                elif stage == "train" and context == "student":  # elsewhere a model only judges, or lends its tokenizer
+                    waiting += [f"attributes.run_id = '{maker}'" for maker in _makers(registry.tracker, digest)]
+                elif stage in ("train", "merge"):
+                    waiting.append(f"tags.`dcod.digest` = '{digest}'")
+    return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
+
+
+def sources_of(traces: Path) -> dict[str, str]:
+    """The files that the traces of a set came from: names by SHA-256."""
+    found: dict[str, str] = {}
+    for batch in pq.ParquetFile(traces / "traces.parquet").iter_batches(columns=_COLUMNS):
+        distinct = pa.Table.from_batches([batch]).group_by(_COLUMNS).aggregate([])
+        found |= {row["source_digest"]: row["source_file"] for row in distinct.to_pylist() if row["source_digest"]}
+    return found
 
 
 def _runs(tracker: Tracker, query: str) -> Iterator[Any]:
@@ -56,6 +98,12 @@ def _runs(tracker: Tracker, query: str) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def _makers(tracker: Tracker, digest: str) -> list[str]:
+    """Ids of the runs that logged a model."""
+    found = tracker.client.search_logged_models([tracker.experiment_id], f"tags.`dcod.digest` = '{digest}'")
+    return [str(model.source_run_id) for model in found]
 
 
 def _inputs(run: Any) -> Iterator[tuple[str, str, str]]:

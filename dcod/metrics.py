@@ -50,30 +50,6 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     return float(low), float(high)
 
 
-def paired_difference(
-    ours: Sequence[Sequence[bool]], theirs: Sequence[Sequence[bool]], level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Difference of two models' avg@k on the same problems, and its percentile bootstrap interval over problems.
-
-    Args:
-        ours: per problem, whether each of our k samples is right.
-        theirs: the same problems in the same order; their k may be another.
-        level: of the interval.
-        seed: of the bootstrap.
-
-    Returns:
-        Difference (ours minus theirs), lower and upper end.
-
-    Raises:
-        ValueError: the problems are not paired, or there are none.
-    """
-    if len(ours) != len(theirs):
-        raise ValueError(f"not paired: {len(ours)} problems against {len(theirs)}")
-    differences = [avg_at_k([a]) - avg_at_k([b]) for a, b in zip(ours, theirs, strict=True)]
-    low, high = bootstrap_interval(differences, level, seed)
-    return float(np.mean(differences)), low, high
-
-
 def _resampled_means(values: Sequence[float], seed: int) -> np.ndarray:
     data = np.asarray(values, dtype=float)
     if not len(data):
@@ -101,38 +77,6 @@ def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05
         variance = max(discordant - difference**2, 0.0)
         difference = (z_level * math.sqrt(discordant) + z_power * math.sqrt(variance)) / math.sqrt(n)
     return float(min(difference, 1.0))
-
-
-def avg_at_k(correct: Sequence[Sequence[bool]]) -> float:
-    """avg@k: the mean over problems of the share of their samples that is right.
-
-    Raises:
-        ValueError: there are no problems, or one has no samples.
-    """
-    if not correct or not all(correct):
-        raise ValueError("avg@k needs at least one sample of every problem")
-    return float(np.mean([sum(samples) / len(samples) for samples in correct]))
-
-
-def maj_at_k(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence[bool]]) -> float:
-    """maj@k: the share of problems whose most frequent answer is right; see :func:`majority`.
-
-    Args:
-        answers: per problem, the answer of each sample; spelled alike where they mean the same.
-        correct: per problem, whether each sample is right.
-
-    Raises:
-        ValueError: there are no problems, or the two do not match.
-    """
-    if not answers:
-        raise ValueError("maj@k needs at least one problem")
-    right = 0
-    for said, verdicts in zip(answers, correct, strict=True):
-        if len(said) != len(verdicts):
-            raise ValueError(f"maj@k: {len(said)} answers and {len(verdicts)} verdicts of one problem")
-        winner = majority(said)
-        right += winner is not None and verdicts[list(said).index(winner)]
-    return right / len(answers)
 
 
 def answer_entropy(answers: Sequence[str | None]) -> float:
@@ -193,12 +137,6 @@ def arithmetic_steps(text: str) -> list[bool]:
         places = len(digits.partition(".")[2])
         found.append(abs(value - Fraction(digits)) <= (Fraction(1, 2 * 10**places) if value.denominator > 1 else 0))
     return found
-
-
-def contradiction_rate(text: str) -> float:
-    """The share of a text's arithmetic steps that do not hold; 0 where it states none. See arithmetic_steps."""
-    steps = arithmetic_steps(text)
-    return steps.count(False) / len(steps) if steps else 0.0
 
 
 def _evaluate(first: str, rest: str) -> Fraction | None:

@@ -18,6 +18,7 @@ from dcod import accounts
 
 if TYPE_CHECKING:
     from dcod.gate import Decision
+    from dcod.lineage import Origin
 
 FILE = "README.md"
 DESCRIPTION = 5000  # characters that MLflow's database holds of a description
@@ -39,6 +40,7 @@ def student(
     training: Path,
     traces: Path | None,
     base_licence: str,
+    origin: Origin,
 ) -> str:
     """The card of a student.
 
@@ -48,6 +50,7 @@ def student(
         training: the student folder.
         traces: the trace set that it was trained on.
         base_licence: of the start; empty where nobody has said.
+        origin: the files behind it.
     """
     settings, history = accounts.settings(training), accounts.history_of(training)
     manifest = accounts.of_json(training / "manifest.json") if settings else None
@@ -63,8 +66,7 @@ def student(
         "Evidence": _evidence(decision, summaries),
         "Limits": _limits(decision, summaries),
         "Licences": _licences(base, base_licence, traces),
-        "Lineage": f"- weights: `{decision.challenger.digest}`\n- compared with: version {decision.baseline.version}, "
-        f"`{decision.baseline.digest}`",
+        "Lineage": _lineage(decision, origin),
     }
     first = f"A student of {_plain(base) or 'an unknown base model'}, distilled from recorded reasoning traces by dcod."
     head = _head(name, base, base_licence, summaries.get("student", {}), settings)
@@ -201,6 +203,22 @@ def _licences(base: str, base_licence: str, traces: Path | None) -> str:
     if traces is not None:
         lines.append(f"- traces: {_counted(known)}")
     return "\n".join([*lines, "- of the student nothing is claimed beyond what these two allow"])
+
+
+def _lineage(decision: Decision, origin: Origin) -> str:
+    lines = [
+        f"- weights: `{decision.challenger.digest}`",
+        f"- compared with: version {decision.baseline.version}, `{decision.baseline.digest}`",
+        "- files behind it and the students that it goes back to, with SHA-256:"
+        if origin.files
+        else "- files behind it: unknown",
+    ]
+    lines += [f"  - {_plain(name)}: `{digest}`" for digest, name in list(origin.files.items())[:_SOURCES]]
+    if len(origin.files) > _SOURCES:
+        lines.append(f"  - and {len(origin.files) - _SOURCES} more; `dcod lineage` names all")
+    if origin.gap:
+        lines.append(f"- {origin.gap}")
+    return "\n".join(lines)
 
 
 def _counted(found: Counter[str]) -> str:

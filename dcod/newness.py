@@ -16,7 +16,7 @@ def new_files(uris: Iterable[str], seen: Set[str]) -> list[Unit]:
 
     Args:
         uris: as in ``ingest.sources``.
-        seen: SHA-256 digests, as ``sources.json`` of a trace set and :func:`dcod.lineage.seen` name them.
+        seen: SHA-256 digests, as ``sources.json`` of a trace set names them.
 
     Raises:
         UserError: a source is not there.

@@ -8,7 +8,7 @@ Shape suffixes: B traces, S tokens of prompt and completion, T completion positi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any, Literal
@@ -198,13 +198,6 @@ def epoch_rows(
         begin = int(filled[min(int(last), len(filled) - 1)])
         ends.append(begin)
     return np.argsort(place[prompts], kind="stable"), ends
-
-
-def steps(examples: Sequence[Example], traces_per_step: int, seed: int, epoch: int) -> Iterator[list[Example]]:
-    """The optimizer steps of one epoch of traces in memory; see :func:`epoch_rows`."""
-    rows, ends = epoch_rows(numbered(e.prompt_id for e in examples), traces_per_step, seed, epoch)
-    for begin, end in pairwise([0, *ends]):
-        yield [examples[row] for row in rows[begin:end]]
 
 
 def micro_batches(

@@ -203,7 +203,7 @@ class Registry:
         """The model card beside the weights of a version, from its URI; empty where there is none."""
         from mlflow.artifacts import download_artifacts
 
-        version = self._of(uri)
+        version = self.version_of(uri)
         logged = self._logged(version.digest)
         found = self.tracker.client.list_logged_model_artifacts(logged, "model") if logged else []
         if not any(Path(item.path).name == model_card.FILE for item in found):
@@ -236,7 +236,7 @@ class Registry:
         Raises:
             UserError: there is no such version, or it holds no checkpoint folder.
         """
-        version = self._of(uri)
+        version = self.version_of(uri)
         name = version.name
         location = self.tracker.client.get_model_version_download_uri(name, str(version.version))
         local = _local(location)
@@ -248,8 +248,12 @@ class Registry:
                 self.download(location, scratch)
         return _checkpoint(cached, uri)
 
-    def _of(self, uri: str) -> Version:
-        """The version that ``models:/name@alias`` or ``models:/name/version`` means."""
+    def version_of(self, uri: str) -> Version:
+        """The version that ``models:/name@alias`` or ``models:/name/version`` means.
+
+        Raises:
+            UserError: there is none.
+        """
         name, at, alias = uri.removeprefix("models:/").partition("@")
         if at:
             version = self.by_alias(name, alias)

@@ -18,6 +18,7 @@ from dcod.tables import chapters, document, glance, missing, note, pairs, plot, 
 
 if TYPE_CHECKING:
     from dcod.gate import Comparison, Decision
+    from dcod.lineage import Origin
 
 __all__ = [
     "accuracy_figure",
@@ -51,6 +52,7 @@ def page(
     scores: Path | None = None,
     ingest: Path | None = None,
     lineage: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
     costs: Sequence[Cost] = (),
     viewer: str = "",
 ) -> str:
@@ -65,6 +67,7 @@ def page(
         scores: the scores folder, with ``drift.json``.
         ingest: the trace set, with ``counts.json``.
         lineage: digests and addresses by what they stand for.
+        origin: the files behind the student.
         costs: of the stages so far.
         viewer: the file name of the traces' page, where it lies beside this one.
     """
@@ -81,7 +84,7 @@ def page(
         "Weights": accounts.weights(training) + _viewer(viewer),
         "Drift": accounts.drift(scores),
         "Data": accounts.data(ingest),
-        "Lineage": pairs(lineage) if lineage else missing("No digests were given."),
+        "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + accounts.files(origin),
         "Cost": accounts.cost(costs, history),
     }
     top = [f"<h1>{escape(title)}</h1>", _decision(decision), _glance(summaries, history, costs)]

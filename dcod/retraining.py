@@ -3,9 +3,10 @@
 A run goes on to training when all of this holds:
   * *enough new*: at least ``retrain.min_new_traces`` accepted traces lie in sources that no finished run has tried, and
     that were not left out before as too far, if they still are;
-  * *feasible*: enough of them are not too far. A source is too far where the ESS floor leaves the correction next to
-    nothing (gamma), or where most tokens are clipped, so that the ESS is that of the clips and says nothing. It is left
-    out, and measured anew at the next run;
+  * *feasible*: enough of them are not too far. Distance is measured by position, whatever the training compares: a
+    source is too far where the ESS floor leaves a correction of its states next to nothing (gamma), or where most
+    tokens are clipped, so that the ESS is that of the clips and says nothing. It is left out, and measured anew at the
+    next run;
   * *drift*: the champion's loss on them is above that on held-out old traces, by ``limits.loss`` and by more than the
     noise. Else there is nothing in them that it has not learned.
 
@@ -42,7 +43,7 @@ class Source:
     Attributes:
         name: the file, or the set's URI.
         traces: how many were accepted.
-        gamma: mean exponent that the ESS floor allows, of ``gamma_max``; 1 where there is nothing to temper.
+        gamma: mean exponent that the ESS floor allows, of ``gamma_max``; 1 where there is no correction.
         clipped: share of tokens whose log-ratio or surprisal is clipped.
         ess: mean rescaled ESS at ``gamma_max``.
         left_out: the decision before this one found it too far.
@@ -56,7 +57,7 @@ class Source:
     left_out: bool = False
 
     def too_far(self, limits: LimitsConfig) -> bool:
-        """Whether the correction cannot be made on it."""
+        """Whether no correction can be made on it."""
         return self.gamma < limits.gamma or self.clipped > limits.clipped
 
 
@@ -92,12 +93,14 @@ class Evidence:
         first: no traces of this model were trained on before.
         losses: on the new traces that are not too far, and on held-out old ones.
         waiting: version of an accepted challenger that was not promoted yet; 0: none.
+        alone: share of the new traces that are not too far, but have no other of their prompt to be compared with.
     """
 
     sources: Sequence[Source]
     first: bool = True
     losses: Losses = field(default_factory=Losses)
     waiting: int = 0
+    alone: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -161,26 +164,29 @@ def decide(evidence: Evidence, config: RetrainConfig, warnings: Sequence[str] = 
         text += f" ({known} more were left out before, and are still too far)"
     reasons = [Reason("enough_new", text, new >= wanted)]
     if new >= wanted:
-        reasons.append(_feasible(far, usable, evidence.sources, config))
+        reasons.append(_feasible(far, usable, evidence, config))
     if usable >= wanted:
         reasons.append(_drift(evidence, limits))
     go = all(reason.passed for reason in reasons)
     return Decision("go" if go else "skip", tuple(reasons), tuple(warnings), tuple(source.name for source in far))
 
 
-def _feasible(far: Sequence[Source], usable: int, sources: Sequence[Source], config: RetrainConfig) -> Reason:
-    limits, passed = config.limits, usable >= config.min_new_traces
+def _feasible(far: Sequence[Source], usable: int, evidence: Evidence, config: RetrainConfig) -> Reason:
+    limits, passed, sources = config.limits, usable >= config.min_new_traces, evidence.sources
     shown = far or [min(sources, key=lambda source: source.gamma)]
     figures = "; ".join(
         f"{s.name}: gamma {s.gamma:.2f} of its maximum, at least {limits.gamma:g} needed, and {s.clipped:.0%} of the "
         f"tokens clipped, at most {limits.clipped:.0%} allowed"
         for s in shown[:3]
     )
+    lone = f"; {evidence.alone:.0%} of these are alone with their prompt: nothing to correct" if evidence.alone else ""
     if not far:
-        return Reason("feasible", f"the correction is feasible on all sources; the least so: {figures}", True)
+        return Reason("feasible", f"no new source is too far; the furthest: {figures}{lone}", True)
     count = sum(source.traces for source in far)
     text = f"{len(far)} of {len(sources)} new sources are too far from the student and left out, {count} traces "
-    return Reason("feasible", f"{text}({figures}); {usable} traces are left, {config.min_new_traces} needed", passed)
+    return Reason(
+        "feasible", f"{text}({figures}); {usable} traces are left, {config.min_new_traces} needed{lone}", passed
+    )
 
 
 def _drift(evidence: Evidence, limits: LimitsConfig) -> Reason:

@@ -6,12 +6,14 @@ Endpoint and keys come from the environment, as boto3 reads them (``AWS_ENDPOINT
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from typing import Any
 
 from dcod.downloads import download
 from dcod.errors import UserError
+
+_ABSENT = ("404", "NoSuchKey")
 
 
 def cache_folder() -> Path:
@@ -182,10 +186,11 @@ def probe(uri: str) -> None:
 
 
 @contextmanager
-def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 600.0) -> Iterator[None]:
+def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 120.0) -> Iterator[None]:
     """Holds a lease: a locked file locally, a conditional put in a bucket.
 
-    A lease in a bucket that is older than ``ttl_s`` belongs to a dead holder and is taken over.
+    A holder renews its lease in a bucket. One that does not change for ``ttl_s`` seconds, by the clock of who waits for
+    it, belongs to a dead holder and is taken over.
 
     Raises:
         UserError: another holder kept it for ``wait_s`` seconds.
@@ -213,60 +218,72 @@ def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 600.0) -> Iterator[None
 
 @contextmanager
 def _bucket_lease(uri: str, wait_s: float, ttl_s: float) -> Iterator[None]:
-    from botocore.exceptions import ClientError
-
     bucket, key = _split(uri)
     client, holder = _client(), uuid.uuid4().hex
     deadline = time.monotonic() + wait_s
+    seen, since = "", time.monotonic()
     with _explained(uri):
-        while True:
-            try:
-                etag = client.put_object(Bucket=bucket, Key=key, Body=holder.encode(), IfNoneMatch="*")["ETag"]
-                break
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
-                    raise
-            taken = _take_over(client, bucket, key, holder, ttl_s)
-            if taken:
-                etag = taken
+        while not _put_if(client, bucket, key, holder, IfNoneMatch="*"):
+            there, _ = _look(client, bucket, key)
+            if there != seen:
+                seen, since = there, time.monotonic()
+            elif there and time.monotonic() - since > ttl_s and _put_if(client, bucket, key, holder, IfMatch=there):
                 break
             _wait(uri, deadline)
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(client, bucket, key, holder, ttl_s / 6, ended), daemon=True)
+    renewing.start()
     try:
         yield
     finally:
+        ended.set()
+        renewing.join()
         with _explained(uri):
-            _release(client, bucket, key, etag)
+            if _look(client, bucket, key)[1].startswith(holder):  # else it was taken over, or removed by hand
+                client.delete_object(Bucket=bucket, Key=key)
 
 
-def _release(client: Any, bucket: str, key: str, etag: str) -> None:
-    """Deletes our own lease; one that was taken over, or removed by hand, is not ours any more."""
+def _renew(client: Any, bucket: str, key: str, holder: str, every_s: float, ended: threading.Event) -> None:
+    """Writes a lease anew, so that who waits for it sees that its holder lives; one that was taken over stays so."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    number = 0
+    while not ended.wait(every_s):
+        number += 1
+        with contextlib.suppress(ClientError, BotoCoreError):  # the next time, then
+            there, text = _look(client, bucket, key)
+            if text.startswith(holder):
+                _put_if(client, bucket, key, f"{holder} {number}", IfMatch=there)
+
+
+def _put_if(client: Any, bucket: str, key: str, text: str, **condition: str) -> bool:
     from botocore.exceptions import ClientError
 
     try:
-        if client.head_object(Bucket=bucket, Key=key)["ETag"] == etag:
-            client.delete_object(Bucket=bucket, Key=key)
+        client.put_object(Bucket=bucket, Key=key, Body=text.encode(), **condition)
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
-            raise
+        if error.response["Error"]["Code"] in (*_ABSENT, "PreconditionFailed", "ConditionalRequestConflict"):
+            return False
+        raise
+    return True
 
 
-def _take_over(client: Any, bucket: str, key: str, holder: str, ttl_s: float) -> str:
+def _look(client: Any, bucket: str, key: str) -> tuple[str, str]:
+    """ETag and text of a lease; empty where there is none."""
     from botocore.exceptions import ClientError
 
     try:
-        head = client.head_object(Bucket=bucket, Key=key)
-        if time.time() - head["LastModified"].timestamp() <= ttl_s:
-            return ""
-        return str(client.put_object(Bucket=bucket, Key=key, Body=holder.encode(), IfMatch=head["ETag"])["ETag"])
+        found = client.get_object(Bucket=bucket, Key=key)
+        return str(found["ETag"]), found["Body"].read().decode(errors="replace")
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "PreconditionFailed", "ConditionalRequestConflict"):
-            return ""
+        if error.response["Error"]["Code"] in _ABSENT:
+            return "", ""
         raise
 
 
 def _wait(uri: str, deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise UserError(f"lease {uri}: another promotion holds it; wait for it, or remove the lease of a dead run")
+        raise UserError(f"lease {uri}: another promotion holds it; wait for it, and run again")
     time.sleep(0.2)
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SOURCE = "source"  # context of the files that an ingest read, among the inputs of its run
+SOURCE = "source"  # context of files among the inputs of a run: that an ingest read, that scored traces came from
 _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 5.0
 _NAME = re.compile(r"[^\w./ :-]")  # what MLflow allows in the name of a metric

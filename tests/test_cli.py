@@ -51,6 +51,9 @@ def test_each_stage_by_hand(tmp_path: Path, tiny_student: Path) -> None:
     assert manifest["config"]["train"]["learning_rate"] == 1e-8
     assert manifest["seed"] == config.seed
     assert (tmp_path / "student" / "model.safetensors").is_file()
+    card = (tmp_path / "scores" / "card.html").read_text()
+    assert "<svg" in card
+    assert "Not scored yet" not in card
 
 
 def refused(tmp_path: Path, *arguments: str) -> str:

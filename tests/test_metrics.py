@@ -65,22 +65,6 @@ def test_minimum_detectable_difference_has_the_power_it_claims() -> None:
     assert metrics.minimum_detectable_difference(0, 0.3) == 1.0
 
 
-def test_averages_over_samples() -> None:
-    correct = [[True, False], [True, True], [False, False]]
-    assert metrics.avg_at_k(correct) == 0.5
-    said = [["4", "5"], ["4", "4"], [None, "9"]]
-    assert metrics.maj_at_k(said, correct) == pytest.approx(2 / 3)
-    assert metrics.maj_at_k([["5", "4", "4"]], [[True, False, False]]) == 0.0
-    assert metrics.maj_at_k([[None, None]], [[False, False]]) == 0.0
-    for bad in ([], [[]]):
-        with pytest.raises(ValueError, match="avg@k"):
-            metrics.avg_at_k(bad)
-    with pytest.raises(ValueError, match="2 answers and 1 verdicts"):
-        metrics.maj_at_k([["1", "2"]], [[True]])
-    with pytest.raises(ValueError, match="at least one problem"):
-        metrics.maj_at_k([], [])
-
-
 def test_entropy_of_answers() -> None:
     assert metrics.answer_entropy(["4", "4", "4"]) == 0.0
     assert metrics.answer_entropy(["4", "5", None, "7"]) == pytest.approx(math.log(4))
@@ -98,24 +82,6 @@ def test_holm_keeps_the_error_rate_of_the_family() -> None:
     drawn = np.random.default_rng(0).random((4000, 5))
     wrong = sum(min(metrics.holm(dict(zip("abcde", row, strict=True))).values()) <= 0.05 for row in drawn)
     assert wrong / 4000 == pytest.approx(0.05, abs=0.012)
-
-
-def test_paired_difference_is_seeded_and_covers() -> None:
-    generator, covered = np.random.default_rng(3), 0
-    for _ in range(60):
-        ease = generator.random(80)
-        ours = [list(generator.random(4) < min(1.0, p + 0.1)) for p in ease]
-        theirs = [list(generator.random(8) < p) for p in ease]
-        _, low, high = metrics.paired_difference(ours, theirs)
-        covered += low <= float(np.mean(np.minimum(1.0, ease + 0.1) - ease)) <= high
-    assert covered >= 52
-    assert metrics.paired_difference(ours, theirs) == metrics.paired_difference(ours, theirs)
-    assert metrics.paired_difference(ours, theirs, seed=1) != metrics.paired_difference(ours, theirs)
-    assert metrics.paired_difference([[True]] * 3, [[False]] * 3) == (1.0, 1.0, 1.0)
-    with pytest.raises(ValueError, match="not paired"):
-        metrics.paired_difference([[True]], [])
-    with pytest.raises(ValueError, match="at least one problem"):
-        metrics.paired_difference([], [])
 
 
 def test_a_large_bootstrap_is_drawn_in_parts() -> None:
@@ -165,7 +131,6 @@ STEPS = [
 @pytest.mark.parametrize(("text", "holds"), STEPS)
 def test_arithmetic_steps(text: str, holds: list[bool]) -> None:
     assert metrics.arithmetic_steps(text) == holds
-    assert metrics.contradiction_rate(text) == (holds.count(False) / len(holds) if holds else 0.0)
 
 
 def test_worked_human_solutions_hardly_contradict_themselves(data_dir: Path) -> None:
@@ -182,6 +147,6 @@ def test_worked_human_solutions_hardly_contradict_themselves(data_dir: Path) -> 
 @pytest.mark.parametrize("text", ["1+" * 100_000, "1+1=2 " * 30_000, "=" * 100_000, "1" * 100_000, "x " * 100_000])
 def test_stability_of_long_texts_takes_linear_time(text: str) -> None:
     begun = time.process_time()
-    metrics.contradiction_rate(text)
+    metrics.arithmetic_steps(text)
     metrics.repetition_rate(text)
     assert time.process_time() - begun < 5

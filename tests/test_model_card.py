@@ -14,6 +14,7 @@ import yaml
 from dcod import exporting, model_card, models
 from dcod.config import Config, PromoteConfig
 from dcod.errors import UserError
+from dcod.lineage import Origin
 from dcod.registry import Registry
 from dcod.stages import gate, promote
 from dcod.traces import Trace, write_traces
@@ -50,7 +51,9 @@ def trained(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -> None:
     folder, traces = trained
     shown = {"champion": write_results(tmp_path / "b", 0.4, set()), "student": write_results(tmp_path / "c", 0.6, {1})}
-    card = model_card.student(decision(), shown, folder, traces, "apache-2.0")
+    files = {f"{number:064x}": f"night-{number}.jsonl" for number in range(12)} | {"f" * 64: HOSTILE}
+    origin = Origin(dict(sorted(files.items(), key=lambda item: item[1])), untraced=2)
+    card = model_card.student(decision(), shown, folder, traces, "apache-2.0", origin)
     head = head_of(card)
     assert head["license"] == "apache-2.0"
     assert head["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -69,24 +72,34 @@ def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -
         "traces: MIT (2), unknown (1)",
         "base model HuggingFaceTB/SmolLM2-135M-Instruct: apache-2.0",
         "a" * 64,
+        "f" * 64,
+        "  - night-10.jsonl: `" + f"{10:064x}",
+        "  - and 3 more; `dcod lineage` names all",
+        "- 2 of these files are known from the traces alone",
     ):
         assert text in card, text
+    assert f"{9:064x}" not in card
     assert "<script" not in card
     assert "&lt;script" in card
     assert "\n- unknown" not in card
 
 
 def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
-    card = model_card.student(decision(promote=False), {}, tmp_path, None, "")
+    card = model_card.student(decision(promote=False), {}, tmp_path, None, "", Origin({}))
     assert head_of(card)["license"] == "unknown"
     assert "base_model" not in head_of(card)
-    for text in ("unknown (promote.base_licence says it)", "Unknown: the trace set was not given", "**no**: sums"):
+    for text in (
+        "unknown (promote.base_licence says it)",
+        "Unknown: the trace set was not given",
+        "**no**: sums",
+        "files behind it: unknown",
+    ):
         assert text in card, text
     assert "not shown to be better" in card
 
 
 def test_a_description_fits_into_a_registry(tmp_path: Path) -> None:
-    card = model_card.student(decision(), {}, tmp_path, None, "")
+    card = model_card.student(decision(), {}, tmp_path, None, "", Origin({}))
     assert model_card.description(card).startswith("# student, version 2")
     assert "license:" not in model_card.description(card)
     long = card + "".join(f"\n## More {i}\n\n{'x' * 400}\n" for i in range(20))
@@ -112,8 +125,8 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
             config, tmp_path / "out", log, tracker=tracker, student=student, start=tiny_student,
             results=shown["student"], start_results=shown["start"], champion_results=shown["start"],
         )  # fmt: skip
-    gate.describe(config, tracker, decided, shown, student, tiny_student, None)
     registry = Registry(tracker)
+    gate.describe(config, registry, decided, shown, student, tiny_student, None, Origin({}))
     card = registry.card(f"models:/{NAME}@challenger")
     assert f"# {NAME.replace('-', '-')}, version 2" in card
     described = tracker.client.get_model_version(NAME, "2").description

@@ -16,6 +16,7 @@ from dcod import accounts, figures, report
 from dcod.accounts import Cost
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.gate import Comparison, Decision, Model, Reason
+from dcod.lineage import Origin
 from dcod.traces import Trace, write_traces
 from dcod.tracking import Tracker
 from tests.tracked import fresh_store
@@ -162,6 +163,7 @@ def full_page(tmp_path: Path) -> str:
         scores=tmp_path / "scores",
         ingest=tmp_path / "traces",
         lineage={"student": "a" * 64, "code": HOSTILE},
+        origin=Origin({"e" * 64: HOSTILE, "d" * 64: "night.jsonl"}, untraced=1),
         costs=[Cost("train", 100.0, False), Cost(f"evaluate {HOSTILE}", 7384.0, True), Cost("gate", None, False)],
         viewer="traces.html",
     )
@@ -200,6 +202,8 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         "best on the selection split",
         "25.0%",
         "a" * 64,
+        f"<td>night.jsonl</td><td>{'d' * 64}</td>",
+        "1 of these files are known from the traces alone",
         "The problem 2 &lt;script&gt;",
         "surprisal, stored weights (scope trace, gamma_max 0.5",
         "<td>not said</td><td>2</td>",
@@ -219,7 +223,7 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     text = report.page(title="run", decision=None, results={}, training=tmp_path, scores=tmp_path, ingest=tmp_path)
     parse(text)
     assert "<svg" not in text
-    assert text.count('class="missing"') == 12
+    assert text.count('class="missing"') == 13
     (tmp_path / "summary.json").write_text("{ broken")
     assert "No results on the report split" in report.page(title="x", decision=None, results={"student": tmp_path})
 

@@ -7,9 +7,12 @@ import json
 import pytest
 
 from dcod import monitors, retraining
+from dcod.config import CorrectionConfig
 from dcod.packing import Example
 from dcod.retraining import Evidence, Losses, Source
 from dcod.schedule import LimitsConfig, RetrainConfig
+from dcod.stages import decide
+from dcod.traces import Trace
 
 CONFIG = RetrainConfig(min_new_traces=40)
 NEAR, FAR, CLIPPED = Source("a", 60), Source("b", 60, gamma=0.02, ess=0.01), Source("c", 60, clipped=0.8)
@@ -41,6 +44,13 @@ def test_a_source_that_is_too_far_is_left_out_and_the_others_decide() -> None:
     assert "60 traces are left" in decision.reasons[1].text
     assert code(NEAR, FAR, losses=SAME) == "no_drift"
     assert code(Source("a", 39), FAR) == "infeasible"
+
+
+def test_traces_with_nothing_to_compare_are_no_reason_against() -> None:
+    decision = retraining.decide(Evidence([NEAR], False, RISEN, alone=0.75), CONFIG)
+    assert decision.code == "go"
+    assert decision.reasons[1].text.endswith("75% of these are alone with their prompt: nothing to correct")
+    assert "alone" not in retraining.decide(Evidence([NEAR], False, RISEN), CONFIG).reasons[1].text
 
 
 def test_a_source_left_out_before_is_no_news_while_it_is_too_far() -> None:
@@ -142,3 +152,21 @@ def test_the_clock() -> None:
     assert RetrainConfig(now="1970-01-02T00:00+01:00").clock() == 82_800.0
     with pytest.raises(ValueError, match="isoformat"):
         RetrainConfig(now="tonight")
+
+
+def test_distance_is_measured_by_position_whatever_is_compared() -> None:
+    surprisal = CorrectionConfig(name="surprisal", scope="token", gamma_max=2.0, clip=3.0)
+    for name in ("surprisal", "trace", "iw_sft", "length_only"):
+        given = CorrectionConfig(name=name, group="prompt", gamma_max=2.0, clip=3.0)
+        assert decide.yardstick(given) == surprisal
+    for name in ("none", "prefix", "mixed"):
+        given = CorrectionConfig(name=name)
+        assert decide.yardstick(given) is given
+
+
+def test_traces_alone_with_their_prompt() -> None:
+    prompts = ["a", "a", "b", "c"]
+    traces = [Trace([{"role": "user", "content": text}], f"{number}") for number, text in enumerate(prompts)]
+    assert decide.alone(traces, CorrectionConfig(name="surprisal")) == 0.5
+    assert decide.alone(traces, CorrectionConfig(name="surprisal", scope="token")) == 0.0
+    assert decide.alone([], CorrectionConfig(name="surprisal")) == 0.0

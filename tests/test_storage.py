@@ -300,6 +300,32 @@ class TestS3:
             raise RuntimeError
         assert storage.list_objects(uri) == []
 
+    def test_a_lease_is_renewed_as_long_as_it_is_held(self, bucket: Any) -> None:
+        uri = "s3://traces/lock"
+        with storage.lease(uri, ttl_s=0.6):
+            seen = bucket.head_object(Bucket="traces", Key="lock")["ETag"]
+            for _ in range(1000):
+                if bucket.head_object(Bucket="traces", Key="lock")["ETag"] != seen:
+                    break
+                time.sleep(0.1)
+            else:
+                pytest.fail("it was never renewed")
+            with pytest.raises(UserError, match="another promotion"), storage.lease(uri, wait_s=0):
+                pytest.fail("two holders")
+        assert storage.list_objects(uri) == []
+
+    def test_the_lease_of_a_dead_holder_is_taken_over(self, bucket: Any) -> None:
+        self.put(bucket, lock="of a dead holder")
+        with storage.lease("s3://traces/lock", wait_s=60, ttl_s=0.5):
+            assert bucket.get_object(Bucket="traces", Key="lock")["Body"].read() != b"of a dead holder"
+        assert storage.list_objects("s3://traces/lock") == []
+
+    def test_a_holder_that_lost_its_lease_leaves_the_next_one_alone(self, bucket: Any) -> None:
+        with storage.lease("s3://traces/lock", ttl_s=0.3):
+            self.put(bucket, lock="of another")
+            time.sleep(0.2)  # it would have been renewed by now
+        assert bucket.get_object(Bucket="traces", Key="lock")["Body"].read() == b"of another"
+
     def test_what_the_bucket_lost_is_lost_here_too(self, bucket: Any, tmp_path: Path) -> None:
         self.put(bucket, run__a="1", run__deep__b="2")
         folder = storage.fetch("s3://traces/run", tmp_path / "here")

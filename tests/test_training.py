@@ -20,7 +20,7 @@ from dcod.corrections import CORRECTIONS
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.losses import LOSSES
-from dcod.packing import Example, collate, micro_batches, steps, stored_record
+from dcod.packing import Example, collate, micro_batches, stored_record
 from dcod.prompts import load_tokenizer
 from dcod.tracesets import ListedTraces, Schedule
 
@@ -98,7 +98,8 @@ def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examp
     config = TrainConfig(learning_rate=1e-2, epochs=1, traces_per_step=6, correction=correction)
     model = models.load(tiny_student)
     scored: list[float] = []
-    order = list(steps(train_set, 6, 0, 0))
+    schedule = Schedule(ListedTraces(train_set), config, 0)
+    order = [schedule[number] for number in range(len(schedule))]
 
     def score(step: list[Example]) -> None:
         copies = [replace(e) for e in step]
@@ -167,7 +168,7 @@ def test_gamma_zero_is_sft_bit_for_bit(tiny_student: Path, examples: list[Exampl
 
 def test_the_first_loss_is_an_independent_cross_entropy(tiny_student: Path, examples: list[Example]) -> None:
     result, _ = run(tiny_student, examples, epochs=1)
-    step = next(iter(steps(examples[6:], 6, 0, 0)))
+    step = Schedule(ListedTraces(examples[6:]), TrainConfig(traces_per_step=6), 0)[0]
     model, total, count = models.load(tiny_student), 0.0, 0
     for example in step:
         tokens = torch.tensor([example.prompt_tokens + example.completion_tokens])
@@ -254,10 +255,12 @@ def test_patience_ends_a_run_that_no_longer_gets_better(tiny_student: Path, exam
 
 
 def test_steps_keep_prompts_together_and_lose_nothing(examples: list[Example]) -> None:
-    found = list(steps(examples, 5, seed=1, epoch=0))
+    schedule = Schedule(ListedTraces(examples), TrainConfig(traces_per_step=5, epochs=2), seed=1)
+    both = [schedule[number] for number in range(len(schedule))]
+    found, again = both[: len(both) // 2], both[len(both) // 2 :]
     assert sorted(e.trace_id for step in found for e in step) == sorted(e.trace_id for e in examples)
     assert all(len(step) == 6 for step in found)
-    assert found != list(steps(examples, 5, seed=1, epoch=1))
+    assert found != again
     groups = micro_batches(examples, 100, by_prompt=True)
     assert sorted(e.trace_id for g in groups for e in g) == sorted(e.trace_id for e in examples)
     for prompt in {e.prompt_id for e in examples}:

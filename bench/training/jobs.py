@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcod import packing, storage, training
+from dcod import storage, training
 from dcod.config import TrainConfig
 from dcod.packing import Example
 from dcod.scores import read_scores
+from dcod.tracesets import ListedTraces, Schedule
 
 WARM_UP = 1  # optimizer steps that are not timed
 
@@ -60,7 +61,8 @@ def load(folder: Path) -> tuple[Job, list[Example]]:
 
 def steps(job: Job, examples: list[Example]) -> list[list[Example]]:
     """The optimizer steps of dcod's own loop."""
-    return list(packing.steps(examples, job.traces_per_step, 0, 0))
+    schedule = Schedule(ListedTraces(examples), job.config(), 0)
+    return [schedule[number] for number in range(len(schedule))]
 
 
 @dataclass

@@ -92,6 +92,21 @@ def export(
 
 
 @app.command()
+def lineage(
+    model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """The files behind a registered student, by MLflow, each with its SHA-256 in front, as sha256sum prints it."""
+    from dcod.lineage import files
+    from dcod.registry import Registry
+
+    registry = Registry(configured(config, "", overrides).tracking)
+    for digest, name in files(registry, registry.version_of(model)).items():
+        print(f"{digest}  {name}")
+
+
+@app.command()
 def metrics(
     preset: Preset = "",
     config: ConfigFile = None,

@@ -22,8 +22,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dcod import benchmarks, history, intake, models, monitors, prompts, retraining, storage, training, weighting
-from dcod.config import Config
+from dcod import (
+    benchmarks,
+    history,
+    intake,
+    lineage,
+    models,
+    monitors,
+    prompts,
+    retraining,
+    storage,
+    training,
+    weighting,
+)
+from dcod.config import Config, CorrectionConfig
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.packing import Example, stored_record
@@ -71,6 +83,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
     }
     far = {digest for digest, source in measured.items() if source.too_far(config.retrain.limits)}
     usable = judge.score([trace for digest, group in chosen.items() if digest not in far for trace in group])
+    near = [trace for digest, group in pool.new.items() if digest not in far for trace in group]
     losses = Losses([loss(example) for example in usable], [loss(example) for example in held_out])
 
     probe = judge.answers()
@@ -86,7 +99,8 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         **monitors.evaluator(judge.fingerprints(), before.get("evaluators", {})),
     }
     warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
-    evidence = Evidence(list(measured.values()), not learned, losses, waiting.version if waiting else 0)
+    lone = alone(near, config.train.correction)
+    evidence = Evidence(list(measured.values()), not learned, losses, waiting.version if waiting else 0, lone)
     decision = retraining.decide(evidence, config.retrain, warnings)
     if decision.outcome == "go":
         (out / history.SELECTED).mkdir()
@@ -103,7 +117,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         "probe": probe,
         "evaluators": judge.fingerprints(),
         "far": sorted(far),
-        "tried": tried | {key: file for key, file in history.sources_of(traces).items() if key not in far},
+        "tried": tried | {key: file for key, file in lineage.sources_of(traces).items() if key not in far},
     }
     storage.write_json(out / history.RECORD, kept)
     log.text(history.RECORD, json.dumps(kept, indent=2, sort_keys=True))
@@ -166,19 +180,20 @@ class Judge:
         return examples
 
     def distance(self, traces: Sequence[Trace], total: int) -> Source:
-        """How far this model is from a source, by the configured correction in steps of the configured size."""
+        """How far this model is from a source, by the yardstick of the correction in steps of the configured size."""
         # the anchor's top-k is the score stage's to record
         train = self.config.train.model_copy(update={"anchor": 0.0, "epochs": 1})
-        correction = train.correction
+        correction = yardstick(train.correction)
         found: list[tuple[float, float, float, int]] = []
         listed = ListedTraces(self.score(traces))
         training.check(train, listed)
         schedule = Schedule(listed, train, self.config.seed)
+        tempered = correction.name != "none" and correction.gamma_max > 0.0
         for number in range(len(schedule)):
             record = stored_record(schedule[number])
             plan = weighting.plan(correction, record)
             told = weighting.diagnostics(correction, plan, record)
-            share = plan.gamma / correction.gamma_max if _tempered(self.config) else 1.0
+            share = plan.gamma / correction.gamma_max if tempered else 1.0
             found.append((share, told.get("clipped_share", 0.0), plan.ess_at_max, int(record.mask.sum())))
         tokens = sum(row[3] for row in found)
         gamma, clipped, ess = (sum(row[i] * row[3] for row in found) / tokens for i in range(3))
@@ -203,6 +218,25 @@ class Judge:
         """How each benchmark is evaluated."""
         evaluator = evaluator_of(self.config, self.tokenizer)
         return {benchmarks.key(one): benchmarks.fingerprint(one, evaluator) for one in self.config.evaluate.benchmarks}
+
+
+def yardstick(correction: CorrectionConfig) -> CorrectionConfig:
+    """What a distance is measured by: the correction where it compares positions, else the surprisal of the tokens.
+
+    A correction that compares the traces of a prompt has nothing to say of one that is alone with its prompt, nor of
+    how far all traces of a prompt are.
+    """
+    if correction.name in ("none", "prefix", "mixed"):
+        return correction
+    return correction.model_copy(update={"name": "surprisal", "scope": "token", "group": "auto"})
+
+
+def alone(traces: Sequence[Trace], correction: CorrectionConfig) -> float:
+    """The share of traces that are alone with their prompt, where the correction compares the traces of a prompt."""
+    if not traces or weighting.group_of(correction) != "prompt":
+        return 0.0
+    counts = Counter(trace.prompt_id for trace in traces)
+    return sum(count == 1 for count in counts.values()) / len(traces)
 
 
 def sample(traces: Sequence[Trace], count: int) -> list[Trace]:
@@ -254,12 +288,6 @@ def _counts(pool: Pool, picked: Sequence[Trace], far: set[str]) -> dict[str, Any
         "train": splits["train"],
         "selection": splits["selection"],
     }
-
-
-def _tempered(config: Config) -> bool:
-    """Whether the correction has an exponent that the ESS floor may lower."""
-    correction = config.train.correction
-    return correction.name != "none" and correction.gamma_max > 0.0 and weighting.group_of(correction) != "none"
 
 
 def _rank(text: str) -> int:

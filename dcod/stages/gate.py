@@ -5,7 +5,7 @@
 3. student and champion are compared on the gate split of the same problems (dcod.gate), the student with its SFT
    twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
-5. student and start get their model cards (dcod.model_card);
+5. student and start get their model cards (dcod.model_card), with the files behind the student (dcod.lineage);
 6. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
 """
 
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import dcod
-from dcod import accounts, history, inspecting, model_card, models, report, storage
+from dcod import accounts, history, inspecting, lineage, model_card, models, report, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.gate import Decision, Reason, load_results
+from dcod.lineage import Origin
 from dcod.registry import Registry
 from dcod.stages import code_digest, evaluate, output_digest, promote
 from dcod.tracking import NullLog, StageRun, Tracker
@@ -86,7 +87,7 @@ def run(
         if load_results(twin_results).model.digest != models.digest(twin):
             raise UserError(f"{twin_results}: results of another model than the twin {twin}")
     if traces is not None:
-        storage.write_json(out / history.TRAINED_ON, history.sources_of(traces))
+        storage.write_json(out / history.TRAINED_ON, lineage.sources_of(traces))
     champion_results = comparable(config, out, log.tracker, results, [champion_results, start_results])
     decision = promote.gate(
         config,
@@ -108,8 +109,11 @@ def run(
     if few_shot_results is not None:
         shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
     folders = {"start": start, "student": student, "traces": traces, "scores": scores}
-    lineage = folders | {f"results of {name}": path for name, path in shown.items()}
-    describe(config, log.tracker, decision, shown, student, start, traces)
+    folders |= {f"results of {name}": path for name, path in shown.items()}
+    registry = Registry(log.tracker)
+    version = registry.by_version(decision.registered_model, decision.challenger.version)
+    origin = lineage.origin(registry, version, traces)
+    describe(config, registry, decision, shown, student, start, traces, origin)
     viewer = ""
     if scores is not None and traces is not None:
         viewer = "traces.html"
@@ -124,8 +128,9 @@ def run(
         training=student,
         scores=scores,
         ingest=traces,
-        lineage={name: output_digest(path) for name, path in lineage.items() if path is not None}
+        lineage={name: output_digest(path) for name, path in folders.items() if path is not None}
         | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest()}"},
+        origin=origin,
         costs=accounts.costs(log),
         viewer=viewer,
     )
@@ -139,18 +144,19 @@ def run(
 
 def describe(
     config: Config,
-    tracker: Tracker,
+    registry: Registry,
     decision: Decision,
     results: Mapping[str, Path],
     student: Path,
     start: Path,
     traces: Path | None,
+    origin: Origin,
 ) -> None:
     """Gives the registered student its model card, and the first champion, the start, where it has none yet."""
-    registry, name, licence = Registry(tracker), decision.registered_model, config.promote.base_licence
+    name, licence = decision.registered_model, config.promote.base_licence
     version = registry.by_version(name, decision.challenger.version)
     if decision.outcome != "already_champion" and version is not None:
-        registry.describe(version, model_card.student(decision, results, student, traces, licence))
+        registry.describe(version, model_card.student(decision, results, student, traces, licence, origin))
     first = registry.find(name, models.digest(start))
     if first is not None and not registry.card(first.uri):
         registry.describe(first, model_card.start(name, first.version, config.student.model, licence))

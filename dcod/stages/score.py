@@ -17,17 +17,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dcod import card, intake, report, scores, scoring, storage
+from dcod import card, intake, lineage, report, scores, scoring, storage
 from dcod.config import Config
 from dcod.stages import attempt_digest
 from dcod.traces import count_traces
-from dcod.tracking import Log
+from dcod.tracking import SOURCE, Log, StageRun
 
 SECTIONS = ("student", "score")
 
 
 def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> dict[str, float]:
     """Scores a trace set with a student; see the module."""
+    if isinstance(log, StageRun):  # for dcod.lineage; a shard names those of its part
+        log.inputs([(file, key, file) for key, file in lineage.sources_of(traces).items()], SOURCE)
     kept = parts_of(config, traces, student)
     parts = kept or scoring.Parts(str(out / ".parts"))
     numbers = range(-(-count_traces(traces) // config.score.checkpoints.every))

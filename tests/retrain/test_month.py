@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dcod import history, notify
+from dcod import history, lineage, notify, storage
 from dcod.config import Config
-from dcod.registry import Registry
+from dcod.registry import Registry, Version
 from dcod.tracking import Tracker
 from tests.retrain import month, nights
 from tests.test_notify import receiving
@@ -75,6 +75,13 @@ def live_through(world: World, plan: list[dict[str, Any]]) -> None:
         assert night.get("then") == "killed" or f"retrain   {night['decides']}" in said
 
 
+def behind(world: World, version: Version) -> set[str]:
+    """The names of the files that MLflow leads to; their content is what the digests say."""
+    found = lineage.files(world.registry, version)
+    assert all(storage.digest_file(Path(name)) == digest for digest, name in found.items())
+    return {Path(name).name for name in found.values()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", month.plan()["seeds"])
 def test_a_month_decides_as_it_was_written_down(tmp_path: Path, seed: int) -> None:
@@ -96,6 +103,10 @@ def test_a_month_decides_as_it_was_written_down(tmp_path: Path, seed: int) -> No
         "promoted",
         "",
     ]
+    # the champion goes back to all that it and those before it learned, and to nothing that was left out or refused
+    champion = world.registry.champion("dcod-student")
+    assert champion is not None
+    assert behind(world, champion) == {"red.jsonl", "more_red.jsonl", "blue.jsonl", "green.jsonl"}
     # the night after the kill took over what was done: all but the training that was cut off
     resumed = [run for run in runs if "dcod.reused_from" in run.data.tags]
     assert {"ingest", "score"} <= {run.data.tags["dcod.stage"] for run in resumed}
@@ -116,6 +127,10 @@ def test_a_week(tmp_path: Path) -> None:
     with receiving(503, 200) as receiver:
         world.arguments.append(f"notify.url={receiver.url}")
         live_through(world, [plan[1], plan[3], plan[10]])
+    champion = world.registry.champion("dcod-student")
+    assert champion is not None
+    assert behind(world, champion) == {"red.jsonl"}
+    assert storage.digest_file(world.folder / "traces" / "red.jsonl") in world.registry.card(champion.uri)
     assert [json.loads(body)["event"] for _, _, _, body in receiver.got] == ["promoted", "promoted"]  # once refused
     message = json.loads(receiver.got[-1][3])
     assert message["model"] == "dcod-student"

@@ -229,7 +229,8 @@ def mlflow_command(
     auth = folder / "basic_auth.ini"
     auth.write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database.uri}\nadmin_username = {ADMIN}\n"
-        f"admin_password = {PASSWORD}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+        f"admin_password = {PASSWORD}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n",
         encoding="utf-8",
     )
     # The container's own command and settings; only what this machine must have otherwise differs.

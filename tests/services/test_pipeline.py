@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dcod import storage
+from dcod import lineage, model_card, storage
 from dcod.config import Config
 from dcod.registry import Registry
 from dcod.tracking import Tracker
@@ -55,6 +55,12 @@ def test_the_pipeline_on_real_servers(
     assert champion is not None
     assert champion.version == 2
     assert storage.list_objects("s3://pipeline/promotion.lease") == []  # given back
+    behind = lineage.files(registry, champion)
+    assert behind == {storage.digest_file(tmp_path / "traces.jsonl"): "s3://pipeline/raw/traces.jsonl"}
+    card = registry.card(champion.uri)
+    assert set(behind) < set(card.replace("`", " ").split())
+    described = registry.tracker.client.get_model_version(champion.name, str(champion.version)).description
+    assert described == model_card.description(card)
 
     # The champion is loaded by its name, from S3 through the server, and another run starts from it.
     again = dcod(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dcod import model_card
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
+from dcod.registry import Registry
 from dcod.tracking import Tracker
 from tests.services import servers
 
@@ -36,6 +38,29 @@ def test_a_stage_and_its_output_come_back_through_the_server(
     assert tracker.client.get_metric_history(found, "ess")[0].step == 3
     stored = servers.client(s3_server).list_objects_v2(Bucket="mlflow", Prefix="artifacts/")["Contents"]
     assert any(item["Key"].endswith("deep/rows.txt") for item in stored)
+
+
+def test_a_card_longer_than_a_description_may_be_is_kept_whole(
+    mlflow_server: servers.Server, s3_server: servers.Server, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in s3_server.env:
+        monkeypatch.delenv(name, raising=False)
+    registry = Registry(TrackingConfig(uri=mlflow_server.uri, experiment="cards"))
+    with registry.tracker.stage("gate", None, digest="d") as log:
+        version = registry.register("cards", tiny_student, log.run_id)
+    assert registry.card(version.uri) == ""
+    sections = [f"## Part {number}\n\n{'wörter 言葉 ' * 50}" for number in range(12)]
+    card = "---\nlicense: unknown\n---\n\n" + "\n\n".join(["# A card", *sections]) + "\n"
+    registry.describe(version, card)
+    assert registry.card(version.uri) == card
+    described = registry.tracker.client.get_model_version("cards", str(version.version)).description
+    assert described == model_card.description(card)
+    assert 4000 < len(described) <= model_card.DESCRIPTION
+    assert described.endswith("The whole card is README.md beside the weights.")
+    full = "x" * model_card.DESCRIPTION  # all that the database's column takes
+    registry.describe(version, f"---\n---\n{full}")
+    assert registry.tracker.client.get_model_version("cards", str(version.version)).description == full
+    assert registry.card("models:/cards/1") == f"---\n---\n{full}"
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])

@@ -1,19 +1,15 @@
-"""Replays, sets that are carried on, new files, and the way from a registered model back to files."""
+"""Replays, sets that are carried on, and new files."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dcod import lineage, stages, storage
-from dcod.config import Config, IngestConfig, TrackingConfig
+from dcod import storage
 from dcod.errors import UserError
 from dcod.newness import new_files
-from dcod.registry import Registry
-from dcod.tracking import Tracker
 from tests.stages.test_ingest import Ingest, Ingested, response, solved
 
 
@@ -122,33 +118,3 @@ def test_mistakes_with_earlier_sets(run: Ingest, tmp_path: Path) -> None:
     for name in ("onto", "replay"):
         with pytest.raises(UserError, match=r"no .* in it; give the folder that `dcod ingest` wrote"):
             run(solved(1), earlier={name: tmp_path})
-
-
-def test_from_a_registered_model_back_to_files(tmp_path: Path, tiny_student: Path) -> None:
-    config = Config(
-        tracking=TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts")),
-        ingest=IngestConfig(sources=[str(tmp_path / "a.jsonl"), "reasoning-gym://chain_sum?problems=4"]),
-    )
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(solved(n)) + "\n" for n in range(6)))
-    tracker, where = Tracker(config.tracking), stages.Where("p1")
-    assert lineage.seen(tracker) == set()
-    begin: dict[str, Any] = {"student": tiny_student}
-    stages.execute("ingest", config, tmp_path / "traces", begin, where)
-    digests = {name: unit.digest() for name in config.ingest.sources for unit in new_files([name], set())}
-    assert lineage.seen(tracker) == set(digests.values())
-    # A run that reuses the output has read the same files.
-    stages.execute("ingest", config, tmp_path / "traces", begin, stages.Where("p2"))
-    stages.execute("score", config, tmp_path / "scores", {"traces": tmp_path / "traces", **begin}, where)
-    page = (tmp_path / "scores" / "card.html").read_text()
-    assert "<svg" in page
-    assert "Not scored yet" not in page
-    digest = json.loads((tmp_path / "scores" / "manifest.json").read_text())["digest"]
-    registry = Registry(tracker)
-    with tracker.stage("train", None, digest="of-the-student") as log:
-        log.inputs([("scores", digest, str(tmp_path / "scores"))])
-        trained = registry.register("student", tiny_student, log.run_id)
-    assert lineage.files(registry, trained) == digests
-    registry.tag(trained, {"dcod.decision": "start"})
-    started = registry.by_version("student", trained.version)
-    assert started is not None
-    assert lineage.files(registry, started) == {}
