@@ -38,7 +38,7 @@ test-services: .venv/services.stamp  ## the slow tests and those with real serve
 	@docker/chromium.sh
 	$(BIN)/python -m pytest -m "slow or service" $(PYTEST_ARGS)
 
-test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 3.5 GB into .venv-vllm
+test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 4 GB into .venv-vllm
 	.venv-vllm/bin/python -m pytest -m vllm -p no:cacheprovider $(PYTEST_ARGS) tests/engines
 
 lint: setup  ## style, format and types

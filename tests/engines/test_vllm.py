@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,11 @@ def reference(folder: Path) -> TransformersEngine:
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path, reference: TransformersEngine) -> VllmEngine:
-    """One for all tests here: it starts in a minute."""
+def engine(folder: Path, reference: TransformersEngine) -> Iterator[VllmEngine]:
+    """One for all tests here: it takes its time to start."""
     found: Any = engines.load(EngineConfig(name="vllm"), folder, reference.tokenizer, "float32")
-    return found
+    yield found
+    found.llm.llm_engine.engine_core.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_what_teach_records_is_of_the_sampler(folder: Path, exact: torch.nn.Modu
     for row in ended:
         trace = formats.get(formats.detect(row)).to_trace(row)
         assert trace.behavior_logprobs == row["behavior_logprobs"]
-        assert (trace.temperature, trace.top_p) == (1.3, 0.9)
+        assert (trace.temperature, trace.top_p) == pytest.approx((1.3, 0.9))
 
 
 def test_a_fresh_process_reproduces_what_was_evaluated(
