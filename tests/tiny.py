@@ -46,14 +46,14 @@ def save_tiny_student(folder: Path, seed: int = 0, hidden: int = 32, layers: int
     return folder
 
 
-def save_tiny_teacher(folder: Path, said: dict[str, str], steps: int = 80) -> Path:
+def save_tiny_teacher(folder: Path, said: dict[str, str], steps: int = 80, hidden: int = 32) -> Path:
     """A tiny model that mostly says the given completions to the given prompts; its distribution has peaks."""
     import torch
     from transformers import LlamaForCausalLM
 
     from dcod import prompts
 
-    save_tiny_student(folder)
+    save_tiny_student(folder, hidden=hidden)
     tokenizer = prompts.load_tokenizer(folder)
     model = LlamaForCausalLM.from_pretrained(folder)
     asked = [prompts.encode_prompt(tokenizer, prompts.prompt_for("as_is", text)) for text in said]

@@ -34,7 +34,8 @@ _PAUSE_S = 0.5  # doubled from try to try
 _TIMEOUT_S = 600.0
 _LONGEST_S = 600.0  # a server that wants a longer pause than this is not waited for
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
-# Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy.
+# Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy;
+# further end tokens as well, so the one of the tokenizer is named as a stop token and the rest ignored.
 _NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 _PROBES = 8  # prompts that show what the server's log-probs are
 _NOISE = 0.01
@@ -76,6 +77,7 @@ class OpenAIEngine:
         further: dict[str, Any] = {}
         if sampling.record:
             further = {"logprobs": sampling.top_k, "return_tokens_as_token_ids": True, **_NOTHING_ELSE}
+            further |= {"stop_token_ids": [self.tokenizer.eos_token_id], "ignore_eos": True}
         requests = [{"prompt": prompt, **_drawn(sampling, number), **further} for number, prompt in enumerate(prompts)]
         answers = self._ask_all(self.address, requests, "generate", batch_size)
         return [

@@ -64,6 +64,7 @@ class VllmEngine:
                 top_p=sampling.top_p,
                 seed=sampling.seed_of(number),
                 stop_token_ids=[end],
+                ignore_eos=True,  # else further end tokens of generation_config.json would end it, too
                 logprobs=sampling.top_k if sampling.record else None,
             )
             for number in range(len(prompts))

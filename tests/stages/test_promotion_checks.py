@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,19 @@ def test_without_recorded_answers_there_is_nothing_to_trust(place: Place) -> Non
     assert place.promote(out) == "not_reproduced"
     changed(place, load_check=False)
     assert place.promote(out) == "promoted"
+
+
+def test_an_answer_counts_though_the_process_falls_at_its_exit(
+    place: Place, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM's threads once did; without an answer it is the failure that counts."""
+    file = recorded(place, tiny_student)
+    for told, holds in (('{"of": 4, "same": 4, "same_device": true, "difference": 0.0}', True), ("", False)):
+        fallen = subprocess.CompletedProcess([], -6, f"engine talk\n{told}\n", "terminate called\n")
+        monkeypatch.setattr(reproducing.subprocess, "run", lambda *_, fallen=fallen, **__: fallen)
+        found = reproducing.reproduce(tiny_student, file)
+        assert found.holds == holds
+    assert found.text == "a fresh process cannot run the registered model: terminate called"
 
 
 def test_on_another_device_the_log_probs_decide(place: Place, tiny_student: Path) -> None:

@@ -1,0 +1,35 @@
+"""`PYTHON -m bench.scoring_vllm FOLDER`: vLLM's prompt_logprobs, in the environment of vLLM, for `bench.scoring`.
+
+The first line of the input is the traces, as pairs of token lists; every further one asks for a round. A round is
+answered with a line: seconds by the clock, seconds of the processor, and the log-probs. The engine runs in this very
+process, so that the processor time is all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from dcod import prompts
+from dcod.engines.vllm import VllmEngine
+from dcod.packing import Example
+
+
+def main(folder: Path) -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # vLLM prints, too
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    traces = [Example("", "", prompt, completion, [], []) for prompt, completion in json.loads(sys.stdin.readline())]
+    engine = VllmEngine(folder, prompts.load_tokenizer(folder))
+    for _ in iter(sys.stdin.readline, ""):
+        began, spent = time.perf_counter(), time.process_time()
+        scored = engine.score(traces, 0)
+        seconds = {"clock": time.perf_counter() - began, "processor": time.process_time() - spent}
+        print(json.dumps({**seconds, "logprobs": [logprobs for logprobs, _ in scored]}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
