@@ -3,7 +3,8 @@
 All variants take turns within a round, on the same traces, so that a busy machine slows all of them alike. The ratios
 of processor time say more than those of the clock where others are at work; OMP_NUM_THREADS=1, else waiting threads
 count as work. vLLM runs in its own environment (`make test-vllm` makes it; `--vllm-python .venv-vllm/bin/python`), in a
-process that waits while the others have their turn; its log-probs must be dcod's. Then the same parts by one process
+process that waits while the others have their turn; its log-probs must be dcod's. Its processes together use more than
+one core with one thread each: on a quiet machine the clock is the fairer one to it. Then the same parts by one process
 with two threads and by two processes with one each, by the clock, model loading included.
 """
 
