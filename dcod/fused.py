@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcod import products
 from dcod.config import LossConfig
 from dcod.losses import LOSSES, TopK, forward_kl, log_loss
 
@@ -82,6 +83,8 @@ class _Logits:
         hidden = self._hidden[part]
         if hidden.dtype != torch.float32:
             return (hidden @ self._head.T).float()
+        if products.applies(hidden, self._head):
+            return products.product(hidden, self._head)
         if self._buffer is None:
             shape = (min(self.step, self._hidden.shape[0]), self._head.shape[0])
             self._buffer = torch.empty(shape, dtype=torch.float32, device=hidden.device)
@@ -122,7 +125,8 @@ class _Fused(torch.autograd.Function):
                 value, grad, logprobs_N[part] = _any_gradient(logits[part], *where, part)
             loss += value
             grad = grad.to(head_VD.dtype)
-            grad_hidden_ND[part] = grad @ head_VD
+            by_onednn = products.applies(grad, head_VD)
+            grad_hidden_ND[part] = products.product(grad, head_VD.T) if by_onednn else grad @ head_VD
             if not ctx.needs_input_grad[1]:
                 continue
             if grad_head_VD is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import attention, storage
+from dcod import attention, products, storage
 from dcod.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
 
     logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=getattr(torch, dtype),
             use_safetensors=True,
@@ -94,6 +94,8 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"student {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    products.adopt(model)
+    return model
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -8,6 +8,7 @@ Shape suffixes: B traces, S tokens of prompt and completion, T completion positi
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
@@ -237,14 +238,24 @@ def micro_batch_rows(
 
 
 def _packed_ends(units: Sequence[Sequence[int]], max_tokens: int) -> list[int]:
-    """Where micro-batches of units (their traces' tokens) end when there is no padding: as late as they may."""
-    ends, total = list[int](), 0
-    for index, sizes in enumerate(units):
-        if index and total + sum(sizes) > max_tokens:
-            ends.append(index)
-            total = 0
-        total += sum(sizes)
-    return [*ends, len(units)] if units else []
+    """Where micro-batches of units (their traces' tokens) end when there is no padding: as few as can be, then as even.
+
+    The largest one decides how much memory a step takes.
+    """
+    totals = [sum(sizes) for sizes in units]
+
+    def ends_for(limit: int) -> list[int]:
+        ends, total = list[int](), 0
+        for index, tokens in enumerate(totals):
+            if index and total + tokens > limit:
+                ends.append(index)
+                total = 0
+            total += tokens
+        return [*ends, len(units)] if units else []
+
+    fewest = len(ends_for(max_tokens))
+    limit = bisect_left(range(max_tokens), -fewest, key=lambda limit: -len(ends_for(limit)))
+    return ends_for(limit)
 
 
 def _padded_ends(units: Sequence[Sequence[int]], max_tokens: int) -> list[int]:

@@ -229,6 +229,8 @@ def main(
             "largest_loss_difference": largest,
             "matmul_gflops": spread([r["matmul"]["flops"] / 1e9 for r in rounds], 0),
             "matmul_gflops_per_cpu_second": spread([r["matmul"]["cpu_flops"] / 1e9 for r in rounds], 0),
+            "torch_mm_gflops": spread([r["matmul"]["mm_flops"] / 1e9 for r in rounds], 0),
+            "torch_mm_gflops_per_cpu_second": spread([r["matmul"]["mm_cpu_flops"] / 1e9 for r in rounds], 0),
             "flops_per_token": {key: round(value) for key, value in needs.items()},
             "contestants": figures,
             "rounds": rounds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.training import jobs
 CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dcod, SFT": ("ours", {}),
     "dcod, DFT": ("ours", {"focus": 1.0}),
+    "dcod, DFT, without oneDNN": ("ours", {"focus": 1.0, "onednn": False}),
     "dcod, surprisal": ("ours", {"correction": {"name": "surprisal"}}),
     "dcod, surprisal live": ("ours", {"correction": {"name": "surprisal", "weights": "live"}}),
     "plain loop": ("plain", {}),
@@ -26,22 +28,30 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SAME = [  # the losses of each row must be the same, step by step
     ["plain loop", "dcod, SFT", "TRL, SFT"],
-    ["dcod, DFT", *(name for name in CONTESTANTS if name.startswith("TRL, DFT"))],
+    ["dcod, DFT", "dcod, DFT, without oneDNN", *(name for name in CONTESTANTS if name.startswith("TRL, DFT"))],
 ]
 
 
 def measure(folder: Path, name: str) -> dict[str, Any]:
     """Runs one contestant on a job."""
     import torch
+    from transformers import AutoModelForCausalLM
 
     from dcod import models
 
     job, examples = jobs.load(folder)
     torch.set_num_threads(job.threads)
     module, knobs = CONTESTANTS[name]
+    if not knobs.get("onednn", True):
+        os.environ["DCOD_ONEDNN"] = "0"
+    knobs = {key: value for key, value in knobs.items() if key != "onednn"}
     run = import_module(f"bench.training.{module}").run
     torch.manual_seed(0)
-    model = models.load(Path(job.model))
+    # dcod's way of loading makes the layers faster, which is dcod's alone
+    own = module == "ours"
+    model = (
+        models.load(Path(job.model)) if own else AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+    )
     clock, before = jobs.Clock(), jobs.resident_bytes()
     run(job, examples, model, clock, **knobs)
     peak = jobs.peak_bytes()
