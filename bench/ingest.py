@@ -72,7 +72,7 @@ def whole(file: Path, data_dir: Path, kind: str, workers: int) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as out:
         chosen = config(file, data_dir, every=kind == "every")
         found = ingest.run(chosen, Path(out), NullLog(), student=models.resolve(STUDENT), workers=workers)
-        size = sum(path.stat().st_size for path in Path(out).iterdir())
+        size = sum(path.stat().st_size for path in Path(out).rglob("*") if path.is_file())
     wall = time.perf_counter() - began
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(json.dumps({
