@@ -29,12 +29,13 @@ from dcod import duplicates, models, prompts, reading, storage
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, IngestConfig, StudentConfig
 from dcod.examining import Examiner, clean, verify
 from dcod.formats import detect, get
-from dcod.stages import ingest
+from dcod.stages import Where, execute, ingest
 from dcod.traces import Trace, write_traces
 from dcod.tracking import NullLog
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
+PODS = ("1/4", "2/4", "3/4", "4/4", "join")
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
@@ -83,6 +84,23 @@ def whole(file: Path, data_dir: Path, kind: str, workers: int) -> None:
         "output_mib": round(size / 2**20, 1),
         "accepted": int(found["accepted"]),
         "quarantined": int(found["quarantined"]),
+    }))  # fmt: skip
+
+
+@app.command()
+def pod(file: Path, data_dir: Path, kind: str, folder: Path, part: str) -> None:
+    """One pod of an ingestion in shards: ``part`` is 2/4, say, or `join`; prints what it took."""
+    chosen, student = config(file, data_dir, every=kind == "every"), models.resolve(STUDENT)
+    if part == "join":
+        parts = {f"part{number}": path for number, path in enumerate(sorted(folder.glob("part-*")))}
+        execute("join", chosen, folder / "joined", {"student": student, **parts}, Where(tracked=False))
+    else:
+        out = folder / f"part-{part.partition('/')[0]}"
+        execute("examine", chosen, out, {"student": student}, Where(tracked=False), part=part)
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps({
+        "cpu_s": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 1),
+        "peak_mib_parent": usages[0].ru_maxrss // 1024,
     }))  # fmt: skip
 
 
@@ -156,6 +174,9 @@ def measure(
                     told |= {"traces": size, "steps": kind, "source_mib": file.stat().st_size >> 20}
                     told["traces_per_cpu_s"] = round(size / told["cpu_s"])  # starting up included
                     found["runs"].append(told)
+                    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                        pods = {part: _fresh("pod", file, data_dir, kind, folder, part) for part in PODS}
+                    told["pods"] = pods
                     print(json.dumps(told), flush=True)
                     storage.write_json(results, found)
 
