@@ -76,6 +76,10 @@ def main() -> None:
 
     with atheris.instrument_imports(include=["dcod.reading", "dcod.formats", "dcod.cleaning", "dcod.traces"]):
         import dcod.examining  # noqa: F401 (brings the others along)
+        from dcod import formats
+
+        for name in formats.names():
+            formats.get(name)
     corpus = Path(sys.argv[1])
     seeds(corpus)
     with tempfile.TemporaryDirectory() as scratch:
