@@ -10,7 +10,7 @@ from tests.fuzz import readers
 def test_the_first_inputs_keep_the_contract(tmp_path: Path) -> None:
     readers.seeds(tmp_path / "seeds")
     found = sorted((tmp_path / "seeds").iterdir())
-    assert len(found) == 22
+    assert len(found) == 24
     for path in found:
         readers.check(path.read_bytes(), tmp_path)
         readers.check(path.read_bytes()[:-7], tmp_path)  # cut
