@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SECTIONS = ("teach",)
-_DEAD_S = 120.0  # after which the lock of a run that was killed is free again, on s3://
+_DEAD_S = 120.0  # a lock on s3:// that has not changed for so long is that of a killed run
 OUTCOMES = ("correct", "wrong", "unparseable", "unverified", "truncated", "error")
 
 Ask = Callable[[Sequence[Question], Sampling], list[Completion]]
@@ -156,8 +156,9 @@ def _seed(seed: int, question: str, attempt: int) -> int:
 
 
 def _alone(place: str, stack: ExitStack) -> None:
+    wait_s = _DEAD_S + 10 if storage.is_s3(place) else 0  # there only time tells the dead from the living
     try:
-        stack.enter_context(storage.lease(f"{place}/lock", wait_s=0, ttl_s=_DEAD_S))
+        stack.enter_context(storage.lease(f"{place}/lock", wait_s, _DEAD_S))
     except UserError as error:
         raise UserError(
             f"teach.work {place}: cannot be taken; another `dcod teach` works there, or it cannot be written ({error})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from dcod import storage
 from dcod.attempts import Attempts
 from dcod.errors import UserError
-from tests.services import servers
+from dcod.stages import teach
 from tests.stages.test_teach import Killed, asked, run, section
 
 pytestmark = pytest.mark.service
@@ -47,20 +46,12 @@ def test_a_run_that_was_killed_goes_on_elsewhere(
     ]
 
 
-def test_two_at_once_are_refused(tmp_path: Path, asked: Path, tiny_teacher: Path, bucket: str) -> None:
+def test_two_at_once_are_refused(
+    tmp_path: Path, asked: Path, tiny_teacher: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teach, "_DEAD_S", 3.0)
     given = section(asked, tmp_path, attempts=1) | {"work": f"s3://{bucket}/teach"}
     run(tmp_path / "out", tiny_teacher, given)
-    folder = storage.list_objects(f"s3://{bucket}/teach")[0].rpartition("/")[0]
-    with storage.lease(f"{folder}/lock"), pytest.raises(UserError, match="another `dcod teach` works there"):
+    lock = storage.list_objects(f"s3://{bucket}/teach")[0].rpartition("/")[0] + "/lock"
+    with storage.lease(lock, ttl_s=3), pytest.raises(UserError, match="another `dcod teach` works there"):
         run(tmp_path / "out", tiny_teacher, given)
-
-
-def test_a_lease_that_is_held_for_long_is_renewed(bucket: str, store: Any) -> None:
-    """Longer than its time to live, by a holder that is alive: nobody takes it over."""
-    with storage.lease(f"s3://{bucket}/lock", ttl_s=3):
-        for _ in range(6):
-            time.sleep(1)
-            with pytest.raises(UserError, match="holds it"), storage.lease(f"s3://{bucket}/lock", wait_s=0, ttl_s=3):
-                pytest.fail("taken over from a holder that is alive")
-    assert "Contents" not in store.list_objects_v2(Bucket=bucket)
-    assert servers.SECRET
