@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dcod import storage
+from dcod import lineage, storage
 from dcod.config import load_config
+from dcod.registry import Registry
 from dcod.stages import Where, execute
 from dcod.tracking import Tracker
 from tests.pipelines.test_distill import write_inputs
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_run_in_shards_makes_the_traces_of_one_pod(tmp_path: Path, tiny_student: Path) -> None:
-    """Which later runs of any number of shards reuse; the scores have the drift in their data card."""
+    """Which later runs of any number of shards reuse; the data card has the drift, the student leads to its files."""
     path, _ = write_inputs(tmp_path, tiny_student, epochs=1)
     lines = (tmp_path / "traces.jsonl").read_text().splitlines(keepends=True)
     for number in range(3):
@@ -37,6 +38,9 @@ def test_a_run_in_shards_makes_the_traces_of_one_pod(tmp_path: Path, tiny_studen
     assert Counter(run.data.tags["dcod.stage"] for run in runs if "dcod.stage" in run.data.tags) >= Counter(
         {"fetch": 2, "examine": 2, "ingest": 1, "score": 2, "merge": 5, "train": 1, "gate": 1}
     )
+    student = Registry(tracker).by_alias("dcod-student", "challenger")
+    assert student is not None
+    assert lineage.files(Registry(tracker), student) == lineage.sources_of(joined) != {}
     execute("ingest", config, tmp_path / "later", {"student": tiny_student}, Where("later"))
     assert any("dcod.reused_from" in run.data.tags for run in tracker.client.search_runs([tracker.experiment_id]))
     assert storage.digest_folder(tmp_path / "later") == storage.digest_folder(joined)
