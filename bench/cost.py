@@ -237,7 +237,8 @@ def measure(data: Path, student: str, count: int) -> dict[str, Any]:
             for t in traces
         ]
         tokens = sum(len(e) for e in examples)
-        found["trace_bytes_per_token"] = round((folder / "traces.parquet").stat().st_size / tokens, 3)
+        stored = sum(shard.stat().st_size for shard in (folder / "traces.parquet").iterdir())
+        found["trace_bytes_per_token"] = round(stored / tokens, 3)
         some = examples[:count]
         TransformersEngine(base, tokenizer).annotate(some, 2048)
         rows = _many(some, tokens=1_500_000)

@@ -29,12 +29,13 @@ from dcod import duplicates, models, prompts, reading, storage
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, IngestConfig, StudentConfig
 from dcod.examining import Examiner, clean, verify
 from dcod.formats import detect, get
-from dcod.stages import ingest
+from dcod.stages import Where, execute, ingest
 from dcod.traces import Trace, write_traces
 from dcod.tracking import NullLog
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
+PODS = ("1/4", "2/4", "3/4", "4/4", "join")
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
@@ -72,7 +73,7 @@ def whole(file: Path, data_dir: Path, kind: str, workers: int) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as out:
         chosen = config(file, data_dir, every=kind == "every")
         found = ingest.run(chosen, Path(out), NullLog(), student=models.resolve(STUDENT), workers=workers)
-        size = sum(path.stat().st_size for path in Path(out).iterdir())
+        size = sum(path.stat().st_size for path in Path(out).rglob("*") if path.is_file())
     wall = time.perf_counter() - began
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(json.dumps({
@@ -84,6 +85,22 @@ def whole(file: Path, data_dir: Path, kind: str, workers: int) -> None:
         "accepted": int(found["accepted"]),
         "quarantined": int(found["quarantined"]),
     }))  # fmt: skip
+
+
+@app.command()
+def pod(file: Path, data_dir: Path, kind: str, folder: Path, part: str) -> None:
+    """One pod of an ingestion in shards: ``part`` is 2/4, say, or `join`; prints what it took, imports left out."""
+    chosen, student = config(file, data_dir, every=kind == "every"), models.resolve(STUDENT)
+    began = time.process_time()
+    if part == "join":
+        parts = {f"part{number}": path for number, path in enumerate(sorted(folder.glob("part-*")))}
+        execute("join", chosen, folder / "joined", {"student": student, **parts}, Where(tracked=False))
+    else:
+        out = folder / f"part-{part.partition('/')[0]}"
+        execute("examine", chosen, out, {"student": student}, Where(tracked=False), part=part)
+    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    taken = time.process_time() - began + others.ru_utime + others.ru_stime
+    print(json.dumps({"cpu_s": round(taken, 1), "peak_mib_parent": own.ru_maxrss // 1024}))
 
 
 @app.command()
@@ -156,6 +173,9 @@ def measure(
                     told |= {"traces": size, "steps": kind, "source_mib": file.stat().st_size >> 20}
                     told["traces_per_cpu_s"] = round(size / told["cpu_s"])  # starting up included
                     found["runs"].append(told)
+                    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                        pods = {part: _fresh("pod", file, data_dir, kind, folder, part) for part in PODS}
+                    told["pods"] = pods
                     print(json.dumps(told), flush=True)
                     storage.write_json(results, found)
 

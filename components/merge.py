@@ -12,12 +12,14 @@ def merge(
     config: str,
     pipeline: str,
     kind: str,
+    traces: dsl.Input[dsl.Dataset],
     parts: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     merged: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """One output from those of all shards; ``kind`` is the stage, score or evaluate."""
+    """One output from those of all shards; ``kind`` is the stage, score (of ``traces``) or evaluate."""
     from dcod.stages.component import run
 
     inputs = {f"part{number}": part.path for number, part in enumerate(parts)}
+    inputs |= {"traces": traces.path} if kind == "score" else {}
     run("merge", config, pipeline, merged.path, inputs, label=kind, metrics=metrics.path, kind=kind)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import figures
+from dcod import figures, parquet
 from dcod.tables import missing, note, pairs, plot, table
+from dcod.traces import FILE, read_batches
 
 if TYPE_CHECKING:
     from dcod.lineage import Origin
@@ -112,13 +113,13 @@ def files(origin: Origin | None) -> str:
 
 def columns(traces: Path) -> dict[str, Counter[str]]:
     """How many traces have each source, teacher, licence, verdict and split; an unknown one is the empty text."""
-    import pyarrow.parquet as pq
-
-    path = traces / "traces.parquet"
-    if not path.is_file():
+    if not parquet.shards(traces / FILE):
         return {}
-    found = pq.read_table(path, columns=list(_COLUMNS)).to_pydict()
-    return {name: Counter(str(value or "") for value in values) for name, values in found.items()}
+    found: dict[str, Counter[str]] = {name: Counter() for name in _COLUMNS}
+    for batch in read_batches(traces, columns=_COLUMNS):
+        for name, counter in found.items():
+            counter.update(str(value or "") for value in batch[name].to_pylist())
+    return found
 
 
 def settings(training: Path | None) -> dict[str, object]:

@@ -68,7 +68,9 @@ class TeachConfig(Section):
     batch_size: Positive = Field(64, description="Attempts between two shards; what a kill can lose.")
     input_price: Price = Field(0.0, description="Per million tokens.")
     output_price: Price = Field(0.0, description="Per million tokens.")
-    work: str = Field("runs/teach", description="Folder of the shards from which a stopped run goes on.")
+    work: str = Field(
+        "runs/teach", description="Folder or s3:// prefix of the shards; a stopped run goes on from them."
+    )
 
     @model_validator(mode="after")
     def _knows_its_policy(self) -> TeachConfig:

@@ -7,6 +7,7 @@ exactly one process writes at a time, so nothing is there twice.
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import traces
+from dcod import storage, traces
 
 FILE = "attempts.parquet"
 VERSION = 1  # moves with every change after which earlier shards are of no use
@@ -58,6 +59,7 @@ class Attempts:
 
     Attributes:
         folder: of the shards.
+        store: the s3:// prefix where they are kept; ``folder`` is then this process's own. Empty for none.
         limit: attempts a question.
         enough: different correct answers after which a question is done; 0 for never.
         counts: of the attempts that count: by outcome, and their tokens.
@@ -66,11 +68,15 @@ class Attempts:
     folder: Path
     limit: int
     enough: int
+    store: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     tallies: dict[str, Tally] = field(default_factory=dict)
 
     def load(self, questions: Sequence[str]) -> None:
         """Takes in what earlier runs wrote to these questions, as far as this one would have asked for it."""
+        for uri in storage.list_objects(f"{self.store}/") if self.store else ():
+            if uri.endswith(".parquet"):  # not the lock
+                shutil.copyfile(storage.fetch(uri), self.folder / uri.rpartition("/")[2])
         self.tallies = {name: Tally() for name in questions}
         rows: defaultdict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         for shard in self._shards():
@@ -101,7 +107,10 @@ class Attempts:
             pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, self.folder / f"shard-{number:08d}.parquet")
+        shard = f"shard-{number:08d}.parquet"
+        if self.store:
+            storage.upload(part, f"{self.store}/{shard}")
+        os.replace(part, self.folder / shard)
         for row in rows:
             self._count(row)
 

@@ -6,17 +6,16 @@ All that comes from a trace is escaped: prompts may hold HTML, Markdown and scri
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from dcod import figures, storage
+from dcod import figures, quarantine, storage
 from dcod.tables import document, missing, plot, table
-from dcod.traces import Trace, read_traces
+from dcod.traces import Trace, read_batches, read_traces
 
 PAGE, TEXT = "card.html", "card.md"
 _EXAMPLES = 3  # accepted traces, and quarantined rows of each reason
@@ -83,8 +82,10 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
         ),
     ]
     for column in _KNOWN:
-        values = pq.read_table(folder / "traces.parquet", columns=[column])[column].value_counts().to_pylist()
-        rows = [[str(item["values"] or "not said"), _n(item["counts"])] for item in values]
+        values: Counter[str] = Counter()
+        for batch in read_batches(folder, columns=[column]):
+            values.update(str(value or "not said") for value in batch[column].to_pylist())
+        rows = [[value, _n(count)] for value, count in values.items()]
         found.append((f"By {column}", [column, "traces"], rows))
     return found
 
@@ -92,11 +93,10 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
 def _refused(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """A few quarantined rows of each reason."""
     found: dict[str, list[dict[str, Any]]] = {}
-    with pq.ParquetFile(folder / "quarantine.parquet") as file:
-        for batch in file.iter_batches(batch_size=256):
-            for index, reason in enumerate(batch["reason"].to_pylist()):
-                if len(found.setdefault(reason, [])) < _EXAMPLES:
-                    found[reason].append(batch.slice(index, 1).to_pylist()[0])
+    for batch in quarantine.batches(folder):
+        for index, reason in enumerate(batch["reason"].to_pylist()):
+            if len(found.setdefault(reason, [])) < _EXAMPLES:
+                found[reason].append(batch.slice(index, 1).to_pylist()[0])
     return found
 
 

@@ -81,6 +81,9 @@ class IngestConfig(Section):
         0.0, description="Share of word triples from which a trace repeats an earlier one; 0: only exact duplicates."
     )
     row_bytes: Positive = Field(2**26, description="A longer row is not read, but quarantined.")
+    shard_bytes: Positive = Field(
+        2**28, description="Before compression: a Parquet shard of traces or quarantine with so much gets no more rows."
+    )
     seen: list[str] = Field(
         default_factory=list, description="SHA-256 of files that an earlier run has read; they are left out."
     )

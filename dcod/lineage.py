@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dcod.registry import Registry, Version
+from dcod.traces import read_batches
 from dcod.tracking import SOURCE, Tracker
 
 _COLUMNS = ["source_digest", "source_file"]
@@ -83,7 +83,7 @@ def files(registry: Registry, version: Version) -> dict[str, str]:
 def sources_of(traces: Path) -> dict[str, str]:
     """The files that the traces of a set came from: names by SHA-256."""
     found: dict[str, str] = {}
-    for batch in pq.ParquetFile(traces / "traces.parquet").iter_batches(columns=_COLUMNS):
+    for batch in read_batches(traces, columns=_COLUMNS):
         distinct = pa.Table.from_batches([batch]).group_by(_COLUMNS).aggregate([])
         found |= {row["source_digest"]: row["source_file"] for row in distinct.to_pylist() if row["source_digest"]}
     return found

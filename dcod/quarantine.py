@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import reading
+from dcod import parquet, reading
 from dcod.errors import UserError
 from dcod.formats import RowError
 from dcod.reading import Found, RawRow
 
 FILE = "quarantine.parquet"
 VERSION = 2
+_GROUP_BYTES = 2**25  # of rows that wait to be written
 SCHEMA = pa.schema(
     [
         ("reason", pa.dictionary(pa.int32(), pa.string())),
@@ -40,19 +41,20 @@ class Quarantine:
         examples: the place and message of each reason's first row.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, shard_bytes: int = parquet.SHARD_BYTES) -> None:
+        self._writer = parquet.Writer(folder / FILE, SCHEMA, shard_bytes)
         self.reasons: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
 
     def __enter__(self) -> Quarantine:
-        self._writer = pq.ParquetWriter(self.path, SCHEMA, compression="zstd")
+        self._writer.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._flush()
-        self._writer.close()
+        self._writer.__exit__(*raised)
 
     def add(self, row: RawRow, error: RowError) -> None:
         """Refuses a row."""
@@ -72,7 +74,8 @@ class Quarantine:
                 "duplicate_of": error.duplicate_of or None,
             }
         )
-        if len(self._rows) >= 1024:
+        self._bytes += len(row.raw)
+        if len(self._rows) >= 1024 or self._bytes >= _GROUP_BYTES:
             self._flush()
 
     def carry(self, folder: Path) -> None:
@@ -81,25 +84,42 @@ class Quarantine:
         Raises:
             UserError: as :func:`read`.
         """
-        for batch in _batches(folder):
+        for batch in batches(folder):
             for row in batch.to_pylist():
                 self.reasons[row["reason"]] += 1
                 self.examples.setdefault(row["reason"], f"{row['source_file']}:{row['source_line']}: {row['message']}")
-            self._writer.write_table(pa.Table.from_batches([batch], schema=SCHEMA))
+            self._writer.write(pa.Table.from_batches([batch], schema=SCHEMA))
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._writer.write(pa.Table.from_pylist(self._rows, schema=SCHEMA))
             self._rows.clear()
+            self._bytes = 0
+
+
+def batches(folder: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a trace set's quarantine, as they stand there.
+
+    Raises:
+        UserError: there is no quarantine, or one of another version.
+    """
+    path = folder / FILE
+    shards = parquet.shards(path)
+    if not shards:
+        raise UserError(f"{folder}: no {FILE} in it; give the folder that `dcod ingest` wrote")
+    version = (pq.read_schema(shards[0]).metadata or {}).get(b"dcod.quarantine.version", b"?").decode()
+    if version != str(VERSION):
+        raise UserError(f"{path}: version {version}, this dcod reads {VERSION}; ingest the sources again")
+    yield from parquet.read(path)
 
 
 def read(folder: Path) -> Iterator[Found]:
     """The rows of a trace set's quarantine, parsed anew; those that were never whole keep their error.
 
     Raises:
-        UserError: there is no quarantine, or one of another version.
+        UserError: as :func:`batches`.
     """
-    for batch in _batches(folder):
+    for batch in batches(folder):
         yield Found([_again(row) for row in batch.to_pylist()])
 
 
@@ -109,14 +129,3 @@ def _again(row: dict[str, Any]) -> RawRow:
     if row["reason"] in reading.LOST or not data:
         return RawRow(*place, None, row["reason"], row["message"], data)
     return reading.parse(*place, data)
-
-
-def _batches(folder: Path) -> Iterator[pa.RecordBatch]:
-    path = folder / FILE
-    if not path.is_file():
-        raise UserError(f"{folder}: no {FILE} in it; give the folder that `dcod ingest` wrote")
-    with pq.ParquetFile(path) as file:
-        version = (file.schema_arrow.metadata or {}).get(b"dcod.quarantine.version", b"?").decode()
-        if version != str(VERSION):
-            raise UserError(f"{path}: version {version}, this dcod reads {VERSION}; ingest the sources again")
-        yield from file.iter_batches(batch_size=reading.BLOCK_ROWS)

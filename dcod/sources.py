@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlparse
 
 import pyarrow.parquet as pq
 
-from dcod import reading, storage, synthetic
+from dcod import parquet, reading, storage, synthetic
 from dcod.errors import UserError, one_line
 from dcod.reading import Block, Found, RawRow
 
@@ -69,7 +69,9 @@ def expand(uri: str) -> list[Unit]:
     if not glob.has_magic(str(path)):
         raise UserError(f"source {uri}: no such file or folder; set ingest.sources to a file, a folder or a glob")
     found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-    units = [Unit(str(item), item) for item in found if item.is_file()]
+    tables = [item for item in found if item.is_file() or item.suffix == ".parquet"]
+    shards = dict.fromkeys(shard for table in tables for shard in parquet.shards(table))
+    units = [Unit(str(shard), shard) for shard in shards]
     if not units:
         raise UserError(f"source {uri}: no file matches; set ingest.sources to a file, a folder or another glob")
     return units
@@ -162,7 +164,8 @@ def _from_hub(uri: str) -> Path:
 def _bucket(uri: str) -> list[Unit]:
     if glob.has_magic(uri):
         base = uri[: min(uri.index(mark) for mark in "*?[" if mark in uri)].rpartition("/")[0] + "/"
-        names = [name for name in storage.list_objects(base) if fnmatch.fnmatchcase(name, uri)]
+        listed = storage.list_objects(base)
+        names = [name for name in listed if any(fnmatch.fnmatchcase(of, uri) for of in (name, _of_shard(name)))]
     else:
         listed = storage.list_objects(uri)
         names = [uri] if uri in listed else _tables([name for name in listed if not _hidden(name[len(uri) :])])
@@ -181,9 +184,15 @@ def _folder(uri: str, folder: Path) -> list[Unit]:
 
 def _tables(names: list[str]) -> list[str]:
     """The files that can hold traces; of a folder that ingest or teach wrote only the traces."""
-    split = [(name, *name.rpartition("/")[::2]) for name in names]
+    split = [(name, *_of_shard(name).rpartition("/")[::2]) for name in names]
     own = {folder: _OWN[file] for _, folder, file in split if file in _OWN}
     return [name for name, folder, file in split if name.lower().endswith(SUFFIXES) and file == own.get(folder, file)]
+
+
+def _of_shard(name: str) -> str:
+    """The table that a shard is of; the name of another file."""
+    folder, _, file = name.rpartition("/")
+    return folder if folder.endswith(".parquet") and file.startswith("part-") else name
 
 
 def _hidden(name: str) -> bool:

@@ -1,6 +1,6 @@
 """The trace: one prompt, one completion that a teacher wrote, and all that is known about them.
 
-A trace set is a folder: ``traces.parquet`` (this schema), ``quarantine.parquet`` (what was refused, with
+A trace set is a folder: ``traces.parquet`` (this schema, in shards), ``quarantine.parquet`` (what was refused, with
 reason codes), ``sources.json`` (the files that were read) and ``manifest.json``. The schema is versioned; a reader
 refuses a version it does not know.
 """
@@ -8,17 +8,22 @@ refuses a version it does not know.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dcod import parquet
 from dcod.errors import UserError
 
+FILE = "traces.parquet"
 SCHEMA_VERSION = 2
+_AT_ONCE = 64  # traces that become columns together
+_GROUP_BYTES = 2**25  # of a row group that takes no more, before compression
 
 Verdict = Literal["correct", "wrong", "unparseable", "unverified"]
 Split = Literal["train", "selection"]
@@ -123,16 +128,15 @@ def prompt_digest(prompt: list[Message]) -> str:
     return _digest(*(part for m in prompt for part in (m["role"], " ".join(m["content"].split()))))
 
 
-def write_traces(path: Path, traces: Iterable[Trace], rows_per_group: int = 4096) -> int:
-    """Writes one Parquet file; returns the number of rows. The caller makes it atomic (storage.output_folder)."""
+def write_traces(
+    path: Path, traces: Iterable[Trace], rows_per_group: int = 4096, shard_bytes: int = parquet.SHARD_BYTES
+) -> int:
+    """Writes a table of traces in shards; returns the number of rows. The caller makes it atomic."""
     count = 0
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd", **_ENCODING) as writer:
-        batch: list[Trace] = []
-        for trace in traces:
-            batch.append(trace)
-            if len(batch) == rows_per_group:
-                count += _flush(writer, batch)
-        count += _flush(writer, batch)
+    with parquet.Writer(path, SCHEMA, shard_bytes, **_ENCODING) as writer:
+        for group in _groups(traces, rows_per_group):
+            writer.write(group)
+            count += len(group)
     return count
 
 
@@ -147,24 +151,11 @@ def read_traces(folder: Path, rows: range | None = None) -> Iterator[Trace]:
             yield Trace(**row)
 
 
-def read_batches(folder: Path, rows: range | None = None) -> Iterator[pa.RecordBatch]:
-    """As :func:`read_traces`, in Arrow's form; only the row groups of the run are read."""
-    file = _open(folder)
-    begin, end = (rows.start, rows.stop) if rows is not None else (0, file.metadata.num_rows)
-    at, groups = 0, list[int]()
-    first = 0  # row of the first group that is read
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        if at < end and at + count > begin:
-            first = first if groups else at
-            groups.append(group)
-        at += count
-    at = first
-    for batch in file.iter_batches(batch_size=1024, row_groups=groups) if groups else ():
-        low, high = max(begin - at, 0), min(end - at, len(batch))
-        at += len(batch)
-        if low < high:
-            yield batch.slice(low, high - low)
+def read_batches(
+    folder: Path, rows: range | None = None, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """As :func:`read_traces`, in Arrow's form, of all columns or of some."""
+    return parquet.read(_table(folder), rows, columns)
 
 
 def count_traces(folder: Path) -> int:
@@ -173,27 +164,33 @@ def count_traces(folder: Path) -> int:
     Raises:
         UserError: as :func:`read_traces`.
     """
-    return int(_open(folder).metadata.num_rows)
+    return parquet.count(_table(folder))
 
 
-def _open(folder: Path) -> pq.ParquetFile:
-    path = folder / "traces.parquet"
-    if not path.is_file():
-        raise UserError(f"{folder}: no traces.parquet in it; make a trace set with `dcod ingest`")
-    file = pq.ParquetFile(path, pre_buffer=False)  # else all that is read lies in memory at once
-    version = (file.schema_arrow.metadata or {}).get(b"dcod.traces.version", b"?").decode()
+def _table(folder: Path) -> Path:
+    """The table of a trace set, checked."""
+    path = folder / FILE
+    shards = parquet.shards(path)
+    if not shards:
+        raise UserError(f"{folder}: no {FILE} in it; make a trace set with `dcod ingest`")
+    version = (pq.read_schema(shards[0]).metadata or {}).get(b"dcod.traces.version", b"?").decode()
     if version != str(SCHEMA_VERSION):
         raise UserError(f"{path}: schema version {version}, this dcod reads {SCHEMA_VERSION}; ingest the sources again")
-    return file
+    return path
 
 
-def _flush(writer: pq.ParquetWriter, batch: list[Trace]) -> int:
-    written = len(batch)
-    if written:
-        columns = {name: [getattr(trace, name) for trace in batch] for name in SCHEMA.names}
-        writer.write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
-        batch.clear()
-    return written
+def _groups(traces: Iterable[Trace], rows: int) -> Iterator[pa.Table]:
+    """Traces as row groups, of which few and then their bytes are in memory: long traces make small groups."""
+    group: list[pa.Table] = []
+    waiting = iter(traces)
+    while some := list(islice(waiting, min(rows, _AT_ONCE))):
+        columns = {name: [getattr(trace, name) for trace in some] for name in SCHEMA.names}
+        group.append(pa.Table.from_pydict(columns, schema=SCHEMA))
+        if sum(map(len, group)) >= rows or sum(table.nbytes for table in group) >= _GROUP_BYTES:
+            yield pa.concat_tables(group).unify_dictionaries()
+            group.clear()
+    if group:
+        yield pa.concat_tables(group).unify_dictionaries()
 
 
 def _digest(*parts: str) -> str:

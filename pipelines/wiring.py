@@ -10,10 +10,12 @@ from kfp import dsl
 
 from components.decide import decide
 from components.evaluate import evaluate
+from components.examine import examine
 from components.fetch import fetch
 from components.finish import finish
 from components.gate import gate
 from components.ingest import ingest
+from components.join import join
 from components.merge import merge
 from components.promote import promote
 from components.score import score
@@ -24,15 +26,17 @@ from pipelines.placing import Placing
 if TYPE_CHECKING:
     from dcod.cluster import ClusterConfig
 
-COMPONENTS = (decide, evaluate, fetch, finish, gate, ingest, merge, promote, score, train, train_nodes)
+COMPONENTS = (
+    decide, evaluate, examine, fetch, finish, gate, ingest, join, merge, promote, score, train, train_nodes
+)  # fmt: skip
 
 
 class Wiring:
     """The tasks of one pipeline run; each method makes some and returns their artifacts.
 
     Attributes:
-        cluster: with ``shards`` > 1, score (by traces) and evaluate (by benchmarks) fan out and are merged; with
-            ``train.num_nodes`` > 1, training is a TrainJob.
+        cluster: with ``shards`` > 1, ingestion (by rows) fans out and is joined, score (by traces) and evaluate (by
+            benchmarks) fan out and are merged; with ``train.num_nodes`` > 1, training is a TrainJob.
         common: the arguments of every component.
     """
 
@@ -51,6 +55,12 @@ class Wiring:
 
     def ingested(self, student: Any) -> Any:
         """The configured sources as a trace set."""
+        if len(self.shards) > 1:
+            with dsl.ParallelFor(items=self.shards, name="ingest shards") as shard:
+                part = self.place.task(examine(**self.common, student=student, shard=shard), "examine traces")
+            parts = dsl.Collected(part.outputs["examined"])
+            task = self.place.task(join(**self.common, student=student, parts=parts), "join traces")
+            return task.outputs["traces"]
         return self.place.task(ingest(**self.common, student=student), "ingest traces").outputs["traces"]
 
     def decided(self, start: Any, champion: Any, traces: Any) -> dict[str, Any]:
@@ -65,7 +75,7 @@ class Wiring:
             return self.place.task(score(**inputs), f"score traces{which}", gpu=True).outputs["scores"]
         with dsl.ParallelFor(items=self.shards, name=f"score shards{which}") as shard:
             part = self.place.task(score(**inputs, shard=shard), f"score traces{which}", gpu=True)
-        return self._merged(part.outputs["scores"], "score", f"merge scores{which}")
+        return self._merged(part.outputs["scores"], "score", traces, f"merge scores{which}")
 
     def trained(self, scores: Any, start: Any, which: str = "") -> Any:
         """The student, in this pod or by a TrainJob on several nodes."""
@@ -82,7 +92,7 @@ class Wiring:
             return self.place.task(evaluate(**inputs), f"evaluate {label}", gpu=True).outputs["results"]
         with dsl.ParallelFor(items=self.shards, name=f"evaluate {label} shards") as shard:
             part = self.place.task(evaluate(**inputs, shard=shard), f"evaluate {label}", gpu=True)
-        return self._merged(part.outputs["results"], "evaluate", f"merge {label}")
+        return self._merged(part.outputs["results"], "evaluate", traces, f"merge {label}")
 
     def judged(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any) -> None:
         """All models on the same problems, the gate, and the promotion if it says so."""
@@ -108,6 +118,6 @@ class Wiring:
         """The champion alias moves to the challenger of a decision."""
         self.place.task(promote(**self.common, decision=decision), "promote", retried=False)
 
-    def _merged(self, parts: Any, kind: str, name: str) -> Any:
-        task = merge(**self.common, kind=kind, parts=dsl.Collected(parts))
+    def _merged(self, parts: Any, kind: str, traces: Any, name: str) -> Any:
+        task = merge(**self.common, kind=kind, traces=traces, parts=dsl.Collected(parts))
         return self.place.task(task, name).outputs["merged"]

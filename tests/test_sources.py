@@ -123,6 +123,16 @@ def test_of_a_trace_set_only_the_traces_are_read(tmp_path: Path) -> None:
         pq.write_table(pa.Table.from_pylist([GOOD]), tmp_path / name)
     (tmp_path / "counts.json").write_text("{}")
     assert [unit.name for unit in sources.expand(str(tmp_path))] == [str(tmp_path / "traces.parquet")]
+    for name in ("traces.parquet", "quarantine.parquet"):  # in shards
+        (tmp_path / name).rename(tmp_path / "part-0.parquet")
+        (tmp_path / name).mkdir()
+        (tmp_path / "part-0.parquet").rename(tmp_path / name / "part-00000000.parquet")
+    shard = str(tmp_path / "traces.parquet" / "part-00000000.parquet")
+    assert [unit.name for unit in sources.expand(str(tmp_path))] == [shard]
+    assert [unit.name for unit in sources.expand(str(tmp_path / "traces.parquet"))] == [shard]
+    for pattern in ("t*.parquet", "t*/*.parquet", "**/t*.parquet", "**/[pt]*.parquet"):
+        assert {unit.name for unit in sources.expand(str(tmp_path / pattern))} >= {shard}
+    assert [unit.name for unit in sources.expand(str(tmp_path / "t*.parquet"))] == [shard]
 
 
 MANY = lines(*({"question": f"{n}+{n}?", "answer": f"#### {2 * n}"} for n in range(400))).encode()

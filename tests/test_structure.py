@@ -32,7 +32,18 @@ PURE = {"dcod/losses.py", "dcod/corrections.py", "dcod/weighting.py", "dcod/pack
 PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace("/", ".") for path in PURE)}
 BASE = {
     f"dcod/{name}.py"
-    for name in ("asking", "cluster", "config", "downloads", "errors", "schedule", "sections", "storage", "traces")
+    for name in (
+        "asking",
+        "cluster",
+        "config",
+        "downloads",
+        "errors",
+        "parquet",
+        "schedule",
+        "sections",
+        "storage",
+        "traces",
+    )
 }
 BASE_MAY = {"dcod", "dcod.__version__", *(path.removesuffix(".py").replace("/", ".") for path in BASE)}
 

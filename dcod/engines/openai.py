@@ -9,6 +9,7 @@ tokenised anew, except where the sampler's log-probs are asked for. Then they ar
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from dcod.engines import Completion, Sampling, likeliest
@@ -217,10 +219,10 @@ class OpenAIEngine:
                     return dict(json.load(answer))
             except urllib.error.HTTPError as error:
                 reason = f"{error.code} {error.reason}: {error.read(500).decode('utf-8', 'replace')}"
-                pause = error.headers.get("Retry-After") or ""
-                if error.code not in _AGAIN or (pause.isdecimal() and int(pause) > _LONGEST_S):
+                pause = _pause(error.headers.get("Retry-After") or "")
+                if error.code not in _AGAIN or pause > _LONGEST_S:
                     break
-                self.pace.hold(int(pause) if pause.isdecimal() else 0)
+                self.pace.hold(pause)
             except (OSError, ValueError) as error:
                 reason = str(getattr(error, "reason", error))
         raise UserError(f"{address}: no answer ({' '.join(reason.split())[:300]}); see the section `engine`")
@@ -245,6 +247,18 @@ class _Pace:
         """Lets nobody begin for so long."""
         with self._lock:
             self._free = max(self._free, time.monotonic() + seconds)
+
+
+def _pause(asked: str) -> float:
+    """The seconds that a Retry-After asks for, as a number or as a date; 0 for one that is neither."""
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        at = parsedate_to_datetime(asked)
+    except ValueError:
+        return 0.0
+    at = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+    return max(0.0, (at - dt.datetime.now(dt.UTC)).total_seconds())
 
 
 def _tops(said: Completion) -> dict[int, float]:

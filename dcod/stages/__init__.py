@@ -26,7 +26,7 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.tracking import SOURCE, NullLog, Tracker
 
-REUSABLE = ("teach", "ingest", "score", "train", "evaluate", "merge")
+REUSABLE = ("teach", "examine", "ingest", "score", "train", "evaluate", "merge")
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,13 @@ def _manifest(
     module: Any, verb: str, config: Config, inputs: Mapping[str, Path], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
+    deciding = getattr(module, "DECIDES", inputs)  # `join` has inputs that only spare work
     decides = {
         "stage": verb,
         "config": {name: resolved[name] for name in module.SECTIONS},
         "options": dict(options),
         "seed": config.seed,
-        "inputs": {name: output_digest(path) for name, path in sorted(inputs.items())},
+        "inputs": {name: output_digest(path) for name, path in sorted(inputs.items()) if name in deciding},
         "code": code_digest(),
     }
     if hasattr(module, "source_digests"):

@@ -43,7 +43,7 @@ from dcod.registry import Registry
 from dcod.retraining import Evidence, Losses, Source
 from dcod.scoring import in_tokens
 from dcod.stages.evaluate import evaluator_of
-from dcod.traces import Trace, read_traces, write_traces
+from dcod.traces import FILE, Trace, read_traces, write_traces
 from dcod.tracesets import ListedTraces, Schedule
 from dcod.tracking import StageRun
 
@@ -105,7 +105,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
     if decision.outcome == "go":
         (out / history.SELECTED).mkdir()
         picked = selected(pool, far, config)
-        write_traces(out / history.SELECTED / "traces.parquet", picked)
+        write_traces(out / history.SELECTED / FILE, picked)
         storage.write_json(out / history.SELECTED / intake.COUNTS, _counts(pool, picked, far))
 
     now = config.retrain.clock()

@@ -14,24 +14,24 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from dcod import card, intake, quarantine, sources, storage
+from dcod import card, intake, parquet, quarantine, sources, storage
 from dcod.config import Config
 from dcod.duplicates import Index
 from dcod.errors import UserError
-from dcod.examining import Examiner, examined
+from dcod.examining import Examined, Examiner, examined
 from dcod.intake import Intake
 from dcod.newness import new_files
 from dcod.progress import track
 from dcod.quarantine import Quarantine
 from dcod.reading import BLOCK_ROWS, Block
 from dcod.sources import Unit
-from dcod.traces import write_traces
+from dcod.traces import FILE, write_traces
 from dcod.tracking import Log
 
 SECTIONS = ("student", "ingest", "evaluate")
@@ -68,18 +68,48 @@ def run(
         UserError: a source is missing or empty, nothing is new, the student has no tokenizer, or no row was accepted.
     """
     examiner = Examiner(config, student)  # a mistake of the user shows here, before anything is read
-    earlier = onto or replay
-    units = {} if replay else _units(config, onto)
-    blocks = quarantine.read(replay) if replay else _blocks(units, config.ingest.row_bytes)
-    workers = workers or (1 if _size(units, replay) < _ALONE else len(os.sched_getaffinity(0)))
-    scratch = out / "index.sqlite"
+    given = {} if replay else units(config, onto)
+    rows = quarantine.read(replay) if replay else blocks(given, config.ingest.row_bytes)
+    size = _quarantined(replay) if replay else size_of(given)
+    return write(
+        config,
+        out,
+        log,
+        lambda found: examined(watched(rows, given), examiner, found.closed, workers or processes(size)),
+        onto or replay,
+        replayed=replay is not None,
+    )
+
+
+def write(
+    config: Config,
+    out: Path,
+    log: Log,
+    examine: Callable[[Intake], Iterable[tuple[Block, list[Examined]]]],
+    earlier: Path | None = None,
+    *,
+    replayed: bool = False,
+) -> dict[str, float]:
+    """Makes a trace set of examined rows, in their order: all but the examining.
+
+    Args:
+        config: the whole configuration.
+        out: an empty folder.
+        log: the counts by reason go there.
+        examine: gives the rows, and what was found out about each.
+        earlier: a set that is carried on.
+        replayed: the rows are those of its quarantine.
+
+    Raises:
+        UserError: no row was accepted, or ``out`` cannot be written.
+    """
+    scratch, bound = out / "index.sqlite", config.ingest.shard_bytes
     try:
-        with closing(Index(scratch, config.ingest.near_duplicates)) as index, Quarantine(out / quarantine.FILE) as kept:
+        with closing(Index(scratch, config.ingest.near_duplicates)) as index, Quarantine(out, bound) as kept:
             found = Intake(config.ingest, index, kept)
-            carried = found.carry(earlier, replayed=replay is not None) if earlier else ()
-            watched = track(cast(Sequence[Block], _Watched(blocks, units)), "ingest")
-            new = found.traces(examined(watched, examiner, found.closed, workers))
-            write_traces(out / "traces.parquet", chain(carried, found.split(new)))
+            carried = found.carry(earlier, replayed=replayed) if earlier else ()
+            new = found.split(found.traces(examine(found)))
+            write_traces(out / FILE, chain(carried, new), shard_bytes=bound)
             counts = found.counts()
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -124,7 +154,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 48 else f"…{name[-47:]}"
 
 
-def _units(config: Config, onto: Path | None) -> dict[str, list[Unit]]:
+def units(config: Config, onto: Path | None = None) -> dict[str, list[Unit]]:
     """The files to read, by the source that names them.
 
     Raises:
@@ -136,24 +166,42 @@ def _units(config: Config, onto: Path | None) -> dict[str, list[Unit]]:
     found = {uri: new_files([uri], known) for uri in section.sources}
     if not onto and not any(found.values()):
         raise UserError("ingest: no file is new: the digests of all stand in ingest.seen; give other sources")
-    return {uri: units for uri, units in found.items() if units}
+    return {uri: some for uri, some in found.items() if some}
 
 
-def _blocks(units: dict[str, list[Unit]], row_bytes: int) -> Iterator[Block]:
-    for uri, some in units.items():
+def blocks(given: dict[str, list[Unit]], row_bytes: int) -> Iterator[Block]:
+    """All rows of the sources, in order.
+
+    Raises:
+        UserError: a source has none.
+    """
+    for uri, some in given.items():
         empty = True
         for unit in some:
-            for block in sources.blocks(unit, row_bytes):
+            for block in filter(len, sources.blocks(unit, row_bytes)):
                 empty = False
                 yield block
         if empty:
             raise UserError(f"source {uri}: there is no row in it; give a file with one JSON object a line, or Parquet")
 
 
-def _size(units: dict[str, list[Unit]], replay: Path | None) -> int:
-    if replay:
-        return sum(path.stat().st_size for path in replay.glob(quarantine.FILE))
-    return sum(sources.size(unit) for some in units.values() for unit in some)
+def watched(rows: Iterable[Block], given: dict[str, list[Unit]]) -> Iterable[Block]:
+    """Blocks, with a progress bar where somebody watches."""
+    return track(cast(Sequence[Block], _Watched(rows, given)), "ingest")
+
+
+def size_of(given: dict[str, list[Unit]]) -> int:
+    """Bytes of the sources."""
+    return sum(sources.size(unit) for some in given.values() for unit in some)
+
+
+def processes(size: int) -> int:
+    """How many examine so many bytes."""
+    return 1 if size < _ALONE else len(os.sched_getaffinity(0))
+
+
+def _quarantined(folder: Path) -> int:
+    return sum(shard.stat().st_size for shard in parquet.shards(folder / quarantine.FILE))
 
 
 class _Watched:

@@ -1,8 +1,8 @@
 """Merge: the outputs of all shards of a stage become one, in the order of the shards.
 
 1. leave out the shards that were empty;
-2. join the tables; scores get one drift curve anew, results one summary, and the other files of the first shard,
-   which are of the model and not of a benchmark;
+2. join the tables; scores get one drift curve anew and the data card with it, results one summary, and the other files
+   of the first shard, which are of the model and not of a benchmark;
 3. metrics: of scores, sums and means over completion tokens; of results, those of each benchmark.
 """
 
@@ -32,8 +32,16 @@ _KNOWN = {
 _SUMS = ("traces", "completion_tokens", "retokenised_traces")
 
 
-def run(config: Config, out: Path, log: Log, *, kind: str, **parts: Path) -> dict[str, float]:  # noqa: ARG001
-    """Merges ``part0``, ``part1``, …; see the module."""
+def run(
+    config: Config,  # noqa: ARG001
+    out: Path,
+    log: Log,
+    *,
+    kind: str,
+    traces: Path | None = None,
+    **parts: Path,
+) -> dict[str, float]:
+    """Merges ``part0``, ``part1``, …; see the module. ``traces`` is the set that was scored."""
     if kind not in _TABLES:
         raise UserError(f"merge {kind!r}: expected {' or '.join(_TABLES)}")
     ordered = [parts[name] for name in sorted(parts, key=lambda name: int(re.sub(r"\D", "", name)))]
@@ -52,7 +60,7 @@ def run(config: Config, out: Path, log: Log, *, kind: str, **parts: Path) -> dic
                 drift.add(group)
     metrics = [_read(folder / "manifest.json")["metrics"] for folder in folders]
     if kind == "score":
-        score.write_drift(drift, out, log)
+        score.write_drift(drift, out, log, traces)
         return _weighted(metrics)
     summaries = [_read(folder / "summary.json") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:

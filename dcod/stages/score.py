@@ -43,9 +43,7 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
             writer.write_table(table)
             drift.add(table)
             totals.add(table)
-    write_drift(drift, out, log)
-    if (traces / intake.SOURCES).is_file():  # not in a shard of a set
-        card.write(out, traces, drift.curve())
+    write_drift(drift, out, log, traces)
     if not kept:
         parts.clear()
     return totals.metrics()
@@ -69,11 +67,13 @@ def parts_of(config: Config, traces: Path, student: Path) -> scoring.Parts | Non
     return scoring.Parts(f"{wanted.uri.rstrip('/')}/{attempt_digest(config, sections, traces, student)}")
 
 
-def write_drift(drift: Drift, out: Path, log: Log) -> None:
-    """The drift as a file and as a plot."""
+def write_drift(drift: Drift, out: Path, log: Log, traces: Path | None) -> None:
+    """The drift as a file, as a plot, and in the data card of the traces."""
     curve = drift.curve()
     storage.write_json(out / "drift.json", curve)
     log.figure("drift.png", report.drift_figure(curve))
+    if traces and (traces / intake.SOURCES).is_file():  # not in a shard of a set
+        card.write(out, traces, curve)
 
 
 class Drift:

@@ -1,6 +1,7 @@
 """Shards of a stage that is fanned out: score by traces, evaluate by benchmarks. `merge` puts them together again.
 
 A shard is written as 2/4: the second of four. A shard may be empty; it writes ``empty.json`` and nothing else.
+Ingestion fans out by rows, as two stages of its own: `examine` and `join`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from dcod import storage, traces
+from dcod import parquet, storage, traces
 from dcod.config import Config
 from dcod.errors import UserError
 
@@ -33,10 +34,7 @@ def part(stage: str, shard: str, config: Config, inputs: dict[str, Path], scratc
     Raises:
         UserError: ``shard`` is not of that form.
     """
-    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
-    if not found or int(found[1]) > int(found[2]):
-        raise UserError(f"shard {shard!r}: expected k/n with 1 <= k <= n, such as 2/4")
-    number, count = int(found[1]), int(found[2])
+    number, count = parse(shard)
     if stage == "evaluate":
         mine = config.evaluate.benchmarks[number - 1 :: count]
         section = config.evaluate.model_copy(update={"benchmarks": mine})
@@ -44,11 +42,23 @@ def part(stage: str, shard: str, config: Config, inputs: dict[str, Path], scratc
     assert stage == "score", f"{stage} has no shards"
     total = traces.count_traces(inputs["traces"])
     begin, end = ((total * k) // count for k in (number - 1, number))
-    with pq.ParquetWriter(scratch / "traces.parquet", traces.SCHEMA, compression="zstd") as writer:
+    with parquet.Writer(scratch / traces.FILE, traces.SCHEMA) as writer:
         for batch in traces.read_batches(inputs["traces"], range(begin, end)):
-            writer.write_batch(batch, row_group_size=len(batch))
+            writer.write(pa.Table.from_batches([batch], traces.SCHEMA))
     inputs["traces"] = scratch
     return config, end > begin
+
+
+def parse(shard: str) -> tuple[int, int]:
+    """The number of a shard, from 1, and how many there are.
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
+    if not found or int(found[1]) > int(found[2]):
+        raise UserError(f"shard {shard!r}: expected k/n with 1 <= k <= n, such as 2/4")
+    return int(found[1]), int(found[2])
 
 
 def write_empty(out: Path) -> None:

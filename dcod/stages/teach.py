@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SECTIONS = ("teach",)
+_DEAD_S = 120.0  # a lock on s3:// that has not changed for so long is that of a killed run
 OUTCOMES = ("correct", "wrong", "unparseable", "unverified", "truncated", "error")
 
 Ask = Callable[[Sequence[Question], Sampling], list[Completion]]
@@ -77,11 +79,15 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
     sampling = Sampling(
         teach.max_new_tokens, teach.temperature, teach.top_p, config.seed, record=teach.logprobs, top_k=teach.top_k
     )
-    folder = Path(teach.work) / _policy(teach, sampling, teacher)
+    place = f"{teach.work.rstrip('/')}/{_policy(teach, sampling, teacher)}"
     enough = 0 if teach.enough == "never" else teach.enough
     with ExitStack() as stack:
-        _alone(folder, stack)
-        kept = Attempts(folder, teach.attempts, enough)
+        _alone(place, stack)
+        if storage.is_s3(place):
+            own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            kept = Attempts(own, teach.attempts, enough, store=place)
+        else:
+            kept = Attempts(Path(place), teach.attempts, enough)
         kept.load(list(by_id))
         move = stack.enter_context(progress.counted(len(by_id) * teach.attempts, "teach"))
         if kept.due():  # the model is loaded only where there is something to ask
@@ -149,12 +155,13 @@ def _seed(seed: int, question: str, attempt: int) -> int:
     return int(hashlib.sha256(f"{seed}\x1f{question}\x1f{attempt}".encode()).hexdigest()[:8], 16) % 2**31
 
 
-def _alone(folder: Path, stack: ExitStack) -> None:
+def _alone(place: str, stack: ExitStack) -> None:
+    wait_s = _DEAD_S + 10 if storage.is_s3(place) else 0  # there only time tells the dead from the living
     try:
-        stack.enter_context(storage.lease(str(folder / "lock"), wait_s=0))
+        stack.enter_context(storage.lease(f"{place}/lock", wait_s, _DEAD_S))
     except UserError as error:
         raise UserError(
-            f"teach.work {folder}: cannot be taken; another `dcod teach` works there, or it cannot be written ({error})"
+            f"teach.work {place}: cannot be taken; another `dcod teach` works there, or it cannot be written ({error})"
         ) from None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -260,8 +262,21 @@ def test_the_pause_that_a_server_asks_for_is_kept(server: Server, local: Transfo
     server.failures, server.pause = [429], "86400"
     with pytest.raises(UserError, match="429"):
         engine.generate([[1, 5]], Sampling(1), 1)
-    server.failures, server.pause = [429], "Wed, 21 Oct 2026 07:28:00 GMT"  # a date is not read: the usual pause
+
+
+@pytest.mark.parametrize(("ahead_s", "least", "most"), [(400, 300, 400), (-400, 0, 1), (0, 0, 1)])
+def test_the_pause_may_be_a_date(
+    server: Server, local: TransformersEngine, clock: Clock, ahead_s: int, least: float, most: float
+) -> None:
+    """One that is over, or no date, asks for nothing beyond the usual pause."""
+    at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=ahead_s)
+    engine = OpenAIEngine(server.endpoint, "tiny", local.tokenizer, concurrency=1)
+    server.failures, server.pause = [429], format_datetime(at, usegmt=True) if ahead_s else "soon"
     assert len(engine.generate([[1, 5]], Sampling(1), 1)) == 1
+    assert least <= clock.now <= most
+    server.failures, server.pause = [429], format_datetime(at + dt.timedelta(days=1), usegmt=True)
+    with pytest.raises(UserError, match="429"):
+        engine.generate([[1, 5]], Sampling(1), 1)
 
 
 def test_a_teacher_behind_an_endpoint(server: Server, local: Any, tiny_teacher: Path, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,17 @@ def s3_environment(s3_server: servers.Server, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
     servers.forget_keys(monkeypatch)
     return s3_server
+
+
+@pytest.fixture
+def store(s3_environment: servers.Server) -> Any:
+    """A client of the real S3 itself, past any proxy."""
+    return servers.client(s3_environment)
+
+
+@pytest.fixture
+def bucket(store: Any) -> str:
+    """An empty bucket of the test's own."""
+    name = f"b{uuid.uuid4().hex[:12]}"
+    store.create_bucket(Bucket=name)
+    return name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,6 @@ pytestmark = pytest.mark.service
 
 PART = 1 << 18
 CHUNK = 1 << 16  # what one read holds at most, and a cut may lose
-
-
-@pytest.fixture
-def bucket(s3_environment: servers.Server) -> str:
-    name = f"b{uuid.uuid4().hex[:12]}"
-    servers.client(s3_environment).create_bucket(Bucket=name)
-    return name
-
-
-@pytest.fixture
-def store(s3_environment: servers.Server) -> Any:
-    """Past the proxy."""
-    return servers.client(s3_environment)
 
 
 @pytest.fixture

@@ -111,7 +111,8 @@ def test_the_tracking_server_dies_in_the_middle_and_comes_back(
             stages = [run for run in runs if "dcod.stage" in run.data.tags]
             finished = Counter(run.data.tags["dcod.stage"] for run in stages if run.info.status == "FINISHED")
             assert finished == {
-                "fetch": 2, "ingest": 1, "score": 2, "train": 1, "evaluate": 4, "merge": 5, "gate": 1, "promote": 1,
+                "fetch": 2, "examine": 2, "ingest": 1, "score": 2, "train": 1, "evaluate": 4, "merge": 5, "gate": 1,
+                "promote": 1,
             }  # fmt: skip
             trained = next(run for run in stages if run.data.tags["dcod.stage"] == "train")
             history = next(tmp_path.glob("runs/pipeline/*/*/train/student/training.jsonl")).read_text().splitlines()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,6 @@ from dcod.errors import UserError
 from tests.services import servers
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture
-def bucket(s3_environment: servers.Server) -> str:
-    name = f"b{uuid.uuid4().hex[:12]}"
-    servers.client(s3_environment).create_bucket(Bucket=name)
-    return name
-
-
-@pytest.fixture
-def store(s3_environment: servers.Server) -> Any:
-    return servers.client(s3_environment)
 
 
 def holder(uri: str, *, ttl_s: float = 600, hold_s: float = 1.5, wait_s: float = 30) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import card, mapping, prompts, reading
+from dcod import card, mapping, parquet, prompts, reading
 from dcod.traces import Trace, read_traces, write_traces
 from tests.stages.test_ingest import Ingest, Ingested, response, solved
 
@@ -181,7 +181,8 @@ def test_a_logprob_takes_at_most_four_bytes(tmp_path: Path) -> None:
         for number, size in enumerate(sizes)
     ]  # fmt: skip
     assert write_traces(tmp_path / "traces.parquet", traces) == len(traces)
-    meta = pq.ParquetFile(tmp_path / "traces.parquet").metadata
+    (shard,) = parquet.shards(tmp_path / "traces.parquet")
+    meta = pq.read_metadata(shard)
     taken = {"behavior_logprobs": 0, "token_ids": 0}
     for group in range(meta.num_row_groups):
         for index in range(meta.num_columns):

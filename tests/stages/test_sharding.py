@@ -39,7 +39,7 @@ def test_scores_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], ti
         component.run("score", config.to_json(), "p", str(out), inputs, shard=f"{number}/3", metrics=f"{out}.json")
         parts[f"part{number - 1}"] = out
     whole = execute("score", config, folder / "whole", {name: Path(path) for name, path in inputs.items()}, HERE)
-    merged = execute("merge", config, folder / "merged", parts, HERE, kind="score")
+    merged = execute("merge", config, folder / "merged", {**parts, "traces": folder / "traces"}, HERE, kind="score")
     assert merged == pytest.approx(whole, rel=1e-5)
     one, many = read_scores(folder / "whole"), read_scores(folder / "merged")
     for split in ("train", "selection"):
@@ -49,6 +49,10 @@ def test_scores_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], ti
     curves = [json.loads((folder / name / "drift.json").read_text()) for name in ("whole", "merged")]
     assert curves[0]["count"] == curves[1]["count"]
     assert curves[1]["mean_surprisal"] == pytest.approx(curves[0]["mean_surprisal"], abs=1e-5)
+    names = [sorted(path.name for path in (folder / name).iterdir()) for name in ("whole", "merged")]
+    assert names[0] == names[1] == ["card.html", "card.md", "drift.json", "manifest.json", "scores.parquet"]
+    assert (folder / "merged" / "card.md").read_text() == (folder / "whole" / "card.md").read_text()
+    assert "Not scored yet" not in (folder / "merged" / "card.html").read_text()
 
 
 def test_results_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], tiny_student: Path) -> None:

@@ -1,0 +1,36 @@
+"""Examine: what ingestion finds out about each row alone, for one shard of the sources; `join` makes the trace set.
+
+The shard is every n-th block of rows of all sources, so that one big file is spread over all shards. Each reads all
+sources; that is a small part of the work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dcod import outcomes
+from dcod.config import Config
+from dcod.examining import Examiner, examined
+from dcod.outcomes import Share
+from dcod.stages import ingest, sharding
+from dcod.tracking import Log
+
+SECTIONS = ingest.SECTIONS
+source_digests = ingest.source_digests
+
+
+def run(config: Config, out: Path, log: Log, *, student: Path, part: str) -> dict[str, float]:  # noqa: ARG001
+    """Examines the rows of ``part``, such as 2/4; see the module.
+
+    Nobody knows here which problems `join` will accept first, so ``ingest.limit`` spares no row the examining.
+
+    Raises:
+        UserError: ``part`` is not of that form, or as `ingest`.
+    """
+    share = Share(*sharding.parse(part))
+    examiner = Examiner(config, student)
+    given = ingest.units(config)
+    rows = share.of(ingest.blocks(given, config.ingest.row_bytes))
+    workers = ingest.processes(ingest.size_of(given) // share.count)
+    count = outcomes.write(out / outcomes.FILE, examined(rows, examiner, lambda: None, workers))
+    return {"rows": float(count)}

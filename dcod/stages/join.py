@@ -1,0 +1,59 @@
+"""Join: the trace set of an ingestion that was fanned out; `ingest` in one pod writes the same, byte for byte.
+
+1. check that the shards are all there, and read the sources that are there now;
+2. read the sources again, without examining them, and put what `examine` found out beside each row;
+3. go on as `ingest` does: the limit, duplicates across all shards, the split, the accounts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dcod import outcomes
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.stages import code_digest, ingest, output_digest, sharding
+from dcod.tracking import Log
+
+VERB = "ingest"
+SECTIONS = ingest.SECTIONS
+DECIDES = ("student",)  # the shards only spare work
+source_digests = ingest.source_digests
+
+
+def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) -> dict[str, float]:
+    """Makes the trace set of the shards ``part0``, ``part1``, …; see the module.
+
+    Raises:
+        UserError: a shard is missing, the shards are of another ingestion, or as `ingest`.
+    """
+    given = ingest.units(config)
+    read = {unit.name: unit.digest() for some in given.values() for unit in some}
+    folders = _ordered(config, student, parts, read)
+    rows = ingest.watched(ingest.blocks(given, config.ingest.row_bytes), given)
+    files = [folder / outcomes.FILE for folder in folders]
+    return ingest.write(config, out, log, lambda _: outcomes.joined(rows, files))
+
+
+def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:
+    """The shards' folders by their numbers, if they are of this ingestion; ``read`` are its sources."""
+    resolved = config.model_dump(mode="json")
+    wanted = {
+        "config": {name: resolved[name] for name in SECTIONS},
+        "inputs": {"student": output_digest(student)},
+        "code": code_digest(),
+    }
+    found: dict[int, Path] = {}
+    for folder in parts.values():
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        shard = manifest["options"]["part"]
+        number, count = sharding.parse(shard)
+        if count != len(parts) or number in found or any(manifest[name] != value for name, value in wanted.items()):
+            raise UserError(f"join {folder}: shard {shard} of another ingestion; give each shard of one once")
+        odd = sorted(set(read.items()) ^ set(manifest["sources"].items()))
+        if odd:
+            raise outcomes.changed(odd[0][0])
+        found[number] = folder
+    return [found[number] for number in sorted(found)]

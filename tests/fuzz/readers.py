@@ -1,0 +1,91 @@
+"""Any bytes as a file of traces: each row is accepted or has a reason, and nothing else happens. With atheris.
+
+    pip install atheris
+    python -m tests.fuzz.readers FOLDER -max_total_time=300 -max_len=4096
+
+FOLDER collects the inputs that reach new code. What it finds becomes an ordinary test. The first byte of an input says
+what the file is called, the rest is its content.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+NAMES = ("a.jsonl", "a.json", "a.jsonl.gz", "a.json.zst", "a.parquet", "a.txt")
+ROW_BYTES = 2000
+
+
+def check(data: bytes, folder: Path) -> None:
+    """Reads a file with this content, and makes traces of its rows by every format."""
+    from dcod import formats, reading
+    from dcod.config import IngestConfig
+    from dcod.examining import clean
+    from dcod.formats import RowError
+    from dcod.traces import write_traces
+
+    path = folder / NAMES[data[0] % len(NAMES)]
+    path.write_bytes(data[1:])
+    made, lines, codes = [], [], set[str]()
+    for block in reading.blocks(path, "f", "d", ROW_BYTES):
+        for index, row in enumerate(block.rows()):
+            assert (block.at(index).line, block.at(index).file) == (row.line, "f")
+            lines.append(row.line)
+            if row.row is None:
+                codes.add(row.error)
+                assert row.message
+                continue
+            for name in formats.names():
+                try:
+                    made.append(clean(formats.get(name).to_trace(row.row), IngestConfig()))
+                except RowError as error:
+                    codes.add(error.code)
+    path.unlink()
+    assert all(code.isidentifier() for code in codes)
+    assert lines == sorted(set(lines)), "a place twice, or out of order"
+    assert not made or write_traces(folder / "traces.parquet", made) == len(made)
+
+
+def seeds(folder: Path) -> None:
+    """Rows of every format, in every kind of file."""
+    from tests.formats.test_fuzz import SEEDS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [row for _, row in SEEDS]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    table = io.BytesIO()
+    pq.write_table(pa.table({"question": ["1 + 1?"], "answer": ["#### 2"]}), table)
+    contents = [lines, json.dumps(rows).encode(), gzip.compress(lines), zstandard.compress(lines), table.getvalue()]
+    contents.append(json.dumps(rows[0], indent=1).encode())
+    for number, content in enumerate(contents):
+        (folder / f"seed-{number}").write_bytes(bytes([number]) + content)
+    for number, row in enumerate(rows):
+        (folder / f"row-{number}").write_bytes(b"\0" + json.dumps(row).encode())
+
+
+def main() -> None:
+    import atheris
+
+    with atheris.instrument_imports(include=["dcod.reading", "dcod.formats", "dcod.cleaning", "dcod.traces"]):
+        import dcod.examining  # noqa: F401 (brings the others along)
+        from dcod import formats
+
+        for name in formats.names():
+            formats.get(name)
+    corpus = Path(sys.argv[1])
+    seeds(corpus)
+    with tempfile.TemporaryDirectory() as scratch:
+        atheris.Setup(sys.argv, lambda data: check(data, Path(scratch)) if data else None)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""The contract that the fuzzer checks, on the inputs that it begins with and on those that it once found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fuzz import readers
+
+
+def test_the_first_inputs_keep_the_contract(tmp_path: Path) -> None:
+    readers.seeds(tmp_path / "seeds")
+    found = sorted((tmp_path / "seeds").iterdir())
+    assert len(found) == 24
+    for path in found:
+        readers.check(path.read_bytes(), tmp_path)
+        readers.check(path.read_bytes()[:-7], tmp_path)  # cut
