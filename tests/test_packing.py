@@ -52,6 +52,23 @@ def test_every_trace_stands_in_one_micro_batch(layout: Layout, by_prompt: bool) 
         assert len(units) == 1 or collate(group, layout=layout).input_ids.numel() <= 900
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("most", [300, 700, 1024])
+def test_packed_micro_batches_are_few_and_then_even(seed: int, most: int) -> None:
+    """No cut of the sorted traces makes fewer, nor as few with a smaller largest one: that one takes the memory."""
+    step = traces(seed, 9, 9)
+    ordered = sorted(step, key=len, reverse=True)
+    found = []
+    for number in range(len(step)):
+        for cuts in combinations(range(1, len(step)), number):
+            edges = [0, *cuts, len(step)]
+            groups = [ordered[a:b] for a, b in pairwise(edges)]
+            if all(len(g) == 1 or sum(map(len, g)) <= most for g in groups):
+                found.append((len(groups), max(sum(map(len, g)) for g in groups)))
+    groups = micro_batches(step, most, layout="packed")
+    assert (len(groups), max(sum(map(len, g)) for g in groups)) == min(found)
+
+
 def test_many_traces_are_split_in_time() -> None:
     """Scoring splits whole sets: the search looks no further back than a micro-batch reaches."""
     assert sum(map(len, micro_batches(traces(1, 20_000, 20_000), 2048))) == 20_000
