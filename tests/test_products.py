@@ -69,6 +69,7 @@ def test_what_it_does_not_apply_to(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(6, 4)
     products.adopt(model := nn.Sequential(layer))
     assert model(torch.ones(0, 6)).shape == (0, 4)
+    assert model(torch.ones(1, 6)).shape == (1, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(torch.ones(2, 6)).dtype == torch.bfloat16
     for dtype in (torch.float64, torch.bfloat16):
