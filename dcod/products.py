@@ -55,7 +55,7 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """As torch's."""
-        one_row = input.numel() == input.shape[-1]  # a product with a vector: MKL is as fast, and has less to set up
+        one_row = input.numel() == input.shape[-1]  # a product with a vector, where MKL is faster
         if one_row or torch.is_autocast_enabled("cpu") or not applies(input, self.weight):
             return super().forward(input)
         rows: Tensor = _Product.apply(input.reshape(-1, input.shape[-1]), self.weight)
