@@ -28,7 +28,14 @@ OWNERS = {
     "kubernetes": {"dcod/kube.py"},
     "kubeflow_trainer_api": {"dcod/trainjobs.py"},
 }
-PURE = {"dcod/losses.py", "dcod/corrections.py", "dcod/weighting.py", "dcod/packing.py", "dcod/fused.py"}
+PURE = {
+    "dcod/losses.py",
+    "dcod/corrections.py",
+    "dcod/weighting.py",
+    "dcod/packing.py",
+    "dcod/fused.py",
+    "dcod/products.py",
+}
 PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace("/", ".") for path in PURE)}
 BASE = {
     f"dcod/{name}.py"
