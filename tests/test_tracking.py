@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,29 @@ def test_stage_is_nested_and_its_metrics_are_batched(tracker: Tracker, monkeypat
     assert "odd_name" in stored.data.metrics
     (dataset,) = stored.inputs.dataset_inputs
     assert json.loads(dataset.dataset.source) == {"uri": "/data/traces", "digest": "f" * 64}
+
+
+def test_runs_that_name_the_same_new_data_set_at_once(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store refuses all but one of them; once more, and it is there. A store that goes on refusing is told of."""
+    from mlflow.exceptions import MlflowException
+
+    own, refusals = tracker.client.log_inputs, 2
+
+    def refusing(*arguments: Any) -> None:
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            raise MlflowException("duplicate key value violates unique constraint")
+        own(*arguments)
+
+    monkeypatch.setattr(tracker.client, "log_inputs", refusing)
+    with tracker.stage("ingest", None, digest="d" * 64) as run:
+        run.inputs([("traces", "f" * 64, "/data/traces")])
+        kept = tracker.client.get_run(run.run_id).inputs.dataset_inputs
+        assert [item.dataset.name for item in kept] == ["traces"]
+        refusals = 3
+        with pytest.raises(MlflowException, match="duplicate key"):
+            run.inputs([("other", "e" * 64, "/data/other")])
 
 
 def test_a_failed_stage_says_why(tracker: Tracker) -> None:
