@@ -15,6 +15,7 @@ from bench.training import jobs
 CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dcod, SFT": ("ours", {}),
     "dcod, DFT": ("ours", {"focus": 1.0}),
+    "dcod, DFT, padded": ("ours", {"focus": 1.0, "layout": "padded"}),
     "dcod, DFT, 640 at once": ("ours", {"focus": 1.0, "micro_batch_tokens": 640}),
     "dcod, DFT, without oneDNN": ("ours", {"focus": 1.0, "onednn": False}),
     "dcod, surprisal": ("ours", {"correction": {"name": "surprisal"}}),
