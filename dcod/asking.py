@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dcod.sections import Natural, Positive, Section
+from dcod.sections import Few, Natural, Positive, Section
 
 Price = Annotated[float, Field(ge=0.0)]
 
@@ -19,7 +19,7 @@ class EngineConfig(Section):
     )
     endpoint: str = Field("", description="`openai` only, such as http://127.0.0.1:8000/v1; key: OPENAI_API_KEY.")
     model: str = Field("", description="`openai` only: the model's name on the server.")
-    concurrency: Positive = Field(8, description="`openai` only: requests at once.")
+    concurrency: Few = Field(8, description="`openai` only: requests at once.")
     requests_per_minute: Positive | Literal["unlimited"] = Field("unlimited", description="`openai` only.")
 
     @model_validator(mode="after")
@@ -49,7 +49,7 @@ class TeachConfig(Section):
     asks: Literal["number", "boxed", "as_is"] = Field(
         "boxed", description="The instruction below a problem that is only a text; a row's own prompt stays as it is."
     )
-    attempts: Positive = Field(4, description="At most so many a prompt.")
+    attempts: Few = Field(4, description="At most so many a prompt.")
     enough: Positive | Literal["never"] = Field(
         "never", description="Stop at a prompt with so many different correct answers."
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dcod.sections import Natural, Positive, Section
+from dcod.sections import Few, Natural, Positive, Section
 
 MOUNT = "/mnt/dcod"  # of `volume`, in every pod
 
@@ -45,10 +45,10 @@ class GpuConfig(Section):
 class NodesConfig(Section):
     """Training on several nodes, by a TrainJob of Kubeflow Trainer; 1 node trains in the pipeline's own pod."""
 
-    num_nodes: Positive = 1
+    num_nodes: Few = 1
     runtime: str = Field("dcod-torch", description="ClusterTrainingRuntime.")
     timeout_s: Positive = Field(86400, description="The job is ended then.")
-    poll_s: Annotated[float, Field(gt=0.0)] = 15.0
+    poll_s: Annotated[float, Field(gt=0.0, le=3600.0)] = 15.0
 
 
 class SecretsConfig(Section):
@@ -84,8 +84,10 @@ class ClusterConfig(Section):
     gpu: GpuConfig = GpuConfig()
     train: NodesConfig = NodesConfig()
     secrets: SecretsConfig = SecretsConfig()
-    shards: Positive = Field(1, description="Scoring and evaluation are split into so many pods.")
-    retries: Natural = Field(2, description="Of a stage that failed, after 60 s, 120 s, …; promotion is not retried.")
+    shards: Few = Field(1, description="Scoring and evaluation are split into so many pods.")
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        2, description="Of a stage that failed, after 60 s, 120 s, …; promotion is not retried."
+    )
     timeout_s: Positive = Field(43200, description="Of each stage.")
 
     @model_validator(mode="after")

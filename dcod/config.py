@@ -8,38 +8,27 @@ all errors are reported at once.
 from __future__ import annotations
 
 import json
-import re
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from dcod import settings
 from dcod.asking import EngineConfig, TeachConfig
 from dcod.cluster import ClusterConfig
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.schedule import NotifyConfig, RetrainConfig
-from dcod.sections import Natural, Positive, Section
+from dcod.sections import Few, Natural, Positive, Section
+
+_TOLD = 20  # mistakes that are told at once
+_SHOWN = reprlib.Repr()  # a value that is wrong, however large
+_SHOWN.maxstring = _SHOWN.maxother = 200
+_SHOWN.maxlevel = 3
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Positive | Literal["all"]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number (YAML 1.1 reads it as text) and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 class StudentConfig(Section):
@@ -100,10 +89,10 @@ class ScoreConfig(Section):
     """Student log-probs and entropies of every trace."""
 
     batch_tokens: Positive = Field(4096, description="Padded tokens per forward pass.")
-    top_k: Annotated[int, Field(ge=0)] = Field(
+    top_k: Natural = Field(
         0, description="Also record the student's k likeliest tokens per position, for `train.anchor`."
     )
-    workers: Positive | Literal["auto"] = Field(
+    workers: Few | Literal["auto"] = Field(
         "auto", description="Processes; `auto`: one a GPU, else one. Without GPUs they share the threads."
     )
     checkpoints: PartsConfig = PartsConfig()
@@ -177,7 +166,7 @@ class CheckpointConfig(Section):
 class LoraConfig(Section):
     """Low-rank updates instead of full training; merged into the student that is saved."""
 
-    rank: Natural = Field(0, description="0: all weights are trained.")
+    rank: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="0: all weights are trained.")
     alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
     targets: list[str] | Literal["all-linear"] = Field(
         "all-linear", description="Names of layers; all linear ones but the output head by default."
@@ -196,13 +185,13 @@ class TrainConfig(Section):
         0.0, description="Weight of KL(start || student), on the start's top-k that `score.top_k` records."
     )
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-4
-    epochs: Positive = 2
+    epochs: Few = 2
     traces_per_step: Positive = Field(16, description="Global, over all ranks and micro-batches.")
     micro_batch_tokens: Positive = Field(2048, description="Padded tokens per forward pass and rank.")
     warmup_share: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    validations: Positive = Field(4, description="How often the selection split is measured during the run.")
+    validations: Few = Field(4, description="How often the selection split is measured during the run.")
     patience: Positive | Literal["never"] = Field(
         "never", description="Stop after so many measurements without a better one."
     )
@@ -217,7 +206,7 @@ class TrainConfig(Section):
     activation_checkpointing: bool = Field(
         False, description="Keep the input of each block alone and compute the rest again: less memory, more time."
     )
-    processes: Positive | Literal["auto"] = Field("auto", description="Ranks on this machine; `auto`: one a GPU, or 1.")
+    processes: Few | Literal["auto"] = Field("auto", description="Ranks on this machine; `auto`: one a GPU, or 1.")
     sharding: Literal["ddp", "fsdp"] = Field(
         "ddp", description="With several ranks: each holds the student, or its weights are split over them."
     )
@@ -239,7 +228,7 @@ class BenchmarkConfig(Section):
     revision: str = Field("main", description="Of a hub data set: a branch, tag or commit.")
     limit: Count = "all"
     role: Literal["primary", "guard", "report"] = Field("primary", description="What the gate does with it.")
-    samples: Positive | Literal["auto"] = Field("auto", description="Answers a problem; 1 is greedy.")
+    samples: Few | Literal["auto"] = Field("auto", description="Answers a problem; 1 is greedy.")
     temperature: Annotated[float, Field(ge=0.0)] | Literal["auto"] = Field("auto", description="0 is greedy.")
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = "auto"
     max_new_tokens: Positive | Literal["auto"] = "auto"
@@ -259,10 +248,10 @@ class EvaluateConfig(Section):
     report_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.5, description="Share of the problems that only the report uses; the gate decides on the others."
     )
-    few_shot: Annotated[int, Field(ge=0)] = Field(
+    few_shot: Natural = Field(
         0, description="Also evaluate the start with this many worked examples, so that a gain is not only format."
     )
-    drift_traces: Annotated[int, Field(ge=0)] = Field(
+    drift_traces: Natural = Field(
         64, description="With traces given: so many of the selection split are scored for the drift of the model."
     )
     batch_size: Positive = 64
@@ -275,15 +264,15 @@ class PromoteConfig(Section):
     """When the student replaces the champion."""
 
     registered_model: str = "dcod-student"
-    level: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="One-sided level of the paired test.")
+    level: Annotated[float, Field(ge=1e-9, lt=0.5)] = Field(0.05, description="One-sided level of the paired test.")
     primaries: Literal["all", "any"] = Field(
         "all", description="`any`: one improves after Holm's correction, and no other falls by more than the margin."
     )
     schedule: Literal["single", "repeated"] = Field(
         "single", description="`repeated`, for a nightly run: all gates of a period share the level."
     )
-    tests_per_period: Positive = Field(30, description="`repeated` only: each gate tests at level / this; no more.")
-    period_days: Positive = Field(30, description="`repeated` only.")
+    tests_per_period: Few = Field(30, description="`repeated` only: each gate tests at level / this; no more.")
+    period_days: Few = Field(30, description="`repeated` only.")
     margin: Share = Field(0.02, description="How far a guard benchmark may fall (non-inferiority).")
     stability: list[Stability] = Field(
         ["truncated", "looping"],
@@ -321,7 +310,7 @@ class Config(Section):
 
     name: str = "dcod"
     pipeline: Literal["distill", "retrain"] = Field("distill", description="`retrain` decides first whether to train.")
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(2**40), le=2**40)] = 0
     student: StudentConfig = StudentConfig()
     teach: TeachConfig = TeachConfig()
     ingest: IngestConfig = IngestConfig()
@@ -351,19 +340,17 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         UserError: the file is missing or broken, or any key or value is not allowed.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"configuration {path}: cannot be read ({error}); `dcod presets` lists ready ones") from None
-    return parse_config(text, overrides, origin=str(path))
+    return parse_config(settings.read(path), overrides, origin=str(path))
 
 
 def parse_config(text: str, overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
     """As :func:`load_config`, from text."""
     try:
-        data = yaml.load(text, _Loader) or {}  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
+        data = settings.plain(text) or {}
+    except settings.YAMLError as error:
+        raise UserError(f"{origin}: not valid YAML: {_cut(one_line(error), 400)}") from None
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from None
     if not isinstance(data, dict):
         raise UserError(f"{origin}: expected a mapping of sections, got {type(data).__name__}")
     for override in overrides:
@@ -372,21 +359,27 @@ def parse_config(text: str, overrides: Iterable[str] = (), origin: str = "config
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        told = [_explain(item) for item in error.errors()]
+        more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
+        raise UserError(f"{origin}: " + "; ".join([*told[:_TOLD], *more])) from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise UserError(f"override {override!r}: expected section.key=value, for example train.epochs=3")
+        raise UserError(f"override {_cut(repr(override), 200)}: expected section.key=value, for example train.epochs=3")
     node: Any = data
     *parents, last = key.split(".")
+    if len(parents) >= settings.DEPTH:
+        raise UserError(f"override {_cut(repr(override), 200)}: more than {settings.DEPTH} levels")
     for depth, part in enumerate(parents):
         node = _child(node, part, ".".join(parents[: depth + 1]), override)
     try:
-        parsed = yaml.load(value, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError:
+        parsed = settings.plain(value) if value.strip() else ""  # `uri=` is the empty text; `uri=null` is none
+    except settings.YAMLError:
         parsed = value
+    except UserError as error:
+        raise UserError(f"override {_cut(key, 200)}: {error}") from None
     if isinstance(node, list):
         node[_index(node, last, override)] = parsed
     else:
@@ -400,24 +393,33 @@ def _child(node: Any, part: str, path: str, override: str) -> Any:
     if child is None:  # an empty section
         child = node[part] = {}
     if not isinstance(child, (dict, list)):
-        raise UserError(f"override {override!r}: {path} is a value, not a section")
+        raise UserError(f"override {_cut(repr(override), 200)}: {path} is a value, not a section")
     return child
 
 
 def _index(node: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise UserError(f"override {override!r}: {part!r} is not an index of a list with {len(node)} entries")
+    if not (part.isascii() and part.isdigit() and len(part) < 9) or int(part) >= len(node):
+        raise UserError(
+            f"override {_cut(repr(override), 200)}: {_cut(repr(part), 80)} is not an index of a list with "
+            f"{len(node)} entries"
+        )
     return int(part)
 
 
 def _explain(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"]) or "top level"
+    place = ".".join(_cut(str(part) if str(part).isprintable() else repr(part), 80) for part in item["loc"])
+    place = place or "top level"
     if item["type"] == "extra_forbidden":
         known = ", ".join(_fields_at(item["loc"][:-1]))
         return f"{place}: unknown key; known here: {known}"
-    message = item["msg"].removeprefix("Value error, ")
-    got = "" if item["type"] == "missing" else f" (got {item['input']!r})"
-    return f"{place}: {message}{got}"
+    message = _cut(one_line(item["msg"].removeprefix("Value error, ")), 400)
+    got = "" if item["type"] == "missing" else f" (got {one_line(_SHOWN.repr(item['input']))})"
+    empty = "; [] is an empty list" if item["type"] == "list_type" and item["input"] == "" else ""
+    return f"{place}: {message}{got}{empty}"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _fields_at(loc: tuple[int | str, ...]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from dcod.sections import Natural, Positive, Section
+from dcod.sections import Few, Natural, Positive, Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Amount = Annotated[float, Field(ge=0.0)]
@@ -38,7 +38,7 @@ class RetrainConfig(Section):
     )
     min_new_traces: Positive = 100
     replay_share: Share = Field(0.2, description="Of the old problems, trained on again; `champion` only.")
-    rounds: Positive = Field(1, description="Of score and train: the weights follow the student.")
+    rounds: Few = Field(1, description="Of score and train: the weights follow the student.")
     sample: Positive = Field(64, description="Traces of each new source that the decision scores.")
     probe: Natural = Field(32, description="Problems of each report split that the champion answers every time.")
     limits: LimitsConfig = LimitsConfig()

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+MOST = 2**40  # of a count or a size: a mistake above it, and far below what overflows
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+Natural = Annotated[int, Field(ge=0, le=MOST)]
+Few = Annotated[int, Field(ge=1, le=10_000)]  # of what is held at once: processes, pods, samples, rounds
 
 
 class Section(BaseModel):
