@@ -21,7 +21,7 @@ VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
-.PHONY: help run test test-services test-vllm lint bench golden lock setup clean
+.PHONY: help run test test-avx2 test-services test-vllm lint bench golden lock setup clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,6 +32,12 @@ run: setup  ## the quickstart: a student from the first trace to the registry, i
 
 test: setup lint  ## lint, types and all tests that need no server
 	$(BIN)/python -m pytest -m "not slow and not service and not vllm" $(PYTEST_ARGS)
+
+test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
+test-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
+test-avx2: export ATEN_CPU_CAPABILITY := avx2
+test-avx2: export OMP_NUM_THREADS := 1
+test-avx2: test  ## the same as on an older processor, whose sums come out otherwise
 
 test-services: .venv/services.stamp  ## the slow tests and those with real servers, which it installs
 	@docker/postgresql.sh

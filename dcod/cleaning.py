@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 from dcod.answers import THOUGHT_BEGINS, THOUGHT_ENDS, extract
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
 _MARK = r"<\|(?:im_start|im_end|eot_id|end_of_text|endoftext|start_header_id)\|>|</s>|<｜end▁of▁sentence｜>"
@@ -16,7 +20,8 @@ _SOLUTION = "<|begin_of_solution|>"
 _BEGIN = re.compile("|".join(map(re.escape, THOUGHT_BEGINS)))
 _END = re.compile("|".join(re.escape(tag) for tag in THOUGHT_ENDS if tag != _SOLUTION))
 _SOLUTIONS = re.compile(r"<\|(?:begin|end)_of_solution\|>")
-_FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[a-zA-Z]+|<[^<>\n]*>|```.*?```", re.DOTALL)
+_NO_PROSE = re.compile(r"\$\$|\\[\[(]|```|\$[^$\n]*\$|\\[a-zA-Z]+|<[^<>\n]*>")
+_CLOSES = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "```": "```"}
 _PROSE = 60  # letters from which a language can be told
 _SURE = 0.9
 _TAIL = 6000  # characters searched for a loop
@@ -82,17 +87,42 @@ def strip_thought(text: str) -> str:
 
 def language(text: str) -> str | None:
     """The language of a text, such as ``en``, by its prose; None where there is little of it, or it is mixed."""
-    from langdetect import DetectorFactory, LangDetectException, detect_langs
-
-    prose = " ".join(_FORMULA.sub(" ", text)[:_TAIL].split())
+    prose = " ".join(_prose(text)[:_TAIL].split())
     if sum(map(str.isalpha, prose)) < _PROSE:
         return None
-    DetectorFactory.seed = 0  # else it draws samples of its own
-    try:
-        best = detect_langs(prose)[0]
-    except LangDetectException:
-        return None
-    return str(best.lang) if best.prob >= _SURE else None
+    code, sure = _identifier().classify(prose)
+    return str(code) if sure >= _SURE else None
+
+
+@lru_cache(maxsize=1)
+def languages() -> tuple[str, ...]:
+    """The codes that :func:`language` tells apart (ISO 639), sorted."""
+    return tuple(sorted(_identifier().labels))
+
+
+@lru_cache(maxsize=1)
+def _identifier() -> LanguageIdentifier:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _prose(text: str) -> str:
+    """Text without formulas, commands, tags and code, as much as is looked at; in time linear in the text."""
+    found, length, begin = [], 0, 0
+    never = set[str]()  # closing marks that do not come any more
+    place = 0
+    while length < 2 * _TAIL and (match := _NO_PROSE.search(text, place)):
+        place, close = match.end(), _CLOSES.get(match.group())
+        if close is not None:
+            end = -1 if close in never else text.find(close, place)
+            if end < 0:
+                never.add(close)
+                continue
+            place = end + len(close)
+        found.append(text[begin : match.start()])
+        length, begin = length + match.start() - begin, place
+    return " ".join([*found, text[begin : begin + 2 * _TAIL]])
 
 
 def fault(completion: str, *, loops: bool = True) -> tuple[str, str] | None:

@@ -25,6 +25,7 @@ from dcod import cleaning, duplicates, formats, grading, mapping, prompts
 from dcod.answers import extract
 from dcod.config import Config, IngestConfig
 from dcod.contamination import Contamination, Hit
+from dcod.errors import UserError
 from dcod.formats import RowError
 from dcod.reading import Block, RawRow
 from dcod.traces import Message, Trace, Verdict
@@ -64,7 +65,7 @@ class Examiner:
     """Examines rows, one by one; made once a process.
 
     Raises:
-        UserError: ``ingest.format`` is unknown, the student has no tokenizer, or a benchmark is not there.
+        UserError: ``ingest.format`` or a language is unknown, the student has no tokenizer, or a benchmark is missing.
     """
 
     def __init__(self, config: Config, student: Path) -> None:
@@ -74,6 +75,11 @@ class Examiner:
         self._digest = prompts.tokenizer_digest(self.tokenizer)
         self._vocabulary = len(self.tokenizer)
         self._format = None if ingest.format == "auto" else formats.get(ingest.format)
+        unknown = sorted(set(ingest.languages).difference(cleaning.languages())) if ingest.languages else []
+        if unknown:
+            raise UserError(
+                f"ingest.languages: {', '.join(unknown)} is not known; known: {', '.join(cleaning.languages())}"
+            )
         self._known = Contamination(config.evaluate.benchmarks) if ingest.decontaminate else None
         self._of_prompt = lru_cache(_PROMPTS)(self._prompt)
 

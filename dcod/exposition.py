@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
+from typing import TYPE_CHECKING
 
-from dcod.errors import AwayError
+from dcod.errors import AwayError, one_line
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 PREFIX = "dcod_retrain"
 _NAME = re.compile(r"[^a-zA-Z0-9_]")
@@ -23,27 +26,34 @@ _HELP = {
 
 def exposition(figures: Mapping[str, float], schedule: str) -> str:
     """One gauge a figure, labelled with the schedule's name; the text ends with a line break, as the format wants."""
-    value_of = schedule.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    lines = []
-    for key, value in sorted(figures.items()):
-        name = f"{PREFIX}_{_NAME.sub('_', key)}"
-        lines.append(f"# HELP {name} {_HELP.get(key, 'A monitor of the newest decision; see docs/operations.md.')}")
-        lines.append(f"# TYPE {name} gauge")
-        lines.append(f'{name}{{schedule="{value_of}"}} {value!r}')
-    return "\n".join(lines) + "\n"
+    from prometheus_client import generate_latest
+
+    return generate_latest(_registry(figures, schedule)).decode()
 
 
-def push(text: str, gateway: str, schedule: str) -> None:
+def push(figures: Mapping[str, float], gateway: str, schedule: str) -> None:
     """Replaces the schedule's group on a Pushgateway.
 
     Raises:
         AwayError: it does not take it.
     """
-    group = urllib.parse.quote(schedule, safe="")
-    url = f"{gateway.rstrip('/')}/metrics/job/dcod/schedule/{group}"
-    headers = {"Content-Type": "text/plain; version=0.0.4"}
+    from prometheus_client import push_to_gateway
+
+    registry, group = _registry(figures, schedule), {"schedule": schedule}
     try:
-        request = urllib.request.Request(url, text.encode(), headers, method="PUT")  # noqa: S310
-        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 (an address that the user gave)
-    except (OSError, ValueError) as error:
-        raise AwayError(f"--push {gateway}: {error}; such as http://pushgateway.monitoring:9091") from None
+        push_to_gateway(gateway, "dcod", registry, group, timeout=10)
+    except (OSError, ValueError, HTTPException) as error:
+        raise AwayError(
+            f"--push {gateway}: {one_line(error) or type(error).__name__}; such as http://pushgateway.monitoring:9091"
+        ) from None
+
+
+def _registry(figures: Mapping[str, float], schedule: str) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry, Gauge
+
+    registry = CollectorRegistry()
+    for key, value in sorted(figures.items()):
+        text = _HELP.get(key, "A monitor of the newest decision; see docs/operations.md.")
+        gauge = Gauge(f"{PREFIX}_{_NAME.sub('_', key)}", text, ["schedule"], registry=registry)
+        gauge.labels(schedule).set(value)
+    return registry

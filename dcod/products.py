@@ -4,12 +4,14 @@ torch multiplies float32 matrices with MKL, which has no AVX-512 code for proces
 on an AMD EPYC it is 2.2 times as fast, forward and backward (docs/performance.md). For float32 torch offers it through
 one operator, that of its compiler's fused layers, which knows no gradient; so the gradient is written down here.
 
-Whether it is used follows from the processor and never from a clock: a run that goes on must get the same bits.
+Whether it is used follows from the processor and from the operator, which is tried once, never from a clock: a run that
+goes on must get the same bits.
 `DCOD_ONEDNN=0` in the environment turns it off.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
@@ -28,7 +32,26 @@ def faster() -> bool:
         processor = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return "AuthenticAMD" in processor and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "AuthenticAMD" in processor and torch.backends.cpu.get_cpu_capability() == "AVX512" and usable()
+
+
+@lru_cache(maxsize=1)
+def usable() -> bool:
+    """Whether torch's operator is there and multiplies; it is private, and another version may have changed it.
+
+    Tried on a small product of each layout that is asked of it, against float64; told in the log where it fails.
+    """
+    rows_NI = torch.arange(-7.0, 8.0).reshape(3, 5) / 4
+    weight_OI = torch.arange(10.0).reshape(2, 5).sin()
+    try:
+        pairs = ((rows_NI, weight_OI), (rows_NI.T, weight_OI[:, :3]), (rows_NI, weight_OI.T.contiguous().T))
+        off = max(float((product(a, b).double() - a.double() @ b.double().T).abs().max()) for a, b in pairs)
+        why = "" if off < 1e-5 else f"off by {off:.2g}"
+    except Exception as error:  # whatever another torch may raise
+        why = " ".join(str(error).split()) or type(error).__name__
+    if why:
+        _log.warning("oneDNN's products are not usable in torch %s (%.200s): its own instead", torch.__version__, why)
+    return not why
 
 
 def adopt(model: nn.Module) -> None:

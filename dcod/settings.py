@@ -26,7 +26,7 @@ _CLOSING = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 
 
-class _Loader(_Base):  # type: ignore[misc]
+class _Loader(_Base):
     """YAML in which 1e-4 is a number (YAML 1.1 reads it as text) and a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -128,7 +128,7 @@ def _measure(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if any(event.anchor == name for name, _ in open_):
                 raise UserError(f"a configuration holds itself (*{event.anchor:.40}); write it out")
-            anchor, (size, levels) = None, sizes.get(event.anchor, (1, 1))
+            anchor, (size, levels) = None, sizes.get(event.anchor or "", (1, 1))
         elif isinstance(event, yaml.ScalarEvent):
             anchor, size, levels = event.anchor, 1, 1
         else:

@@ -133,3 +133,28 @@ def test_every_change_is_counted_and_recorded_tokens_are_never_cut() -> None:
     assert changes == ["calculator", "run_on", "thought_unopened"]
     with pytest.raises(RowError, match=r"run_on: recorded tokens run on after the answer.*Question"):
         clean(Trace(prompt, text, token_ids=[1, 2]), IngestConfig(), changes)
+
+
+SPOKEN = {
+    "en": "First we write down what is known, then we add the two numbers and look at what we get in the end.",
+    "de": "Zuerst schreiben wir auf, was bekannt ist, dann addieren wir die beiden Zahlen und sehen, was wir haben.",
+    "fr": "D'abord, nous calculons combien de pommes il reste à la fin de la journée, puis nous les partageons.",
+    "es": "Primero calculamos cuántas manzanas le quedan al final del día y luego las repartimos entre todos.",
+    "zh": "首先我们计算一天结束时还剩下多少个苹果，然后把它们平均分给四个朋友。" * 3,
+}
+
+
+@pytest.mark.parametrize("code", SPOKEN)
+@pytest.mark.parametrize(
+    "beside", ["", "$$x\n+ y$$ ", "\\[ a \\] \\(b\\) ", "```python\nprint('this is a long English word')\n``` ", "\\( "]
+)
+def test_languages(code: str, beside: str) -> None:
+    assert cleaning.language(beside + SPOKEN[code]) == code
+    assert code in cleaning.languages()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1 + 1", "\\(x\\)" * 100, "\\alpha" * 100, "$ab cd$" * 100, "```" + "a b" * 100 + "```"]
+)
+def test_formulas_and_code_are_in_no_language(text: str) -> None:
+    assert cleaning.language(text) is None

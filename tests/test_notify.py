@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,8 +112,31 @@ def test_exposition() -> None:
 
 def test_pushed() -> None:
     with receiving(202) as receiver:
-        push("a 1\n", receiver.url.removesuffix("/hook"), "every night")
+        push({"failed": 0.0}, receiver.url.removesuffix("/hook"), "every night")
     ((verb, path, _, body),) = receiver.got
-    assert (verb, path, body) == ("PUT", "/metrics/job/dcod/schedule/every%20night", b"a 1\n")
-    with pytest.raises(AwayError, match="--push"):
-        push("a 1\n", "http://127.0.0.1:1", "x")
+    name = base64.urlsafe_b64encode(b"every night").decode()  # as a Pushgateway takes what a path cannot hold
+    assert (verb, path) == ("PUT", f"/metrics/job/dcod/schedule@base64/{name}")
+    assert body.endswith(b'dcod_retrain_failed{schedule="every night"} 0.0\n')
+    for gateway in ("http://127.0.0.1:1", "", "http://[", "http://a b"):
+        with pytest.raises(AwayError, match="--push"):
+            push({"failed": 0.0}, gateway, "x")
+    with receiving(500) as receiver, pytest.raises(AwayError, match="--push"):
+        push({"failed": 0.0}, receiver.url.removesuffix("/hook"), "x")
+
+
+def test_pushed_to_what_is_no_http_server() -> None:
+    """One line, not a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(65536)
+                caller.sendall(b"good day\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(AwayError, match="--push"):
+            push({"failed": 0.0}, address, "x")
+        thread.join()

@@ -112,3 +112,38 @@ def test_a_loaded_student(onednn: bool, tiny_student: Path, tmp_path: Path) -> N
 def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCOD_ONEDNN", "0")
     assert not products.faster.__wrapped__()
+
+
+def test_a_torch_whose_operator_is_gone_or_other_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line of log and plain torch, on the processor where oneDNN would be the faster one."""
+    monkeypatch.delenv("DCOD_ONEDNN", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "vendor_id : AuthenticAMD")
+
+    def gone(*_: Tensor) -> Tensor:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+
+    def crashed(*_: Tensor) -> Tensor:
+        raise RuntimeError("expected 7 arguments\nbut got 6")
+
+    changed = [gone, crashed, lambda a, b: a @ b.T + 1e-3, lambda a, b: (a @ b.T).T, lambda a, b: a @ b.T * torch.nan]
+    for product in changed:
+        caplog.clear()
+        monkeypatch.setattr(products, "product", product)
+        products.usable.cache_clear()
+        assert not products.faster.__wrapped__()
+        (record,) = caplog.records
+        assert "its own instead" in record.getMessage()
+        assert "\n" not in record.getMessage()
+    monkeypatch.undo()
+    products.usable.cache_clear()
+
+
+def test_the_operator_of_this_torch_is_usable() -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch was built without oneDNN")
+    assert products.usable.__wrapped__()

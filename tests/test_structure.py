@@ -48,6 +48,7 @@ BASE = {
         "parquet",
         "schedule",
         "sections",
+        "settings",
         "storage",
         "traces",
     )

@@ -118,11 +118,11 @@ def metrics(
     from dcod.tracking import Tracker
 
     read = configured(config, preset, overrides)
-    text = exposition.exposition(history.status(Tracker(read.tracking), read), read.name)
+    figures = history.status(Tracker(read.tracking), read)
     if push:
-        exposition.push(text, push, read.name)
+        exposition.push(figures, push, read.name)
     else:
-        print(text, end="")
+        print(exposition.exposition(figures, read.name), end="")
 
 
 @app.command()

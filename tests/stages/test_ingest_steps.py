@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcod import card, mapping, parquet, prompts, reading
+from dcod.errors import UserError
 from dcod.traces import Trace, read_traces, write_traces
 from tests.stages.test_ingest import Ingest, Ingested, response, solved
 
@@ -80,6 +81,8 @@ def test_completions_in_other_languages(run: Ingest) -> None:
     assert "the completion is in de; ingest.languages: en" in found.quarantine[0]["message"]
     assert len(run(*rows, languages=["de", "en"]).traces) == 3
     assert len(run(*rows).traces) == 3
+    with pytest.raises(UserError, match=r"zh-cn is not known; known: .*zh"):
+        run(*rows, languages=["en", "zh-cn"])
 
 
 def test_near_duplicates_name_the_trace_that_they_repeat(run: Ingest) -> None:
