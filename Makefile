@@ -25,7 +25,7 @@ CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-22s%s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1~\2/p' Makefile | awk -F'~' '{ printf "%-22s%s\n", $$1, $$2 }'
 
 run: setup  ## the quickstart: a student from the first trace to the registry, in minutes
 	$(BIN)/dcod run --preset quickstart
