@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-THOUGHT_ENDS = ("</think>", "<|end_of_thought|>", "</thought>", "</reasoning>", "<|begin_of_solution|>")
-THOUGHT_BEGINS = ("<think>", "<|begin_of_thought|>", "<thought>", "<reasoning>")
+from dcod import thoughts
+
 TURN = re.compile(
-    r"<\|(?:im_start|im_end|eot_id|eom_id|endoftext|end_of_text|end|end_of_solution|start_header_id|user)\|>"
-    r"|</s>|<end_of_turn>|<｜end▁of▁sentence｜>|<｜User｜>"
+    r"<\|(?:im_start|im_end|eot_id|eom_id|endoftext|end_of_text|end_of_solution|start_header_id|user|return)\|>"
+    r"|<\|END_OF_TURN_TOKEN\|>|<\|end\|>(?!\s*<\|start\|>assistant)"  # there the next channel of the same turn begins
+    r"|</s>|<end_of_turn>|<turn\|>|<｜end▁of▁sentence｜>|<｜User｜>"
 )
 NEXT_QUESTION = re.compile(
     r"^[#*_> \t]{0,8}(?:(?:Next|New|Another)[ \t])?"
@@ -75,21 +76,17 @@ def final_part(response: str, *, last_number: bool = False) -> str:
     A thought that is never closed counts as the response itself; nothing after a closed one is no answer.
     """
     text = _one_turn(response)
-    begins = [text.find(tag) + len(tag) for tag in THOUGHT_ENDS if tag in text]
-    if begins:
+    first = thoughts.first_end(text)
+    if first is not None:
         # The first end, then run-on cut, then the last end of what is left: an invented question may think as well.
-        text = _cut(text[min(begins) :], last_number)
-        for tag in THOUGHT_ENDS:
-            text = text.rpartition(tag)[2]
-        return text
+        text = _cut(text[first:], last_number)
+        return text[thoughts.last_end(text) :]
     return _cut(text, last_number)
 
 
 def thinking(response: str) -> bool:
     """Whether a response ends inside a thought: it was opened and never closed."""
-    text = _one_turn(response)
-    begin = max(text.rfind(tag) for tag in THOUGHT_BEGINS)
-    return begin >= 0 and begin > max(text.rfind(tag) for tag in THOUGHT_ENDS)
+    return thoughts.kind(_one_turn(response)) == "unclosed"
 
 
 def boxed(text: str) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from dcod.answers import THOUGHT_BEGINS, THOUGHT_ENDS, extract
+from dcod import thoughts
+from dcod.answers import extract
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -16,10 +17,6 @@ _CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
 _MARK = r"<\|(?:im_start|im_end|eot_id|end_of_text|endoftext|start_header_id)\|>|</s>|<｜end▁of▁sentence｜>"
 _END_MARKS = re.compile(rf"(?:{_MARK}|\s)*(?:{_MARK})\s*\Z")
 _NEXT = re.compile(rf"{_MARK}|^[ \t]*(?:Question|Problem|Q|Human|User|Instruction)\s*\d*\s*[:.](?=\s)", re.MULTILINE)
-_SOLUTION = "<|begin_of_solution|>"
-_BEGIN = re.compile("|".join(map(re.escape, THOUGHT_BEGINS)))
-_END = re.compile("|".join(re.escape(tag) for tag in THOUGHT_ENDS if tag != _SOLUTION))
-_SOLUTIONS = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 _NO_PROSE = re.compile(r"\$\$|\\[\[(]|```|\$[^$\n]*\$|\\[a-zA-Z]+|<[^<>\n]*>")
 _CLOSES = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "```": "```"}
 _PROSE = 60  # letters from which a language can be told
@@ -41,8 +38,8 @@ def cut_run_on(text: str) -> str:
 
     Only what follows a stated answer is cut, and never anything inside a thought.
     """
-    begins = max((text.rfind(tag) + len(tag) for tag in THOUGHT_ENDS if tag in text), default=0)
-    if thought(text) == "unclosed":
+    begins = thoughts.last_end(text)
+    if thoughts.kind(text) == "unclosed":
         return _without_marks(text)
     for match in _NEXT.finditer(text, begins):
         before = text[: match.start()]
@@ -54,35 +51,6 @@ def cut_run_on(text: str) -> str:
 def _without_marks(text: str) -> str:
     cut = _END_MARKS.sub("", text)
     return cut if cut.strip() else text
-
-
-def thought(text: str) -> Literal["closed", "unclosed", "unopened", ""]:
-    """How a completion marks its thought: not at all, closed, never closed, or closed and never opened."""
-    ends = any(tag in text for tag in THOUGHT_ENDS)
-    begins = any(tag in text for tag in THOUGHT_BEGINS)
-    if ends:
-        return "closed" if begins else "unopened"
-    return "unclosed" if begins else ""
-
-
-def tag_thought(text: str) -> str:
-    """Text whose thought stands in ``<think>`` tags, whatever marked it; one that was never opened is opened."""
-    kind = thought(text)
-    if not kind:
-        return text
-    text = _END.sub("</think>", _BEGIN.sub("<think>", text))
-    if "</think>" not in text:
-        text = text.replace(_SOLUTION, "</think>", 1)
-    text = _SOLUTIONS.sub("", text).strip()
-    return f"<think>\n{text.lstrip()}" if kind == "unopened" else text
-
-
-def strip_thought(text: str) -> str:
-    """What stands behind the thought; empty where it never ends."""
-    kind = thought(text)
-    if not kind:
-        return text
-    return "" if kind == "unclosed" else _SOLUTIONS.sub("", tag_thought(text).rpartition("</think>")[2]).strip()
 
 
 def language(text: str) -> str | None:

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, cast
 
-from dcod import cleaning, duplicates, formats, grading, mapping, prompts
+from dcod import cleaning, duplicates, formats, grading, mapping, prompts, thoughts
 from dcod.answers import extract
 from dcod.config import Config, IngestConfig
 from dcod.contamination import Contamination, Hit
@@ -172,7 +172,7 @@ def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None) 
     if cut != text and recorded:
         raise RowError("run_on", f"recorded tokens run on after the answer: {text[len(cut) :]!r:.80}")
     text = _changed(cut, text, "run_on", changes)
-    marks = cleaning.thought(text)
+    marks = thoughts.kind(text)
     if marks:
         changes.append(f"thought_{marks}")
         text = _changed(_thought(text, marks, ingest.thoughts, recorded), text, ingest.thoughts, changes)
@@ -188,7 +188,7 @@ def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None) 
 def _thought(text: str, marks: str, wanted: str, recorded: bool) -> str:
     if wanted == "keep":
         return text
-    changed = cleaning.tag_thought(text) if wanted == "tag" else cleaning.strip_thought(text)
+    changed = thoughts.tagged(text) if wanted == "tag" else thoughts.without(text)
     if changed != text and recorded:
         raise RowError("thought", f"recorded tokens with a thought, and ingest.thoughts is {wanted}; use keep")
     if not changed.strip():

@@ -109,20 +109,6 @@ def test_run_on_in_real_traces_is_cut_and_no_answer_changes(data_dir: Path) -> N
     assert all(cut.values())
 
 
-@pytest.mark.parametrize(
-    ("text", "marks"),
-    [
-        ("plain", ""),
-        ("<think>a</think>b", "closed"),
-        ("a</think>b", "unopened"),
-        ("<|begin_of_thought|>\n\na", "unclosed"),
-        ("<|begin_of_thought|>a<|end_of_thought|>b", "closed"),
-    ],
-)
-def test_thoughts_are_told_apart(text: str, marks: str) -> None:
-    assert cleaning.thought(text) == marks
-
-
 def test_every_change_is_counted_and_recorded_tokens_are_never_cut() -> None:
     changes: list[str] = []
     prompt = [{"role": "user", "content": "2+2?"}]

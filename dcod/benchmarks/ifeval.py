@@ -7,7 +7,7 @@ instruction, are its further figures. What a model thinks before it answers is n
 from collections.abc import Sequence
 from typing import Any
 
-from dcod import answers, instructions
+from dcod import answers, instructions, thoughts
 from dcod.benchmarks import Benchmark, Plan, Problem, Row
 from dcod.grading import Grade
 
@@ -20,9 +20,7 @@ def _read(row: dict[str, Any], line: int) -> Row:
 
 
 def _grade(problem: Problem, response: str, truncated: bool) -> Grade:
-    text = response
-    for tag in answers.THOUGHT_ENDS:
-        text = text.rpartition(tag)[2]
+    text = response[thoughts.last_end(response) :]
     if truncated and answers.thinking(response):
         return Grade("truncated")
     kinds, given = problem.metadata["kinds"], problem.metadata["given"]
