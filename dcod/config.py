@@ -20,7 +20,7 @@ from dcod.asking import EngineConfig, TeachConfig
 from dcod.cluster import ClusterConfig
 from dcod.errors import UserError, one_line
 from dcod.schedule import NotifyConfig, RetrainConfig
-from dcod.sections import Few, Natural, Positive, Section
+from dcod.sections import SECRET, Few, Natural, Positive, Section
 
 _TOLD = 20  # mistakes that are told at once
 _SHOWN = reprlib.Repr()  # a value that is wrong, however large
@@ -413,7 +413,8 @@ def _explain(item: Any) -> str:
         known = ", ".join(_fields_at(item["loc"][:-1]))
         return f"{place}: unknown key; known here: {known}"
     message = _cut(one_line(item["msg"].removeprefix("Value error, ")), 400)
-    got = "" if item["type"] == "missing" else f" (got {one_line(_SHOWN.repr(item['input']))})"
+    shown = item["type"] not in ("missing", SECRET) and item["loc"][:1] != ("notify",)
+    got = f" (got {one_line(_SHOWN.repr(item['input']))})" if shown else ""
     empty = "; [] is an empty list" if item["type"] == "list_type" and item["input"] == "" else ""
     return f"{place}: {message}{got}{empty}"
 

@@ -4,9 +4,16 @@ The command line prints it as a single line and exits with code 2. Library code 
 ``ValueError``) for anything a user can mend; ``assert`` is for invariants of ours.
 """
 
+from __future__ import annotations
+
+from dcod.addresses import hidden
+
 
 class UserError(ValueError):
-    """A mistake of the user. The message names the value, what is allowed, and the way out."""
+    """A mistake of the user. The message names the value, what is allowed, and the way out; never a password or key."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(hidden(str(message)))
 
 
 class AwayError(UserError):
@@ -18,5 +25,5 @@ class PreemptedError(Exception):
 
 
 def one_line(error: object) -> str:
-    """A message without line breaks."""
-    return " ".join(str(error).split())
+    """A message without line breaks, passwords and keys."""
+    return hidden(" ".join(str(error).split()))

@@ -6,26 +6,28 @@ A POST of one JSON object. Its headers:
   * ``X-Dcod-Timestamp``: seconds since 1970; refuse what is too old;
   * ``X-Dcod-Signature``: ``sha256=`` and the HMAC-SHA256 of ``TIMESTAMP.BODY``, hexadecimal, keyed by
     ``$DCOD_WEBHOOK_SECRET``.
+
+The address is in ``$DCOD_WEBHOOK_URL``: who knows it can write to it, so no configuration and no message holds it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import http.client
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dcod import web
 from dcod.errors import AwayError, UserError
 
+ADDRESS = "DCOD_WEBHOOK_URL"
 SECRET = "DCOD_WEBHOOK_SECRET"
 ATTEMPTS = 6  # with 1, 2, 4, … seconds between: about half a minute
 _TIMEOUT_S = 10.0
+_MOST_BYTES = 2**20  # of an answer, which nobody reads
 _PASSING = (408, 425, 429)
 
 
@@ -46,6 +48,19 @@ def secret() -> str:
     return found
 
 
+def address() -> str:
+    """Where messages go.
+
+    Raises:
+        UserError: there is no address, or none that can be.
+    """
+    found = os.environ.get(ADDRESS, "")
+    if not found.startswith(("http://", "https://")):
+        what = "does not begin with http:// or https://" if found else "is not set"
+        raise UserError(f"notify.url=environment, but ${ADDRESS} {what}: put the address of the webhook into it")
+    return found
+
+
 def send(
     url: str, event: str, message: Mapping[str, Any], key: str, *, sleep: Callable[[float], None] = time.sleep
 ) -> None:
@@ -53,32 +68,35 @@ def send(
 
     Raises:
         AwayError: it did not take the message in the end.
-        UserError: it refuses it.
+        UserError: it refuses it, or points to another place: a message is not carried there.
     """
+    import httpx2
+
     body = json.dumps({"event": event, **message}, sort_keys=True).encode()
     delivery = hashlib.sha256(body).hexdigest()[:32]
     problem = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            sleep(2.0 ** (attempt - 1))
-        timestamp = str(int(time.time()))
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "dcod",
-            "X-Dcod-Event": event,
-            "X-Dcod-Delivery": delivery,
-            "X-Dcod-Timestamp": timestamp,
-            "X-Dcod-Signature": sign(key, timestamp, body),
-        }
-        request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310 (http and https only)
-        try:
-            urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()  # noqa: S310
-        except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code not in _PASSING:
-                raise UserError(f"notify.url {url}: refused ({error.code}); mend the receiver or its secret") from None
-            problem = str(error.code)
-        except (OSError, http.client.HTTPException) as error:
-            problem = str(error)
-        else:
-            return
-    raise AwayError(f"notify.url {url}: did not take it in {ATTEMPTS} attempts ({problem})")
+    with web.client(_TIMEOUT_S, _MOST_BYTES) as client:
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                sleep(2.0 ** (attempt - 1))
+            timestamp = str(int(time.time()))
+            headers = {
+                "Content-Type": "application/json",
+                "X-Dcod-Event": event,
+                "X-Dcod-Delivery": delivery,
+                "X-Dcod-Timestamp": timestamp,
+                "X-Dcod-Signature": sign(key, timestamp, body),
+            }
+            try:
+                code = client.post(url, content=body, headers=headers).status_code
+            except (web.AnswerError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+                raise UserError(f"notify.url, ${ADDRESS}: {web.reason(error)}") from None
+            except (httpx2.HTTPError, OSError, ValueError) as error:
+                problem = web.reason(error)
+                continue
+            if code < 300:
+                return
+            if code < 500 and code not in _PASSING:
+                raise UserError(f"notify.url, ${ADDRESS}: refused ({code}); mend the receiver or its secret")
+            problem = str(code)
+    raise AwayError(f"notify.url, ${ADDRESS}: did not take it in {ATTEMPTS} attempts ({problem})")

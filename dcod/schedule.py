@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from dcod.sections import Few, Natural, Positive, Section
+from dcod.sections import SECRET, Few, Natural, Positive, Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Amount = Annotated[float, Field(ge=0.0)]
@@ -60,14 +61,19 @@ class RetrainConfig(Section):
 
 
 class NotifyConfig(Section):
-    """A webhook that is told how runs ended; the key of its signature is $DCOD_WEBHOOK_SECRET."""
+    """A webhook that is told how runs ended; address and key of the signature are in the environment."""
 
-    url: str = Field("", description="Empty: nobody is told.")
+    url: str = Field("", description="`environment`: $DCOD_WEBHOOK_URL is told; empty: nobody is.")
     events: list[Literal["promoted", "refused", "failed"]] = Field(["promoted", "refused", "failed"])
 
     @field_validator("url")
     @classmethod
-    def _an_address(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
+    def _no_address(cls, value: str) -> str:
+        if value not in ("", "environment"):  # whoever knows the address of a webhook can write to it
+            raise PydanticCustomError(
+                SECRET,
+                "the address of a webhook is a secret, and a configuration is kept and shown: put it into "
+                "DCOD_WEBHOOK_URL (on a cluster into the key `url` of the secret cluster.secrets.webhook), and set "
+                "notify.url=environment",
+            )
         return value

@@ -86,7 +86,7 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     if "python3" in config.to_json() or "python3" in str(root.resolve()):
         raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")
     if config.notify.url:
-        notify.secret()  # fails early
+        notify.address(), notify.secret()  # fails early
     here = config.cluster.model_copy(update={"retries": 0})  # the local runner would wait minutes between tries
     Tracker(config.tracking)  # creates the database once, and fails early
     try:

@@ -16,7 +16,7 @@ RUN_LABEL = "dcod.dev/part-of"
 S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
 TRACKING_KEYS = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
 HUB_KEYS = {"token": "HF_TOKEN"}
-WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET"}
+WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
 
 
 class Placing:

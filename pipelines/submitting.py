@@ -55,7 +55,7 @@ def for_cluster(config: Config) -> Config:
     if config.student.model.startswith(local) and not config.student.model.startswith(f"{MOUNT}/"):
         wrong.append(f"student.model {config.student.model}: a folder of this machine; name it s3://… or models:/…")
     if config.notify.url and not cluster.secrets.webhook:
-        wrong.append("notify.url is set: name the secret with the key of its signature in cluster.secrets.webhook")
+        wrong.append("notify.url is set: name the secret with the webhook's address and key in cluster.secrets.webhook")
     if wrong:
         raise UserError("not for a cluster: " + "; ".join(wrong))
     return config.model_copy(

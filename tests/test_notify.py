@@ -18,6 +18,7 @@ import pytest
 from dcod import notify
 from dcod.errors import AwayError, UserError
 from dcod.exposition import exposition, push
+from tests.answering import answering
 
 
 class Receiver:
@@ -140,3 +141,49 @@ def test_pushed_to_what_is_no_http_server() -> None:
         with pytest.raises(AwayError, match="--push"):
             push({"failed": 0.0}, address, "x")
         thread.join()
+
+
+def test_the_address_is_in_the_environment_and_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("", "hooks.example.org/PLANTED"):
+        monkeypatch.setenv(notify.ADDRESS, wrong)
+        with pytest.raises(UserError, match=r"notify\.url=environment, but \$DCOD_WEBHOOK_URL") as caught:
+            notify.address()
+        assert "PLANTED" not in str(caught.value)
+    monkeypatch.setenv(notify.ADDRESS, "http://127.0.0.1:1/PLANTED")
+    for url in (notify.address(), "http://127.0.0.1:1/PLANTED", "http://[::1/PLANTED", "http://.:x/PLANTED"):
+        with pytest.raises(UserError) as caught:
+            notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+        assert "PLANTED" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_message_is_not_carried_to_another_place(code: int) -> None:
+    """A client that follows 301 and 302 would ask there by GET, and the message would be lost without a word."""
+    moved = f"HTTP/1.1 {code} Moved\r\nLocation: http://127.0.0.1:9/else\r\nContent-Length: 0\r\n\r\n"
+    there = rf"answers {code} and points to http://127\.0\.0\.1:9/else"
+    with answering(moved) as url, pytest.raises(UserError, match=there):
+        notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "HTT", "garbage\r\n\r\n", "HTTP/1.1 2", "HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\nhalf", "\x00" * 99],
+)
+def test_half_an_answer_is_none(answer: str) -> None:
+    with answering(answer) as url, pytest.raises(AwayError, match="did not take it in 6 attempts"):
+        notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+
+
+def test_an_endless_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "_MOST_BYTES", 1000)
+    with (
+        answering("HTTP/1.1 200 OK\r\n\r\n", for_ever="x" * 100) as url,
+        pytest.raises(UserError, match="longer than 1000 bytes"),
+    ):
+        notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+    monkeypatch.setattr(notify, "_TIMEOUT_S", 0.3)
+    with (
+        answering("HTTP/1.1 200 OK\r\n\r\n", for_ever="x", every_s=0.05) as url,
+        pytest.raises(UserError, match="did not end within"),
+    ):
+        notify.send(url, "failed", {}, "key", sleep=lambda _: None)

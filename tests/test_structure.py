@@ -40,6 +40,7 @@ PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace(
 BASE = {
     f"dcod/{name}.py"
     for name in (
+        "addresses",
         "asking",
         "cluster",
         "config",

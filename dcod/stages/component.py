@@ -125,7 +125,7 @@ def _tell(config: Config, tracker: Tracker, pipeline: str) -> None:
     event, message = ended
     about = {"name": config.name, "model": config.promote.registered_model, "tracking": config.tracking.uri}
     try:
-        notify.send(config.notify.url, event, about | message, notify.secret())
+        notify.send(notify.address(), event, about | message, notify.secret())
     except UserError as error:
         tracker.client.set_tag(message["run"], "dcod.webhook", str(error))
         print(f"{MARK}webhook: {error}", flush=True)

@@ -99,7 +99,7 @@ def test_a_webhook_on_a_cluster_needs_its_secret() -> None:
     from pipelines.submitting import for_cluster
 
     cluster = {"tracking": "http://mlflow:5000", "storage": "s3://a/b"}
-    values = {"notify": {"url": "https://hooks.example.com"}, "cluster": cluster}
+    values = {"notify": {"url": "environment"}, "cluster": cluster}
     with pytest.raises(UserError, match=r"cluster\.secrets\.webhook"):
         for_cluster(Config.model_validate(values))
     values["cluster"] = cluster | {"secrets": {"webhook": "dcod-webhook"}}

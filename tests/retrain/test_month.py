@@ -125,7 +125,8 @@ def test_a_week(tmp_path: Path) -> None:
     world = new_world(tmp_path, 0)
     world.environment = {notify.SECRET: "key"}
     with receiving(503, 200) as receiver:
-        world.arguments.append(f"notify.url={receiver.url}")
+        world.environment |= {notify.ADDRESS: receiver.url}
+        world.arguments.append("notify.url=environment")
         live_through(world, [plan[1], plan[3], plan[10]])
     champion = world.registry.champion("dcod-student")
     assert champion is not None

@@ -37,7 +37,8 @@ def test_told_how_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv(notify.SECRET, "key")
     values: dict[str, Any] = {"name": "nightly", "tracking": fresh_store(tmp_path).model_dump()}
     with receiving(200) as receiver:
-        config = Config.model_validate(values | {"notify": {"url": receiver.url}})
+        monkeypatch.setenv(notify.ADDRESS, receiver.url)
+        config = Config.model_validate(values | {"notify": {"url": "environment"}})
         ended(config, "skipped", {"decide": "too_few"})
         ended(config, "better", {"decide": "go", "gate": "promote", "promote": "promoted"})
         ended(config, "no better", {"decide": "go", "gate": "refuse"})
@@ -66,7 +67,8 @@ def test_a_receiver_that_is_away_fails_no_run(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv(notify.SECRET, "key")
     values: dict[str, Any] = {"tracking": fresh_store(tmp_path).model_dump()}
     with receiving(403) as receiver:
-        config = Config.model_validate(values | {"notify": {"url": receiver.url}})
+        monkeypatch.setenv(notify.ADDRESS, receiver.url)
+        config = Config.model_validate(values | {"notify": {"url": "environment"}})
         ended(config, "run", {"gate": "refuse"})
     tracker = Tracker(config.tracking)
     (parent,) = tracker.client.search_runs([tracker.experiment_id], "tags.`dcod.pipeline` = 'run'")
