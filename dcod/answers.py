@@ -1,10 +1,14 @@
 r"""Finding the final answer in a response: our own extraction, in front of math-verify.
 
-1. The final part: what stands after the thought, whatever its tags, and before a next turn.
-2. Run-on text is cut: everything from an invented next question on, once an answer was stated before it.
-3. The last explicit answer: ``\boxed{…}`` (boxes joined by "and" are one answer), ``#### …``, ``<answer>…</answer>``.
-4. Else the last stated one: "the answer is …", "Answer: …", "A: 26", or the line below a heading "Final Answer".
-5. Else, only where the benchmark allows it, the last bare number.
+1. The final part: what stands after the thought, whatever its tags, and before a next turn. A thought that never closes
+   is no part of it.
+2. Run-on text is cut: everything from an invented next question on, once an answer was stated before it; sub-questions
+   on the way to the response's own final answer are not (:func:`run_on`).
+3. The last explicit answer: ``\boxed{…}`` (boxes joined by "and" are one answer), ``#### …``, ``<answer>…</answer>``;
+   unless a final answer, or the letter of a choice, is stated after it.
+4. Else the last stated one: "the answer is …", "Answer: …", "A: 26", or what stands below a heading "Final Answer". It
+   has to look like an answer: what ordinary sentences say about answers is none.
+5. Else, only where that is allowed, the last bare number or formula.
 
 Every step takes linear time, so that a hostile text costs no more than a long one.
 """
@@ -12,11 +16,10 @@ Every step takes linear time, so that a hostile text costs no more than a long o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator
 
 from dcod import thoughts
+from dcod.hedges import settled
 
 TURN = re.compile(
     r"<\|(?:im_start|im_end|eot_id|eom_id|endoftext|end_of_text|end_of_solution|start_header_id|user|return)\|>"
@@ -31,57 +34,103 @@ NEXT_QUESTION = re.compile(
 NUMBER = re.compile(r"(?<![\w.])[-−+]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?(?:/\d+)?(?<=\d)%?")
 HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
 TAGGED = re.compile(r"<answer>((?:[^<]|<(?!/?answer>))*)", re.IGNORECASE)
-HEADING = re.compile(r"\s*(?:Step|Part|Case|Solution|Explanation|Conclusion|Given|Summary|Note)\b|[^\n]*:\s*\Z", re.I)
+_HEADING = re.compile(r"(?:Step|Part|Case|Solution|Explanation|Conclusion|Given|Summary|Note)\b", re.IGNORECASE)
 
 _IS = r"(?:is|are|was|would be|should be|will be|must be|becomes|equals|=|:)"
+_OF = r"(?:(?:the|this|that|our|original)[ \t]{1,4}){0,2}[\w#().]{1,14}(?:[ \t]{1,4}[\w#().]{1,14})?"
 STATED = re.compile(
-    # "the (final) answer (to this problem) is", "Answer:", "final answer =", "answer $5$"
-    r"\banswers?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|this|that|our)[ \t]+\w+)?(?:[*_`]|[ \t]){0,6}"
+    # "the (final) answer (to this problem, for part 1) is", "Answer:", "final answer =", "answer $5$"
+    rf"\banswers?(?:[ \t]{{1,4}}(?:to|for|of)[ \t]{{1,4}}{_OF})?[*_`\t ]{{0,6}}"
     rf"(?:{_IS}(?:[*_`:]|\s)*|(?=\$|\\\(|\\\[))"
+    # "the correct option is"
+    r"|\b(?:correct|right|best)[ \t]{1,4}(?:option|choice)[*_`\t ]{0,6}(?:is|:)[*_`:\t ]{0,6}"
     # a heading "**Final Answer**", and the answer on a line below it
-    r"|^[#*_> \t]{0,8}(?:final[ \t]+)?answers?[*_: \t]{0,6}\n\s*"
+    r"|^[#*_> \t]{0,8}(?:final[ \t]{1,4})?answers?[*_: \t]{0,6}\n\s*"
     # "A: 26", "Ans. 26"
     r"|^[#*_> \t]{0,8}(?:A[*_ \t]{0,4}:|Ans[*_ \t]{0,4}[.:])[*_ \t]{0,4}(?=\S)",
     re.IGNORECASE | re.MULTILINE,
 )
-FINAL = re.compile(r"\bfinal[ \t]+answer\b", re.IGNORECASE)
-_HEDGE = re.compile(
-    r"(?:that|therefore|thus|then|simply|just|equal to|given by|as follows|approximately|about|exactly|indeed)\b[,: ]*",
-    re.IGNORECASE,
-)
+_FINAL = re.compile(r"(?:^|[.!\n]|\bfinal[ \t]{1,4})[#*_> \t]{0,8}\Z", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r",?\s+(?:because|since|which|as\s+(?:the|we|it|there)|so(?!\w)|but|not(?=\s)|instead|hence|therefore|I hope)\b"
+    r",?\s(?:because|since|which|as\s(?:the|we|it|there)|so(?!\w)|but|not(?=\s)|instead|hence|therefore|I hope|"
+    r"rather)\b"
     r"|[;!]|\.(?=\s|\Z|[A-Z\"'])"
+)
+_SENTENCE = re.compile(r"[!]|\.(?=\s|\Z|[A-Z\"'])")
+FORMULA = re.compile(
+    r"\$\$[^$]*\$\$|(?<!\\)\$(?!\d[\d,.]{0,30}(?:\s|$))(?:[^$\\]|\\.)*\$"
+    r"|\\\((?:[^\\]|\\(?![()]))*\\\)|\\\[(?:[^\\]|\\(?![\[\]]))*\\\]"
+)
+_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•]|\(?[a-h]\))[ \t]{1,4}(?=\S)")
+_LETTER = re.compile(r"[*_(\[]{0,4}([A-Z])(?:[)\].:*_]{1,4}\s.*|[)\].*_]{0,4})", re.DOTALL)
+# How an ordinary sentence about an answer goes on.
+_ORDINARY = re.compile(
+    r"(?:not|wrong|(?:in)?correct|right|unique|to|in|on|at|of|for|from|by|with|within|as|if|when|because|that|which|"
+    r"what|whether|how|why|where|who|given|found|obtained|shown|based|determined|calculated|computed|derived|written|"
+    r"expressed|(?:un)?known|(?:un)?clear|obvious|easy|simple|straightforward|trivial|here|there|below|above|my|your|"
+    r"his|her|our|their|its|these|those|such|one of|also|always|supposed|expected|going|we|i|you|he|she|they|it|it's|"
+    r"let|let's|close|consistent|reasonable|important|different|almost|nearly|more|less|greater|smaller|larger|"
+    r"complete|ready|needed|still|required|the same|between|at least|at most|following|depend(?:s|ent|ing)|likely to|"
+    r"the (?:sum|product|difference|number of|smallest|largest|one|following)|made|part|something|anything|nothing|"
+    r"all|some|too|very|well|good)\b",
+    re.IGNORECASE,
 )
 _BOX_PART = re.compile(r"\\(?:boxed|fbox|framebox)\s*(\{)?|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"[^\s$\\]+")
 _JOIN = re.compile(
-    r"(?:[ \t,;$]|\\[()\[\]]|\\q?quad|\\text\s?\{\s*(?:and|or)\s*\}|\band\b|\bor\b|[A-Za-z](?:_\w)?\s*=)*"
+    r"(?:[ \t,;$]|\\[()\[\]]|\\q?quad|\\text\s?\{ {0,4}(?:and|or) {0,4}\}|\band\b|\bor\b|[A-Za-z](?:_\w)?\s?=)*"
 )
 
 
-def extract(response: str, *, last_number: bool = False) -> str | None:
+def extract(response: str, *, last_number: bool = False, last_math: bool = False) -> str | None:
     """The final answer of a response, as written; None when there is none.
 
     Args:
         response: the whole text.
         last_number: fall back on the last number of the final part.
+        last_math: fall back on its last formula or number.
     """
-    return _find(final_part(response, last_number=last_number), last_number)
+    return _find(final_part(response, last_number=last_number), last_number, last_math)
 
 
 def final_part(response: str, *, last_number: bool = False) -> str:
     """The response after its thought, whatever the tags, and before a next turn or an invented next question.
 
-    A thought that is never closed counts as the response itself; nothing after a closed one is no answer.
+    Nothing inside a thought is an answer, one that never closes included.
     """
-    text = _one_turn(response)
+    text = _closed(_one_turn(response))
     first = thoughts.first_end(text)
     if first is not None:
         # The first end, then run-on cut, then the last end of what is left: an invented question may think as well.
-        text = _cut(text[first:], last_number)
+        text = text[first:]
+        text = text[: run_on(text, last_number)]
         return text[thoughts.last_end(text) :]
-    return _cut(text, last_number)
+    return text[: run_on(text, last_number)]
+
+
+def run_on(text: str, last_number: bool = False) -> int:
+    """Where a text runs on into an invented question; its length where it does not.
+
+    What follows an answer is told as a whole. A response may ask itself sub-questions: then a question stands before
+    the first answer, and behind the last one's answer stands another, the response's own, or one of a stronger form (a
+    box, "the final answer") than all before.
+
+    Args:
+        text: without its thought.
+        last_number: a bare number counts as an answer.
+    """
+    heads = [match.start() for match in NEXT_QUESTION.finditer(text)]
+    ends = [*heads, len(text)]
+    parts = [text[begin:end] for begin, end in zip([0, *heads], ends, strict=True)]
+    for index, part in enumerate(parts[:-1]):  # an answer that straddles a question is none
+        if _find(part, last_number) is None:
+            continue
+        said = [answer for _, answer in sorted(_all(parts[-1]))]
+        goes_on = len(said) > 1 and said[0] != said[-1]
+        stronger = bool(said) and _strong(parts[-1]) and not any(map(_strong, parts[index:-1]))
+        asked = index > 0
+        return len(text) if (goes_on or stronger if asked else goes_on and stronger) else ends[index]
+    return len(text)
 
 
 def thinking(response: str) -> bool:
@@ -105,24 +154,63 @@ def explicit(text: str) -> str | None:
 
 def stated(text: str) -> str | None:
     """The last answer that a sentence or heading states; None when there is none."""
-    begins = [match.end() for match in STATED.finditer(text)]
-    for begin in reversed(begins):
-        found = _sentence(text[begin : begin + 2000])
-        if found:
-            return found
+    found = _statement(text, 0)
+    return found[1] if found else None
+
+
+def _statement(text: str, begin: int) -> tuple[bool, str] | None:
+    """The last statement from a place on, and whether it is a final one: of a line or heading of its own."""
+    for match in reversed(list(STATED.finditer(text, begin))):
+        answer = _sentence(text[match.end() : match.end() + 2000])
+        if answer:
+            return bool(_FINAL.search(text, max(0, match.start() - 40), match.start())), answer
     return None
 
 
-def _find(text: str, last_number: bool) -> str | None:
-    found = explicit(text) or stated(text)
-    finals = list(FINAL.finditer(text))
-    if finals:  # stated after the last mark, which stands at an intermediate result then
-        final = explicit(text[finals[-1].start() :]) or stated(text[finals[-1].start() :])
-        found = final if final and (found is None or re.search(r"[\d$\\]", final)) else found
-    if found is None and last_number:
-        numbers = [match.group().strip() for match in NUMBER.finditer(text)]
-        found = next((number for number in reversed(numbers) if any(c.isdigit() for c in number)), None)
+def _all(text: str) -> list[tuple[int, str]]:
+    """Every answer with its place, marked or stated."""
+    found = [*_box_groups(text), *_hashes(text), *_tagged(text)]
+    for match in STATED.finditer(text):
+        answer = _sentence(text[match.end() : match.end() + 2000])
+        if answer and "\\boxed" not in answer:
+            found.append((match.end(), answer))
     return found
+
+
+def _strong(text: str) -> bool:
+    return explicit(text) is not None or bool(re.search(r"\bfinal[ \t]{1,4}answer\b", text, re.IGNORECASE))
+
+
+def _find(text: str, last_number: bool, last_math: bool = False) -> str | None:
+    marks = [*_box_groups(text), *_hashes(text), *_tagged(text)]
+    end, found = max(marks) if marks else (0, None)
+    later = _statement(text, end)
+    if found is None:
+        found = later[1] if later else None
+    elif later and (_LETTER.fullmatch(later[1]) or (later[0] and re.search(r"[\d$\\]", later[1]))):
+        found = later[1]  # stated after the last mark, which stands at an intermediate result then
+    if found is None and (last_number or last_math):
+        found = _bare(text, last_math)
+    return found
+
+
+def _bare(text: str, formulas: bool) -> str | None:
+    """The last number of a text, or its last formula's last side where none follows it."""
+    numbers = [match for match in NUMBER.finditer(text) if any(c.isdigit() for c in match.group())]
+    spans = list(FORMULA.finditer(text)) if formulas else []
+    if spans and not (numbers and numbers[-1].start() >= spans[-1].end()):
+        inner = spans[-1].group().strip("$").removeprefix("\\(").removeprefix("\\[")
+        return inner.removesuffix("\\)").removesuffix("\\]").rpartition("=")[2].strip(" .,") or None
+    return numbers[-1].group().strip() if numbers else None
+
+
+def _closed(text: str) -> str:
+    """Without a thought that is opened, on a line of its own, and never closed."""
+    bounds = [mark for mark in thoughts.marks(text) if mark.does != "answer"]
+    if not bounds or bounds[-1].does != "open":
+        return text
+    begin = bounds[-1].begin
+    return text if text[text.rfind("\n", 0, begin) + 1 : begin].strip() else text[:begin]
 
 
 def _one_turn(text: str) -> str:
@@ -132,17 +220,6 @@ def _one_turn(text: str) -> str:
         if text[done : match.start()].strip() not in ("", "assistant"):
             return text[: match.start()]
         done = match.end()
-    return text
-
-
-def _cut(text: str, last_number: bool) -> str:
-    """Up to the first invented question that stands behind an answer."""
-    done = 0
-    for match in NEXT_QUESTION.finditer(text):
-        # Each stretch is searched once; an answer that straddles a question is none.
-        if _find(text[done : match.start()], last_number) is not None:
-            return text[: match.start()]
-        done = match.start()
     return text
 
 
@@ -189,7 +266,8 @@ def _hashes(text: str) -> list[tuple[int, str]]:
     found = []
     for match in HASHES.finditer(text):
         answer = _trim(match.group(1))
-        if answer and "\\boxed" not in answer and not HEADING.match(match.group(1)):
+        heading = _HEADING.match(match.group(1).lstrip()) or match.group(1).rstrip().endswith(":")
+        if answer and "\\boxed" not in answer and not heading:
             found.append((match.end(), answer))
     return found
 
@@ -207,8 +285,8 @@ def _tagged(text: str) -> list[tuple[int, str]]:
 def _sentence(text: str) -> str:
     """The answer at the start of a text: up to the end of its line, sentence or clause, formulas left whole."""
     text = text.lstrip(" \t\n*_`\"'")
-    while match := _HEDGE.match(text):
-        text = text[match.end() :]
+    if _ITEM.match(text):
+        return _items(text)
     for begin, end in (("\\[", "\\]"), ("$$", "$$"), ("\\(", "\\)")):  # may go over lines
         if text.startswith(begin) and end in text[2:]:
             stop = text.index(end, 2) + 2
@@ -216,23 +294,35 @@ def _sentence(text: str) -> str:
             break
     else:
         line = text.partition("\n")[0]
-    answer = _trim(_clause(line))
-    if answer.lower().startswith(("not ", "wrong", "incorrect", "correct", "unique", "to ", "in ")):
-        return ""
-    return answer if any(c.isalnum() for c in answer) and not answer.endswith(":") else ""
+    answer = _trim(_until(_CLAUSE, settled(_until(_SENTENCE, line))))
+    return answer if _answers(answer) else ""
 
 
-def _clause(line: str) -> str:
-    """Up to the first end of a sentence or clause outside formulas."""
-    spans = [
-        m.span()
-        for m in re.finditer(
-            r"\$\$.*?\$\$|(?<!\\)\$(?!\d[\d,.]*(?:\s|$))(?:[^$\\]|\\.)*\$|\\\(.*?\\\)|\\\[.*?\\\]", line
-        )
-    ]
-    for match in _CLAUSE.finditer(line):
+def _items(text: str) -> str:
+    """The items of a list below a heading, if each is an answer."""
+    lines = [line.strip() for line in text.split("\n\n")[0].splitlines()]
+    items = [_trim(line[match.end() :]) for line in lines if (match := _ITEM.match(line))]
+    good = len(items) == len(lines) and all(_answers(item) and len(item) <= 40 for item in items)
+    return ", ".join(items) if good else ""
+
+
+def _answers(text: str) -> bool:
+    """Whether a statement looks like an answer: a value, a letter, a name; no ordinary sentence, no unclosed box."""
+    if not any(c.isalnum() for c in text) or text.endswith((":", "?")) or _ORDINARY.match(text):
+        return False
+    if "\\boxed" in text and not boxed(text):
+        return False
+    value = re.search(r"[\d$\\]", text)
+    words = re.findall(r"[A-Za-z']{2,}", FORMULA.sub(" ", text))
+    return " than " not in text and len(words) <= (12 if value else 4)
+
+
+def _until(end: re.Pattern[str], line: str) -> str:
+    """Up to the first match outside formulas."""
+    spans = [match.span() for match in FORMULA.finditer(line)]
+    for match in end.finditer(line):
         begin = match.start()
-        if begin and not any(start < begin < end for start, end in spans):
+        if begin and not any(start < begin < stop for start, stop in spans):
             return line[:begin]
     return line
 
@@ -240,207 +330,3 @@ def _clause(line: str) -> str:
 def _trim(text: str) -> str:
     """Drops markdown marks and the closing full stop of a sentence."""
     return text.strip().strip('*_`" ').removesuffix(".").strip().strip('*_`" ')
-
-
-# --- reading an answer: text without dress, exact numbers, units, lists -----------------------------------------
-
-_PLAIN = str.maketrans(
-    {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ",
-     "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "²": "^2", "³": "^3", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ",
-     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "{": "{", "\u00a0": " ", "，": ","}
-)  # fmt: skip
-
-
-def _recurring(match: re.Match[str]) -> str:
-    """A recurring decimal as the fraction that it is."""
-    whole, plain, again = match.groups()
-    value = int(whole + plain + again) - int(whole + plain or 0)
-    return f"\\frac{{{value}}}{{{'9' * len(again)}{'0' * len(plain)}}}"
-
-
-_DRESS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
-    (re.compile(r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|biggl?|biggr?|displaystyle|limits)(?![a-zA-Z])\.?"), ""),
-    (re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,!]|,(?=\\))\s?(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<!\\)\\(?:[!,;:> ]|q?quad(?![a-zA-Z]))|~"), " "),
-    (re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|[mh]box|operatorname|rm)\s?\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"(?<=\d)\s?\^?\s?\{?\s{0,2}(?:st|nd|rd|th)\b\s{0,2}\}?"), ""),  # the 12th is number 12
-    (re.compile(r"\\(?:dfrac|tfrac|cfrac)(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*(\d)\s*(?=\{)"), r"\\frac{\1}"),
-    (re.compile(r"(\\frac\s*\{[^{}]*\})\s*(\d)"), r"\1{\2}"),
-    (re.compile(r"\\sqrt\s*(\d|[a-z])"), r"\\sqrt{\1}"),
-    (re.compile(r"\\(?:geq|geqslant)(?![a-zA-Z])|>="), r"\\ge "),
-    (re.compile(r"\\(?:leq|leqslant)(?![a-zA-Z])|<="), r"\\le "),
-    (re.compile(r"\\neq(?![a-zA-Z])|!="), r"\\ne "),
-    (re.compile(r"\\\$|\$|€|£|\\(?:degree)(?![a-zA-Z])"), ""),
-    (re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})"), " degrees "),
-    (re.compile(r"([_^])\s*\{\s*(\w)\s*\}"), r"\1\2"),
-    (re.compile(r"(?<![\d.])(\d{0,20})\.(\d{0,20})\\overline\s?\{\s?(\d{1,20})\s?\}"), _recurring),
-    (re.compile(r"(?:(?<=[\[(,])|^)\s?\+\s?(?=\\infty)"), ""),
-    (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset"),
-    (re.compile(r"\\(?:vec|hat)\s?\{?\s?([a-zA-Z])(?![a-zA-Z])\s?\}?"), r"\1"),
-    (re.compile(r"\s+"), " "),
-]  # fmt: skip
-_WRAPS = (("\\(", "\\)"), ("\\[", "\\]"))
-
-
-def tidy(answer: str) -> str:
-    """An answer without dress: maths marks, font and size commands, currency, end marks; words keep their spaces."""
-    text = answer.translate(_PLAIN).strip()
-    for _ in range(3):
-        text = text.strip("$ \n").rstrip(".,;: \n")
-        for begin, end in _WRAPS:
-            if text.startswith(begin) and text.endswith(end):
-                text = text[2:-2]
-    for pattern, plain in _DRESS:
-        text = pattern.sub(plain, text)
-    return text.strip().rstrip(".,;: \\")
-
-
-def normalise(answer: str) -> str:
-    """As :func:`tidy`, without any white space."""
-    return re.sub(r"\s+", "", tidy(answer))
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """An exact number, how many decimals it was written with (-1: a whole number or fraction), and its unit."""
-
-    value: Fraction
-    places: int = -1
-    unit: str = ""
-
-
-_UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,60})(?:\.\d{0,60})?|\.\d{1,60}"
-_QUANTITY = re.compile(
-    rf"(?P<sign>[-+]?)\s?(?:(?P<whole>\d{{1,20}})\s?)?\\frac\s?\{{\s?(?P<top>[-+]?\d{{1,40}})\s?\}}\s?"
-    r"\{\s?(?P<bottom>\d{1,40})\s?\}"
-    r"|(?P<sign2>[-+]?)\s?(?P<whole2>\d{1,20})\s(?P<top2>\d{1,9})/(?P<bottom2>\d{1,9})"
-    rf"|(?P<sign3>[-+]?)\s?(?P<decimal>{_UNSIGNED})(?:\s?/\s?(?P<over>\d{{1,40}})(?![\d.]))?"
-    r"(?:(?:\s?(?:\\times|\\cdot|\*|x)\s?10\s?\^\s?\{?|[eE](?=[-+\d]))\s?(?P<power>[-+]?\d{1,3})\}?)?"
-)
-_UNIT = re.compile(r"\s*(?:\\?%|[A-Za-zµ][A-Za-zµ./ ^\-\d{}]*)")
-_NO_UNIT = re.compile(r"(?:^| )(?:and|or|pi|sqrt|sin|cos|tan|log|ln|mod|i|e)(?: |$)")
-
-
-def quantity(text: str) -> Quantity | None:
-    """A tidied answer as a number with or without a unit; None where it is something else."""
-    text = text[1:-1] if text[:1] == "(" and text[-1:] == ")" and "," not in text else text
-    match = _QUANTITY.match(text)
-    if match is None:
-        return None
-    value, places = _value(match)
-    rest = text[match.end() :]
-    if value is None:
-        return None
-    if not rest.strip():
-        return Quantity(value, places)
-    unit = rest.strip().lstrip("\\").strip()
-    if len(unit) > 60 or not _UNIT.fullmatch(rest) or _NO_UNIT.search(unit):
-        return None
-    letters = len(re.sub(r"[^A-Za-z]", "", unit))
-    known = unit_of(unit) is not None and (rest[0] in " \\%" or letters > 1)  # "2 m" is one, "2m" may be a product
-    if not known and (letters < 3 or rest[0] != " "):
-        return None
-    return Quantity(value, places, unit)
-
-
-def as_number(text: str) -> Fraction | None:
-    """A normalised answer as an exact number: integer, decimal, fraction, mixed or scientific; else None."""
-    found = quantity(text)
-    return found.value if found and not found.unit else None
-
-
-def _value(match: re.Match[str]) -> tuple[Fraction | None, int]:
-    part = match.groupdict()
-    for sign, whole, top, bottom in (("sign", "whole", "top", "bottom"), ("sign2", "whole2", "top2", "bottom2")):
-        if part[bottom]:
-            if not int(part[bottom]):
-                return None, -1
-            value = int(part[whole] or 0) + Fraction(int(part[top]), int(part[bottom]))
-            return (-value if part[sign] == "-" else value), -1
-    digits = part["decimal"].replace(",", "")
-    value = Fraction(digits if not digits.endswith(".") else digits[:-1])
-    if part["over"]:
-        if not int(part["over"]):
-            return None, -1
-        value /= int(part["over"])
-    if part["power"]:
-        value *= Fraction(10) ** int(part["power"])
-    places = len(digits.partition(".")[2]) if "." in digits and not part["over"] else -1
-    return (-value if part["sign3"] == "-" else value), places
-
-
-_UNITS: dict[str, tuple[str, Fraction]] = {
-    name: (dimension, Fraction(factor))
-    for dimension, rows in {
-        "length": "mm millimeter|1/1000;cm centimeter centimetre|1/100;dm decimeter|1/10;m meter metre|1;"
-        "km kilometer kilometre|1000;in inch inche|127/5000;ft foot feet|381/1250;yd yard|1143/1250;mi mile|201168/125",
-        "mass": "mg milligram|1/1000;g gram|1;kg kilogram kilo|1000;oz ounce|45359237/1600000;lb pound|45359237/100000",
-        "time": "s sec second|1;min minute|60;h hr hour|3600;day|86400;week|604800",
-        "years": "month|1;year yr|12",
-        "volume": "ml milliliter millilitre|1/1000;l liter litre|1",
-        "pints": "pint|1;quart|2;gal gallon|8",
-        "money": "cent|1/100;dollar|1",
-        "angle": "degree|1",
-        "radian": "rad radian|1",
-        "%": "% percent pct|1",
-    }.items()
-    for row in rows.split(";")
-    for names, factor in [row.split("|")]
-    for name in names.split()
-}
-
-
-def unit_of(text: str) -> tuple[str, Fraction] | None:
-    """Dimension and size of a unit such as ``km/h``, ``square feet`` or ``cm^2``; None for words that are none."""
-    text = re.sub(r"\bper\b", "/", text.lower().replace("{", "").replace("}", "").strip(" .\\"))
-    text = {"mph": "mile/hour", "kph": "km/hour"}.get(text, text)
-    dimension, size = [], Fraction(1)
-    for index, part in enumerate(text.split("/")):
-        power = (
-            2 if re.search(r"\b(?:square|sq)\b\.?|\^ ?2|²", part) else 3 if re.search(r"\bcubic\b|\^ ?3", part) else 1
-        )
-        name = re.sub(r"\b(?:square|sq|cubic)\b\.?|\^ ?\d|[ .]", "", part)
-        known = _UNITS.get(name) or _UNITS.get(name.removesuffix("s")) or _UNITS.get(name.removesuffix("es"))
-        if known is None:
-            return None
-        size *= known[1] ** (-power if index else power)
-        dimension.append(f"{known[0]}{power}")
-    return "/".join(dimension), size
-
-
-_OPEN, _CLOSE = "([{", ")]}"
-_BREAK = re.compile(r"\\[{}]|[()\[\]{}]|[,;]|\\(?:text|mbox)?\s?\{?\s*(?:and|or)\s*\}?|\b(?:and|or)\b|\\.")
-
-
-def split_list(text: str) -> list[str]:
-    """The members of a tidied list, at commas, semicolons, "and" and "or" outside all brackets."""
-    parts, depth, begin = [], 0, 0
-    for match in _BREAK.finditer(text):
-        mark = match.group()
-        if mark[-1] in _OPEN and len(mark) <= 2:
-            depth += 1
-        elif mark[-1] in _CLOSE and len(mark) <= 2:
-            depth -= 1
-        elif depth == 0 and (mark in ",;" or "and" in mark or "or" in mark):
-            parts.append(text[begin : match.start()].strip())
-            begin = match.end()
-    parts.append(text[begin:].strip())
-    return [part for part in parts if part]
-
-
-def enclosed(text: str) -> tuple[str, list[str], str] | None:
-    r"""A tidied tuple, interval, set or bare list: its brackets ("" for none; ``{`` for a set) and members."""
-    text = re.sub(r"\\(?=[{}])", "", text).strip()
-    if len(text) > 1 and text[0] in _OPEN and text[-1] in ")]}":
-        depth = 0
-        for index, char in enumerate(text):
-            depth += (char in _OPEN) - (char in _CLOSE)
-            if depth == 0 and index < len(text) - 1:
-                break
-        else:
-            members = split_list(text[1:-1])
-            return (text[0], members, text[-1]) if len(members) > 1 or text[0] == "{" else None
-    members = split_list(text)
-    return ("", members, "") if len(members) > 1 else None

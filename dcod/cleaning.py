@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dcod import thoughts
-from dcod.answers import extract
+from dcod.answers import TURN, extract, run_on
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
-_MARK = r"<\|(?:im_start|im_end|eot_id|end_of_text|endoftext|start_header_id)\|>|</s>|<｜end▁of▁sentence｜>"
-_END_MARKS = re.compile(rf"(?:{_MARK}|\s)*(?:{_MARK})\s*\Z")
-_NEXT = re.compile(rf"{_MARK}|^[ \t]*(?:Question|Problem|Q|Human|User|Instruction)\s*\d*\s*[:.](?=\s)", re.MULTILINE)
 _NO_PROSE = re.compile(r"\$\$|\\[\[(]|```|\$[^$\n]*\$|\\[a-zA-Z]+|<[^<>\n]*>")
 _CLOSES = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "```": "```"}
 _PROSE = 60  # letters from which a language can be told
@@ -36,21 +34,30 @@ def strip_calculator(text: str) -> str:
 def cut_run_on(text: str) -> str:
     """Text without an invented next question or turn after its answer, and without end-of-turn marks.
 
-    Only what follows a stated answer is cut, and never anything inside a thought.
+    Only what follows a stated answer is cut, and never anything inside a thought; see :func:`dcod.answers.run_on`.
     """
-    begins = thoughts.last_end(text)
     if thoughts.kind(text) == "unclosed":
         return _without_marks(text)
-    for match in _NEXT.finditer(text, begins):
-        before = text[: match.start()]
-        if extract(before[begins:]) is not None:
-            return before.rstrip()
-    return _without_marks(text)
+    begin = thoughts.last_end(text)
+    end = begin + run_on(text[begin:])
+    turn = next(_turns(text, begin, end), None)
+    if turn and extract(text[begin : turn.start()]) is not None:
+        end = turn.start()
+    return _without_marks(text) if end == len(text) else text[:end].rstrip()
+
+
+def _turns(text: str, begin: int, end: int) -> Iterator[re.Match[str]]:
+    """Marks of a turn's end; that of a solution belongs to a thought's tags (:mod:`dcod.thoughts`)."""
+    return (match for match in TURN.finditer(text, begin, end) if match.group() != "<|end_of_solution|>")
 
 
 def _without_marks(text: str) -> str:
-    cut = _END_MARKS.sub("", text)
-    return cut if cut.strip() else text
+    """Without the marks of a turn's end that a text ends with."""
+    marks = [match.span() for match in _turns(text, 0, len(text))]
+    cut = text.rstrip()
+    while marks and marks[-1][1] == len(cut):
+        cut = cut[: marks.pop()[0]].rstrip()
+    return text if not cut or cut == text.rstrip() else cut
 
 
 def language(text: str) -> str | None:

@@ -106,16 +106,16 @@ def repetition_rate(text: str, n: int = 8) -> float:
     return (total - len(grams)) / total if total else 0.0
 
 
-_TERM = r"[$€£]?\s*(\d{1,15}(?:,\d{3})*(?:\.\d{1,9})?)(?![\w%.]?\d)"
-_STEP = re.compile(
-    rf"(?<![\w.)\]}}+\-*/×÷^=,$]){_TERM}((?:\s*(?:[-+*/×÷x−]|\\times|\\cdot|\\div)\s*{_TERM}){{1,8}})\s*=\s*"
-)
+_TERM = r"(?:[$€£]\s?)?(\d{1,15}(?:,\d{3}){0,6}(?:\.\d{1,9})?)(?![\w%.,]?\d)"
+_OPERATOR = r"\s{0,4}(?:[-+*/×÷x−]|\\times|\\cdot|\\div)\s{0,4}"  # longer runs of blanks are no sum
+_STEP = re.compile(rf"(?<![\w.)\]}}+\-*/×÷^=,$]){_TERM}((?:{_OPERATOR}{_TERM}){{1,8}})\s{{0,4}}=\s{{0,4}}")
 _BEFORE = re.compile(
-    r"(?:[\w)\]}$%.]\s*[-+*/×÷^−]|(?:[\d%]|half|thirds?|quarters?)\s+of|\b(?:x|times)|\\times|\\cdot|\\div)\s*\Z"
+    r"(?:[\w)\]}$%.]\s{0,4}[-+*/×÷^−]|(?:[\d%]|half|thirds?|quarters?)\sof|\b(?:x|times)|\\times|\\cdot|\\div)\s{0,4}\Z"
 )
-_OPERATION = re.compile(rf"\s*([-+*/×÷x−]|\\times|\\cdot|\\div)\s*{_TERM}")
+_OPERATION = re.compile(rf"\s{{0,4}}([-+*/×÷x−]|\\times|\\cdot|\\div)\s{{0,4}}{_TERM}")
 _RESULT = re.compile(
-    r"[$€£]?\s*([-−]?\d{1,18}(?:,\d{3})*(?:\.\d{1,12})?)(?!\s*[-+*/×÷^−x\\(\d{:,]\s*[\d({\\])(?![\w.^%/]?\d|%|[A-Z])"
+    r"(?:[$€£]\s?)?([-−]?\d{1,18}(?:,\d{3}){0,6}(?:\.\d{1,12})?)"
+    r"(?!\s{0,4}[-+*/×÷^−x\\(\d{:,]\s{0,4}[\d({\\])(?![\w.^%/]?\d|%|[A-Z])"
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dcod import answers, cleaning, metrics
+from dcod import cleaning, metrics, quantities, spelling
 
 OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
 Row = Mapping[str, Any]
@@ -142,8 +142,8 @@ def canonical(answer: str | None) -> str | None:
     """An answer in a spelling that equal numbers and equal texts share; for votes, not for grading."""
     if answer is None:
         return None
-    number = answers.as_number(answers.tidy(answer))
-    return answers.normalise(answer).casefold() if number is None else str(number)
+    number = quantities.as_number(spelling.tidy(answer))
+    return spelling.normalise(answer).casefold() if number is None else str(number)
 
 
 def _majority_is_right(group: Sequence[Row]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dcod import answers, grading
+from dcod import answers, grading, quantities, spelling
 from dcod.answers import extract
 from dcod.grading import Grade, equivalent, grade, grade_many
 from dcod.verifying import Verifier
@@ -132,11 +132,11 @@ def test_real_answers_survive_being_spelled_anew_and_slips_are_found(data_dir: P
 
 
 def test_answers_to_other_problems_are_wrong(data_dir: Path) -> None:
-    golds = sorted({answers.normalise(row["answer"]) for row in rows(data_dir / "math500" / "test.jsonl")})
+    golds = sorted({spelling.normalise(row["answer"]) for row in rows(data_dir / "math500" / "test.jsonl")})
     shuffled = random.Random(0).sample(golds, len(golds))
     pairs = [(a, b) for a, b in zip(golds, shuffled, strict=True) if a != b]
     same = grading.in_parallel(lambda pair: equivalent(*pair), pairs)
-    units = {a for a in golds if (found := answers.quantity(answers.tidy(a))) and found.unit}
+    units = {a for a in golds if (found := quantities.quantity(spelling.tidy(a))) and found.unit}
     assert [pair for pair, one in zip(pairs, same, strict=True) if one and not set(pair) & units] == []
 
 
@@ -202,7 +202,7 @@ def test_long_texts_take_linear_time(name: str) -> None:
 
 
 def test_an_endless_answer_is_not_even_compared() -> None:
-    assert equivalent("5", "5+" * grading.LONGEST) is False
+    assert equivalent("5", "5+" * spelling.LONGEST) is False
 
 
 def test_many_in_parallel_are_as_one_by_one() -> None:

@@ -7,8 +7,7 @@ which makes the problems anew from the same URI.
 import functools
 from typing import Any
 
-from dcod import grading, synthetic, verifying
-from dcod.answers import normalise
+from dcod import grading, spelling, synthetic, verifying
 from dcod.benchmarks import Benchmark, Problem, Row
 from dcod.grading import Grade
 
@@ -23,7 +22,7 @@ def _grade(problem: Problem, response: str, truncated: bool) -> Grade:
         return Grade("truncated" if truncated else "unparseable")
     if answer == problem.gold:
         return Grade("correct", answer)
-    if len(answer) > grading.LONGEST:
+    if len(answer) > spelling.LONGEST:
         return Grade("wrong", answer)
     right = verifying.ask("dcod.benchmarks.reasoning_gym", [problem.metadata["source"], problem.id, answer])
     return Grade("error" if right is None else "correct" if right else "wrong", answer)
@@ -36,7 +35,7 @@ def _problems(source: str) -> dict[str, synthetic.SyntheticProblem]:
 
 def _score(source: str, name: str, answer: str) -> bool:
     """Runs in the worker."""
-    return any(synthetic.score(_problems(source)[name], text) for text in (answer, normalise(answer)))
+    return any(synthetic.score(_problems(source)[name], text) for text in (answer, spelling.normalise(answer)))
 
 
 BENCHMARK = Benchmark("reasoning_gym", 2, "", 0, _read, asks="number", grade=_grade)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dcod import answers, benchmarks, grading, prompts, synthetic
+from dcod import benchmarks, grading, prompts, spelling, synthetic
 from dcod.config import BenchmarkConfig
 from dcod.errors import UserError
 
@@ -85,7 +85,7 @@ def test_olympiadbench_wants_every_answer_and_no_other(data_dir: Path) -> None:
     config = published("olympiadbench", data_dir)
     answered = []
     for problem in benchmarks.load(config, 0.5):
-        listed = answers.enclosed(answers.tidy(problem.gold))
+        listed = spelling.enclosed(spelling.tidy(problem.gold))
         if not problem.metadata["several"] or listed is None or listed[0] or len(set(listed[1])) < len(listed[1]):
             continue
         members = listed[1][::-1]
