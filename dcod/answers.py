@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dcod import thoughts
+from dcod import quantities, spelling, thoughts
 from dcod.hedges import settled
 
 TURN = re.compile(
@@ -50,6 +50,7 @@ STATED = re.compile(
     r"|^[#*_> \t]{0,8}(?:A[*_ \t]{0,4}:|Ans[*_ \t]{0,4}[.:])[*_ \t]{0,4}(?=\S)",
     re.IGNORECASE | re.MULTILINE,
 )
+_LAST = 50  # statements that are looked at, from the end
 _FINAL = re.compile(r"(?:^|[.!\n]|\bfinal[ \t]{1,4})[#*_> \t]{0,8}\Z", re.IGNORECASE)
 _CLAUSE = re.compile(
     r",?\s(?:because|since|which|as\s(?:the|we|it|there)|so(?!\w)|but|not(?=\s)|instead|hence|therefore|I hope|"
@@ -160,7 +161,7 @@ def stated(text: str) -> str | None:
 
 def _statement(text: str, begin: int) -> tuple[bool, str] | None:
     """The last statement from a place on, and whether it is a final one: of a line or heading of its own."""
-    for match in reversed(list(STATED.finditer(text, begin))):
+    for match in reversed(list(STATED.finditer(text, begin))[-_LAST:]):
         answer = _sentence(text[match.end() : match.end() + 2000])
         if answer:
             return bool(_FINAL.search(text, max(0, match.start() - 40), match.start())), answer
@@ -170,7 +171,7 @@ def _statement(text: str, begin: int) -> tuple[bool, str] | None:
 def _all(text: str) -> list[tuple[int, str]]:
     """Every answer with its place, marked or stated."""
     found = [*_box_groups(text), *_hashes(text), *_tagged(text)]
-    for match in STATED.finditer(text):
+    for match in list(STATED.finditer(text))[-_LAST:]:
         answer = _sentence(text[match.end() : match.end() + 2000])
         if answer and "\\boxed" not in answer:
             found.append((match.end(), answer))
@@ -253,13 +254,19 @@ def _box_groups(text: str) -> list[tuple[int, str]]:
             groups[-1] = (stop, groups[-1][1])
         elif answer and groups and begin - end <= 60 and _JOIN.fullmatch(text, end, begin):
             known = groups[-1][1]
-            groups[-1] = (stop, known if answer in known else [*known, answer])
+            groups[-1] = (stop, known if any(_alike(answer, one) for one in known) else [*known, answer])
         elif answer:
             groups.append((stop, [answer]))
         else:
             continue
         end = stop
     return [(stop, ", ".join(answers)) for stop, answers in groups]
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two boxes say the same number, as 15 39/40 and 639/40 do, or the same text."""
+    numbers = [quantities.quantity(spelling.tidy(text)) for text in (one, other)]
+    return one == other or bool(numbers[0] and numbers[1] and numbers[0] == numbers[1])
 
 
 def _hashes(text: str) -> list[tuple[int, str]]:

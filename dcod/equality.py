@@ -201,7 +201,7 @@ class Comparison:
         sides = [_LEFT.match(_close_up(text)) for text in (gold, answer)]
         if not any(sides) or (sides[0] and sides[1] and sides[0].group() != sides[1].group()):
             return "open"
-        rests = [_SIDE.split(text, 1)[-1] if side else text for side, text in zip(sides, (gold, answer), strict=True)]
+        rests = [_right(text) if side else text for side, text in zip(sides, (gold, answer), strict=True)]
         found = self.same(*rests)
         return "open" if found is False and not all(sides) else found
 
@@ -230,6 +230,12 @@ class Comparison:
         asked = quantities.quantity(gold)
         told = quantities.quantity(spelling.tidy(numbers[0])) if len(numbers) == 1 and "\\" not in answer else None
         return bool(asked and told and quantities.same(asked, told, self.tolerance))
+
+
+def _right(text: str) -> str:
+    """What stands behind ``x =``; of a chain of equations, its last side."""
+    rest = _SIDE.split(text, maxsplit=1)[-1]
+    return rest.rpartition("=")[2] if "," not in rest and not _CONDITION.search(rest) else rest
 
 
 def _plain(text: str) -> str:
