@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,10 @@ def remove(uri: str) -> None:
 
 
 def probe(uri: str) -> None:
-    """Writes, reads and deletes a small object below an s3:// prefix.
+    """Writes, reads and deletes a small object below an s3:// prefix, and tries what a lease relies on.
 
     Raises:
-        UserError: one of the three is refused.
+        UserError: one of the three is refused, or conditions of a write are not heeded.
     """
     bucket, key = _split(f"{uri.rstrip('/')}/.dcod-probe-{uuid.uuid4().hex[:12]}")
     with _explained(uri):
@@ -183,21 +183,25 @@ def probe(uri: str) -> None:
                 raise UserError(f"{uri}: what was written is not what is read")
         finally:
             client.delete_object(Bucket=bucket, Key=key)
+        _try_conditions(client, bucket, key, uri)
 
 
 @contextmanager
-def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 120.0) -> Iterator[None]:
+def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 120.0) -> Iterator[Callable[[], None]]:
     """Holds a lease: a locked file locally, a conditional put in a bucket.
 
     A holder renews its lease in a bucket. One that does not change for ``ttl_s`` seconds, by the clock of who waits for
-    it, belongs to a dead holder and is taken over.
+    it, belongs to a dead holder and is taken over. A bucket must heed the conditions of writes, which is tried first.
+
+    Yields:
+        What to call before a step that must not be taken twice: it raises where the lease is another's by now.
 
     Raises:
-        UserError: another holder kept it for ``wait_s`` seconds.
+        UserError: another holder kept it for ``wait_s`` seconds, or the store heeds no conditions.
     """
     if is_s3(uri):
-        with _bucket_lease(uri, wait_s, ttl_s):
-            yield
+        with _bucket_lease(uri, wait_s, ttl_s) as still:
+            yield still
         return
     path = Path(uri)
     try:
@@ -213,16 +217,24 @@ def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 120.0) -> Iterator[None
                 break
             except BlockingIOError:
                 _wait(uri, deadline)
-        yield
+        yield lambda: None  # it is held as long as this process lives
 
 
 @contextmanager
-def _bucket_lease(uri: str, wait_s: float, ttl_s: float) -> Iterator[None]:
+def _bucket_lease(uri: str, wait_s: float, ttl_s: float) -> Iterator[Callable[[], None]]:
     bucket, key = _split(uri)
     client, holder = _client(), uuid.uuid4().hex
     deadline = time.monotonic() + wait_s
     seen, since = "", time.monotonic()
+
+    def still() -> None:
+        with _explained(uri):
+            there = _look(client, bucket, key)[1]
+        if not there.startswith(holder):
+            raise UserError(f"lease {uri}: lost, since this process stood still for too long; nothing moved, run again")
+
     with _explained(uri):
+        _try_conditions(client, bucket, f"{key}.{holder}", uri)
         while not _put_if(client, bucket, key, holder, IfNoneMatch="*"):
             there, _ = _look(client, bucket, key)
             if there != seen:
@@ -234,7 +246,7 @@ def _bucket_lease(uri: str, wait_s: float, ttl_s: float) -> Iterator[None]:
     renewing = threading.Thread(target=_renew, args=(client, bucket, key, holder, ttl_s / 6, ended), daemon=True)
     renewing.start()
     try:
-        yield
+        yield still
     finally:
         ended.set()
         renewing.join()
@@ -254,6 +266,44 @@ def _renew(client: Any, bucket: str, key: str, holder: str, every_s: float, ende
             there, text = _look(client, bucket, key)
             if text.startswith(holder):
                 _put_if(client, bucket, key, f"{holder} {number}", IfMatch=there)
+
+
+def _try_conditions(client: Any, bucket: str, key: str, uri: str) -> None:
+    """Whether a store refuses a write whose condition does not hold; some take it, and a lease would be held twice.
+
+    Args:
+        client: of the store.
+        bucket: where to try.
+        key: of an object that nobody else knows.
+        uri: for the message.
+
+    Raises:
+        UserError: it does not.
+    """
+    from botocore.exceptions import ClientError
+
+    failed = ""
+    try:
+        if not _put_if(client, bucket, key, "1", IfNoneMatch="*"):
+            failed = "refuses If-None-Match on a new object"
+        elif _put_if(client, bucket, key, "2", IfNoneMatch="*"):
+            failed = "ignores If-None-Match"
+        elif _put_if(client, bucket, key, "3", IfMatch=f'"{"0" * 32}"'):
+            failed = "ignores If-Match"
+        elif not _put_if(client, bucket, key, "4", IfMatch=_look(client, bucket, key)[0]):
+            failed = "refuses If-Match on the object that it named"
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("NotImplemented", "InvalidArgument", "501"):
+            raise
+        failed = "knows no conditions of writes"
+    finally:
+        client.delete_object(Bucket=bucket, Key=key)
+    if failed:
+        raise UserError(
+            f"{uri}: its store {failed}, so two could hold a lease at once; take a store with conditional writes (AWS, "
+            "a newer MinIO, Ceph or SeaweedFS), or a file on a shared volume (promote.lease, or cluster.storage and "
+            "cluster.volume)"
+        )
 
 
 def _put_if(client: Any, bucket: str, key: str, text: str, **condition: str) -> bool:
@@ -314,7 +364,7 @@ def _forget_vanished(root: Path, folder: Path, keys: set[str]) -> None:
 
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")  # a key may hold ? and #, which urlparse would cut off
-    if not is_s3(uri) or not bucket:
+    if not is_s3(uri) or not bucket or "@" in bucket:  # a bucket's name holds none, a key with a password does
         raise UserError(f"{uri}: not of the form s3://bucket/key")
     return bucket, key.lstrip("/")
 

@@ -198,14 +198,14 @@ def _tracking(config: Config) -> str:
 
 
 def _bucket(config: Config) -> str:
-    """An object can be written, read and deleted."""
+    """An object can be written, read and deleted, and conditions of writes are heeded."""
     from dcod import storage
 
     place = config.cluster.storage or config.promote.lease.rpartition("/")[0]
     if not storage.is_s3(place):
         raise _UncheckedError(f"{place or 'cluster.storage is empty: it'} is no bucket; a volume is seen by pods only")
     storage.probe(place)
-    return f"{place}: written, read, deleted"
+    return f"{place}: written, read, deleted; conditions heeded"
 
 
 def _sources(config: Config) -> str:

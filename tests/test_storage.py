@@ -348,3 +348,58 @@ class TestS3:
     def test_a_lease_that_was_removed_ends_well(self, bucket: Any) -> None:
         with storage.lease("s3://traces/lock"):
             bucket.delete_object(Bucket="traces", Key="lock")
+
+
+class Careless:
+    """A client that heeds no conditions, or is said to know none."""
+
+    def __init__(self, inner: Any, ignores: tuple[str, ...] = ("IfNoneMatch", "IfMatch"), code: str = "") -> None:
+        self.inner, self.ignores, self.code = inner, ignores, code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def put_object(self, **given: Any) -> Any:
+        from botocore.exceptions import ClientError
+
+        if self.code and set(given) & set(self.ignores):
+            raise ClientError({"Error": {"Code": self.code, "Message": "x"}}, "PutObject")
+        return self.inner.put_object(**{name: value for name, value in given.items() if name not in self.ignores})
+
+
+class TestStoresWithoutConditions:
+    @pytest.mark.parametrize(
+        ("ignores", "code", "text"),
+        [
+            (("IfNoneMatch", "IfMatch"), "", "ignores If-None-Match"),
+            (("IfMatch",), "", "ignores If-Match"),
+            (("IfNoneMatch", "IfMatch"), "NotImplemented", "knows no conditions of writes"),
+            (("IfNoneMatch",), "PreconditionFailed", "refuses If-None-Match on a new object"),
+            (("IfMatch",), "PreconditionFailed", "refuses If-Match on the object that it named"),
+        ],
+    )
+    def test_neither_lease_nor_probe_relies_on_them(
+        self, bucket: Any, monkeypatch: pytest.MonkeyPatch, ignores: tuple[str, ...], code: str, text: str
+    ) -> None:
+        monkeypatch.setattr(storage, "_client", lambda: Careless(bucket, ignores, code))
+        with pytest.raises(UserError, match=f"{text}.*promote.lease"), storage.lease("s3://traces/lock", wait_s=0):
+            pytest.fail("a lease that two can hold")
+        with pytest.raises(UserError, match=text):
+            storage.probe("s3://traces/work")
+        assert storage.list_objects("s3://traces") == []
+
+    def test_one_that_heeds_them_is_taken(self, bucket: Any) -> None:
+        storage.probe("s3://traces/work")
+        assert storage.list_objects("s3://traces") == []
+
+    def test_a_lost_lease_is_noticed_before_the_step(self, bucket: Any) -> None:
+        with storage.lease("s3://traces/lock") as still:
+            still()
+            bucket.put_object(Bucket="traces", Key="lock", Body=b"of another")
+            with pytest.raises(UserError, match="lost, since this process stood still"):
+                still()
+
+    def test_a_key_in_the_address_is_not_shown(self, bucket: Any) -> None:
+        with pytest.raises(UserError, match=r"s3://bucket/key") as caught:
+            storage.fetch("s3://AKIA:PLANTED@traces/run")
+        assert "PLANTED" not in str(caught.value)

@@ -23,7 +23,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +150,7 @@ def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
         if not found.holds:
             registry.tag(checked, {"dcod.outcome": "not_reproduced", "dcod.outcome_reason": found.text})
             return "not_reproduced"
-    with _lease(config):
+    with _lease(config) as still:
         version = _registered(registry, decided, decision)
         champion = registry.champion(name)
         if champion is not None and champion.version == version.version:
@@ -164,6 +164,7 @@ def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
             registry.tag(version, {"dcod.outcome": "stale", "dcod.outcome_reason": text})
             return "stale"
         registry.tag(version, {"dcod.previous_champion": str(champion.version)})
+        still()
         registry.set_alias(name, CHAMPION, version.version)
         registry.tag(version, {"dcod.outcome": "promoted"})
     return "promoted"
@@ -189,7 +190,7 @@ def rollback(config: Config, *, tracker: Tracker) -> Version:
         UserError: there is no champion, or none before it.
     """
     registry, name = Registry(tracker), config.promote.registered_model
-    with _lease(config):
+    with _lease(config) as still:
         champion = registry.champion(name)
         if champion is None:
             raise UserError(f"models:/{name}@{CHAMPION}: there is no champion to roll back")
@@ -200,6 +201,7 @@ def rollback(config: Config, *, tracker: Tracker) -> Version:
                 f"models:/{name}@{CHAMPION}: version {champion.version} has no champion before it"
                 + (f" (version {number} was deleted)" if number else "")
             )
+        still()
         registry.set_alias(name, CHAMPION, previous.version)
         registry.tag(champion, {"dcod.outcome": "rolled_back"})
         registry.tag(previous, {"dcod.outcome": "promoted"})
@@ -289,6 +291,6 @@ def _read(decision: Path) -> str:
 
 
 @contextmanager
-def _lease(config: Config) -> Iterator[None]:
-    with storage.lease(config.promote.lease, wait_s=_WAIT_S):
-        yield
+def _lease(config: Config) -> Iterator[Callable[[], None]]:
+    with storage.lease(config.promote.lease, wait_s=_WAIT_S) as still:
+        yield still
