@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import attention, products, storage
+from dcod import attention, products, storage, weightfiles
 from dcod.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def resolve(uri: str, revision: str = "main", registry: Callable[[str], Path] | 
         raise UserError(f"student {folder}: no config.json in it, so it is not a model folder")
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"student {folder}: no *.safetensors in it; other weight formats are not loaded")
+    weightfiles.check(folder)
     return folder
 
 

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +36,10 @@ def load_tokenizer(folder: Path, template: Literal["model", "plain"] = "model") 
             f"student {folder}: no tokenizer in the folder (tokenizer.json); save it beside the model with "
             "tokenizer.save_pretrained(folder)"
         )
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # of the Rust library, too; code of its own (auto_map) is not run
+        raise UserError(f"student {folder}: its tokenizer cannot be loaded ({one_line(error)[:200]})") from error
     if template == "plain":
         tokenizer.chat_template = PLAIN_TEMPLATE
     elif not tokenizer.chat_template:

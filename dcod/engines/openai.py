@@ -5,6 +5,10 @@ the server runs the very same model is the user's word. A server gives text: the
 tokenised anew, except where the sampler's log-probs are asked for. Then they are the sampled ones, which vLLM gives.
 
 ``chat()`` asks ``/v1/chat/completions``, which needs no tokenizer: a teacher of which only the text is known.
+
+The server is nobody's friend: what it says is checked, an answer that is none is asked for again, its body and its time
+are bounded, and it is not followed to another place. Of the environment only OPENAI_API_KEY counts, and the proxies: an
+OPENAI_BASE_URL or OPENAI_CUSTOM_HEADERS that was set for other work changes nothing here.
 """
 
 from __future__ import annotations
@@ -15,25 +19,29 @@ import math
 import os
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from dcod import web
 from dcod.engines import Completion, Sampling, likeliest
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.packing import Example
 from dcod.progress import track
 
 if TYPE_CHECKING:
+    import httpx2
     from transformers import PreTrainedTokenizerBase
 
 _TRIES = 5
 _PAUSE_S = 0.5  # doubled from try to try
-_TIMEOUT_S = 600.0
+_TIMEOUT_S = 600.0  # to the first byte of an answer, and from there to its last
+_MOST_BYTES = 2**26  # of an answer: 32k tokens with 20 alternatives each are 20 MB
+_HEADERS = ("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host")
+_POSITIVE = 1e-3  # a log-prob above it is none; below it is rounding
+_MOST_TOKENS = 2**31
 _LONGEST_S = 600.0  # a server that wants a longer pause than this is not waited for
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 # Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy;
@@ -42,6 +50,24 @@ _NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 _PROBES = 8  # prompts that show what the server's log-probs are
 _NOISE = 0.01
 _TOKEN = "token_id:"  # how vLLM writes a token when it is asked for ids
+
+T = TypeVar("T")
+
+
+class PartError(UserError):
+    """Some requests of a batch got no answer.
+
+    Attributes:
+        got: what the others got, in their order; None for those without.
+    """
+
+    def __init__(self, message: object, got: Sequence[Completion | None]) -> None:
+        super().__init__(message)
+        self.got = list(got)
+
+
+class _NonsenseError(Exception):
+    """An answer that is none: it is asked for again."""
 
 
 class OpenAIEngine:
@@ -69,22 +95,23 @@ class OpenAIEngine:
         self.tokenizer: Any = tokenizer
         self.concurrency = concurrency
         self.pace = _Pace(60.0 / per_minute if per_minute else 0.0)
+        self._client: Any = None
+        self._answering = ""  # the model that the server says it is
+        self._lock = threading.Lock()
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:
         """One completion per prompt, each asked with a seed of its own; at most ``batch_size`` requests at once.
 
         Raises:
-            UserError: the server refuses, or stays silent.
+            PartError: the server refuses, stays silent or talks nonsense; with what it said before.
         """
         further: dict[str, Any] = {}
         if sampling.record:
             further = {"logprobs": sampling.top_k, "return_tokens_as_token_ids": True, **_NOTHING_ELSE}
             further |= {"stop_token_ids": [self.tokenizer.eos_token_id], "ignore_eos": True}
         requests = [{"prompt": prompt, **_drawn(sampling, number), **further} for number, prompt in enumerate(prompts)]
-        answers = self._ask_all(self.address, requests, "generate", batch_size)
-        return [
-            self._completion(answer, len(prompt), sampling) for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        takes = [lambda answer, prompt=prompt: self._completion(answer, len(prompt), sampling) for prompt in prompts]
+        return self._ask_all(self.address, requests, takes, "generate", batch_size)
 
     def check_processed(self, prompts: Sequence[list[int]], sampling: Sampling) -> None:
         """Asks a few prompts for one token, as they will be sampled and at temperature 1 and top-p 1.
@@ -113,21 +140,14 @@ class OpenAIEngine:
         Reasoning that a server keeps apart stands in front, in think tags.
 
         Raises:
-            UserError: the server refuses, or stays silent.
+            PartError: the server refuses, stays silent or talks nonsense; with what it said before.
         """
         requests = [
             {"messages": list(messages), **_drawn(sampling, number)} for number, messages in enumerate(conversations)
         ]
-        out = []
-        for answer in self._ask_all(f"{self.endpoint}/chat/completions", requests, "generate", batch_size):
-            choice = _choice(answer)
-            message = choice.get("message") or {}
-            text, usage = str(message.get("content") or ""), answer.get("usage") or {}
-            reasoning = str(message.get("reasoning_content") or message.get("reasoning") or "").strip()
-            read, wrote = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-            text = f"<think>\n{reasoning}\n</think>\n\n{text}" if reasoning else text
-            out.append(Completion(text, [], choice.get("finish_reason") != "stop", read=read, wrote=wrote))
-        return out
+        return self._ask_all(
+            f"{self.endpoint}/chat/completions", requests, [_chatted] * len(requests), "generate", batch_size
+        )
 
     def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
         """Log-probs of the completion tokens, by ``echo``; the entropies are nan, since a server does not tell them.
@@ -145,21 +165,20 @@ class OpenAIEngine:
             }
             for example in examples
         ]
-        out = []
-        for example, answer in zip(
-            examples, self._ask_all(self.address, requests, "score", self.concurrency), strict=True
-        ):
-            found = (_choice(answer).get("logprobs") or {}).get("token_logprobs") or []
-            begin, size = len(example.prompt_tokens), len(example.completion_tokens)
-            values = found[begin : begin + size]
-            if len(values) != size or any(value is None for value in values):
-                raise UserError(f"{self.address}: gives no log-probs of a prompt (echo); score with another engine")
-            out.append(([float(value) for value in values], [math.nan] * size))
-        return out
+        takes = [lambda answer, one=example: self._echoed(answer, one) for example in examples]
+        return self._ask_all(self.address, requests, takes, "score", self.concurrency)
+
+    def _echoed(self, answer: dict[str, Any], example: Example) -> tuple[list[float], list[float]]:
+        found = _of(_choice(answer).get("logprobs"), dict).get("token_logprobs") or []
+        begin, size = len(example.prompt_tokens), len(example.completion_tokens)
+        values = _of(found, list)[begin : begin + size]
+        if len(values) != size or any(value is None for value in values):
+            raise UserError(f"{self.address}: gives no log-probs of a prompt (echo); score with another engine")
+        return _logprobs(values, least=-math.inf), [math.nan] * size
 
     def _completion(self, answer: dict[str, Any], read: int, sampling: Sampling) -> Completion:
         choice = _choice(answer)
-        text, truncated = str(choice.get("text", "")), choice.get("finish_reason") == "length"
+        text, truncated = _of(choice.get("text", ""), str), choice.get("finish_reason") == "length"
         if sampling.record:
             record = self._record(choice, truncated, sampling.top_k)
             return Completion(text, truncated=truncated, read=read, wrote=len(record["token_ids"]), **record)
@@ -169,63 +188,134 @@ class OpenAIEngine:
 
     def _record(self, choice: dict[str, Any], truncated: bool, top_k: int) -> dict[str, Any]:
         """Token ids and log-probs of an answer, as fields of a Completion; what is not certain is refused."""
-        found = choice.get("logprobs") or {}
-        tokens, logprobs = found.get("tokens") or [], found.get("token_logprobs") or []
+        found = _of(choice.get("logprobs") or {}, dict)
+        tokens, logprobs = _of(found.get("tokens") or [], list), _of(found.get("token_logprobs") or [], list)
         if not tokens or not all(str(token).startswith(_TOKEN) for token in tokens):
             what = "log-probs without token ids" if tokens else "no log-probs"
             raise UserError(
                 f"{self.address}: gives {what} (return_tokens_as_token_ids, which vLLM knows); set "
                 "teach.logprobs=false to take the text alone"
             )
-        ids, end = [int(token.removeprefix(_TOKEN)) for token in tokens], self.tokenizer.eos_token_id
-        if len(logprobs) != len(ids) or any(value is None for value in logprobs):
-            raise UserError(f"{self.address}: gives {len(logprobs)} log-probs for {len(ids)} tokens")
+        ids, end = [_id(token) for token in tokens], self.tokenizer.eos_token_id
+        if len(logprobs) != len(ids):
+            raise _NonsenseError(f"gives {len(logprobs)} log-probs for {len(ids)} tokens")
         if not truncated and ids[-1] != end:
             raise UserError(
                 f"{self.address}: a completion ends in token {ids[-1]}, the end token of the tokenizer is {end}; give "
                 "the folder of the very model that is served, or set teach.logprobs=false to take the text alone"
             )
-        record: dict[str, Any] = {"token_ids": ids, "logprobs": [float(value) for value in logprobs]}
+        if max(ids) >= len(self.tokenizer):
+            raise _NonsenseError(f"names token {max(ids)}, the tokenizer has {len(self.tokenizer)}")
+        record: dict[str, Any] = {"token_ids": ids, "logprobs": _logprobs(logprobs, least=-math.inf)}
         if top_k:
-            tops = found.get("top_logprobs") or []
-            kept = [likeliest({int(key.removeprefix(_TOKEN)): v for key, v in top.items()}, top_k) for top in tops]
+            tops = _of(found.get("top_logprobs") or [], list)
+            if len(tops) != len(ids):
+                raise _NonsenseError(f"gives the likeliest tokens of {len(tops)} positions for {len(ids)} tokens")
+            kept = []
+            for top in tops:
+                told = _of(top, dict)
+                values = _logprobs(list(told.values()))
+                kept.append(likeliest(dict(zip(map(_id, told), values, strict=True)), top_k))
             record |= {"top_ids": [list(one) for one in kept], "top_logprobs": [list(one.values()) for one in kept]}
         return record
 
     def _ask_all(
-        self, address: str, requests: Sequence[dict[str, Any]], what: str, at_once: int
-    ) -> list[dict[str, Any]]:
+        self,
+        address: str,
+        requests: Sequence[dict[str, Any]],
+        takes: Sequence[Callable[[dict[str, Any]], T]],
+        what: str,
+        at_once: int,
+    ) -> list[T]:
+        """Asks all; what was got when one of them fails comes with the error."""
         with ThreadPoolExecutor(max(1, min(self.concurrency, at_once))) as pool:
-            waiting = [pool.submit(self._ask, address, request) for request in requests]
+            asked = zip(requests, takes, strict=True)
+            waiting = [pool.submit(self._ask, address, request, take) for request, take in asked]
             try:
                 return [future.result() for future in track(waiting, what)]
-            except BaseException:
+            except BaseException as error:
                 for future in waiting:
                     future.cancel()
-                raise
+                if not isinstance(error, UserError):
+                    raise
+                failed = error
+        got = [None if f.cancelled() or f.exception() is not None else f.result() for f in waiting]
+        raise PartError(failed, [one if isinstance(one, Completion) else None for one in got]) from None
 
-    def _ask(self, address: str, body: dict[str, Any]) -> dict[str, Any]:
-        key = os.environ.get("OPENAI_API_KEY", "")
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        data = json.dumps({"model": self.model, **body}).encode()
-        reason = ""
+    def _ask(self, address: str, body: dict[str, Any], take: Callable[[dict[str, Any]], T]) -> T:
+        """One answer, as it is taken; asked for again while the server is away, busy, or talks nonsense.
+
+        The SDK's own tries are off: they would not hold the other threads back when one is told to wait, and take no
+        pause for an answer above two minutes.
+        """
+        import openai
+
+        path, reason, late = address.removeprefix(self.endpoint), "", 0
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(_PAUSE_S * 2**attempt)
             self.pace.wait()
-            request = urllib.request.Request(address, data, headers)  # noqa: S310 (http or https by configuration)
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-                    return dict(json.load(answer))
-            except urllib.error.HTTPError as error:
-                reason = f"{error.code} {error.reason}: {error.read(500).decode('utf-8', 'replace')}"
-                pause = _pause(error.headers.get("Retry-After") or "")
-                if error.code not in _AGAIN or pause > _LONGEST_S:
+                found = self._server().post(path, body={"model": self.model, **body}, cast_to=_response())
+                return take(self._read(found.content))
+            except openai.APIStatusError as error:
+                reason = f"{error.status_code} {error.response.reason_phrase}: {error.response.text[:500]}"
+                pause = _pause(error.response.headers.get("Retry-After") or "")
+                if error.status_code not in _AGAIN or pause > _LONGEST_S:
                     break
                 self.pace.hold(pause)
-            except (OSError, ValueError) as error:
-                reason = str(getattr(error, "reason", error))
-        raise UserError(f"{address}: no answer ({' '.join(reason.split())[:300]}); see the section `engine`")
+            except openai.APITimeoutError:
+                reason, late = f"nothing for {_TIMEOUT_S:.0f} s", late + 1
+                if late > 1:  # it hangs; five times that long would be most of an hour
+                    break
+            except (openai.OpenAIError, OSError, ValueError, _NonsenseError) as error:
+                if isinstance(error, UserError):
+                    raise
+                reason = web.reason(error)
+            except web.AnswerError as error:  # too long, packed, or from elsewhere: so it stays
+                reason = str(error)
+                break
+        raise UserError(f"{address}: no answer ({one_line(reason)[:300]}); see the section `engine`")
+
+    def _server(self) -> Any:
+        """The client, made once; none of its headers but those that an answer needs is sent."""
+        import openai
+
+        def plain(request: httpx2.Request) -> None:
+            for name in set(request.headers) - set(_HEADERS):
+                del request.headers[name]
+            if key:
+                request.headers["Authorization"] = f"Bearer {key}"
+            elif "Authorization" in request.headers:
+                del request.headers["Authorization"]
+
+        key = os.environ.get("OPENAI_API_KEY", "")
+        with self._lock:
+            if self._client is None:
+                http = web.client(_TIMEOUT_S, _MOST_BYTES)
+                http.event_hooks = {**http.event_hooks, "request": [plain]}
+                self._client = openai.OpenAI(
+                    api_key=key or "none", base_url=self.endpoint, max_retries=0, timeout=http.timeout, http_client=http
+                )
+            return self._client
+
+    def _read(self, content: bytes) -> dict[str, Any]:
+        """An answer as JSON, of the model that answered before."""
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            raise _NonsenseError(f"its answer is no JSON: {content[:80]!r}") from None
+        if not isinstance(answer, dict):
+            raise _NonsenseError("its answer is no JSON object")
+        model = str(answer.get("model") or "")[:200]
+        with self._lock:
+            self._answering = self._answering or model
+            if model and model != self._answering:
+                raise UserError(
+                    f"{self.endpoint}: answers as {model}, and did as {self._answering} before; a record has one "
+                    "sampler: ask for a model that stays the same (engine.model)"
+                )
+        return answer
 
 
 class _Pace:
@@ -294,7 +384,57 @@ def _drawn(sampling: Sampling, number: int) -> dict[str, Any]:
 
 
 def _choice(answer: dict[str, Any]) -> dict[str, Any]:
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not choices or not isinstance(choices[0], dict):
-        raise UserError(f"the server's answer has no choices: {json.dumps(answer)[:200]}")
-    return dict(choices[0])
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise _NonsenseError(f"its answer has no choices: {json.dumps(answer)[:200]}")
+    return choices[0]
+
+
+def _chatted(answer: dict[str, Any]) -> Completion:
+    """A completion of a chat: its text, and what it costs."""
+    choice = _choice(answer)
+    message, usage = _of(choice.get("message") or {}, dict), _of(answer.get("usage") or {}, dict)
+    text = _of(message.get("content") or "", str)
+    reasoning = _of(message.get("reasoning_content") or message.get("reasoning") or "", str).strip()
+    text = f"<think>\n{reasoning}\n</think>\n\n{text}" if reasoning else text
+    read, wrote = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    return Completion(text, [], choice.get("finish_reason") != "stop", read=read, wrote=wrote)
+
+
+def _id(token: object) -> int:
+    """A token id, from how vLLM writes it."""
+    digits = str(token).removeprefix(_TOKEN)
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:
+        raise _NonsenseError(f"names a token {str(token)[:40]!r}")
+    return int(digits)
+
+
+def _of(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise _NonsenseError(f"its answer holds {type(value).__name__} where {kind.__name__} belongs")
+    return value
+
+
+def _count(value: object) -> int:
+    """A number of tokens; 0 where it was not told."""
+    if value is None:
+        return 0
+    if not isinstance(value, int) or not 0 <= value < _MOST_TOKENS:
+        raise _NonsenseError(f"counts {str(value)[:40]!r} tokens")
+    return value
+
+
+def _logprobs(values: Sequence[Any], least: float = math.nan) -> list[float]:
+    """Log-probs: numbers, none above 0 but by rounding, and none that is ``least``: what was drawn can be drawn."""
+    for value in values:
+        number = not isinstance(value, bool) and isinstance(value, (int, float))
+        if not number or not value <= _POSITIVE or value == least:
+            raise _NonsenseError(f"gives {str(value)[:40]!r} as a log-prob")
+    return [float(value) for value in values]
+
+
+def _response() -> Any:
+    """What the SDK is asked to give back: the answer as it came, since all of it is checked here."""
+    import httpx2
+
+    return httpx2.Response

@@ -27,7 +27,7 @@ from dcod.asking import TeachConfig
 from dcod.attempts import FILE, VERSION, Attempts
 from dcod.config import Config
 from dcod.engines import Completion, Sampling
-from dcod.engines.openai import OpenAIEngine
+from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
 from dcod.questions import Question
 from dcod.traces import Trace
@@ -97,12 +97,19 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
                 names = due[begin : begin + teach.batch_size]
                 numbers = [kept.tallies[name].tries for name in names]
                 seeds = tuple(_seed(config.seed, *key) for key in zip(names, numbers, strict=True))
-                written = ask([by_id[name] for name in names], replace(sampling, seeds=seeds))
+                failed: PartError | None = None
+                try:
+                    written: list[Completion | None] = [*ask([by_id[n] for n in names], replace(sampling, seeds=seeds))]
+                except PartError as error:  # what was got is paid for
+                    failed, written = error, error.got
                 rows = grading.in_parallel(
                     lambda item: {"question": item[0].id, "attempt": item[1], **constant, **_row(item[0], item[2])},
-                    list(zip((by_id[name] for name in names), numbers, written, strict=True)),
+                    [(by_id[n], number, said) for n, number, said in zip(names, numbers, written, strict=True) if said],
                 )
-                kept.add(rows)
+                if rows:
+                    kept.add(rows)
+                if failed is not None:
+                    raise failed
                 figures = _figures(teach, kept)
                 log.metrics(figures, step=int(figures["attempts"]))
                 ended = sum(teach.attempts if kept.done(name) else kept.tallies[name].tries for name in by_id)
