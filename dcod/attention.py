@@ -19,16 +19,21 @@ NAME = "dcod_by_trace"
 _KNOWN = {"full_attention", "sliding_attention"}  # kinds of layers whose mask is known here
 
 
+def separable(model: PreTrainedModel) -> bool:
+    """Whether a model may attend so: by its attention and the kinds of its layers, not yet tried."""
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or _KNOWN)
+    return model.config._attn_implementation in ("sdpa", NAME) and kinds <= _KNOWN
+
+
 def separate(model: PreTrainedModel) -> bool:
     """Makes a model attend so where a batch says how long its traces are; whether it can."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
+    if not separable(model):
+        return False
     if model.config._attn_implementation == NAME:
         return True
-    kinds = set(getattr(model.config, "layer_types", None) or _KNOWN)
-    if model.config._attn_implementation != "sdpa" or not kinds <= _KNOWN:
-        return False
     AttentionInterface.register(NAME, by_trace)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)

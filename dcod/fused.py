@@ -3,17 +3,22 @@
 The gradient is made in the forward pass (as in Liger-kernel and cut-cross-entropy), because the weights are
 detached: each chunk of logits is turned into log-probs, entropies and its own gradient, and dropped.
 
+A head is a product with the output embedding, and what some models do to the logits behind it: a factor, a bias, a soft
+cap. Where a model does anything else, its own head runs in chunks, and autograd runs each once more on the way back.
+:mod:`dcod.selfcheck` finds out which it is.
+
 Shape suffixes: N counted tokens of a micro-batch, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from dcod import products
 from dcod.config import LossConfig
@@ -27,6 +32,41 @@ _LOWEST = -1e4  # exp of it is 0; stands for -inf, whose product with 0 is not a
 def chunk_rows(vocabulary: int, device: str = "cpu") -> int:
     """Rows per chunk, so that one float32 buffer of logits stays near ``CHUNK_BYTES`` of the device."""
     return max(16, CHUNK_BYTES.get(device, CHUNK_BYTES["cpu"]) // (4 * vocabulary))
+
+
+@dataclass(frozen=True)
+class Head:
+    """From hidden states to logits: cap * tanh((scale * hidden @ weight.T + bias) / cap).
+
+    Attributes:
+        weight: output embedding [V, D].
+        bias: added to the scaled products [V], or None.
+        scale: of the products.
+        cap: the soft cap; 0: none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float = 0.0
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True)
+class OwnHead:
+    """A head that is known as a function alone.
+
+    Attributes:
+        logits: from hidden states [n, D] to logits [n, V], row by row, differentiable.
+        vocabulary: V.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    vocabulary: int
 
 
 @dataclass(frozen=True)
@@ -62,33 +102,66 @@ class _Softmax:
     Attributes:
         exps, sums: numerators, and what they add up to [n, 1].
         logprobs: of the targets, nats [n].
+        slope: of a soft cap at the logits [n, V], or None.
     """
 
     exps: Tensor
     sums: Tensor
     logprobs: Tensor
+    slope: Tensor | None
+
+
+def _parts(rows: int, vocabulary: int, device: str) -> list[slice]:
+    """The chunks of some rows."""
+    step = chunk_rows(vocabulary, device)
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 class _Logits:
-    """Logits of chunks of rows, float32; in one buffer on the way, since fresh memory is slow on a CPU."""
+    """Logits of chunks of rows, float32; in one buffer on the way, since fresh memory is slow on a CPU.
 
-    def __init__(self, hidden_ND: Tensor, head_VD: Tensor) -> None:
-        self.step = chunk_rows(head_VD.shape[0], hidden_ND.device.type)
-        self.parts = [slice(start, start + self.step) for start in range(0, hidden_ND.shape[0], self.step)]
-        self._hidden, self._head = hidden_ND, head_VD
+    Attributes:
+        parts: the chunks.
+        slope: what a soft cap leaves of a gradient at the last chunk's logits [n, V]; None without one.
+    """
+
+    def __init__(self, hidden_ND: Tensor, head: Head | OwnHead) -> None:
+        self.parts = _parts(hidden_ND.shape[0], head.vocabulary, hidden_ND.device.type)
+        self.slope: Tensor | None = None
+        self._hidden, self._head = hidden_ND, head
         self._buffer: Tensor | None = None
 
     def __getitem__(self, part: slice) -> Tensor:
         """The chunk's logits; the next call overwrites them."""
-        hidden = self._hidden[part]
+        head, hidden = self._head, self._hidden[part]
+        if isinstance(head, OwnHead):
+            return head.logits(hidden).float()
+        logits = self._product(hidden, head.weight)
+        if head.scale != 1:
+            logits.mul_(head.scale)
+        if head.bias is not None:
+            logits.add_(head.bias)
+        if head.cap:
+            logits.div_(head.cap).tanh_()
+            self.slope = 1 - logits.square()
+            logits.mul_(head.cap)
+        return logits
+
+    def _product(self, hidden: Tensor, weight_VD: Tensor) -> Tensor:
         if hidden.dtype != torch.float32:
-            return (hidden @ self._head.T).float()
-        if products.applies(hidden, self._head):
-            return products.product(hidden, self._head)
+            return (hidden @ weight_VD.T).float()
+        if products.applies(hidden, weight_VD):
+            return products.product(hidden, weight_VD)
         if self._buffer is None:
-            shape = (min(self.step, self._hidden.shape[0]), self._head.shape[0])
-            self._buffer = torch.empty(shape, dtype=torch.float32, device=hidden.device)
-        return torch.mm(hidden, self._head.T, out=self._buffer[: hidden.shape[0]])
+            rows = max(len(self._hidden[one]) for one in self.parts)
+            self._buffer = torch.empty((rows, len(weight_VD)), dtype=torch.float32, device=hidden.device)
+        return torch.mm(hidden, weight_VD.T, out=self._buffer[: hidden.shape[0]])
+
+
+@torch.no_grad()
+def logits_of(hidden_ND: Tensor, head: Head | OwnHead) -> Tensor:
+    """The logits of some rows, as they are made here, in one piece, float32 [N, V]."""
+    return _Logits(hidden_ND, head)[slice(0, len(hidden_ND))]
 
 
 def _shifted(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,6 +176,8 @@ class _Fused(torch.autograd.Function):
         ctx: Any,
         hidden_ND: Tensor,
         head_VD: Tensor,
+        bias_V: Tensor | None,
+        head: Head,
         targets_N: Tensor,
         weights_N: Tensor,
         objective: Objective,
@@ -113,17 +188,29 @@ class _Fused(torch.autograd.Function):
         grad_hidden_ND = torch.empty_like(hidden_ND)
         precise = torch.promote_types(head_VD.dtype, torch.float32)  # a sum over many chunks
         grad_head_VD: Tensor | None = None
+        grad_bias_V = (
+            torch.zeros_like(bias_V, dtype=precise) if bias_V is not None and ctx.needs_input_grad[2] else None
+        )
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        logits = _Logits(hidden_ND, head_VD)
+        logits = _Logits(hidden_ND, head)
         for part in logits.parts:
             where = targets_N[part], weights_N[part], objective
             if kept:
+                slope = kept[0].slope
                 value, grad, logprobs_N[part] = _log_gradient(kept.pop(0), *where)
             elif objective.plain:
-                value, grad, logprobs_N[part] = _log_gradient(_softmax(logits[part], targets_N[part]), *where)
+                value, grad, logprobs_N[part] = _log_gradient(_softmax(logits, part, targets_N[part]), *where)
+                slope = logits.slope
             else:
                 value, grad, logprobs_N[part] = _any_gradient(logits[part], *where, part)
+                slope = logits.slope
             loss += value
+            if slope is not None:
+                grad.mul_(slope)
+            if grad_bias_V is not None:
+                grad_bias_V += grad.sum(dim=0)
+            if head.scale != 1:
+                grad.mul_(head.scale)
             grad = grad.to(head_VD.dtype)
             by_onednn = products.applies(grad, head_VD)
             grad_hidden_ND[part] = products.product(grad, head_VD.T) if by_onednn else grad @ head_VD
@@ -135,25 +222,26 @@ class _Fused(torch.autograd.Function):
                 grad_head_VD.addmm_(grad.T, hidden_ND[part])
             else:
                 grad_head_VD += grad.T @ hidden_ND[part]
-        ctx.save_for_backward(grad_hidden_ND, None if grad_head_VD is None else grad_head_VD.to(head_VD.dtype))
+        grad_head_VD = None if grad_head_VD is None else grad_head_VD.to(head_VD.dtype)
+        if bias_V is not None and grad_bias_V is not None:
+            grad_bias_V = grad_bias_V.to(bias_V.dtype)
+        ctx.save_for_backward(grad_hidden_ND, grad_head_VD, grad_bias_V)
         ctx.mark_non_differentiable(logprobs_N)
         return loss, logprobs_N
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden_ND, grad_head_VD = ctx.saved_tensors
-        scale = grads[0]
         # in place: the head's gradient is large, and nothing reads these again
-        head = None if grad_head_VD is None else grad_head_VD.mul_(scale.to(grad_head_VD.dtype))
-        return grad_hidden_ND.mul_(scale.to(grad_hidden_ND.dtype)), head, None, None, None, None
+        found = [None if grad is None else grad.mul_(grads[0].to(grad.dtype)) for grad in ctx.saved_tensors]
+        return (*found, None, None, None, None, None)
 
 
-def _softmax(logits: Tensor, targets: Tensor) -> _Softmax:
+def _softmax(all_logits: _Logits, part: slice, targets: Tensor) -> _Softmax:
     """The logits' own buffer becomes the distributions."""
-    logits, chosen = _shifted(logits, targets)
+    logits, chosen = _shifted(all_logits[part], targets)
     exps = logits.exp_()
     sums = exps.sum(dim=1, keepdim=True)
-    return _Softmax(exps, sums, (chosen - sums.log())[:, 0])
+    return _Softmax(exps, sums, (chosen - sums.log())[:, 0], all_logits.slope)
 
 
 def _log_gradient(
@@ -174,48 +262,85 @@ def _any_gradient(
     logits: Tensor, targets: Tensor, weights: Tensor, objective: Objective, part: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Any loss of dcod.losses and the anchor, by autograd within the chunk."""
-    teacher = None if objective.teacher is None else objective.teacher.rows(part)
     with torch.enable_grad():
         logits = logits.detach().requires_grad_()
-        per_token = LOSSES[objective.loss.name].per_token(objective.loss, logits, targets, teacher)
-        logprob = -log_loss(logits, targets).detach()
-        coefficient = weights.float()
-        if objective.focus:
-            coefficient = coefficient * (objective.focus * logprob).exp()
-        loss = (coefficient * per_token).sum()
-        if objective.anchor:
-            assert objective.start is not None
-            scale = objective.anchor * objective.normaliser
-            loss = loss + scale * forward_kl(logits, objective.start.rows(part)).sum()
+        loss, logprob = _chunk_loss(logits, targets, weights, objective, part)
         (grad,) = torch.autograd.grad(loss, logits)
     return loss.detach(), grad, logprob
 
 
+def _chunk_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor, objective: Objective, part: slice
+) -> tuple[Tensor, Tensor]:
+    """The weighted loss of a chunk, and its detached log-probs [n]."""
+    teacher = None if objective.teacher is None else objective.teacher.rows(part)
+    per_token = LOSSES[objective.loss.name].per_token(objective.loss, logits, targets, teacher)
+    logprob = -log_loss(logits, targets).detach()
+    coefficient = weights.float()
+    if objective.focus:
+        coefficient = coefficient * (objective.focus * logprob).exp()
+    loss = (coefficient * per_token).sum()
+    if objective.anchor:
+        assert objective.start is not None
+        scale = objective.anchor * objective.normaliser
+        loss = loss + scale * forward_kl(logits, objective.start.rows(part)).sum()
+    return loss, logprob
+
+
+def _own_loss(
+    hidden_ND: Tensor, head: OwnHead, targets_N: Tensor, weights_N: Tensor, objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """As :func:`weighted_loss`, by autograd: each chunk's logits are made again on the way back."""
+
+    def chunk(hidden: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        return _chunk_loss(head.logits(hidden).float(), targets_N[part], weights_N[part], objective, part)
+
+    found = [
+        checkpoint(chunk, hidden_ND[part], part, use_reentrant=False)
+        for part in _parts(hidden_ND.shape[0], head.vocabulary, hidden_ND.device.type)
+    ]
+    losses, logprobs = zip(*found, strict=True)
+    return torch.stack(losses).sum(), torch.cat(logprobs)
+
+
 def weighted_loss(
-    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, weights_N: Tensor, objective: Objective | None = None
+    hidden_ND: Tensor,
+    head: Tensor | Head | OwnHead,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    objective: Objective | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum over tokens of the weighted objective, weights and pi^alpha detached (METHOD 4), and the log-probs.
 
     Args:
         hidden_ND: last hidden states of the positions that predict the targets [N, D].
-        head_VD: output embedding [V, D].
+        head: output embedding [V, D], or a head that does more.
         targets_N: token ids [N].
         weights_N: weight of each token, the loss normaliser already in it [N].
         objective: the loss at a state; the log loss by default.
 
     Returns:
-        The loss (a sum, float32 scalar, differentiable in ``hidden_ND`` and ``head_VD``) and the detached
+        The loss (a sum, float32 scalar, differentiable in ``hidden_ND`` and the head) and the detached
         log-probs, nats, float32 [N].
     """
-    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
+    objective = objective or Objective()
+    if isinstance(head, OwnHead):
+        return _own_loss(hidden_ND, head, targets_N, weights_N, objective)
+    hidden_ND, head = _same_dtype(hidden_ND, head)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective or Objective(), [])
+        return _fused_loss(hidden_ND, head, targets_N, weights_N, objective, [])
+
+
+def _fused_loss(
+    hidden_ND: Tensor, head: Head, targets_N: Tensor, weights_N: Tensor, objective: Objective, kept: list[_Softmax]
+) -> tuple[Tensor, Tensor]:
+    loss, logprobs_N = _Fused.apply(hidden_ND, head.weight, head.bias, head, targets_N, weights_N, objective, kept)
     return loss, logprobs_N
 
 
 def live_loss(
     hidden_ND: Tensor,
-    head_VD: Tensor,
+    head: Tensor | Head | OwnHead,
     targets_N: Tensor,
     weigh: Callable[[Tensor, Tensor], Tensor],
     objective: Objective,
@@ -227,54 +352,60 @@ def live_loss(
     Returns:
         The loss, and the detached log-probs and entropies, nats, float32 [N].
     """
-    hidden_ND, head_VD = _same_dtype(hidden_ND, head_VD)
+    if isinstance(head, OwnHead):
+        logprobs_N, entropies_N, _ = _statistics(hidden_ND.detach(), head, targets_N, 0)
+        loss, logprobs_N = _own_loss(hidden_ND, head, targets_N, weigh(logprobs_N, entropies_N), objective)
+        return loss, logprobs_N, entropies_N
+    hidden_ND, head = _same_dtype(hidden_ND, head)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         keep = KEPT_CHUNKS if objective.plain else 0
-        logprobs_N, entropies_N, kept = _statistics(hidden_ND.detach(), head_VD.detach(), targets_N, keep)
+        logprobs_N, entropies_N, kept = _statistics(hidden_ND.detach(), head, targets_N, keep)
         weights_N = weigh(logprobs_N, entropies_N)
-        loss, logprobs_N = _Fused.apply(hidden_ND, head_VD, targets_N, weights_N, objective, kept)
+        loss, logprobs_N = _fused_loss(hidden_ND, head, targets_N, weights_N, objective, kept)
     return loss, logprobs_N, entropies_N
 
 
-def _same_dtype(hidden_ND: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor]:
+def _same_dtype(hidden_ND: Tensor, head: Tensor | Head) -> tuple[Tensor, Head]:
     """Both as autocast wants them, else as the hidden states are: cast once, not once a chunk."""
+    head = Head(head) if isinstance(head, Tensor) else head
     device = hidden_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
-    return hidden_ND.to(dtype), head_VD.to(dtype)
+    return hidden_ND.to(dtype), replace(head, weight=head.weight.to(dtype))
 
 
 @torch.no_grad()
-def likeliest(hidden_ND: Tensor, head_VD: Tensor, k: int) -> TopK:
+def likeliest(hidden_ND: Tensor, head: Tensor | Head | OwnHead, k: int) -> TopK:
     """The k likeliest tokens of each position and their log-probs [N, K]."""
     targets = torch.zeros(len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
-    return scored(hidden_ND, head_VD, targets, k)[2]
+    return scored(hidden_ND, head, targets, k)[2]
 
 
 @torch.no_grad()
-def scored(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, k: int) -> tuple[Tensor, Tensor, TopK]:
+def scored(hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor, k: int) -> tuple[Tensor, Tensor, TopK]:
     """As :func:`token_statistics`, and the k likeliest tokens of each position [N, K], from the same logits."""
     shape, device = (len(hidden_ND), k), hidden_ND.device
     top = TopK(torch.empty(shape, dtype=torch.long, device=device), torch.empty(shape, device=device))
-    logprobs_N, entropies_N, _ = _statistics(*_same_dtype(hidden_ND, head_VD), targets_N, 0, top)
+    if not isinstance(head, OwnHead):
+        hidden_ND, head = _same_dtype(hidden_ND, head)
+    logprobs_N, entropies_N, _ = _statistics(hidden_ND, head, targets_N, 0, top)
     return logprobs_N, entropies_N, top
 
 
 @torch.no_grad()
-def token_statistics(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+def token_statistics(hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N])."""
-    logprobs_N, entropies_N, _ = _statistics(*_same_dtype(hidden_ND, head_VD), targets_N, 0)
-    return logprobs_N, entropies_N
+    return scored(hidden_ND, head, targets_N, 0)[:2]
 
 
 @torch.no_grad()
 def _statistics(
-    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, keep: int, top: TopK | None = None
+    hidden_ND: Tensor, head: Head | OwnHead, targets_N: Tensor, keep: int, top: TopK | None = None
 ) -> tuple[Tensor, Tensor, list[_Softmax]]:
     """As :func:`token_statistics`, and the distributions of the first ``keep`` chunks; fills ``top`` where given."""
     logprobs_N = torch.empty(hidden_ND.shape[0], dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)
     kept: list[_Softmax] = []
-    all_logits = _Logits(hidden_ND, head_VD)
+    all_logits = _Logits(hidden_ND, head)
     scratch: Tensor | None = None
     for index, part in enumerate(all_logits.parts):
         logits, chosen = _shifted(all_logits[part], targets_N[part])
@@ -291,5 +422,5 @@ def _statistics(
         # H = log(sum) - sum p * logit
         entropies_N[part] = sums[:, 0].log() - torch.linalg.vecdot(exps, logits.clamp_(min=_LOWEST)) / sums[:, 0]
         if index < keep:
-            kept.append(_Softmax(exps, sums, logprobs_N[part]))
+            kept.append(_Softmax(exps, sums, logprobs_N[part], all_logits.slope))
     return logprobs_N, entropies_N.clamp_(min=0.0), kept

@@ -99,19 +99,33 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     return model
 
 
-def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tensor:
     """Last hidden states of the positions that predict the counted tokens [N, D]; the body alone runs.
 
     ``use_cache=False`` is what makes transformers keep packed traces apart, together with position ids that
     start anew and no mask; a test compares every packed trace with itself alone.
+
+    Args:
+        model: the student.
+        batch: a micro-batch on its device.
+        body: the name of the module that :func:`dcod.selfcheck.examine` found; empty: the model's decoder.
     """
+    import torch
+
+    run: Any = model.get_submodule(body) if body else model.get_decoder()
+    if batch.apart:
+        sizes = [len(example) for example in batch.examples]
+        rows = zip(batch.input_ids.split(1), sizes, strict=True)
+        alone = [run(input_ids=ids[:, :size], use_cache=False)[0][0] for ids, size in rows]
+        offsets = torch.tensor([0, *sizes[:-1]], device=batch.rows.device).cumsum(0)
+        return torch.cat(alone)[offsets[batch.rows] + batch.columns]
     where = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
     given: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
     packed = batch.position_ids is not None and batch.attention_mask is None
     if packed and model.config._attn_implementation == attention.NAME:
         given["trace_sizes"] = [len(e) for e in batch.examples]
-    out = model.get_decoder()(input_ids=batch.input_ids, use_cache=False, **given)
-    return out.last_hidden_state[batch.rows, batch.columns]
+    out: Tensor = run(input_ids=batch.input_ids, use_cache=False, **given)[0]
+    return out[batch.rows, batch.columns]
 
 
 def digest(folder: Path) -> str:

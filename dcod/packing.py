@@ -1,7 +1,8 @@
 """From scored traces to batches: whole prompts a step, micro-batches of like length, padded or packed.
 
 A padded batch has a row a trace. A packed one has a single row without padding, and position ids that start anew with
-every trace: faster wherever attention keeps the traces apart by itself (dcod.attention). Both give the same loss.
+every trace: faster wherever attention keeps the traces apart by itself (dcod.attention). Both give the same loss, where
+a student keeps padding and neighbours out (dcod.layouts); else padding is masked, or each row runs apart.
 
 Shape suffixes: B traces, S tokens of prompt and completion, T completion positions, N counted tokens, K top-k.
 """
@@ -22,7 +23,7 @@ from torch import Tensor
 from dcod.corrections import Record
 from dcod.losses import NO_TOKEN, TopK
 
-Layout = Literal["padded", "packed"]
+Layout = Literal["padded", "masked", "packed", "apart"]
 
 OWN_COST = 64  # of a micro-batch, in tokens: gradients of all weights are added up once more
 
@@ -63,12 +64,13 @@ class Batch:
 
     Attributes:
         input_ids: right-padded [B, S], or packed [1, S].
-        attention_mask: [B, S] where padding is not on the right, where causality alone keeps it out (and a mask
-            costs attention half its speed on a CPU); packed traces are kept apart only without one.
+        attention_mask: [B, S] where causality alone does not keep padding out (a mask costs attention half its
+            speed on a CPU); packed traces are kept apart only without one.
         position_ids: [1, S] when packed, from 0 in every trace; None when padded.
         rows, columns: where the hidden state stands that predicts each counted token [N] each.
         targets: the counted tokens themselves [N].
         mask: completion positions [B, T]; its True entries, row by row, are the N counted tokens.
+        apart: whether each row is to run by itself, without padding.
         teacher, start: recorded top-k of teacher and start at the counted tokens [N, K], where all traces have it.
     """
 
@@ -80,6 +82,7 @@ class Batch:
     columns: Tensor
     targets: Tensor
     mask: Tensor
+    apart: bool = False
     teacher: TopK | None = None
     start: TopK | None = None
 
@@ -106,18 +109,20 @@ def collate(examples: Sequence[Example], pad_id: int = 0, layout: Layout = "padd
         input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad_id)
         offsets = [0] * len(sizes)
         rows = torch.arange(len(sizes)).repeat_interleave(counts)
+    attention_mask = (torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]).long() if layout == "masked" else None
     columns = torch.cat(
         [torch.arange(o + s, o + s + c) for o, s, c in zip(offsets, starts, counts.tolist(), strict=True)]
     )
     return Batch(
         list(examples),
         input_ids,
-        None,
+        attention_mask,
         position_ids,
         rows,
         columns,
         targets=torch.cat([torch.tensor(e.completion_tokens, dtype=torch.long) for e in examples]),
         mask=torch.arange(int(counts.max())) < counts[:, None],
+        apart=layout == "apart",
         teacher=_top(examples, "teacher"),
         start=_top(examples, "start"),
     )
@@ -210,7 +215,7 @@ def micro_batches(
         examples: the traces of a step (or of a rank's share of it).
         max_tokens: tokens of a micro-batch.
         by_prompt: keep the traces of a prompt together (per-trace weights compare them).
-        layout: whether rows are padded to the longest, or packed without padding.
+        layout: ``packed`` in a row without padding; else rows are as long as the longest.
     """
     prompts = numbered(e.prompt_id for e in examples).tolist() if by_prompt else range(len(examples))
     groups = micro_batch_rows([len(e) for e in examples], prompts, max_tokens, layout)
@@ -226,7 +231,7 @@ def micro_batch_rows(
         sizes: tokens of each trace.
         units: of each trace the number of what it must stay together with.
         max_tokens: tokens of a micro-batch; a longer single trace stands alone.
-        layout: whether rows are padded to the longest, or packed without padding.
+        layout: ``packed`` in a row without padding; else rows are as long as the longest.
     """
     together: dict[int, list[int]] = {}
     for row, unit in enumerate(units):

@@ -101,6 +101,11 @@ class Scorer:
         self.digest = prompts.tokenizer_digest(self.tokenizer)
         self.engine = TransformersEngine(job.student, self.tokenizer, job.config.student.dtype)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the student was run; see :mod:`dcod.selfcheck`."""
+        return {**self.engine.reading.facts(), "layout": self.engine.layout}
+
     def score(self, number: int) -> None:
         """Scores a part and keeps it."""
         section = self.job.config.score
@@ -111,25 +116,27 @@ class Scorer:
         self.job.parts.put(number, examples, [trace.split for trace in traces])
 
 
-def score_parts(job: Job, numbers: Sequence[int]) -> None:
-    """Scores the parts with as many processes as are configured."""
+def score_parts(job: Job, numbers: Sequence[int]) -> dict[str, Any]:
+    """Scores the parts with as many processes as are configured; returns how the student was run."""
     asked = job.config.score.workers
     workers = min(max(1, torch.cuda.device_count()) if asked == "auto" else asked, len(numbers))
     if workers <= 1:
-        if numbers:
-            scorer = Scorer(job)
-            for number in track(numbers, "score"):
-                scorer.score(number)
-        return
+        if not numbers:
+            return {}
+        scorer = Scorer(job)
+        for number in track(numbers, "score"):
+            scorer.score(number)
+        return scorer.facts
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     turns = context.Queue()
     for turn in range(workers):
         turns.put(turn)
     threads = max(1, torch.get_num_threads() // workers)
+    facts: dict[str, Any] = {}
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(job, turns, threads)) as pool:
         try:
             for future in track([pool.submit(_score, number) for number in numbers], "score"):
-                future.result()
+                facts = future.result()
         except BrokenProcessPool:
             raise UserError(
                 f"score: one of {workers} processes ended, perhaps for want of memory; lower score.workers or "
@@ -137,6 +144,7 @@ def score_parts(job: Job, numbers: Sequence[int]) -> None:
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+    return facts
 
 
 _scorer: Scorer
@@ -161,8 +169,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _score(number: int) -> None:
+def _score(number: int) -> dict[str, Any]:
     _scorer.score(number)
+    return _scorer.facts
 
 
 def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dcod import attention, weighting
+from dcod import weighting
+from dcod.attention import separable
 from dcod.config import TrainConfig
 from dcod.corrections import Record
 from dcod.errors import UserError
 from dcod.fused import Objective, live_loss, weighted_loss
+from dcod.layouts import exact_layout
 from dcod.models import hidden_states
 from dcod.packing import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
 from dcod.parallel import is_sharded
+from dcod.selfcheck import Reading, examine
 from dcod.weighting import Plan, WeightCounts
 
 if TYPE_CHECKING:
@@ -36,11 +39,17 @@ class Progress(Protocol):
 
 
 class StudentWithLoss(nn.Module):
-    """The student with the fused loss inside ``forward``, so that DDP and FSDP wrap both."""
+    """The student with the loss inside ``forward``, so that DDP and FSDP wrap both.
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    Args:
+        model: the student.
+        reading: how its hidden states become logits; None: found out now.
+    """
+
+    def __init__(self, model: PreTrainedModel, reading: Reading | None = None) -> None:
         super().__init__()
         self.model = model
+        self.reading = reading or examine(model)
 
     def forward(
         self, batch: Batch, weigh: Callable[[Tensor, Tensor | None], Tensor], objective: Objective, live: bool
@@ -57,23 +66,21 @@ class StudentWithLoss(nn.Module):
         Returns:
             loss, log-probs [N], entropies [N] (live only).
         """
-        head = self.model.get_output_embeddings().weight
-        hidden = hidden_states(self.model, batch)
+        head = self.reading.head(self.model)
+        hidden = hidden_states(self.model, batch, self.reading.body)
         if live:
             return live_loss(hidden, head, batch.targets, weigh, objective)
         loss, logprobs = weighted_loss(hidden, head, batch.targets, weigh(torch.empty(0), None), objective)
         return loss, logprobs, None
 
 
-def layout_of(config: TrainConfig, model: PreTrainedModel, device: torch.device) -> Layout:
-    """How micro-batches are laid out: what is faster on the device, unless the configuration says.
+def layout_of(config: TrainConfig, model: PreTrainedModel, reading: Reading, device: torch.device) -> Layout:
+    """How micro-batches are laid out: what is asked for where it is exact for this student; see :mod:`dcod.layouts`.
 
-    On a CPU the model's attention is made to work within packed traces, where it can; see :mod:`dcod.attention`.
+    ``auto`` is packed, which is faster on a GPU, and on a CPU where attention can be made to work within traces.
     """
-    separated = device.type == "cpu" and config.layout != "padded" and attention.separate(model)
-    if config.layout != "auto":
-        return config.layout
-    return "packed" if separated or device.type == "cuda" else "padded"
+    packed = config.layout == "packed" or (config.layout == "auto" and (device.type == "cuda" or separable(model)))
+    return exact_layout(model, reading, "packed" if packed else "padded", device)
 
 
 def is_live(config: TrainConfig) -> bool:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dcod import adapters, checkpoints, corrections, parallel, weighting
+from dcod import adapters, checkpoints, corrections, parallel, selfcheck, weighting
 from dcod.checkpoints import Checkpoints
 from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
@@ -57,6 +57,7 @@ class Result:
         skipped: optimizer steps that were not finite.
         history: one row of metrics per step.
         weights: histograms of the weights by position; see :class:`dcod.weighting.WeightCounts`.
+        student: how the student was run: its head and the layout of its batches; see :mod:`dcod.selfcheck`.
     """
 
     best_step: int = 0
@@ -65,6 +66,7 @@ class Result:
     skipped: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
+    student: dict[str, Any] = field(default_factory=dict)
 
 
 def check(config: TrainConfig, traces: Sequence[Example] | TraceSet) -> None:
@@ -170,9 +172,15 @@ def train(
     torch.manual_seed(seed)
     schedule = Schedule(train_set, config, seed)
     total = len(schedule)
-    layout = layout_of(config, model, accelerator.device)
+    if not parallel.is_sharded_by(config):
+        model.to(accelerator.device)  # where the layout is tried
+    reading = selfcheck.examine(model)
+    layout = layout_of(config, model, reading, accelerator.device)
+    facts = {**reading.facts(), "layout": layout}
+    if accelerator.is_main_process:
+        selfcheck.say(facts, asked=config.layout)
     adapters.adapt(model, config.lora)
-    wrapped = parallel.distributed(accelerator, StudentWithLoss(model).train(), model, config)
+    wrapped = parallel.distributed(accelerator, StudentWithLoss(model, reading).train(), model, config)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     optimizer = accelerator.prepare_optimizer(optimizer)
@@ -211,6 +219,7 @@ def train(
     elif selection_set:
         progress.result.start_nll = selection_nll(wrapped, selection_set, layout, config, accelerator.device)
     result = progress.result
+    result.student = facts
     if selection_set:
         metrics({"selection_nll": result.start_nll}, 0)
     for row in result.history:

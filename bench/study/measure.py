@@ -80,11 +80,11 @@ def _step_accuracy(engine: TransformersEngine, regime: Regime, seed: int, held: 
     from bench.study.lab import SELECTION
 
     drawn = problems(regime, 1 + max(int(e.prompt_id) for e in held), SELECTION + seed)
-    head = engine.model.get_output_embeddings().weight
+    head = engine.reading.head(engine.model)
     fine = total = 0
     for group in micro_batches(held, 16384):
         batch = collate(group)
-        best = likeliest(hidden_states(engine.model, batch), head, 1).ids[:, 0] == batch.targets
+        best = likeliest(hidden_states(engine.model, batch, engine.reading.body), head, 1).ids[:, 0] == batch.targets
         for example, hit in zip(group, best.split([len(e.completion_tokens) for e in group]), strict=True):
             text = engine.tokenizer.decode(example.completion_tokens, skip_special_tokens=True)
             for step in regime.steps(drawn[int(example.prompt_id)], text):

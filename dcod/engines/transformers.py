@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ from transformers import GenerationConfig, LogitsProcessor, TemperatureLogitsWar
 from dcod import models
 from dcod.engines import Completion, Sampling
 from dcod.fused import scored
-from dcod.packing import Example, collate, micro_batches, to_device
+from dcod.layouts import Padding, exact_layout, exact_padding
+from dcod.packing import Example, Layout, collate, micro_batches, to_device
 from dcod.progress import track
+from dcod.selfcheck import Reading, examine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,6 +39,26 @@ class TransformersEngine:
         self.model.generation_config = GenerationConfig()
         self.tokenizer = tokenizer
 
+    @cached_property
+    def reading(self) -> Reading:
+        """How hidden states become logits."""
+        return examine(self.model)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How batches are laid out for scoring."""
+        return exact_layout(self.model, self.reading, "padded", self.device)
+
+    @cached_property
+    def padding(self) -> Padding:
+        """Which prompts are written to in one batch."""
+        return exact_padding(self.model, self._pad)
+
+    @property
+    def _pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
     @torch.inference_mode()
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:
         """One completion per prompt; batches of like length, left-padded, each with its own seed.
@@ -42,10 +66,8 @@ class TransformersEngine:
         With ``sampling.record`` every prompt has its own seed instead.
         """
         tokenizer = self.tokenizer
-        end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-        pad = end if pad is None else pad
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        end, pad = tokenizer.eos_token_id, self._pad
+        batches = self._batches([len(prompt) for prompt in prompts], batch_size)
         out: list[Completion | None] = [None] * len(prompts)
         choice: dict[str, object] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature > 0 and not sampling.record:
@@ -78,20 +100,31 @@ class TransformersEngine:
                 out[i] = Completion(text, kept, truncated=not ended, read=len(prompts[i]), wrote=len(kept), **record)
         return [c for c in out if c is not None]
 
+    def _batches(self, sizes: Sequence[int], batch_size: int) -> list[list[int]]:
+        """Prompts by number, those of like length together, as far as this model writes to them as to each alone."""
+        order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        if min(batch_size, len(sizes)) > 1:
+            if self.padding == "none":
+                batch_size = 1
+            elif self.padding == "equal":
+                alike = [list(group) for _, group in groupby(order, key=sizes.__getitem__)]
+                return [group[i : i + batch_size] for group in alike for i in range(0, len(group), batch_size)]
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
     def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
         """Log-prob and entropy of every completion token, nats, in the order of the examples."""
         copies = [replace(example) for example in examples]
         self.annotate(copies, batch_tokens)
         return [(copy.student_logprobs, copy.entropies) for copy in copies]
 
-    @torch.inference_mode()
     def annotate(self, examples: Sequence[Example], batch_tokens: int, top_k: int = 0) -> None:
         """Writes log-probs and entropies into the examples, and the model's ``top_k`` likeliest tokens; one pass."""
-        head = self.model.get_output_embeddings().weight
-        for group in track(micro_batches(examples, batch_tokens), "score"):
-            batch = to_device(collate(group), self.device)
-            hidden = models.hidden_states(self.model, batch)
-            logprobs, entropies, top = scored(hidden, head, batch.targets, top_k)
+        layout, body, head = self.layout, self.reading.body, self.reading.head(self.model)
+        for group in track(micro_batches(examples, batch_tokens, layout=layout), "score"):
+            with torch.inference_mode():
+                batch = to_device(collate(group, self._pad, layout), self.device)
+                hidden = models.hidden_states(self.model, batch, body)
+                logprobs, entropies, top = scored(hidden, head, batch.targets, top_k)
             values = [logprobs, entropies, top.ids, top.logprobs]
             sizes = [len(example.completion_tokens) for example in group]
             for example, *parts in zip(group, *(v.cpu().split(sizes) for v in values), strict=True):

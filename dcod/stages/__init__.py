@@ -5,7 +5,7 @@
      digests of its inputs and dcod's own code;
   2. an earlier finished run with that digest is reused, byte for byte;
   3. else the stage writes into a scratch folder that becomes the output only when it ended well, with a
-     ``manifest.json`` that says all of step 1;
+     ``manifest.json`` that says all of step 1, and what the stage found out (:func:`note`);
   4. parameters, metrics, output and any error are kept in MLflow, under the pipeline run's parent;
   5. only then the stage's ``settle``, where it has one, drops what the next attempt would have gone on from.
 """
@@ -26,6 +26,7 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.tracking import SOURCE, NullLog, Tracker
 
+FACTS = "facts.json"
 REUSABLE = ("teach", "examine", "ingest", "score", "train", "evaluate", "merge")
 
 
@@ -106,6 +107,16 @@ def output_digest(path: Path) -> str:
     return storage.digest_folder(path)
 
 
+def note(out: Path, **facts: Any) -> None:
+    """Keeps what a stage found out by itself; it stands under ``facts`` in the manifest of its output."""
+    storage.write_json(out / FACTS, {**_facts(out), **facts})
+
+
+def _facts(out: Path) -> dict[str, Any]:
+    path = out / FACTS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def attempt_digest(config: Config, sections: Mapping[str, Any], *inputs: Path) -> str:
     """Identity of a run whose attempts go on from one another: of ``sections``, seed, inputs and code."""
     decides = [sections, config.seed, *(output_digest(path) for path in inputs), code_digest()]
@@ -150,7 +161,9 @@ def _run(
     manifest: dict[str, Any],
 ) -> dict[str, float]:
     metrics: dict[str, float] = module.run(config, scratch, log, **inputs, **options)
-    storage.write_json(scratch / "manifest.json", {**manifest, "metrics": metrics})
+    facts = _facts(scratch)
+    (scratch / FACTS).unlink(missing_ok=True)
+    storage.write_json(scratch / "manifest.json", {**manifest, "metrics": metrics, "facts": facts})
     return metrics
 
 

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dcod import card, intake, lineage, report, scores, scoring, storage
+from dcod import card, intake, lineage, report, scores, scoring, selfcheck, storage
 from dcod.config import Config
-from dcod.stages import attempt_digest
+from dcod.stages import attempt_digest, note
 from dcod.traces import count_traces
 from dcod.tracking import SOURCE, Log, StageRun
 
@@ -34,7 +34,10 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     parts = kept or scoring.Parts(str(out / ".parts"))
     numbers = range(-(-count_traces(traces) // config.score.checkpoints.every))
     done = parts.done()
-    scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
+    facts = scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
+    if facts:  # an earlier attempt may have scored all
+        note(out, student=facts)
+        selfcheck.say(facts)
     drift, totals = Drift(), Totals()
     with pq.ParquetWriter(out / "scores.parquet", scores.SCHEMA, compression="zstd") as writer:
         for number in numbers:

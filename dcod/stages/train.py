@@ -18,7 +18,7 @@ from dcod import models, prompts, report, storage, training
 from dcod.checkpoints import Checkpoints
 from dcod.config import Config
 from dcod.scores import open_scores
-from dcod.stages import attempt_digest, ranks
+from dcod.stages import attempt_digest, note, ranks
 from dcod.tracking import Log
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     for name, figure in report.training_figures(result.history).items():
         log.figure(f"{name}.png", figure)
     log.figure("weights.png", report.weight_figure(result.weights))
+    note(out, student=result.student)
     last = result.history[-1]
     metrics = {
         "steps": float(len(result.history)),

@@ -89,7 +89,7 @@ def test_parts_hold_the_traces_in_their_order(
     found = read_scores(calm[0])["train"]
     made = list(traces.read_traces(trace_set))
     assert [e.trace_id for e in found] == [t.trace_id for t in made]
-    assert sorted(path.name for path in calm[0].iterdir()) == ["drift.json", "scores.parquet"]
+    assert sorted(path.name for path in calm[0].iterdir()) == ["drift.json", "facts.json", "scores.parquet"]
     assert pq.ParquetFile(calm[0] / "scores.parquet").num_row_groups == 3
     whole = [scoring.in_tokens(t, load_tokenizer(tiny_student), "") for t in made]
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(whole, 4096)

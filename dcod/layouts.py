@@ -1,0 +1,120 @@
+"""Which layouts of a batch are exact for a student: tried on a few random traces, each alone and beside others.
+
+Attention keeps traces apart when it is told to, and padding out. A convolution or a state that runs along the row is
+told nothing by position ids, so what follows a trace in a packed row sees it. And whatever a layer does with padding,
+left or right, shows when a row of a batch is compared with the same row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from dcod import attention
+from dcod.models import hidden_states
+from dcod.packing import Example, Layout, collate, to_device
+from dcod.selfcheck import Reading, close, random_tokens, trial
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Padding = Literal["left", "equal", "none"]
+SIZES = (9, 4, 14)  # tokens of the traces of a trial
+TRIALS = 2  # a tie in a router may break by rounding, and then not again; a leak is always there
+_STEPS = 3  # that are generated
+_ALONE = 20.0  # times the rounding of one product: what layers add up to when rows have another shape
+
+
+def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout, device: torch.device) -> Layout:
+    """The wanted layout where it is exact, else the fastest that is: padded, padded with a mask, or row by row.
+
+    On a CPU attention is made to work within packed traces, where it can and is exact; see :mod:`dcod.attention`.
+    """
+    ways: list[Layout] = ["padded", "masked"]
+    if wanted == "packed":
+        ways.insert(0, "packed")
+        if device.type == "cpu" and attention.separate(model):
+            if is_exact(model, reading, "packed"):
+                return "packed"
+            model.set_attn_implementation("sdpa")
+    return next((way for way in ways if is_exact(model, reading, way)), "apart")
+
+
+def is_exact(model: PreTrainedModel, reading: Reading, layout: Layout) -> bool:
+    """Whether traces in one batch have the hidden states that each has alone, whatever stands beside them."""
+    with trial(model):
+        return any(_tried(model, reading, layout) for _ in range(TRIALS))
+
+
+def _tried(model: PreTrainedModel, reading: Reading, layout: Layout) -> bool:
+    traces, others = ([_trace(model, size) for size in SIZES] for _ in range(2))
+    try:
+        together = _states(model, reading, traces, layout)
+        for trace, state in zip(traces, together, strict=True):
+            (alone,) = _states(model, reading, [trace], "padded")
+            if not close(state, alone, alone.dtype, _ALONE):
+                return False
+        for kept in (0, 1):  # every other one is changed
+            mixed = [(traces if place % 2 == kept else others)[place] for place in range(len(SIZES))]
+            changed = _states(model, reading, mixed, layout)
+            if not all(close(changed[i], together[i], together[i].dtype) for i in range(kept, len(SIZES), 2)):
+                return False
+    except Exception:  # whatever a layer makes of a layout that it does not know
+        return False
+    return True
+
+
+def _trace(model: PreTrainedModel, size: int) -> Example:
+    tokens = random_tokens(model, size).tolist()
+    return Example("", "", tokens[:1], tokens[1:], [], [])
+
+
+def _states(model: PreTrainedModel, reading: Reading, traces: Sequence[Example], layout: Layout) -> Sequence[Tensor]:
+    device = next(model.parameters()).device
+    batch = to_device(collate(traces, layout=layout), device)
+    states = hidden_states(model, batch, reading.body)
+    return states.split([len(trace.completion_tokens) for trace in traces])
+
+
+def exact_padding(model: Any, pad: int) -> Padding:
+    """Which prompts generation writes to in one batch as to each alone: left-padded, of equal length, or none."""
+    with trial(model):
+        ways: dict[Padding, tuple[int, ...]] = {"left": SIZES, "equal": SIZES[:1] * 3}
+        for way, sizes in ways.items():
+            if any(_written_alike(model, pad, sizes, _STEPS) for _ in range(TRIALS)):
+                return way
+    return "none"
+
+
+def _written_alike(model: Any, pad: int, sizes: Sequence[int], steps: int) -> bool:
+    rows = [random_tokens(model, size) for size in sizes]
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad, device=rows[0].device)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[width - len(tokens) :] = tokens
+    mask = torch.stack([torch.arange(width) >= width - len(tokens) for tokens in rows]).long().to(ids.device)
+    try:
+        together = _generated(model, ids, mask, pad, steps)
+        for index, tokens in enumerate(rows):
+            alone = _generated(model, tokens[None], torch.ones_like(tokens[None]), pad, steps)
+            for ours, theirs in zip(together, alone, strict=False):  # one may have ended
+                if not close(ours[index], theirs[0], theirs.dtype, _ALONE):
+                    return False
+                if ours[index].argmax() != theirs[0].argmax():  # a tie: from here on they write different texts
+                    break
+    except Exception:  # whatever a layer makes of a padded row
+        return False
+    return True
+
+
+def _generated(model: Any, ids: Tensor, mask: Tensor, pad: int, steps: int) -> tuple[Tensor, ...]:
+    """The logits [B, V] of a few greedy steps."""
+    out = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=steps, min_new_tokens=steps, do_sample=False,
+        pad_token_id=pad, output_logits=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    logits: tuple[Tensor, ...] = out.logits
+    return logits
