@@ -21,7 +21,7 @@ VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
-.PHONY: help run test test-avx2 test-services test-vllm lint bench golden lock setup clean
+.PHONY: help run test test-avx2 test-services test-vllm lint bench sweep golden lock setup clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -57,6 +57,9 @@ study: setup  ## the study of the corrections: runs what is missing, rewrites be
 
 bench: .venv-bench/setup.stamp  ## training against TRL and a plain loop, on bench/results/training.json (half an hour)
 	.venv-bench/bin/python -m bench.training $(BENCH_ARGS)
+
+sweep: setup  ## every causal architecture that transformers lists, tiny, against its own forward pass (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sweep
 
 golden: setup  ## rewrites tests/golden; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines

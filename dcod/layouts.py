@@ -16,7 +16,7 @@ from torch import Tensor
 from dcod import attention
 from dcod.models import hidden_states
 from dcod.packing import Example, Layout, collate, to_device
-from dcod.selfcheck import Reading, close, random_tokens, trial
+from dcod.selfcheck import Reading, close, random_tokens, refusal, trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,8 +80,18 @@ def _states(model: PreTrainedModel, reading: Reading, traces: Sequence[Example],
 
 
 def exact_padding(model: Any, pad: int) -> Padding:
-    """Which prompts generation writes to in one batch as to each alone: left-padded, of equal length, or none."""
+    """Which prompts generation writes to in one batch as to each alone: left-padded, of equal length, or none.
+
+    Raises:
+        UserError: the model cannot generate at all.
+    """
     with trial(model):
+        alone = random_tokens(model, SIZES[0])[None]
+        try:
+            _generated(model, alone, torch.ones_like(alone), pad, _STEPS)
+        except Exception as error:
+            reason = f"its own generation fails ({' '.join(str(error).split())[:120]})"
+            raise refusal(model, reason) from error
         ways: dict[Padding, tuple[int, ...]] = {"left": SIZES, "equal": SIZES[:1] * 3}
         for way, sizes in ways.items():
             if any(_written_alike(model, pad, sizes, _STEPS) for _ in range(TRIALS)):

@@ -236,7 +236,7 @@ def _observed(model: PreTrainedModel, ids: Tensor) -> tuple[dict[str, tuple[Tens
 def _look_ahead(model: PreTrainedModel, ids: Tensor, own: Tensor) -> None:
     """Refuses a model whose logits at a token depend on later ones, or on nothing but chance."""
     half = ids.shape[1] // 2
-    other = torch.cat([ids[:, :half], ids[:, half:].flip(1)], dim=1)
+    other = torch.cat([ids[:, :half], random_tokens(model, ids.shape[1] - half)[None]], dim=1)
     found = model(input_ids=other, use_cache=False).logits[0, :half]
     if not close(found, own[:half], next(model.parameters()).dtype, slack=10.0):
         raise refusal(model, "its logits at a token depend on later tokens, so it is no causal language model")

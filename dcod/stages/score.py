@@ -35,9 +35,8 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     numbers = range(-(-count_traces(traces) // config.score.checkpoints.every))
     done = parts.done()
     facts = scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
-    if facts:  # an earlier attempt may have scored all
-        note(out, student=facts)
-        selfcheck.say(facts)
+    note(out, student=facts)
+    selfcheck.say(facts)
     drift, totals = Drift(), Totals()
     with pq.ParquetWriter(out / "scores.parquet", scores.SCHEMA, compression="zstd") as writer:
         for number in numbers:
