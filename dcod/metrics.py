@@ -30,6 +30,29 @@ def mcnemar(gains: int, losses: int) -> float:
     return float(stats.binomtest(gains, gains + losses, 0.5, alternative="greater").pvalue)
 
 
+def sign_flip(differences: Sequence[int]) -> float:
+    """One-sided exact p-value of "the sum is no larger than chance", were each difference as likely of the other sign.
+
+    The paired permutation test over problems: exact wherever two models answer each problem equally well, for any count
+    of samples, however they hang together within a problem. With one sample a problem it is McNemar's. All sign flips
+    are counted, none is drawn; flips leave the sum of squares alone, so the studentised test is the same one.
+
+    Args:
+        differences: by problem, in whole units such as answers; their order does not matter.
+    """
+    sizes, counts = np.unique([abs(one) for one in differences if one], return_counts=True)
+    if not len(sizes):
+        return 1.0
+    unit = int(np.gcd.reduce(sizes))
+    ways = np.ones(1)  # chance of each sum of the positive ones, in units
+    for size, count in zip((sizes // unit).tolist(), counts.tolist(), strict=True):
+        found = np.zeros(len(ways) + size * count)
+        for positive, chance in enumerate(stats.binom.pmf(np.arange(count + 1), count, 0.5)):
+            found[positive * size : positive * size + len(ways)] += chance * ways
+        ways = found
+    return min(1.0, float(ways[sum(one for one in differences if one > 0) // unit :].sum()))
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down adjustment (1979): reject where the adjusted p-value is at most the level of the family."""
     adjusted: dict[str, float] = {}
