@@ -57,6 +57,11 @@ class IngestConfig(Section):
     limit: Count = Field("all", description="At most this many problems (all traces of each), in source order.")
     selection_share: Share = Field(0.1, description="Share of the problems held back to select checkpoints and knobs.")
     decontaminate: bool = Field(True, description="Drop traces whose problem stands in a configured benchmark.")
+    ngram_share: Share = Field(
+        0.0,
+        description="Share of a benchmark problem's 30-character n-grams from which a prompt is refused, as for "
+        "another number; 0: such prompts are only counted.",
+    )
     strip_calculator: bool = Field(True, description="Remove `<<3*4=12>>` annotations.")
     cut_run_on: bool = Field(True, description="Cut what follows a stated answer as an invented question or turn.")
     refuse_loops: bool = Field(True, description="Refuse completions that go round in a loop.")

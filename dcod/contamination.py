@@ -1,6 +1,7 @@
 """Do training prompts hold problems of a benchmark? The one check that ingest and evaluate share.
 
-Texts are compared without case and white space, and without dcod's own instruction at their end. Three kinds of hits:
+Texts are compared as :mod:`dcod.folding` spells them, without dcod's own instruction at their end, each message alone
+and all of a prompt (or of its user) in a row, since a problem may be split over them. Three kinds of hits:
 
 ``exact``   the prompt is the problem;
 ``inside``  the problem stands word for word in a longer prompt;
@@ -10,6 +11,7 @@ Texts are compared without case and white space, and without dcod's own instruct
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Literal
 
 from dcod import benchmarks, prompts
 from dcod.config import BenchmarkConfig
+from dcod.folding import fold
 from dcod.traces import Message
 
 N = 30  # characters of an n-gram
@@ -24,6 +27,7 @@ STEP = 10  # characters from one n-gram of a problem to the next; a prompt is se
 SHARE = 0.7  # of a problem's n-grams that make a hit
 SHORTEST = 16  # characters of a problem that is also looked for inside longer prompts
 KINDS = ("exact", "inside", "ngram")
+_LONGER = re.compile(r"[.,]?\d")  # behind a number: it is another one
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,20 @@ class Hit:
 
 
 class Contamination:
-    """The problems of all configured benchmarks, whole: a limit on what is asked does not count here."""
+    """The problems of all configured benchmarks, whole: a limit on what is asked does not count here.
 
-    def __init__(self, configured: Sequence[BenchmarkConfig]) -> None:
+    Args:
+        configured: the benchmarks.
+        share: of a problem's n-grams that make a hit.
+    """
+
+    def __init__(self, configured: Sequence[BenchmarkConfig], share: float = SHARE) -> None:
+        self._share = share
         self._exact: dict[str, str] = {}
         self._starts: dict[str, list[str]] = {}
         self._grams: dict[str, list[str]] = {}
         for benchmark in configured:
-            for text in sorted(benchmarks.problem_texts(benchmark)):
+            for text in sorted({fold(problem) for problem in benchmarks.problem_texts(benchmark)} - {""}):
                 self._exact[text] = benchmarks.key(benchmark)
                 if len(text) >= SHORTEST:
                     self._starts.setdefault(text[:SHORTEST], []).append(text)
@@ -55,7 +65,10 @@ class Contamination:
         """The gravest hit of a prompt's messages: exact before inside before n-gram; None for a clean one."""
         if not self._exact:
             return None
-        hits = [hit for message in prompt if (hit := self._find(_text(message["content"])))]
+        turns = [(message["role"], _text(message["content"])) for message in prompt]
+        whole = [" ".join(text for _, text in turns), " ".join(text for role, text in turns if role == "user")]
+        texts = dict.fromkeys([*(text for _, text in turns), *(whole if len(turns) > 1 else [])])
+        hits = [hit for text in texts if (hit := self._find(fold(text)))]
         return min(hits, key=lambda hit: KINDS.index(hit.kind), default=None)
 
     def _find(self, text: str) -> Hit | None:
@@ -65,11 +78,11 @@ class Contamination:
         if problem is not None:
             return Hit("inside", self._exact[problem], problem)
         found: Counter[str] = Counter()
-        for gram in {text[i : i + N] for i in range(len(text) - N + 1)}:
-            for problem in self._grams.get(gram, ()):
-                found[problem] += 1
+        grams = self._grams
+        for gram in {gram for i in range(len(text) - N + 1) if (gram := text[i : i + N]) in grams}:
+            found.update(grams[gram])
         best = max(found, key=lambda one: (found[one] / len(_grams(one)), one), default=None)
-        if best is None or found[best] / len(_grams(best)) < SHARE:
+        if best is None or found[best] / len(_grams(best)) < self._share:
             return None
         return Hit("ngram", self._exact[best], best, found[best] / len(_grams(best)))
 
@@ -77,8 +90,11 @@ class Contamination:
         for start in range(len(text) - SHORTEST + 1):
             for problem in self._starts.get(text[start : start + SHORTEST], ()):
                 end = start + len(problem)
-                longer_number = problem[-1].isdigit() and text[end : end + 1].isdigit()
-                if text.startswith(problem, start) and not longer_number:
+                if not text.startswith(problem, start):
+                    continue
+                longer = problem[-1].isdigit() and _LONGER.match(text, end)
+                earlier = problem[0].isdigit() and start and text[start - 1].isdigit()
+                if not (longer or earlier):
                     return problem
         return None
 
@@ -93,4 +109,4 @@ def _grams(text: str) -> set[str]:
 def _text(content: str) -> str:
     for instruction in filter(None, prompts.INSTRUCTIONS.values()):
         content = content.rstrip().removesuffix(instruction)
-    return benchmarks.normalise_problem(content)
+    return content

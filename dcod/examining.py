@@ -24,7 +24,7 @@ from typing import Literal, cast
 from dcod import cleaning, duplicates, formats, grading, mapping, prompts, thoughts
 from dcod.answers import extract
 from dcod.config import Config, IngestConfig
-from dcod.contamination import Contamination, Hit
+from dcod.contamination import SHARE, Contamination, Hit
 from dcod.errors import UserError
 from dcod.formats import RowError
 from dcod.reading import Block, RawRow
@@ -80,7 +80,8 @@ class Examiner:
             raise UserError(
                 f"ingest.languages: {', '.join(unknown)} is not known; known: {', '.join(cleaning.languages())}"
             )
-        self._known = Contamination(config.evaluate.benchmarks) if ingest.decontaminate else None
+        share = min(SHARE, ingest.ngram_share or SHARE)
+        self._known = Contamination(config.evaluate.benchmarks, share) if ingest.decontaminate else None
         self._of_prompt = lru_cache(_PROMPTS)(self._prompt)
 
     def block(self, block: Block, closed: Closed = None) -> list[Examined]:
@@ -132,6 +133,13 @@ class Examiner:
             where = "is one of" if hit.kind == "exact" else "holds one of"
             code = "contaminated" if hit.kind == "exact" else "contaminated_inside"
             raise RowError(code, f"the prompt {where} benchmark {hit.benchmark}")
+        allowed = self.config.ingest.ngram_share
+        if hit and allowed and hit.share >= allowed:
+            raise RowError(
+                "contaminated_ngram",
+                f"{hit.share:.0%} of a problem of benchmark {hit.benchmark} stand in the prompt; ingest.ngram_share is "
+                f"{allowed:g}",
+            )
         limit = self.config.student.max_length
         if sum(found.tokens) > limit:
             raise RowError("too_long", f"{sum(found.tokens)} tokens, student.max_length is {limit}")

@@ -54,17 +54,49 @@ def test_the_gravest_hit_counts_and_no_benchmark_is_no_hit(check: Contamination)
     assert Contamination([]).find(turns) is None
 
 
-def test_math_train_holds_two_problems_of_math_test(data_dir: Path) -> None:
-    check = Contamination([BenchmarkConfig(name="math", source=str(data_dir / "math" / "test.jsonl"))])
+def hits(check: Contamination, path: Path, column: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"exact": [], "inside": [], "ngram": []}
-    for line in (data_dir / "math" / "train.jsonl").read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         row = json.loads(line)
-        hit = check.find([{"role": "user", "content": row["problem"]}])
+        hit = check.find([{"role": "user", "content": row[column]}])
         if hit:
-            found[hit.kind].append(row["unique_id"].removeprefix("train/").removesuffix(".json"))
-    assert found["exact"] == ["algebra/517", "geometry/6032"]
+            found[hit.kind].append(row.get("unique_id", str(number)).removeprefix("train/").removesuffix(".json"))
+    return found
+
+
+def test_math_train_holds_five_problems_of_math_test(data_dir: Path) -> None:
+    """Each was read; `tan 225` of geometry/527 is not the test's `tan 22.5`."""
+    check = Contamination([BenchmarkConfig(name="math", source=str(data_dir / "math" / "test.jsonl"))])
+    found = hits(check, data_dir / "math" / "train.jsonl", "problem")
+    exact = ["algebra/2197", "algebra/517", "algebra/777", "geometry/6032", "intermediate_algebra/850"]
+    assert sorted(found["exact"]) == exact
     assert sorted(found["inside"]) == ["counting_and_probability/75", "number_theory/7035", "number_theory/7105"]
-    assert len(found["ngram"]) == 148
+    assert len(found["ngram"]) == 155
+
+
+def test_no_problem_of_gsm8k_train_is_taken_for_another(data_dir: Path) -> None:
+    names = {"gsm8k": "gsm8k", "math500": "math500", "amc23": "amc23", "aime24": "aime24", "aime25": "aime25"}
+    sources = {name: next((data_dir / folder).glob("test*.jsonl"), None) for name, folder in names.items()}
+    assert all(sources.values())
+    check = Contamination([BenchmarkConfig(name=name, source=str(path)) for name, path in sources.items()])
+    assert hits(check, data_dir / "gsm8k" / "train.jsonl", "question") == {"exact": [], "inside": [], "ngram": []}
+
+
+def test_another_number_in_front_or_behind_is_another_problem(check: Contamination) -> None:
+    for text in (f"1{HENS[:-6].lower()}", "12 + 2?", "2 + 2.5?", "2 + 25?"):
+        hit = check.find([{"role": "user", "content": text}])
+        assert hit is None or hit.kind != "exact"
+
+
+def test_a_lower_share_finds_paraphrases(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"problem": HENS, "answer": "180"}) + "\n")
+    configured = [BenchmarkConfig(name="custom", source=str(path))]
+    other = HENS.replace("twelve", "thirteen").replace("5 days", "6 weeks")
+    assert Contamination(configured).find([{"role": "user", "content": other}]) is None
+    hit = Contamination(configured, 0.3).find([{"role": "user", "content": other}])
+    assert hit is not None
+    assert 0.3 <= hit.share < 0.7
 
 
 def test_a_long_prompt_takes_linear_time(check: Contamination) -> None:

@@ -206,8 +206,8 @@ def normalise_problem(text: str) -> str:
 
 
 def problem_texts(config: BenchmarkConfig) -> set[str]:
-    """The normalised texts of all problems of a benchmark's source, for decontamination."""
-    return {normalise_problem(row.problem) for row in _rows(config.model_copy(update={"limit": "all"}))[1]}
+    """The texts of all problems of a benchmark's source, for decontamination."""
+    return {row.problem for row in _rows(config.model_copy(update={"limit": "all"}))[1]}
 
 
 def _split(problem: str, report_share: float) -> Literal["gate", "report"]:

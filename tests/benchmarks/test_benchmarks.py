@@ -201,7 +201,7 @@ def test_a_set_of_your_own(tmp_path: Path) -> None:
     assert problems[0].prompt[-1]["content"] == f"1+1?\n{prompts.INSTRUCTIONS['number']}"
     said = [(problems[0], "so it is 2", False), (problems[1], "\\boxed{-1, 1}", False), (problems[1], "#### 1", False)]
     assert [g.outcome for g in benchmarks.grade_all(config, said)] == ["correct", "correct", "wrong"]
-    assert benchmarks.problem_texts(config) == {"1+1?", "rootsofx^2=1?"}
+    assert benchmarks.problem_texts(config) == {"1+1?", "Roots of x^2=1?"}
 
 
 def test_a_set_of_your_own_as_parquet(tmp_path: Path) -> None:

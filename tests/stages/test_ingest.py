@@ -227,6 +227,9 @@ def test_benchmark_problems_are_dropped_however_they_are_asked(run: Ingest, tmp_
     assert found.counts["ngram_hits"] == {"gsm8k": 1}  # line 5 is another problem with nearly the same words
     assert ":5: afarmerhas" in found.counts["ngram_examples"][0]
     assert len(run(*traces, benchmarks=benchmarks, decontaminate=False).traces) == 6
+    found = run(*traces, benchmarks=benchmarks, ngram_share=0.6)
+    assert found.reasons()[5] == "contaminated_ngram"
+    assert "ngram_share is 0.6" in found.quarantine[-1]["message"]
 
 
 def test_all_traces_of_a_problem_are_on_one_side(run: Ingest) -> None:
