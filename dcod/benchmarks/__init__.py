@@ -87,26 +87,31 @@ class Benchmark:
         version: moves with every change of what follows.
         default_source: ``id``, ``id#config`` or ``id@split`` of a hub data set, taken when no source is configured.
         rows: how many rows the published set has; another count is an error unless it is 0.
-        read: the rows of a JSON Lines file's objects.
+        read: the row of a file's object; None for one that is not of the set.
         asks: a key of :data:`dcod.prompts.INSTRUCTIONS`.
         plan: how it is sampled, unless the configuration says.
         configure: for a set that the user describes: from the configured source to the place of the rows, and the
             benchmark that reads them.
         libraries: whose versions count in the fingerprint, besides those of the grader.
         figures: further figures of a set of grades, from the ``figures`` of each; IFEval has some.
+        finish: what is done with all rows, once they are read.
+        described, label: what counts in the fingerprint besides, and in the key.
     """
 
     name: str
     version: int
     default_source: str
     rows: int
-    read: Callable[[dict[str, Any], int], Row]
+    read: Callable[[dict[str, Any], int], Row | None]
     asks: str = "boxed"
     grade: Callable[[Problem, str, bool], Grade] = grade_text
     configure: Callable[[str], tuple[str, Benchmark]] | None = None
     plan: Plan = Plan()
     libraries: tuple[str, ...] = ()
     figures: Callable[[Sequence[dict[str, float]]], dict[str, float]] | None = None
+    finish: Callable[[list[Row]], list[Row]] | None = None
+    described: str = ""
+    label: str = ""
 
 
 def names() -> list[str]:
@@ -132,7 +137,8 @@ def key(config: BenchmarkConfig) -> str:
         return f"{config.name}:{synthetic.parse(config.source).task}"
     if get(config.name).configure is None:
         return config.name
-    return f"{config.name}:{Path(_configured(config)[1]).stem}"
+    benchmark, source = _configured(config)
+    return f"{config.name}:{Path(source).stem}{benchmark.label}"
 
 
 def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
@@ -196,7 +202,7 @@ def fingerprint(config: BenchmarkConfig, evaluator: Mapping[str, Any] | None = N
         "sampling": [sampling.samples, sampling.temperature, sampling.top_p, sampling.max_new_tokens],
         "evaluator": dict(evaluator or {}),
         "rows": [[row.id, row.problem, row.gold] for row in rows],
-    }
+    } | ({"described": benchmark.described} if benchmark.described else {})
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -233,7 +239,7 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
     rows = []
     for line, row in enumerate(_objects(benchmark, source, config.revision), start=1):
         try:
-            rows.append(benchmark.read(row, line))
+            read = benchmark.read(row, line)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
@@ -241,12 +247,19 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
                 f"{benchmark.name}: {source}:{line} is not a row of this set ({type(error).__name__}: {error}); "
                 f"its columns: {', '.join(row) if isinstance(row, dict) else 'none'}"
             ) from None
-        if not rows[-1].gold.strip() or not rows[-1].problem.strip():
+        if read is None:
+            continue
+        if not read.gold.strip() or not read.problem.strip():
             raise UserError(f"{benchmark.name}: {source}:{line} has an empty problem or answer; remove the row")
+        rows.append(read)
+    if benchmark.finish is not None:
+        rows = benchmark.finish(rows)
     if benchmark.rows and len(rows) != benchmark.rows:
+        part = "limit takes" if count else "take"
         raise UserError(
             f"{benchmark.name}: {source or benchmark.default_source} has {len(rows)} rows, the published set "
-            f"{benchmark.rows}; take part of it with limit"
+            f"{benchmark.rows}; {part} part of the whole set{'' if count else ' with limit'}; a file that "
+            "holds a part of it, or other problems, is read by the benchmark custom"
         )
     return benchmark, rows[:count]
 
@@ -261,7 +274,7 @@ def _objects(benchmark: Benchmark, source: str, revision: str) -> Iterable[dict[
 
 
 def objects(path: Path) -> Iterable[dict[str, Any]]:
-    """The rows of a JSON Lines or Parquet file.
+    """The rows of a Parquet file (``.parquet``), or of one of JSON Lines, whatever its ending.
 
     Raises:
         UserError: it is none.
@@ -289,8 +302,11 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
                 continue
             try:
                 yield json.loads(line)
-            except ValueError as error:  # also bytes that are not UTF-8
-                raise UserError(f"{path}:{number}: not a JSON object ({error})") from None
+            except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
+                raise UserError(
+                    f"{path}:{number}: not a JSON object ({error}); read are Parquet (.parquet) and JSON Lines, one "
+                    "object a line (.jsonl, .json, .ndjson); write others so, also compressed ones and JSON lists"
+                ) from None
 
 
 def _from_hub(benchmark: Benchmark, revision: str) -> Iterable[dict[str, Any]]:
