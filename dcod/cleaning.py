@@ -14,7 +14,7 @@ from dcod.answers import TURN, extract, run_on
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-_CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
+_CALCULATOR = re.compile(r"<<[^<>\n=]*+=[^<>\n]*+>>")
 _NO_PROSE = re.compile(r"\$\$|\\[\[(]|```|\$[^$\n]*\$|\\[a-zA-Z]+|<[^<>\n]*>")
 _CLOSES = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "```": "```"}
 _PROSE = 60  # letters from which a language can be told

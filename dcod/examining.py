@@ -31,6 +31,8 @@ from dcod.reading import Block, RawRow
 from dcod.traces import Message, Trace, Verdict
 
 Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
+CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens
+LONGEST = 2**20  # characters of a text that cleaning may still shorten
 _PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
 
 
@@ -115,7 +117,9 @@ class Examiner:
         if row.row is None:
             raise RowError(row.error, row.message)
         chosen = formats.get(row.format) if row.format else self._format or formats.get(formats.detect(row.row))
-        trace = clean(chosen.to_trace(row.row), self.config.ingest, changes)
+        trace = chosen.to_trace(row.row)
+        self._bound(trace, max(LONGEST, CHARACTERS * self.config.student.max_length))
+        trace = clean(trace, self.config.ingest, changes)
         if trace.sampled_texts is not None:
             trace = mapping.student_tokens(trace, self.tokenizer, self._digest)
         if trace.tokenizer_digest == self._digest:
@@ -124,7 +128,16 @@ class Examiner:
                 raise RowError("bad_field", f"token {max(ids)}: the student's vocabulary has {self._vocabulary}")
         return trace
 
+    def _bound(self, trace: Trace, most: int) -> None:
+        """Refuses a trace that cannot fit, before anything looks at every part of it."""
+        texts = [trace.completion, trace.gold or "", *(message["content"] for message in trace.prompt)]
+        size = sum(map(len, texts))
+        if size > most:
+            limit = f"student.max_length is {self.config.student.max_length}"
+            raise RowError("too_long", f"{size} characters, at most {most} are looked at; {limit}")
+
     def _fit(self, found: Examined, trace: Trace) -> None:
+        self._bound(replace(trace, gold=None), CHARACTERS * self.config.student.max_length)
         size, hit = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
         own = trace.token_ids is not None and trace.tokenizer_digest == self._digest
         completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)

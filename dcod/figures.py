@@ -175,7 +175,7 @@ def svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"<metadata>(?:[^<]|<(?!/?metadata>))*+</metadata>", "", buffer.getvalue())
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     for colour, plain in zip(PALETTE, _NAMES, strict=True):
         text = text.replace(colour.lower(), f"var(--{plain}, {colour})")

@@ -13,13 +13,14 @@ answer), error (the comparison itself failed or took too long).
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeVar
+
+from joblib import cpu_count
 
 from dcod import answers, spelling
 from dcod.answers import extract
@@ -102,7 +103,7 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], workers: int = 0
         items: its arguments.
         workers: threads; 0 for as many as there are processors, at most 8.
     """
-    workers = workers or min(8, len(os.sched_getaffinity(0)))
+    workers = workers or min(8, cpu_count())
     if workers == 1 or len(items) < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(workers) as pool:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
+from dcod import bounded
 from dcod.errors import one_line
 
 ROW_BYTES = 2**26  # of the longest row that is read, unless told otherwise
@@ -28,8 +29,25 @@ _CHUNK = 2**18
 _FEED = 1024  # packed bytes at a time: zstd may make 32,000 of one, and what is fed is all that a fault can hide
 _HEAD = 1000  # bytes that are kept of a row that is too long
 _BOM = b"\xef\xbb\xbf"
+VALUES = 4_000_000  # of a row of JSON, counted by its commas and brackets: each takes up to 120 bytes of memory
+DEPTH = 200  # brackets in one another
 _MARKS = re.compile(rb'["\\{}\[\],]')
 _DEPTH = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_KINDS = (
+    (b"\x1f\x8b", "packed with gzip twice; unpack it once"),
+    (b"\x28\xb5\x2f\xfd", "packed twice; unpack it once"),
+    (b"BZh", "packed with bzip2; unpack it, or pack it with gzip or zstd"),
+    (b"\xfd7zXZ\x00", "packed with xz; unpack it, or pack it with gzip or zstd"),
+    (b"PK\x03\x04", "a zip archive; unpack it"),
+    (b"PAR1", "Parquet; give its name the ending .parquet"),
+    (b"\xff\xfe\x00\x00", "UTF-32; write it as UTF-8"),
+    (b"\x00\x00\xfe\xff", "UTF-32; write it as UTF-8"),
+    (b"\xff\xfe", "UTF-16; write it as UTF-8"),
+    (b"\xfe\xff", "UTF-16; write it as UTF-8"),
+)
+_WIDE = re.compile(rb"(?:\x00{3}[^\x00]){2}|(?:[^\x00]\x00{3}){2}|((?:\x00[^\x00]){4}|(?:[^\x00]\x00){4})")
 FAULTS = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
 LOST = ("broken_file", "row_too_long")  # errors of rows whose text is not whole
 
@@ -112,6 +130,8 @@ class Table:
             row = self.batch.slice(index, 1).to_pylist()[0]
         except UnicodeDecodeError as error:
             return RawRow(self.file, line, self.digest, None, "bad_encoding", one_line(error))
+        except (OverflowError, ValueError, pa.ArrowException) as error:  # such as a time that no calendar has
+            return RawRow(self.file, line, self.digest, None, "bad_row", f"a value out of range ({one_line(error)})")
         return RawRow(self.file, line, self.digest, row, raw=json.dumps(row, default=_foreign).encode())
 
 
@@ -128,7 +148,7 @@ def blocks(path: Path, file: str, digest: str, row_bytes: int = ROW_BYTES) -> It
         row_bytes: a longer row is not read, but told as ``row_too_long``.
     """
     if path.suffix == ".parquet":
-        yield from _parquet(path, file, digest)
+        yield from _parquet(path, file, digest, row_bytes)
         return
     items: list[tuple[int, bytes]] = []
     size = 0
@@ -153,21 +173,25 @@ def parse(file: str, line: int, digest: str, data: bytes) -> RawRow:
     value, error, message = loads(data)
     if not error and not isinstance(value, dict):
         value, error, message = None, "bad_row", f"expected an object, got {type(value).__name__}"
-    return RawRow(file, line, digest, value, error, message, data)
+    return RawRow(file, line, digest, value, error, message[:_HEAD], data)
 
 
 def loads(data: bytes) -> tuple[Any, str, str]:
     """A JSON value, or a reason code and what is wrong."""
     if b"\x00" in data:
         return None, "bad_encoding", "NUL bytes; expected UTF-8 text"
+    opened = data.count(b"[") + data.count(b"{")
+    values = opened + data.count(b",")
+    if values > VALUES:
+        return None, "row_too_complex", f"{values} commas and brackets, at most {VALUES} are read"
+    if opened > DEPTH and (depth := _depth(data)) > DEPTH:
+        return None, "row_too_complex", f"nested {depth} deep, at most {DEPTH} are read"
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_object), "", ""
     except UnicodeDecodeError as error:
         return None, "bad_encoding", f"not UTF-8: byte {data[error.start]:#04x} at {error.start}"
     except _DuplicateKeyError as error:
         return None, "duplicate_key", f"the key {error} stands twice in one object"
-    except RecursionError:
-        return None, "bad_json", "nested too deeply"
     except ValueError as error:
         return None, "bad_json", one_line(error)
 
@@ -182,7 +206,7 @@ def unpacked(file: IO[bytes]) -> Iterator[bytes]:
     if head[:2] == b"\x1f\x8b":
         yield from _inflated(file, head, lambda: zlib.decompressobj(wbits=31))
     elif head[:4] == b"\x28\xb5\x2f\xfd":
-        yield from _inflated(file, head, lambda: zstandard.ZstdDecompressor().decompressobj())
+        yield from _inflated(file, head, lambda: zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj())
     else:
         yield head
         while chunk := file.read(_CHUNK):
@@ -190,7 +214,7 @@ def unpacked(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _inflated(file: IO[bytes], data: bytes, start: Any) -> Iterator[bytes]:
-    codec = start()
+    codec, packed, plain = start(), 0, 0
     while data:
         if codec.eof:
             data = data.lstrip(b"\x00")  # gzip may be padded
@@ -198,7 +222,13 @@ def _inflated(file: IO[bytes], data: bytes, start: Any) -> Iterator[bytes]:
                 data = file.read(_FEED)
                 continue
             codec = start()
-        yield codec.decompress(data)
+        chunk = codec.decompress(data)
+        packed, plain = packed + len(data) - len(codec.unused_data), plain + len(chunk)
+        if plain > bounded.FREE + bounded.EXPANSION * packed:
+            raise EOFError(
+                f"it unpacks to more than {bounded.EXPANSION} times its size; unpack it yourself if that is right"
+            )
+        yield chunk
         data = (codec.unused_data if codec.eof else b"") or file.read(_FEED)
     if not codec.eof:
         raise EOFError("it ends before its end mark")
@@ -206,6 +236,10 @@ def _inflated(file: IO[bytes], data: bytes, start: Any) -> Iterator[bytes]:
 
 def _json(path: Path, limit: int) -> Iterator[tuple[int, bytes | RawRow]]:
     """The rows of a JSON file: its lines; or, of a .json file, the items of one array, or one object on many lines."""
+    kind = _kind(path)
+    if kind:
+        yield 1, RawRow("", 0, "", None, "other_encoding", f"the file is {kind}")
+        return
     chosen = _lines
     if ".json" in path.suffixes[-2:]:
         begin = _begin(path, limit)
@@ -216,6 +250,25 @@ def _json(path: Path, limit: int) -> Iterator[tuple[int, bytes | RawRow]]:
             return
     with open(path, "rb") as file:
         yield from chosen(_guarded(unpacked(file)), limit)
+
+
+def _kind(path: Path) -> str:
+    """What a file is that holds no lines of UTF-8, and what to do about it; empty for one that may."""
+    with open(path, "rb") as file:
+        head = b""
+        for chunk in _guarded(unpacked(file)):
+            if isinstance(chunk, RawRow) or len(head := head + chunk) >= 8:
+                break
+    wide = _WIDE.match(head)
+    if wide:
+        return f"UTF-{16 if wide[1] else 32}; write it as UTF-8"
+    return next((kind for mark, kind in _KINDS if head.startswith(mark)), "")
+
+
+def _depth(data: bytes) -> int:
+    """How deep the brackets of a JSON text stand in one another."""
+    brackets = np.frombuffer(_TEXT.sub(b"", data).translate(None, _NO_BRACKETS), np.uint8)
+    return int(np.cumsum(np.where(brackets & 2, 1, -1)).max(initial=0))  # the opening ones have this bit
 
 
 def _begin(path: Path, limit: int) -> bytes:
@@ -277,10 +330,14 @@ def _lines(chunks: Iterator[bytes | RawRow], limit: int) -> Iterator[tuple[int, 
         if isinstance(chunk, RawRow):
             yield line, _broken(chunk.message, bytes(row.data))
             return
+        if not row.size and chunk.isspace():
+            line += chunk.count(b"\n")
+            continue
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
-            row.add(piece)
-            yield from _told(line, row.take())
+            if piece or row.size:
+                row.add(piece)
+                yield from _told(line, row.take())
             line += 1
         row.add(rest)
     yield from _told(line, row.take())
@@ -335,13 +392,20 @@ def _items(chunks: Iterator[bytes | RawRow], limit: int) -> Iterator[tuple[int, 
         yield number, rest
 
 
-def _parquet(path: Path, file: str, digest: str) -> Iterator[Block]:
+def _parquet(path: Path, file: str, digest: str, limit: int) -> Iterator[Block]:
     line = 1
     try:
-        with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=BLOCK_ROWS):
-                yield Table(file, digest, line, batch)
-                line += batch.num_rows
+        for batch, sizes in bounded.batches(path, BLOCK_ROWS):
+            rows = Table(file, digest, line, batch)
+            if max(sizes, default=0) <= limit:
+                yield rows
+            else:  # parsed here: a table would carry the long one along
+                told = [f"about {size} bytes, ingest.row_bytes is {limit}" if size > limit else "" for size in sizes]
+                yield from (
+                    Found([RawRow(file, line + i, digest, None, "row_too_long", why) if why else rows.at(i)])
+                    for i, why in enumerate(told)
+                )
+            line += len(rows)
     except FAULTS as error:
         yield Found([RawRow(file, line, digest, None, "broken_file", f"cannot be read ({one_line(error)})")])
 

@@ -9,7 +9,10 @@ import fnmatch
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlparse
@@ -27,6 +30,15 @@ SYNTHETIC_TEACHER = "dcod.synthetic"
 _OWN = {"quarantine.parquet": "traces.parquet", "usage.json": "attempts.parquet"}  # by what stands beside them
 
 
+_PSEUDO = ("/proc", "/sys")  # file systems whose files are questions to the kernel
+_TYPES = (
+    (stat.S_ISFIFO, "a pipe, which can be read only once; write it to a file"),
+    (stat.S_ISSOCK, "a socket; write what it says to a file"),
+    (stat.S_ISCHR, "a device; give a file"),
+    (stat.S_ISBLK, "a device; give a file"),
+)
+
+
 @dataclass(frozen=True)
 class Unit:
     """One file, or one synthetic set: ``name`` is what a trace says about its source."""
@@ -42,14 +54,36 @@ class Unit:
         """
         if self.path is None:
             return hashlib.sha256(self.name.encode()).hexdigest()
+        if why := odd(self.path):
+            raise UserError(f"source {self.name}: {why}")
         try:
             return storage.digest_file(self.path)
         except OSError as error:
             raise UserError(f"source {self.name}: cannot be read ({error.strerror}); check who may read it") from None
 
 
-def expand(uri: str) -> list[Unit]:
+def odd(path: Path) -> str:
+    """Why something cannot be read like a file, although it is there; empty for a file or folder."""
+    try:
+        found = path.stat()
+    except ValueError:
+        return "no name that a file can have"
+    except OSError as error:
+        if path.is_symlink():
+            return "a link that leads nowhere" if isinstance(error, FileNotFoundError) else "a link in a circle"
+        return "" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    pseudo = [root for root in _PSEUDO if Path(root).exists() and Path(root).stat().st_dev == found.st_dev]
+    if pseudo and not stat.S_ISDIR(found.st_mode):
+        return f"no ordinary file: it lies in {pseudo[0]}; copy it"
+    return next((why for kind, why in _TYPES if kind(found.st_mode)), "")
+
+
+def expand(uri: str, left: list[tuple[str, str]] | None = None) -> list[Unit]:
     """The files behind one source, sorted.
+
+    Args:
+        uri: the source.
+        left: gets what a folder or glob holds beside them, each with why it is left out.
 
     Raises:
         UserError: nothing is there, or nothing that can hold traces.
@@ -61,17 +95,21 @@ def expand(uri: str) -> list[Unit]:
         return _bucket(uri)
     if uri.startswith(HUB):
         return [Unit(uri, _from_hub(uri))]
+    left = [] if left is None else left
     path = Path(uri.removeprefix("file://")).expanduser()
+    if why := odd(path):
+        raise UserError(f"source {uri}: {why}")
     if path.is_dir():
-        return _folder(uri, path)
+        return _folder(uri, path, left)
     if path.is_file():
-        return [Unit(str(path), path)]
+        return [_unit(path)]
     if not glob.has_magic(str(path)):
         raise UserError(f"source {uri}: no such file or folder; set ingest.sources to a file, a folder or a glob")
     found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    left += [(str(item), why) for item in found if (why := odd(item))]
     tables = [item for item in found if item.is_file() or item.suffix == ".parquet"]
     shards = dict.fromkeys(shard for table in tables for shard in parquet.shards(table))
-    units = [Unit(str(shard), shard) for shard in shards]
+    units = [_unit(shard) for shard in shards]
     if not units:
         raise UserError(f"source {uri}: no file matches; set ingest.sources to a file, a folder or another glob")
     return units
@@ -92,6 +130,15 @@ def expand_all(uris: Iterable[str]) -> list[Unit]:
     return units
 
 
+def left_out(uris: Iterable[str]) -> list[tuple[str, str]]:
+    """What local folders and globs hold that is not read, each with why."""
+    left: list[tuple[str, str]] = []
+    for uri in uris:
+        if not (storage.is_s3(uri) or uri.startswith(HUB) or synthetic.is_synthetic(uri)):
+            expand(uri, left)
+    return left
+
+
 def digests(uris: Iterable[str]) -> dict[str, str]:
     """What decides the content of the sources: the digest of each :class:`Unit` by its name."""
     return {unit.name: unit.digest() for unit in expand_all(uris)}
@@ -99,7 +146,35 @@ def digests(uris: Iterable[str]) -> dict[str, str]:
 
 def blocks(unit: Unit, row_bytes: int = reading.ROW_BYTES) -> Iterator[Block]:
     """All rows of one file or synthetic set, in order, broken ones too; none of an empty file."""
-    return reading.blocks(unit.path, unit.name, unit.digest(), row_bytes) if unit.path else _synthetic(unit)
+    return _steady(unit, unit.path, row_bytes) if unit.path else _synthetic(unit)
+
+
+def _steady(unit: Unit, path: Path, row_bytes: int) -> Iterator[Block]:
+    """The blocks of a file that stays as it is.
+
+    Raises:
+        UserError: it changed while it was read.
+    """
+    before = _state(path)
+    for block in reading.blocks(path, unit.name, unit.digest(), row_bytes):
+        if _state(path) != before:
+            break
+        yield block
+    if _state(path) != before:
+        raise UserError(f"source {unit.name}: changed while it was read; run again when nobody writes to it")
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _unit(path: Path) -> Unit:
+    """A file; bytes of its name that are no UTF-8 are written out."""
+    return Unit(os.fsencode(path).decode("utf-8", "backslashreplace"), path)
 
 
 def read_rows(uri: str) -> Iterator[RawRow]:
@@ -141,13 +216,16 @@ def _from_hub(uri: str) -> Path:
     unknown = sorted(set(options) - {"config", "split", "revision"})
     if unknown:
         raise UserError(f"source {uri}: unknown option {', '.join(unknown)}; known: config, split, revision")
+    name = f"{parsed.netloc}{parsed.path}"
+    if Path(name).exists():  # datasets would read that
+        raise UserError(f"source {uri}: ./{name} is here, and would be read in its place; run in another folder")
     path = storage.cache_folder() / "hub" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.parquet"
     if not path.exists():
         from datasets import load_dataset
 
         try:
             rows = load_dataset(
-                f"{parsed.netloc}{parsed.path}",
+                name,
                 options.get("config"),
                 split=options.get("split", "train"),
                 revision=options.get("revision"),
@@ -174,12 +252,43 @@ def _bucket(uri: str) -> list[Unit]:
     return [Unit(name, storage.fetch(name)) for name in names]
 
 
-def _folder(uri: str, folder: Path) -> list[Unit]:
-    files = [path for path in folder.rglob("*") if path.is_file() and not _hidden(str(path.relative_to(folder)))]
-    names = _tables(sorted(map(str, files)))
+def _folder(uri: str, folder: Path, left: list[tuple[str, str]]) -> list[Unit]:
+    files = []
+    for path in _walk(folder, left):
+        if why := odd(path):
+            left.append((str(path), why))
+        elif path.is_dir():
+            left.append((str(path), "a link to a folder; name it as a source"))
+        elif not path.name.lower().endswith(SUFFIXES):
+            left.append((str(path), "another ending; name the file to read it"))
+        else:
+            files.append(str(path))
+    names = _tables(sorted(files))
     if not names:
-        raise UserError(f"source {uri}: no file in it that can hold traces ({', '.join(SUFFIXES)})")
-    return [Unit(name, Path(name)) for name in names]
+        raise UserError(
+            f"source {uri}: no file in it that can hold traces ({', '.join(SUFFIXES)}); {told(left)}".removesuffix("; ")
+        )
+    return [_unit(Path(name)) for name in names]
+
+
+def _walk(folder: Path, left: list[tuple[str, str]]) -> Iterator[Path]:
+    """All that lies in a folder but hidden entries: what is no folder, and links to folders, which are not entered."""
+
+    def failed(error: OSError) -> None:
+        left.append((str(error.filename), f"cannot be read ({error.strerror})"))
+
+    for base, folders, files in os.walk(folder, onerror=failed):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = [name for name in folders if Path(base, name).is_symlink()]
+        yield from (Path(base, name) for name in sorted([*files, *links]) if not name.startswith("."))
+
+
+def told(left: Sequence[tuple[str, str]]) -> str:
+    """What was left out, counted by why, with an example each; empty for nothing."""
+    why = Counter(reason for _, reason in left)
+    examples = {reason: path for path, reason in reversed(left)}
+    parts = [f"{count} x {reason} (such as {Path(examples[reason]).name!r})" for reason, count in why.most_common()]
+    return f"left out: {'; '.join(parts)}" if parts else ""
 
 
 def _tables(names: list[str]) -> list[str]:

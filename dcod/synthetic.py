@@ -8,6 +8,7 @@ sizes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 from collections.abc import Callable
@@ -15,9 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlparse
 
+from dcod import verifying
 from dcod.errors import UserError
 
 SCHEME = "reasoning-gym"
+PROBLEMS = 100_000  # of one set, which is held in memory; several sets have seeds of their own
+_TRACES = 1000
+_OPTION = 10**9  # the highest number that goes to a task
+_SURE = 1000  # an option up to this is believed: no generator takes long with it
+_SLOW = "one problem with these options takes over 5 s or 2 GB; give smaller numbers"
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,10 @@ def parse(uri: str) -> SetName:
     for name, value in own.items():
         if not isinstance(value, int) or value < (0 if name == "seed" else 1):
             raise UserError(f"{uri}: {name}={value} is not a whole number above 0")
+    bounds = {"problems": PROBLEMS, "traces": _TRACES, "seed": 2**63 - 1, **dict.fromkeys(options, _OPTION)}
+    for name, value in {**own, **options}.items():
+        if not isinstance(value, str) and not abs(value) <= bounds[name]:
+            raise UserError(f"{uri}: {name}={value!r:.40} is too large; at most {bounds[name]}, or several sources")
     problems, traces, seed = (int(value) for value in own.values())
     return SetName(task, problems, traces, seed, tuple(sorted(options.items())))
 
@@ -83,6 +94,9 @@ def problems(uri: str) -> list[SyntheticProblem]:
     import reasoning_gym
 
     name = parse(uri)
+    large = any(not isinstance(value, str) and abs(value) > _SURE for _, value in name.options)
+    if large and not verifying.ask("dcod.synthetic", [name.task, name.seed, dict(name.options)]):
+        raise UserError(f"{uri}: {_SLOW}")
     found: dict[str, SyntheticProblem] = {}
     try:
         rows = reasoning_gym.create_dataset(name.task, size=4 * name.problems, seed=name.seed, **dict(name.options))
@@ -96,6 +110,15 @@ def problems(uri: str) -> list[SyntheticProblem]:
         if len(found) == name.problems:
             return list(found.values())
     raise UserError(f"{uri}: only {len(found)} different problems with these options, {name.problems} asked for")
+
+
+def possible(task: str, seed: int, options: dict[str, Any]) -> bool:
+    """Makes one problem, in a worker that may take too long with it; a refusal is told by who asks for all."""
+    import reasoning_gym
+
+    with contextlib.suppress(AssertionError, ValueError, TypeError):
+        reasoning_gym.create_dataset(task, size=1, seed=seed, **options)[0]
+    return True
 
 
 def score(problem: SyntheticProblem, answer: str) -> bool:
@@ -194,3 +217,7 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+if __name__ == "__main__":
+    verifying.serve(possible, "reasoning_gym")

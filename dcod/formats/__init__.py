@@ -14,6 +14,8 @@ from typing import Any, Protocol, cast
 from dcod.errors import UserError
 from dcod.traces import Trace
 
+MESSAGE = 1000  # characters of what is said about a row: it may quote the row
+
 
 class RowError(Exception):
     """A row that cannot become a trace: a reason code for the quarantine, and a message for people.
@@ -22,6 +24,7 @@ class RowError(Exception):
     """
 
     def __init__(self, code: str, message: str, duplicate_of: str = "") -> None:
+        message = message[:MESSAGE]
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
@@ -63,7 +66,7 @@ def detect(row: dict[str, Any]) -> str:
     filled = {key: value for key, value in row.items() if value is not None}  # Parquet fills gaps with nulls
     found = [name for name in names() if get(name).detect(filled)]
     if not found:
-        keys = ", ".join(sorted(filled)[:20]) or "none"
+        keys = ", ".join(key[:40] for key in sorted(filled)[:20]) or "none"
         raise RowError("unknown_format", f"no format has these fields: {keys}; known formats: {', '.join(names())}")
     if len(found) > 1:
         raise RowError("ambiguous_format", f"fits {' and '.join(found)}; set ingest.format to one of them")

@@ -16,6 +16,9 @@ GENERATIONS = ("generation", "generated_solution")
 REASONING = ("reasoning_content", "reasoning")  # DeepSeek's and vLLM's name; templates drop it from earlier turns
 SAMPLED = ("outputs", "choices", "reasoning_content")  # fields by which an engine's own output is known
 GOLDS = ("gold", "expected_answer", "ground_truth", "answer")
+TEXT = 2**22  # characters of one field, which are far more than any student reads
+NAME = 1000  # characters of a name: the teacher's, the licence's
+_NUMBER = 100  # characters of a number that is written as text
 ROLES = {
     "system": "system",
     "user": "user",
@@ -54,7 +57,23 @@ def text(row: dict[str, Any], *keys: str) -> str:
     value = row[key]
     if not isinstance(value, str):
         raise RowError("bad_field", f"{key}: expected text, got {type(value).__name__}")
+    return _bounded(value, key)
+
+
+def _bounded(value: str, what: str, most: int = TEXT, code: str = "too_long") -> str:
+    if len(value) > most:
+        raise RowError(code, f"{what}: {len(value)} characters, at most {most} are read")
     return value
+
+
+def name(row: dict[str, Any], *keys: str) -> str | None:
+    """As :func:`optional_text`, of a name or digest.
+
+    Raises:
+        RowError: it is no text, or too long for a name.
+    """
+    found = optional_text(row, *keys)
+    return found and _bounded(found, keys[0], NAME, "bad_field")
 
 
 def optional_text(row: dict[str, Any], *keys: str) -> str | None:
@@ -71,6 +90,8 @@ def number(row: dict[str, Any], key: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None
+    if isinstance(value, str):
+        _bounded(value, key, _NUMBER, "bad_field")
     try:
         found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
@@ -106,7 +127,8 @@ def final_answer(row: dict[str, Any], keys: Sequence[str] = GOLDS) -> str | None
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RowError("bad_gold", f"{key}: expected one answer as text or a number, got {value!r:.80}")
-    return after_hashes(str(value)) or str(value).strip() or None
+    said = _bounded(str(value), key)
+    return after_hashes(said) or said.strip() or None
 
 
 def after_hashes(solution: str) -> str | None:
@@ -132,11 +154,11 @@ def make(prompt: list[Message], completion: str, gold: str | None, row: dict[str
         prompt=prompt,
         completion=completion,
         gold=gold,
-        teacher=optional_text(row, "teacher", "model", "model_name"),
+        teacher=name(row, "teacher", "model", "model_name"),
         temperature=number(row, "temperature"),
         top_p=number(row, "top_p"),
         attempts=count(row, "attempts"),
-        licence=optional_text(row, "licence", "license"),
+        licence=name(row, "licence", "license"),
     )
 
 
@@ -210,7 +232,7 @@ def check_prompt(prompt: list[Message]) -> None:
 
 def _content(value: Any, index: int) -> str:
     if isinstance(value, str):
-        return value
+        return _bounded(value, f"message {index}")
     if has_turns(value) and all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in value):
-        return "".join(part["text"] for part in value)
+        return _bounded("".join(part["text"] for part in value), f"message {index}")
     raise RowError("bad_messages", f"message {index}: its content is not text")

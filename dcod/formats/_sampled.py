@@ -80,7 +80,7 @@ def tops(logprobs: list[Any]) -> dict[str, Any]:
         return {}
     ids, values = [], []
     for entry in logprobs:
-        if not all(token.isdecimal() and int(token) < 2**31 for token in entry):
+        if not all(token.isdecimal() and len(token) <= 10 and int(token) < 2**31 for token in entry):
             raise RowError("bad_field", "logprobs: expected token ids as keys")
         ids.append([int(token) for token in entry])
         values.append(check_logprobs([v.get("logprob") if isinstance(v, dict) else v for v in entry.values()]))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from dcod.formats import RowError
-from dcod.formats._fields import check_prompt, final_answer, has_text, has_turns, make, optional_text, text, turns
+from dcod.formats._fields import check_prompt, final_answer, has_text, has_turns, make, name, text, turns
 from dcod.formats._sampled import check_finish, check_logprobs
 from dcod.traces import Trace
 
@@ -37,7 +37,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
         logprobs = check_logprobs(logprobs)
     return replace(
         trace,
-        tokenizer_digest=optional_text(row, "tokenizer_digest"),
+        tokenizer_digest=name(row, "tokenizer_digest"),
         token_ids=ids,
         behavior_logprobs=logprobs,
         **_tops(row, ids),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from dcod.formats import RowError
@@ -10,7 +9,7 @@ from dcod.formats._fields import ROLES, check_prompt, final_answer, has_text, ma
 from dcod.traces import Message, Trace
 
 _HEADER = "<|start_header_id|>"
-_TURN = re.compile(r"<\|start_header_id\|>(.*?)<\|end_header_id\|>(.*?)(?=<\|start_header_id\|>|\Z)", re.DOTALL)
+_HEADER_END = "<|end_header_id|>"
 _ENDS = ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>")
 
 
@@ -22,7 +21,10 @@ def detect(row: dict[str, Any]) -> bool:
 def to_trace(row: dict[str, Any]) -> Trace:
     """Takes the template apart into messages; a turn that is empty was only the template's."""
     prompt: list[Message] = []
-    for role, content in _TURN.findall(text(row, "input")):
+    for turn in text(row, "input").split(_HEADER)[1:]:
+        role, ended, content = turn.partition(_HEADER_END)
+        if not ended:
+            raise RowError("bad_messages", f"a header without its end mark: {role[:40]!r}")
         if role not in ROLES:
             raise RowError("bad_messages", f"role {role!r} is unknown; known: {', '.join(ROLES)}")
         content = _without_end(content).strip()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from dcod.formats import RowError
-from dcod.formats._fields import ROLES, check_prompt, final_answer, make, optional_text, text, turns
+from dcod.formats._fields import ROLES, check_prompt, final_answer, make, name, text, turns
 from dcod.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, tops
 from dcod.traces import Message, Trace
 
@@ -56,7 +56,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
         token_ids=ids,
         behavior_logprobs=_chosen(output["logprobs"], ids),
         **tops(output["logprobs"]),
-        tokenizer_digest=optional_text(row, "tokenizer_digest"),
+        tokenizer_digest=name(row, "tokenizer_digest"),
     )
 
 

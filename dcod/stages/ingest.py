@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import cast
+
+from joblib import cpu_count
 
 from dcod import card, intake, parquet, quarantine, sources, storage
 from dcod.config import Config
@@ -119,7 +120,8 @@ def write(
     if not counts["accepted"]:
         raise UserError(_nothing(kept, counts["read"]))
     storage.write_json(out / intake.COUNTS, counts)
-    storage.write_json(out / intake.SOURCES, found.sources())
+    left = [] if replayed else sources.left_out(config.ingest.sources)
+    storage.write_json(out / intake.SOURCES, {**found.sources(), "left_out": sources.told(left)})
     card.write(out)
     log.text("quarantine.txt", "".join(f"{n} {reason}\n" for reason, n in kept.reasons.most_common()))
     return {
@@ -134,7 +136,8 @@ def write(
 
 def table(folder: Path) -> str:
     """What became of each file of a trace set, for the command line."""
-    files = json.loads((folder / intake.SOURCES).read_text(encoding="utf-8"))["files"]
+    read = json.loads((folder / intake.SOURCES).read_text(encoding="utf-8"))
+    files = read["files"]
     whole: Counter[str] = Counter()
     rows = []
     for item in files:
@@ -144,10 +147,10 @@ def table(folder: Path) -> str:
     if len(rows) > 1:
         rows.append(("together", whole["read"], whole["accepted"], reasons))
     lines = [f"{'source':<48} {'read':>9} {'accepted':>9} {'refused':>9}  by reason"]
-    for name, read, accepted, quarantined in rows:
+    for name, count, accepted, quarantined in rows:
         told = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
-        lines.append(f"{name:<48} {read:>9} {accepted:>9} {sum(quarantined.values()):>9}  {told}".rstrip())
-    return "\n".join(lines)
+        lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {told}".rstrip())
+    return "\n".join([*lines, *filter(None, [read.get("left_out", "")])])
 
 
 def _short(name: str) -> str:
@@ -197,7 +200,7 @@ def size_of(given: dict[str, list[Unit]]) -> int:
 
 def processes(size: int) -> int:
     """How many examine so many bytes."""
-    return 1 if size < _ALONE else len(os.sched_getaffinity(0))
+    return 1 if size < _ALONE else int(cpu_count())
 
 
 def _quarantined(folder: Path) -> int:

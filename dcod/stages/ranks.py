@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 
 from dcod.config import Config
 from dcod.errors import PreemptedError, UserError
@@ -51,7 +52,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, cou
         (work / "scores").symlink_to(scores.resolve())
         (work / "student").symlink_to(student.resolve())
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        threads = max(1, len(os.sched_getaffinity(0)) // count)
+        threads = max(1, cpu_count() // count)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         ranks = subprocess.Popen(
             [*command, "--module", "dcod.stages.trainnode", scratch],
