@@ -33,11 +33,17 @@ def batches(path: Path, most: int) -> Iterator[tuple[pa.RecordBatch, list[int]]]
             raise pa.ArrowInvalid(f"{meta.num_columns} columns, at most {COLUMNS} are read")
         if meta.num_rows > _ROWS + EXPANSION * path.stat().st_size:
             raise pa.ArrowInvalid(f"{meta.num_rows} rows in a file of {path.stat().st_size} bytes")
+        size, limit = 0, FREE + EXPANSION * path.stat().st_size
         for group in range(meta.num_row_groups):
             rows = _at_once(path, meta.row_group(group), most)
             for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
-                if len(batch):
-                    yield batch, np.sum([sizes(column) for column in batch.columns], axis=0, dtype=np.int64).tolist()
+                if not len(batch):
+                    continue
+                each = np.sum([sizes(column) for column in batch.columns], axis=0, dtype=np.int64).tolist()
+                size += sum(each)
+                if size > limit:  # one page of values that stand in many rows
+                    raise pa.ArrowInvalid(f"it unpacks to more than {EXPANSION} times its size")
+                yield batch, each
 
 
 def sizes(column: pa.Array) -> np.ndarray:

@@ -53,10 +53,10 @@ def variants(response: str) -> list[str]:
     return [*cut, *(text.replace("*", "") for text in cut)]
 
 
-_ENDS = re.compile(r"[.!?]+[\"'”’)\]*]*(?=\s|\Z)")
+_ENDS = re.compile(r"(?<![.!?])[.!?]++[\"'”’)\]*]*+(?=\s|\Z)")
 _SHORT = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|inc|ltd|co|corp|no|vol|fig|al|approx|dept|est|e\.g|i\.e|a\.m|p\.m|"
-    r"u\.s|ph\.d)|(?:^|[\s(\"'])[A-Za-z]|(?:^|\n)\s*\d{1,3})\Z",
+    r"u\.s|ph\.d)|(?:^|[\s(\"'])[A-Za-z]|(?:^|\n)\s{0,12}\d{1,3})\Z",
     re.IGNORECASE,
 )
 

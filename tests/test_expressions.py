@@ -22,7 +22,6 @@ from tests import growth
 ROOT = Path(__file__).parent.parent
 METHODS = ("match", "fullmatch", "search", "finditer", "findall", "sub", "subn", "split")
 COUNT = 152
-SLOW = {"dcod.answers", "dcod.spelling", "dcod.equality", "dcod.grading", "dcod.instructions"}  # not mended yet
 
 
 class Expression(NamedTuple):
@@ -124,6 +123,4 @@ def slow(found: Expression, size: int = 3000) -> str:
 
 @pytest.mark.parametrize("found", FOUND, ids=lambda found: found.place)
 def test_time_grows_with_the_text(found: Expression) -> None:
-    if found.place.partition(":")[0] in SLOW:
-        return
     assert not slow(found), found.pattern.pattern
