@@ -21,7 +21,7 @@ from tests import growth
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("match", "fullmatch", "search", "finditer", "findall", "sub", "subn", "split")
-COUNT = 152
+COUNT = 164
 
 
 class Expression(NamedTuple):
