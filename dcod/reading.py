@@ -224,11 +224,11 @@ def _inflated(file: IO[bytes], data: bytes, start: Any) -> Iterator[bytes]:
             codec = start()
         chunk = codec.decompress(data)
         packed, plain = packed + len(data) - len(codec.unused_data), plain + len(chunk)
+        yield chunk
         if plain > bounded.FREE + bounded.EXPANSION * packed:
             raise EOFError(
                 f"it unpacks to more than {bounded.EXPANSION} times its size; unpack it yourself if that is right"
             )
-        yield chunk
         data = (codec.unused_data if codec.eof else b"") or file.read(_FEED)
     if not codec.eof:
         raise EOFError("it ends before its end mark")
