@@ -20,6 +20,13 @@ _LOOKS = {
     **dict(zip("ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃ", "abcdeghjklmprstvwz", strict=True)),  # Cherokee
     **dict(zip("ıȷɑɡɩʟꞮƖ", "ijagilil", strict=True)),
 }
+_GREEK = dict(zip("αεγηικνορτυχω", "aeynikvoptuxw", strict=True))  # look so inside a word; else they are symbols
+_WORD = re.compile(rf"[A-Za-z{''.join(_GREEK)}]{{4,}}")
+_FUNCTIONS = frozenset(
+    re.findall(
+        r"\w+", "sin cos tan cot sec csc log exp lim max min arg det gcd lcm sinh cosh tanh arcsin arccos arctan"
+    )
+)
 _CAPITALS = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϺϳ", "abezhikmnoptyxcmj", strict=True))  # Greek: no LaTeX command has them
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "―": "-", "﹣": "-",
@@ -90,9 +97,20 @@ def _characters(text: str) -> str:
                            ("}" if m[2].lower() in ("sup", "sub") else " "), text)  # fmt: skip
     if text.isascii():
         return text.translate(_ASCII)
-    return "".join(_folded(text)).translate(_ASCII)
+    return "".join(_folded(_WORD.sub(_word, text))).translate(_ASCII)
 
 
+def _word(match: re.Match[str]) -> str:
+    """A word in Latin letters; as it is where it is a formula, such as ``sinα``."""
+    word = match.group()
+    latin = re.findall("[A-Za-z]+", word)
+    many = sum(map(len, latin))
+    if many < 3 or 2 * many < len(word) or _FUNCTIONS.intersection(part.lower() for part in latin):
+        return word
+    return word.translate(_WORDS)
+
+
+_WORDS = str.maketrans(_GREEK)
 _ASCII = {ord("`"): "'", ord('"'): "''", ord("~"): " ", **{n: " " for n in range(32) if chr(n).isspace()}}
 
 

@@ -177,7 +177,9 @@ def test_a_problem_split_over_messages(check: Contamination) -> None:
         (r"\sqrt{x+1}", "√(x+1)"),
         (r"10{,}000", "10000"), ("αβ", r"\alpha \beta"), (r"a_{n}", "aₙ"), ("ℝ", r"\mathbb{R}"), ("𝐱+𝟐", "x+2"),
         ("“a”", '"a"'), ("it’s", "it's"), ("3 — 2", "3 - 2"), ("naïve", "nai\u0308ve"), ("é", "e"), (r"5\%", "5%"),
-        (r"\frac{\sqrt{3}}{2}", "√3/2"), (r"f\left(x\right)", "f(x)"), (r"\text{if } x", "if x"), ("", " \u200b\n"),
+        (r"\frac{\sqrt{3}}{2}", "√3/2"), (r"f\left(x\right)", "f(x)"), (r"\text{if } x", "if x"),
+        ("fαrmεr", "farmer"), ("αpples", "apples"),
+        ("sinα", r"\sin\alpha"), ("2πρh", r"2\pi\rho h"), ("", " \u200b\n"),
     ],
 )  # fmt: skip
 def test_spellings(one: str, other: str) -> None:
