@@ -65,7 +65,8 @@ def by_trace(
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    window = rest.get("sliding_window")
+    # A layer that is not told of a window may have one in its mask alone (Qwen2-MoE).
+    window = rest.get("sliding_window", getattr(getattr(module, "config", None), "sliding_window", None))
     if trace_sizes is None or (window and max(trace_sizes) > window):
         whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
         return whole, None

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen2MoeConfig,
 )
 
 from dcod import attention
@@ -31,7 +32,11 @@ KINDS: dict[str, PreTrainedConfig] = {
     "a window that no trace reaches": MistralConfig(**SMALL, sliding_window=30),
     "a window shorter than a trace": MistralConfig(**SMALL, sliding_window=8),
     "some layers with a window": Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=8, max_window_layers=1),
-}
+    "a window that layers are not told of": Qwen2MoeConfig(
+        **SMALL, use_sliding_window=True, sliding_window=8, max_window_layers=0, num_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=16, shared_expert_intermediate_size=16,
+    ),
+}  # fmt: skip
 
 
 def examples() -> list[Example]:

@@ -11,28 +11,11 @@ import json
 import multiprocessing
 import os
 import sys
-import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from typing import Any
 
-import torch
 import transformers
-from transformers.utils import logging
 
 from bench.sweep import build, table, trials
-
-
-def tried(kind: str) -> tuple[str, float, dict[str, Any]]:
-    """The type, how long it took, and its row."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as work:
-        row = trials.of(kind, Path(work))
-    return kind, time.perf_counter() - began, row
 
 
 def main(words: list[str]) -> int:
@@ -42,10 +25,10 @@ def main(words: list[str]) -> int:
     rows = golden["types"] if golden.get("transformers") == transformers.__version__ else {}
     if "--table" not in words:
         with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")) as pool:
-            for kind, seconds, row in pool.map(tried, kinds):
+            for kind, seconds, row in pool.map(trials.timed, kinds):
                 print(f"{kind:<24} {seconds:5.1f} s  {json.dumps(row)}", flush=True)
                 rows[kind] = row
-        table.write({kind: rows[kind] for kind in build.types() if kind in rows})
+                table.write({kind: rows[kind] for kind in build.types() if kind in rows})
     table.into_docs()
     wrong = [kind for kind, row in rows.items() if row["result"] == "wrong"]
     print(f"{len(rows)} types; wrong: {', '.join(wrong) or 'none'}")

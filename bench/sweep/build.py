@@ -75,7 +75,8 @@ SMALL: dict[str, Any] = {
         64,
     ),
     **dict.fromkeys(("mamba_d_ssm",), 64),
-    "rotary_dim": 4,
+    **dict.fromkeys(("rotary_dim",), 4),
+    **dict.fromkeys(("encoder_hash_byte_group_vocab", "hidden_size_global"), WIDTH),
     "hidden_size_per_layer_input": 8,
     **dict.fromkeys(("num_kv_shared_layers", "num_nextn_predict_layers"), 0),
 }  # fmt: skip
@@ -100,7 +101,11 @@ OWN: dict[str, dict[str, Any]] = {
         "rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE},
     },
     "gemma3n_text": {"altup_num_inputs": 2},
+    "bamba": {"attn_layer_indices": [1]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "recurrent_gemma": {"num_hidden_layers": 3},
     "mamba2": {"num_heads": 8, "head_dim": 8},
     "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "local"]},
     "roc_bert": {

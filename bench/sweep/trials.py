@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from bench.sweep import build
 from dcod import models
@@ -79,6 +82,17 @@ def of(kind: str, work: Path) -> dict[str, Any]:
         if error
     ]
     return {"result": "wrong" if wrong else "exact", **({"wrong": wrong} if wrong else {}), **row}
+
+
+def timed(kind: str) -> tuple[str, float, dict[str, Any]]:
+    """The type, how long it took, and its row."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as work:
+        row = of(kind, Path(work))
+    return kind, time.perf_counter() - began, row
 
 
 def _differences(trials: dict[str, Callable[[], float | str]]) -> dict[str, float | str]:

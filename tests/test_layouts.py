@@ -1,0 +1,93 @@
+"""Which layouts are exact: leaks are planted and caught, and what is used is what each trace has alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
+)
+
+from dcod import attention, layouts, selfcheck
+from dcod.models import hidden_states
+from dcod.packing import Example, Layout, collate
+
+SMALL: dict[str, Any] = {"vocab_size": 67, "hidden_size": 32, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
+CPU = torch.device("cpu")
+
+
+def tiny(kind: str) -> Any:
+    torch.manual_seed(0)
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SMALL, **HEADS, num_hidden_layers=2)).eval()
+    if kind == "lfm2":
+        types = ["conv", "full_attention"]
+        return Lfm2ForCausalLM(Lfm2Config(**SMALL, **HEADS, num_hidden_layers=2, layer_types=types)).eval()
+    if kind == "rwkv":
+        return RwkvForCausalLM(RwkvConfig(**SMALL, num_hidden_layers=2, attention_hidden_size=32)).eval()
+    return MambaForCausalLM(MambaConfig(**SMALL, num_hidden_layers=2, state_size=8)).eval()
+
+
+class Sees(LlamaForCausalLM):
+    """A Llama whose every position also sees another one of its batch."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.what = ""
+        self.model.register_forward_hook(self.add)
+
+    def add(self, module: Any, given: Any, out: Any) -> Any:
+        state = out.last_hidden_state
+        if self.what == "the one before":
+            out.last_hidden_state = state + 0.01 * state.roll(1, dims=1).tril()
+        elif self.what == "the end of the row":
+            out.last_hidden_state = state + 0.01 * state[:, -1:]
+        elif self.what == "the width":
+            out.last_hidden_state = state * state.shape[1]
+        elif self.what == "other rows":
+            out.last_hidden_state = state + 0.01 * state.sum(0, keepdim=True)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("kind", "packed"), [("llama", "packed"), ("lfm2", "padded"), ("mamba", "padded"), ("rwkv", "padded")]
+)
+def test_packed_only_where_no_trace_sees_another(kind: str, packed: Layout) -> None:
+    model = tiny(kind)
+    reading = selfcheck.examine(model)
+    assert layouts.exact_layout(model, reading, "packed", CPU) == packed
+    assert (model.config._attn_implementation == attention.NAME) == (kind == "llama")
+    assert layouts.exact_layout(model, reading, "padded", CPU) == "padded"
+
+
+@pytest.mark.parametrize(("what", "layout"), [("the width", "apart"), ("other rows", "apart"), ("", "padded")])
+def test_a_planted_leak_is_found(what: str, layout: Layout) -> None:
+    model = Sees(LlamaConfig(**SMALL, **HEADS, num_hidden_layers=1)).eval()
+    reading = selfcheck.examine(model)
+    model.what = what
+    assert layouts.exact_layout(model, reading, "padded", CPU) == layout
+
+
+def test_every_layout_that_is_called_exact_gives_the_states_of_each_trace_alone() -> None:
+    model = tiny("llama")
+    traces = [Example("", "", list(range(5, 5 + n)), list(range(9, 9 + n)), [], []) for n in (3, 8, 5)]
+    alone = torch.cat([hidden_states(model, collate([trace])) for trace in traces])
+    ways: tuple[Layout, ...] = ("padded", "masked", "packed", "apart")
+    for way in ways:
+        torch.testing.assert_close(hidden_states(model, collate(traces, layout=way)), alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "padding"), [("llama", "left"), ("mamba", "left"), ("rwkv", "none")])
+def test_prompts_are_written_to_together_only_where_that_changes_nothing(kind: str, padding: str) -> None:
+    found = layouts.exact_padding(tiny(kind), 0)
+    assert found == padding if kind != "rwkv" else found != "left"
