@@ -56,7 +56,8 @@ def by_trace(
         query: [1, heads, S, D]; ``key`` and ``value`` may have fewer heads.
         key: see ``query``.
         value: see ``query``.
-        attention_mask: for all that is not packed, and for traces longer than a sliding window.
+        attention_mask: for all that is not packed, for traces longer than a sliding window, and where it is not of
+            true and false alone.
         trace_sizes: tokens of each packed trace, S in all; None: not packed.
         **rest: as transformers passes it.
 
@@ -67,7 +68,9 @@ def by_trace(
 
     # A layer that is not told of a window may have one in its mask alone (Qwen2-MoE).
     window = rest.get("sliding_window", getattr(getattr(module, "config", None), "sliding_window", None))
-    if trace_sizes is None or (window and max(trace_sizes) > window):
+    # A mask of numbers says more than where traces end, perhaps something that is trained (Doge).
+    weighted = attention_mask is not None and attention_mask.dtype != torch.bool
+    if trace_sizes is None or weighted or (window and max(trace_sizes) > window):
         whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
         return whole, None
     cut = zip(*(part.split(list(trace_sizes), dim=2) for part in (query, key, value)), strict=True)

@@ -182,8 +182,8 @@ def numbers(config: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 def _vocabulary(model: PreTrainedModel) -> int:
     weight: Any = getattr(model.get_input_embeddings(), "weight", None)
-    known = model.config.get_text_config().vocab_size
-    return known if weight is None else min(len(weight), known)
+    sizes = [getattr(model.config.get_text_config(), "vocab_size", None), None if weight is None else len(weight)]
+    return min(size for size in sizes if size)
 
 
 def _plain(embedding: Any) -> bool:
@@ -317,7 +317,7 @@ def _constants(model: PreTrainedModel) -> set[float]:
 def _scales(model: PreTrainedModel) -> set[float]:
     """Factors that can be made of :func:`_constants`."""
     known = _constants(model)
-    width = float(model.config.get_text_config().hidden_size)
+    width = float(getattr(model.config.get_text_config(), "hidden_size", 1))
     made = {1.0, *known, *(1 / one for one in known)}
     return made | {one / width for one in known} | {width / one for one in known} | {width**0.5, width**-0.5}
 

@@ -65,6 +65,8 @@ def of(kind: str, work: Path) -> dict[str, Any]:
     except UserError as error:
         reason = str(error).partition("not supported: ")[2].removesuffix("; take another student")
         return {"result": "refused", "reason": reason or _line(error)}
+    except Exception as error:
+        return {"result": "wrong", "wrong": [f"{type(error).__name__}: {_line(error)}"]}
     try:
         padding = str(engine.padding)
     except UserError:

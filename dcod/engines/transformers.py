@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -51,8 +52,12 @@ class TransformersEngine:
 
     @cached_property
     def padding(self) -> Padding:
-        """Which prompts are written to in one batch."""
-        return exact_padding(self.model, self._pad)
+        """Which prompts are written to in one batch; what is not usual is said once."""
+        found = exact_padding(self.model, self._pad)
+        if found != "left":
+            way = "prompts of equal length alone share a batch" if found == "equal" else "each is written to alone"
+            print(f"student: a left-padded prompt would be answered otherwise, so {way}: slower", file=sys.stderr)
+        return found
 
     @property
     def _pad(self) -> int:

@@ -33,6 +33,7 @@ from dcod.engines import Engine, Sampling
 from dcod.errors import UserError
 from dcod.grading import Grade
 from dcod.responses import Response
+from dcod.stages import note
 from dcod.summaries import OUTCOMES
 from dcod.traces import Message, Trace, read_traces
 from dcod.tracking import Log
@@ -220,6 +221,9 @@ def _ask(
             for group, completion in zip(groups, engine.generate(tokens, sampling, section.batch_size), strict=True):
                 group.append(Response(completion.text, completion.truncated, len(completion.token_ids)))
         written.append(groups)
+    padding = vars(engine).get("padding", "left")
+    if padding != "left":
+        note(out, student={"padding": padding})
     if not few_shot and section.engine.name != "openai":
         reproducing.record(engine, [one for tokens in encoded for one in tokens], section.engine.name, config, out)
     if traces is not None and not few_shot and section.drift_traces:
