@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +61,7 @@ class Checkpoints:
         """
         from safetensors.torch import save_file
 
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
+        with storage.scratch() as folder:
             weights, moments = weights_of(model, write), moments_of(optimizer, write)
             if not write:
                 return
@@ -80,8 +78,7 @@ class Checkpoints:
         weights = weights_of(model, write)
         if not write:
             return
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
+        with storage.scratch() as folder:
             save_file(weights, folder / "model.safetensors")
             (folder / MARK).write_text("{}", encoding="utf-8")
             self._put(folder, f"best-{step:08d}")
@@ -159,7 +156,7 @@ class Checkpoints:
             return
         folder = Path(self.uri) / name
         (folder / MARK).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        storage.remove_folder(folder)
 
 
 def weights_of(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ The command line prints it as a single line and exits with code 2. Library code 
 
 from __future__ import annotations
 
+import signal
+
 from dcod.addresses import hidden
 
 
@@ -22,6 +24,20 @@ class AwayError(UserError):
 
 class PreemptedError(Exception):
     """Asked to stop (SIGTERM) in the middle of training; what was done is kept, and the same run goes on from there."""
+
+
+class StoppedError(BaseException):
+    """A signal asked this process to end: everything on the way out is closed and cleaned up.
+
+    No Exception, so that nothing takes it for a failure of its own and goes on.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
 
 
 def one_line(error: object) -> str:

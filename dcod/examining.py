@@ -14,14 +14,14 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, cast
 
 from dcod import cleaning, duplicates, formats, grading, mapping, prompts, thoughts
+from dcod import workers as processes
 from dcod.answers import extract
 from dcod.config import Config, IngestConfig
 from dcod.contamination import SHARE, Contamination, Hit
@@ -259,31 +259,18 @@ def examined(
         for block in blocks:
             yield block, examiner.block(block, closed())
         return
-    # Spawned, not forked: this process has threads of its own by now.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (examiner.config, examiner.student)) as pool:
+    with processes.pool(workers, _make, examiner.config, examiner.student) as pool:
         waiting: deque[tuple[Block, Future[list[Examined]]]] = deque()
-        try:
-            for block in blocks:
-                waiting.append((block, pool.submit(_work, block, closed())))
-                if len(waiting) > 2 * workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
+        for block in blocks:
+            waiting.append((block, pool.submit(Examiner.block, block, closed())))
+            if len(waiting) > 2 * workers:
                 first, future = waiting.popleft()
                 yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
 
 
-_examiner: Examiner | None = None  # of a worker process
-
-
-def _begin(config: Config, student: Path) -> None:
-    global _examiner
+def _make(_: int, config: Config, student: Path) -> Examiner:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are parallel already
-    _examiner = Examiner(config, student)
-
-
-def _work(block: Block, closed: Closed) -> list[Examined]:
-    assert _examiner is not None
-    return _examiner.block(block, closed)
+    return Examiner(config, student)

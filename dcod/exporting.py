@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dcod import models, registry, storage
+from dcod import models, outputs, places, registry, storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError
 from dcod.model_card import FILE
@@ -22,8 +22,10 @@ def export(tracking: TrackingConfig, uri: str, out: Path) -> bool:
     Raises:
         UserError: there is no such version, or the folder cannot be written.
     """
+    outputs.check_folder(out)
     store = registry.Registry(tracking)
     folder, card = store.resolve(uri), store.card(uri)
+    outputs.check_apart(out, {"the model": folder}, places.kept(tracking))
     with storage.output_folder(out) as scratch:
         for path in registry.checkpoint_files(folder):
             if path.name != _PRIVATE:
@@ -49,7 +51,10 @@ def push(folder: Path, repo: str) -> str:
     hub = HfApi()
     try:
         hub.create_repo(repo, private=True, exist_ok=True)
-        return str(hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="Exported by dcod").commit_url)
+        done = hub.upload_folder(
+            repo_id=repo, folder_path=folder, commit_message="Exported by dcod", ignore_patterns=[storage.MARK]
+        )
+        return str(done.commit_url)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         line = " ".join(str(error).split())[:200]
         raise UserError(f"--push {repo}: the hub does not take it ({line}); set HF_TOKEN, name it owner/name") from None

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcod import storage
 from dcod.config import Config
 from dcod.registry import Registry, Version
 from dcod.tracking import Tracker
@@ -61,8 +61,8 @@ def decisions(tracker: Tracker, model: str) -> Iterator[Past]:
 
 def record(tracker: Tracker, past: Past) -> dict[str, Any]:
     """The ``retraining.json`` of an earlier decision."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(tracker.client.download_artifacts(past.run_id, RECORD, scratch))
+    with storage.scratch() as scratch:
+        path = Path(tracker.client.download_artifacts(past.run_id, RECORD, str(scratch)))
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -90,8 +90,8 @@ def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
     version = champion
     while version is not None and version.version not in known:
         known.add(version.version)
-        with tempfile.TemporaryDirectory() as scratch:
-            path = registry.attached(version, "decision", Path(scratch)) / TRAINED_ON
+        with storage.scratch() as scratch:
+            path = registry.attached(version, "decision", scratch) / TRAINED_ON
             found |= json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         before = version.tags.get("dcod.previous_champion", "")
         version = registry.by_version(version.name, int(before)) if before.isdigit() else None
@@ -172,8 +172,8 @@ def ending(tracker: Tracker, pipeline: str) -> tuple[str, dict[str, Any]] | None
 
 
 def _reasons(tracker: Tracker, run_id: str) -> str:
-    with tempfile.TemporaryDirectory() as scratch:
-        text = Path(tracker.client.download_artifacts(run_id, DECISION, scratch)).read_text(encoding="utf-8")
+    with storage.scratch() as scratch:
+        text = Path(tracker.client.download_artifacts(run_id, DECISION, str(scratch))).read_text(encoding="utf-8")
     return "\n".join(
         f"{'yes' if reason['passed'] else 'NO'}: {reason['text']}" for reason in json.loads(text)["reasons"]
     )

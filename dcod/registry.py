@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +77,8 @@ class Registry:
             model_type="student",
         )
         try:
-            with tempfile.TemporaryDirectory(prefix="dcod-model-") as scratch:
-                envelope = _envelope(folder, Path(scratch), logged.model_id, run_id, logged.artifact_location)
+            with storage.scratch() as scratch:
+                envelope = _envelope(folder, scratch, logged.model_id, run_id, logged.artifact_location)
                 client.log_model_artifacts(logged.model_id, str(envelope))
             for path in checkpoint_files(folder):
                 client.log_model_artifact(logged.model_id, str(path), "model")
@@ -194,8 +193,8 @@ class Registry:
         """Makes a model card the description of a version, and a README.md beside its weights."""
         text = model_card.description(card)
         self.tracker.client.update_model_version(version.name, str(version.version), description=text)
-        with tempfile.TemporaryDirectory(prefix="dcod-card-") as scratch:
-            path = Path(scratch, model_card.FILE)
+        with storage.scratch() as scratch:
+            path = scratch / model_card.FILE
             path.write_text(card, encoding="utf-8")
             self.attach(version, path, "model")
 
@@ -210,8 +209,8 @@ class Registry:
             return ""
         place = self.tracker.client.get_model_version_download_uri(version.name, str(version.version)).rstrip("/")
         where = f"{place}/model/{model_card.FILE}"
-        with tempfile.TemporaryDirectory(prefix="dcod-card-") as scratch:
-            got = download_artifacts(artifact_uri=where, dst_path=scratch, tracking_uri=self.tracker.config.uri)
+        with storage.scratch() as scratch:
+            got = download_artifacts(artifact_uri=where, dst_path=str(scratch), tracking_uri=self.tracker.config.uri)
             return Path(got).read_text(encoding="utf-8")
 
     def note(self, name: str, key: str) -> str:

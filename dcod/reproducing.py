@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import storage
+from dcod import storage, workers
 from dcod.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
             text=True,
             check=False,
             timeout=_LIMIT_S,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, workers.LIFE: workers.life()},
         )
     except subprocess.TimeoutExpired:
         return Reproduction(False, f"a fresh process did not answer in {_LIMIT_S:.0f} s")
@@ -138,6 +138,7 @@ def _device() -> str:
 
 
 if __name__ == "__main__":
+    workers.end_with_parent()
     try:
         print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]))), flush=True)
     except UserError as error:

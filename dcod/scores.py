@@ -9,9 +9,10 @@ once into Arrow files of small pieces, on local disk, and keeps 8 bytes a trace 
 
 from __future__ import annotations
 
-import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dcod import storage
 from dcod.errors import UserError
 from dcod.packing import Example
 
@@ -99,8 +101,9 @@ class StoredTraces:
     sizes: NDArray[np.int32]
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="dcod-scores-")  # is removed with this object
-        self._path = str(Path(self._folder.name) / "traces.arrow")
+        self._folder = ExitStack()
+        weakref.finalize(self, self._folder.close)
+        self._path = str(self._folder.enter_context(storage.scratch()) / "traces.arrow")
         self._writer = pa.ipc.new_file(self._path, SCHEMA)
         self._names, self._sizes, self._lengths = list[pa.Array](), list[NDArray[np.int32]](), list[int]()
         self._known: Counter[int] = Counter()  # traces by which optional fields they have, one bit each

@@ -6,24 +6,19 @@ Several processes score several parts at once, each with a GPU of its own or wit
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import contextlib
 import re
-import shutil
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from dcod import prompts, storage
+from dcod import workers as processes
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
@@ -55,9 +50,9 @@ class Parts:
     def put(self, number: int, examples: Sequence[Example], splits: Sequence[str]) -> None:
         """Keeps a part."""
         if storage.is_s3(self.uri):
-            with tempfile.TemporaryDirectory() as scratch:
-                write_scores(Path(scratch) / _FILE, examples, splits)
-                storage.upload(Path(scratch) / _FILE, f"{self._place(number)}/{_FILE}")
+            with storage.scratch() as scratch:
+                write_scores(scratch / _FILE, examples, splits)
+                storage.upload(scratch / _FILE, f"{self._place(number)}/{_FILE}")
             return
         with storage.output_folder(Path(self._place(number))) as folder:
             write_scores(folder / _FILE, examples, splits)
@@ -68,15 +63,18 @@ class Parts:
         if not storage.is_s3(self.uri):
             yield Path(self._place(number)) / _FILE
             return
-        with tempfile.TemporaryDirectory() as scratch:
-            yield storage.fetch(f"{self._place(number)}/{_FILE}", Path(scratch))
+        with storage.scratch() as scratch:
+            yield storage.fetch(f"{self._place(number)}/{_FILE}", scratch)
 
     def clear(self) -> None:
         """Forgets the scoring: its output is kept elsewhere now."""
         if storage.is_s3(self.uri):
             storage.remove(self.uri)
         else:
-            shutil.rmtree(self.uri, ignore_errors=True)
+            for part in Path(self.uri).glob("part-*"):
+                storage.remove_folder(part)
+            with contextlib.suppress(OSError):  # another file is in it
+                Path(self.uri).rmdir()
 
     def _place(self, number: int) -> str:
         return f"{self.uri}/part-{number:08d}"
@@ -125,13 +123,9 @@ def score_parts(job: Job, numbers: Sequence[int]) -> dict[str, Any]:
         for number in track(numbers, "score"):
             scorer.score(number)
         return scorer.facts
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    turns = context.Queue()
-    for turn in range(workers):
-        turns.put(turn)
     threads = max(1, torch.get_num_threads() // workers)
     facts: dict[str, Any] = {}
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(job, turns, threads)) as pool:
+    with processes.pool(workers, _make, job, threads) as pool:
         try:
             for future in track([pool.submit(_score, number) for number in numbers], "score"):
                 facts = future.result()
@@ -140,36 +134,20 @@ def score_parts(job: Job, numbers: Sequence[int]) -> dict[str, Any]:
                 f"score: one of {workers} processes ended, perhaps for want of memory; lower score.workers or "
                 "score.batch_tokens; the same run goes on with the parts that are left"
             ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
     return facts
 
 
-_scorer: Scorer
-
-
-def _begin(job: Job, turns: Any, threads: int) -> None:
+def _make(turn: int, job: Job, threads: int) -> Scorer:
     """Makes a fresh process a scorer."""
-    global _scorer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    turn = turns.get()
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(turn % torch.cuda.device_count())
-    _scorer = Scorer(job)
+    return Scorer(job)
 
 
-def _end_with_parent() -> None:
-    """A killed parent tells its pool nothing."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
-def _score(number: int) -> dict[str, Any]:
-    _scorer.score(number)
-    return _scorer.facts
+def _score(scorer: Scorer, number: int) -> dict[str, Any]:
+    scorer.score(number)
+    return scorer.facts
 
 
 def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:

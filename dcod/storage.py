@@ -1,5 +1,7 @@
 """Local paths and s3:// behind one set of functions: atomic, checksummed, retried. Alone imports boto3.
 
+Local outputs are those of :mod:`dcod.outputs`.
+
 Endpoint and keys come from the environment, as boto3 reads them (``AWS_ENDPOINT_URL``,
 ``AWS_ACCESS_KEY_ID``, …) or from ``MLFLOW_S3_ENDPOINT_URL``; never from a configuration.
 """
@@ -9,10 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
-import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -23,6 +22,12 @@ from typing import Any
 
 from dcod.downloads import download
 from dcod.errors import UserError
+from dcod.marks import MARK as MARK
+from dcod.outputs import output_folder as output_folder
+from dcod.outputs import remove_folder as remove_folder
+from dcod.outputs import write_json as write_json
+from dcod.outputs import write_text as write_text
+from dcod.scratch import scratch as scratch
 
 _ABSENT = ("404", "NoSuchKey")
 
@@ -31,52 +36,6 @@ def cache_folder() -> Path:
     """Where downloads are kept: ``$DCOD_CACHE``, else ``$XDG_CACHE_HOME/dcod``, else ``~/.cache/dcod``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("DCOD_CACHE") or Path(base) / "dcod")
-
-
-@contextmanager
-def output_folder(path: Path) -> Iterator[Path]:
-    """Yields a scratch folder that becomes ``path`` only when the block ends well: the old or the new, never half.
-
-    Raises:
-        UserError: the place cannot be written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        _replace_folder(scratch, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically (same folder, then rename)."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically, sorted and indented."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def digest_file(path: Path) -> str:
@@ -335,22 +294,6 @@ def _wait(uri: str, deadline: float) -> None:
     if time.monotonic() > deadline:
         raise UserError(f"lease {uri}: another promotion holds it; wait for it, and run again")
     time.sleep(0.2)
-
-
-def _replace_folder(scratch: Path, path: Path) -> None:
-    old = path.parent / f".{path.name}.old-{uuid.uuid4().hex[:8]}"
-    try:
-        if path.exists():
-            path.rename(old)
-        scratch.rename(path)
-    except OSError as error:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        raise UserError(f"{path}: cannot be replaced ({error.strerror})") from None
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink(missing_ok=True)
 
 
 def _forget_vanished(root: Path, folder: Path, keys: set[str]) -> None:

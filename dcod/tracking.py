@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dcod import __version__, storage
+from dcod import __version__, room, storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError, one_line
 
@@ -307,7 +307,8 @@ class Tracker:
             if run is not None:
                 run.flush()
         except Exception as error:
-            _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
+            if room.explained(error, database="") is None:  # a full disk has been told already
+                _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
         with contextlib.suppress(Exception):
             self.client.set_terminated(run_id, "FAILED")
 

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dcod import workers
+
 CPU_SECONDS = 5  # processor time for one comparison
 WALL_SECONDS = 900.0  # only for a worker that is stuck; 5 s of processor time can take minutes on a busy machine
 MEMORY_BYTES = 2 * 2**30
@@ -66,14 +68,16 @@ class Verifier:
         if self.process is None or self.process.poll() is not None:
             self.close()
             path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, str(self.cpu_seconds)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            )
+            life = {workers.LIFE: workers.life()}
+            with workers.unasked():
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", self.module, str(self.cpu_seconds)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    env={**os.environ, **life, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                )
             assert self.process.stdout is not None
             if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then
                 self.close()
@@ -99,10 +103,10 @@ def ask(module: str, request: Any) -> Any:
 @atexit.register
 def close_workers() -> None:
     """Ends all idle workers."""
-    for workers in _idle.values():
+    for idle in _idle.values():
         with contextlib.suppress(queue.Empty):
             while True:
-                workers.get_nowait().close()
+                idle.get_nowait().close()
 
 
 os.register_at_fork(after_in_child=_idle.clear)  # a forked child must not share its parent's pipes
@@ -120,6 +124,7 @@ def serve(answer: Callable[..., Any], warm_up: str, prepare: Callable[..., objec
         warm_up: a module that is imported first, outside the limits.
         prepare: called with each list first, outside the limit on time.
     """
+    workers.end_with_parent()
     logging.disable(logging.CRITICAL)
     importlib.import_module(warm_up)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))

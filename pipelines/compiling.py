@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,21 +24,22 @@ def compile_to(out: Path, config: Config) -> None:
         config: says which pipeline, and what the cluster is like.
 
     Raises:
-        UserError: the file cannot be written, or its name does not end in .yaml.
+        UserError: the file cannot be written, is there and not dcod's, or its name does not end in .yaml.
     """
     from kfp import compiler
 
+    from dcod import marks, outputs, storage
     from dcod.errors import UserError
-    from dcod.storage import write_text
     from pipelines.wiring import COMPONENTS
 
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: must end in .yaml")
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "pipeline.yaml"
+    outputs.check_file(out)
+    with storage.scratch() as scratch:
+        file = scratch / "pipeline.yaml"
         compiler.Compiler().compile(build(config), str(file))
         text = file.read_text(encoding="utf-8")
     if config.cluster.image:  # also of the exit handler, whose image no call sets
         default = COMPONENTS[0].component_spec.implementation.container.image
         text = text.replace(f"image: {default}\n", f"image: {config.cluster.image}\n")
-    write_text(out, text)
+    outputs.write_file(out, f"# {marks.FILE_MARK}\n{text}")

@@ -48,6 +48,7 @@ class _Echo:
 
     def __init__(self, log: TextIO, console: Console, begun: float) -> None:
         self.log, self.console, self.begun, self.rest = log, console, begun, ""
+        self.failed = ""  # what the last stage said that failed
 
     def write(self, text: str) -> int:
         self.log.write(text)
@@ -55,7 +56,8 @@ class _Echo:
         for line in lines:
             _, mark, shown = line.partition(MARK)
             if mark:
-                self.console.print(f"{time.monotonic() - self.begun:6.0f} s  {shown}", markup=False)
+                self.failed = shown if " failed: " in shown else self.failed
+                self.console.print(f"{time.monotonic() - self.begun:6.0f} s  {shown}")
         return len(text)
 
     def flush(self) -> None:
@@ -78,8 +80,8 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     from kfp import local
     from rich.console import Console
 
-    from dcod import notify
-    from dcod.errors import UserError
+    from dcod import notify, room, scratch
+    from dcod.errors import UserError, one_line
     from dcod.tracking import Tracker
     from pipelines.compiling import build
 
@@ -94,18 +96,22 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
         work = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=root / "pipeline")).resolve()
     except OSError as error:
         raise UserError(f"{root}: cannot be written ({error.strerror})") from None
+    for earlier in (root / "pipeline").iterdir():
+        scratch.sweep(earlier)
     held = _alive(work)
     _close_dead(config, root / "pipeline")
     log = work / "pipeline.log"
-    shown = Console(file=sys.stdout, highlight=False, soft_wrap=True)  # before standard output is redirected
-    with held, log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
+    shown = Console(
+        file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False
+    )  # before standard output is redirected
+    with held, room.writing(work), log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
         echo = _Echo(file, shown, time.monotonic())
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
             with contextlib.redirect_stdout(echo):
                 build(config.model_copy(update={"cluster": here}))(config=config.to_json())
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
-            return _failure(work, log, error)
+            return _failure(work, log, echo.failed or one_line(error)[:300])
     # Below a branch of the pipeline the runner keeps more folders, named as it likes.
     found = {file.parent.parent.name: file.parent for file in work.rglob("*/decision/manifest.json")}
     return Outcome(log, decision=found.get("gate"), retraining=found.get("decide"))
@@ -137,8 +143,12 @@ def _close_dead(config: Config, pipelines: Path) -> None:
 def _surroundings(work: Path, terminal: bool) -> Iterator[None]:
     """Temporary files of the tasks go into the run (the runner leaks one folder a task), bars to the terminal."""
     keep = dict(os.environ)
-    with tempfile.TemporaryDirectory(dir=work, prefix="tmp-") as scratch:
-        os.environ["TMPDIR"] = scratch
+    from dcod import storage, workers
+
+    life = workers.life()
+    with storage.scratch(work) as scratch:
+        os.environ["TMPDIR"] = str(scratch)
+        os.environ[workers.LIFE] = life  # a task is the grandchild of this process: it ends with it
         if terminal:
             os.environ["DCOD_PROGRESS"] = "terminal"
         tempfile.tempdir = None
@@ -152,9 +162,11 @@ def _surroundings(work: Path, terminal: bool) -> Iterator[None]:
             tempfile.tempdir = None
 
 
-def _failure(work: Path, log: Path, error: Exception) -> Outcome:
+def _failure(work: Path, log: Path, line: str) -> Outcome:
+    from dcod.room import is_told
+
     note = next(work.rglob("*.error.json"), None)
-    if note is None:
-        return Outcome(log, error=f"the pipeline failed: {' '.join(str(error).split())[:300]}")
+    if note is None:  # there was no room for it, perhaps
+        return Outcome(log, error=f"the pipeline failed: {line}", users_mistake=is_told(line))
     found = json.loads(note.read_text(encoding="utf-8"))
     return Outcome(log, error=f"{found['stage']}: {found['error']}", users_mistake=found["users_mistake"])

@@ -7,12 +7,10 @@ unchecked; it is no failure.
 from __future__ import annotations
 
 import re
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -275,6 +273,7 @@ def _student_and_traces(config: Config) -> str:
     from dcod.prompts import load_tokenizer, tokenizer_digest
     from dcod.registry import Registry
     from dcod.stages import Where, execute
+    from dcod.storage import scratch
     from dcod.traces import read_traces
 
     student = models.resolve(
@@ -282,8 +281,8 @@ def _student_and_traces(config: Config) -> str:
     )
     digest = tokenizer_digest(load_tokenizer(student, config.student.chat_template))
     few: Whole = config.model_copy(update={"ingest": config.ingest.model_copy(update={"limit": SAMPLE})})
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "traces"
+    with scratch() as folder:
+        out = folder / "traces"
         execute("ingest", few, out, {"student": student}, Where(tracked=False))
         found = list(read_traces(out))
     if not found:

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import io
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -109,11 +108,12 @@ class Kubeflow:
 
     def submit(self) -> str:
         """Submits one run; returns its id."""
+        from dcod.storage import scratch
         from pipelines.compiling import compile_to
 
         name = f"{self.config.name} {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
-        with tempfile.TemporaryDirectory() as scratch, self._explained("submit"):
-            file = Path(scratch) / "pipeline.yaml"
+        with scratch() as folder, self._explained("submit"):
+            file = folder / "pipeline.yaml"
             compile_to(file, self.config)
             run = self.client.run_pipeline(
                 experiment_id=self.experiment(),
@@ -193,13 +193,14 @@ class Kubeflow:
 
     def schedule(self, name: str, cron: str) -> tuple[str, int]:
         """Creates a recurring run, then removes earlier ones of that name; returns its id and how many went."""
+        from dcod.storage import scratch
         from pipelines.compiling import compile_to
         from pipelines.cron import parse
 
         parsed = parse(cron)
         earlier = self.schedules(name)
-        with tempfile.TemporaryDirectory() as scratch, self._explained("schedule"):
-            file = Path(scratch) / "pipeline.yaml"
+        with scratch() as folder, self._explained("schedule"):
+            file = folder / "pipeline.yaml"
             compile_to(file, self.config)
             made = self.client.create_recurring_run(
                 experiment_id=self.experiment(),

@@ -42,6 +42,13 @@ def left_over(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def earlier(out: Path) -> Path:
+    """An output of dcod."""
+    with storage.output_folder(out) as scratch:
+        (scratch / "old.txt").write_text("old")
+    return out
+
+
 class TestOutputFolder:
     def test_a_new_folder_appears_whole(self, tmp_path: Path) -> None:
         out = tmp_path / "deep" / "out"
@@ -51,21 +58,18 @@ class TestOutputFolder:
         assert (out / "a.txt").read_text() == "a"
         assert out.stat().st_mode & 0o777 == 0o755
         assert left_over(out.parent) == ["out"]
+        assert left_over(out) == [storage.MARK, "a.txt"]
 
     def test_an_old_folder_is_replaced_whole(self, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        out.mkdir()
-        (out / "old.txt").write_text("old")
+        out = earlier(tmp_path / "out")
         with storage.output_folder(out) as scratch:
             (scratch / "new.txt").write_text("new")
             assert (out / "old.txt").exists()
-        assert left_over(out) == ["new.txt"]
+        assert left_over(out) == [storage.MARK, "new.txt"]
         assert left_over(tmp_path) == ["out"]
 
     def test_an_error_leaves_the_old_folder_and_nothing_else(self, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        out.mkdir()
-        (out / "old.txt").write_text("old")
+        out = earlier(tmp_path / "out")
 
         def fail_in_the_middle() -> None:
             with storage.output_folder(out) as scratch:
@@ -74,13 +78,11 @@ class TestOutputFolder:
 
         with pytest.raises(RuntimeError, match="in the middle"):
             fail_in_the_middle()
-        assert left_over(out) == ["old.txt"]
+        assert left_over(out) == [storage.MARK, "old.txt"]
         assert left_over(tmp_path) == ["out"]
 
     def test_a_killed_process_leaves_the_old_folder(self, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        out.mkdir()
-        (out / "old.txt").write_text("old")
+        out = earlier(tmp_path / "out")
         process = python(
             """
             import sys, time
@@ -96,10 +98,11 @@ class TestOutputFolder:
         assert said(process) == "writing"
         process.send_signal(signal.SIGKILL)
         assert process.wait(10) == -signal.SIGKILL
-        assert left_over(out) == ["old.txt"]
-        with storage.output_folder(out) as scratch:  # and what it left behind does not disturb the next one
+        assert left_over(out) == [storage.MARK, "old.txt"]
+        with storage.output_folder(out) as scratch:  # which removes what the dead one left behind
             (scratch / "new.txt").write_text("new")
-        assert left_over(out) == ["new.txt"]
+        assert left_over(tmp_path) == ["out"]
+        assert left_over(out) == [storage.MARK, "new.txt"]
 
     def test_a_place_that_cannot_be_written_is_named_with_the_way_out(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -127,7 +130,7 @@ class TestFiles:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(UserError, match=r"a\.txt: there is no space left; make room, and run it again"):
             storage.write_text(file, "new")
         assert file.read_text() == "old"
         assert left_over(tmp_path) == ["a.txt"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import dcod
+from dcod import room
 from dcod.cli import cluster, runs, stages
-from dcod.errors import PreemptedError, UserError
+from dcod.errors import PreemptedError, StoppedError, UserError, one_line
+from dcod.stopping import stopping
 
 app = typer.Typer(
     add_completion=False,
@@ -27,17 +30,28 @@ def main() -> None:
     """The entry point: a user's mistake is one line and exit code 2, anything else that fails 1."""
     # Threads that spin while they wait slow a shared machine down by a factor of 5; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        with stopping():
+            app(standalone_mode=True)
     except UserError as error:
-        print(f"dcod: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(error, 2)
     except PreemptedError as error:
-        print(f"dcod: {error}", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        print("dcod: interrupted", file=sys.stderr)
-        sys.exit(1)
+        _end(error, 128 + signal.SIGTERM)
+    except StoppedError as error:
+        _end(error, 128 + error.number)
+    except Exception as error:
+        told = room.explained(error, database="the tracking store")
+        if told is None:
+            raise
+        _end(told, 2)
+
+
+def _end(error: BaseException, status: int) -> NoReturn:
+    print(f"dcod: {one_line(error)}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _print_version(asked: bool) -> None:

@@ -61,7 +61,7 @@ def submit(
         raise typer.Exit(2)
     kubeflow = Kubeflow(read)
     run_id = kubeflow.submit()
-    console.print(f"submitted {run_id}\n{kubeflow.link(run_id)}", markup=False)
+    console.print(f"submitted {run_id}\n{kubeflow.link(run_id)}")
     if follow:
         _follow(kubeflow, run_id)
 
@@ -83,15 +83,15 @@ def schedule(
         raise UserError("schedule: give --cron or --remove")
     read = configured(config, preset, overrides)
     if remove:
-        console.print(f"removed {Kubeflow(read).unschedule(name)} of the name {name}", markup=False)
+        console.print(f"removed {Kubeflow(read).unschedule(name)} of the name {name}")
         return
     parsed = parse(cron)
     schedule_id, replaced = Kubeflow(for_cluster(read)).schedule(name, cron)
-    console.print(f"{name}: {parsed.words} (UTC, unless the cluster says otherwise)", markup=False)
+    console.print(f"{name}: {parsed.words} (UTC, unless the cluster says otherwise)")
     for at in parsed.following(datetime.now(UTC), 3):
-        console.print(f"  {at:%a %Y-%m-%d %H:%M}", markup=False)
+        console.print(f"  {at:%a %Y-%m-%d %H:%M}")
     instead = f", in place of {replaced} earlier" if replaced else ""
-    console.print(f"Kubeflow's cron: {parsed.kubeflow}; id {schedule_id}{instead}", markup=False)
+    console.print(f"Kubeflow's cron: {parsed.kubeflow}; id {schedule_id}{instead}")
 
 
 @app.command()
@@ -113,9 +113,9 @@ def status(
         _follow(kubeflow, run_id)
         return
     found = kubeflow.run(run_id)
-    console.print(f"{found.display_name}: {found.state.lower()}\n{kubeflow.link(run_id)}", markup=False)
+    console.print(f"{found.display_name}: {found.state.lower()}\n{kubeflow.link(run_id)}")
     for name, state in stages(found):
-        console.print(f"  {name:<32} {state.lower()}", markup=False)
+        console.print(f"  {name:<32} {state.lower()}")
 
 
 @app.command()
@@ -126,7 +126,7 @@ def cancel(
     from pipelines.submitting import ENDED, Kubeflow
 
     state = Kubeflow(configured(config, preset, None)).cancel(run_id)
-    console.print(f"{run_id}: was {state.lower()}" + ("" if state in ENDED else "; is being cancelled"), markup=False)
+    console.print(f"{run_id}: was {state.lower()}" + ("" if state in ENDED else "; is being cancelled"))
 
 
 def _checked(config: Config, *, traces: bool) -> bool:
@@ -135,12 +135,12 @@ def _checked(config: Config, *, traces: bool) -> bool:
     good = True
     for check in checks(config, traces=traces):
         good &= check.state != "failed"
-        console.print(f"{check.state:<10} {check.name}: {check.text}", markup=False)
+        console.print(f"{check.state:<10} {check.name}: {check.text}")
     return good
 
 
 def _follow(kubeflow: Any, run_id: str) -> None:
-    state = kubeflow.follow(run_id, lambda line: console.print(line, markup=False))
-    console.print(f"{state.lower()}: {kubeflow.link(run_id)}", markup=False)
+    state = kubeflow.follow(run_id, lambda line: console.print(line))
+    console.print(f"{state.lower()}: {kubeflow.link(run_id)}")
     if state != "SUCCEEDED":
         raise typer.Exit(1)

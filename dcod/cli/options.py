@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dcod import outputs
 from dcod.config import Config, load_config, parse_config
 from dcod.errors import UserError
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Overrides such as train.epochs=3.", metavar="[SECTION.KEY=VALUE]…")
@@ -19,7 +20,14 @@ Overrides = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON configuration.")]
 Preset = Annotated[str, typer.Option("--preset", help="A ready configuration; see `dcod presets`.")]
 Student = Annotated[str, typer.Option("--student", help="Folder, owner/name, s3://… or models:/name@alias.")]
-Out = Annotated[Path, typer.Option("--out", help="The output folder; replaced when the stage ended well.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        callback=lambda path: path and (outputs.check_folder(path), path)[1],
+        help="The output folder: absent, empty, or dcod's; replaced when the stage ended well.",
+    ),
+]
 Folder = Annotated[Path, typer.Option(exists=False, file_okay=False)]
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Keep MLflow out of it.")]
 

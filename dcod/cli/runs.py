@@ -29,10 +29,10 @@ def run(
         print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)
         raise typer.Exit(2 if outcome.users_mistake else 1)
     if outcome.retraining:
-        console.print(_retraining(outcome.retraining), markup=False, end="")
+        console.print(_retraining(outcome.retraining), end="")
     if outcome.decision:
         print_decision(outcome.decision)
-        console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"), markup=False)
+        console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"))
         console.print(f"report    {outcome.decision / 'report.html'}")
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 
@@ -61,15 +61,16 @@ def inspect(
     overrides: Overrides = None,
 ) -> None:
     """Every trace of a scored set as a page: weights, surprisal and gaps of its tokens. See docs/pages.md."""
-    from dcod import inspecting, storage
+    from dcod import inspecting, outputs
 
+    outputs.check_file(output)
     read = configured(config, preset, overrides)
     folder = model_of(read, student)
     if not (config or preset or overrides):
         read = inspecting.of_training(folder, read)
     page = inspecting.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
-    storage.write_text(output, page)
-    console.print(f"wrote {output}", markup=False)
+    outputs.write_file(output, page)
+    console.print(f"wrote {output}")
     if show:
         typer.launch(str(output.resolve()))
 
@@ -77,7 +78,7 @@ def inspect(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
-    output: Annotated[Path, typer.Option(help="The folder; replaced when all of it is there.")],
+    output: Annotated[Path, typer.Option(help="The folder: absent, empty, or dcod's; replaced when all is there.")],
     push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also upload it to a hub, private at first.")] = "",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -86,9 +87,9 @@ def export(
     from dcod import exporting
 
     carded = exporting.export(configured(config, "", overrides).tracking, model, output)
-    console.print(f"wrote {output}" + ("" if carded else " (without a model card: none was registered)"), markup=False)
+    console.print(f"wrote {output}" + ("" if carded else " (without a model card: none was registered)"))
     if push:
-        console.print(exporting.push(output, push), markup=False)
+        console.print(exporting.push(output, push))
 
 
 @app.command()

@@ -32,7 +32,7 @@ def teach(
     _stage("teach", read, out, no_track, few_shot=None, told=False, **inputs)
     from dcod.stages.teach import table
 
-    console.print(table(out), markup=False)
+    console.print(table(out))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def ingest(
         read = read.model_copy(update={"ingest": section})
     earlier = {name: path for name, path in (("onto", onto), ("replay", replay)) if path}
     _stage("ingest", read, out, no_track, few_shot=None, told=False, student=model_of(read, student), **earlier)
-    console.print(table(out), markup=False)
+    console.print(table(out))
 
 
 @app.command()
@@ -148,7 +148,7 @@ def promote(
     execute("gate", read, out, inputs, Where())
     execute("promote", read, out / "promotion", {"decision": out}, Where())
     print_decision(out)
-    console.print((out / "promotion" / "outcome.json").read_text(encoding="utf-8").strip(), markup=False)
+    console.print((out / "promotion" / "outcome.json").read_text(encoding="utf-8").strip())
 
 
 def _stage(
@@ -173,7 +173,7 @@ def _stage(
 def _print_results(folder: Path) -> None:
     from dcod.stages.evaluate import table
 
-    console.print(table(folder), markup=False)
+    console.print(table(folder))
 
 
 def print_decision(folder: Path) -> None:
@@ -181,6 +181,6 @@ def print_decision(folder: Path) -> None:
     from dcod.gate import Decision
 
     decision = Decision.from_json((folder / "decision.json").read_text(encoding="utf-8"))
-    console.print(f"decision  {decision.outcome}", markup=False)
+    console.print(f"decision  {decision.outcome}")
     for reason in decision.reasons:
-        console.print(f"  {'yes' if reason.passed else 'NO '}  {reason.text}", markup=False)
+        console.print(f"  {'yes' if reason.passed else 'NO '}  {reason.text}")

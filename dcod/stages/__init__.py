@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import dcod
-from dcod import models, storage
+from dcod import models, outputs, places, room, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.tracking import SOURCE, NullLog, Tracker
@@ -63,15 +63,33 @@ def execute(
     """
     where = where or Where()
     module = importlib.import_module(f"dcod.stages.{stage}")
-    verb = getattr(module, "VERB", stage)  # `trainjob` is another way to train
+    outputs.check_folder(out)
     for name, path in inputs.items():
         if not path.exists():
             raise UserError(f"{stage}: its input {name} is missing: {path}")
+    carried = getattr(module, "CARRIED", ())  # inputs that the output goes on with, whole
+    same = {name for name in carried if name in inputs and inputs[name].resolve() == out.resolve()}
+    read = {f"its input {name}": path for name, path in inputs.items() if name not in same}
+    outputs.check_apart(out, read | places.sources(stage, config), places.kept(config.tracking, config))
+    with room.writing(out, "choose another --out", f"tracking.uri {config.tracking.uri}"):
+        return _execute(stage, module, config, out, inputs, where, options)
+
+
+def _execute(
+    stage: str,
+    module: Any,
+    config: Config,
+    out: Path,
+    inputs: Mapping[str, Path],
+    where: Where,
+    options: dict[str, Any],
+) -> dict[str, float]:
+    verb = getattr(module, "VERB", stage)  # `trainjob` is another way to train
     manifest = _manifest(module, verb, config, inputs, options)
     # Not in the digest: which pipeline run asks does not decide the output.
     known = {"pipeline": where.pipeline} if getattr(module, "OF_PIPELINE", False) else {}
     if not where.tracked:
-        with storage.output_folder(out) as scratch:
+        with storage.output_folder(out, getattr(module, "LATER", ())) as scratch:
             metrics = _run(module, config, scratch, NullLog(), inputs, options | known, manifest)
         _settle(module, config, inputs)
         return metrics
@@ -82,7 +100,7 @@ def execute(
         log.inputs([(name, digest, str(inputs[name])) for name, digest in manifest["inputs"].items()])
         log.inputs([(name, digest, name) for name, digest in manifest.get("sources", {}).items()], SOURCE)
         found = tracker.find_output(verb, manifest["digest"]) if config.tracking.reuse and verb in REUSABLE else None
-        with storage.output_folder(out) as scratch:
+        with storage.output_folder(out, getattr(module, "LATER", ())) as scratch:
             if found:
                 tracker.fetch_output(found, scratch)
                 log.tag("dcod.reused_from", found)
@@ -91,7 +109,8 @@ def execute(
                 metrics = _run(module, config, scratch, log, inputs, options | known, manifest)
         log.metrics(metrics)
         if not found and verb in REUSABLE:
-            log.output(out)
+            with room.writing(f"tracking.artifacts {config.tracking.artifacts}"):
+                log.output(out)
     _settle(module, config, inputs)
     return metrics
 

@@ -6,17 +6,18 @@ import contextlib
 import json
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dcod import history, notify, retraining, storage, trainjobs
+from dcod import history, notify, retraining, room, storage, trainjobs, workers
 from dcod.config import Config, parse_config
-from dcod.errors import UserError
+from dcod.errors import StoppedError, UserError, one_line
 from dcod.history import RECORD, SELECTED
 from dcod.stages import Where, execute, sharding
+from dcod.stopping import stopping
 from dcod.tracking import Tracker
 
 MARK = "[dcod] "  # `dcod run` shows the lines that carry it; the rest goes to its log
@@ -52,22 +53,31 @@ def run(
     label = f"{label} {shard}".strip()
     name = f"{stage} {label}".strip()
     parsed = parse_config(config)
+    workers.end_with_parent(gently=True)
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            mine, some = sharding.part(stage, shard, parsed, paths, Path(scratch)) if shard else (parsed, True)
+        with stopping(), ExitStack() as stack:
+            mine, some = parsed, True
+            if shard:
+                mine, some = sharding.part(stage, shard, parsed, paths, stack.enter_context(storage.scratch()))
             if some:
                 found = execute(stage, mine, Path(out), paths, Where(pipeline, label), **options)
             else:
                 sharding.write_empty(Path(out))
                 found = {}
-    except Exception as error:
+    except StoppedError as stopped:
+        print(f"{MARK}{name:<28} {stopped}", flush=True)
+        sys.exit(128 + stopped.number)
+    except Exception as raised:
+        error: Exception = room.explained(raised, database=f"tracking.uri {parsed.tracking.uri}") or raised
         mistake = isinstance(error, UserError)
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = one_line(error) or type(error).__name__
         if not mistake:
             line = f"{type(error).__name__}: {line}"
-        # The runner says only "inner task failed"; this file and the stage's run in MLflow say what and why.
-        storage.write_json(Path(f"{out}.error.json"), {"stage": name, "error": line, "users_mistake": mistake})
         print(f"{MARK}{name:<28} failed: {line}", flush=True)
+        # The runner says only "inner task failed"; this file and the stage's run in MLflow say what and why.
+        note = {"stage": name, "error": line, "users_mistake": mistake}
+        with contextlib.suppress(UserError):  # no room for it: the line above says what happened
+            storage.write_json(Path(f"{out}.error.json"), note)
         with contextlib.suppress(UserError):  # no store at all: the file above still says it
             Tracker(parsed.tracking).note_error(pipeline, parsed.name, parsed, f"{name}: {line}")
         if mistake:

@@ -27,6 +27,7 @@ from dcod.stages import code_digest, evaluate, output_digest, promote
 from dcod.tracking import NullLog, StageRun, Tracker
 
 SECTIONS = ("promote", "evaluate")
+LATER = ("promotion",)  # `dcod promote` puts its outcome there
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
 
 

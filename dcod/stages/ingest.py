@@ -36,6 +36,7 @@ from dcod.traces import FILE, write_traces
 from dcod.tracking import Log
 
 SECTIONS = ("student", "ingest", "evaluate")
+CARRIED = ("onto",)
 _ALONE = 4 * 2**20  # bytes of sources below which further processes take longer to start than to work
 
 

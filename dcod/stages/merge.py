@@ -49,7 +49,7 @@ def run(
     if not folders:
         raise UserError(f"merge {kind}: all {len(ordered)} shards are empty")
     for folder in folders:
-        unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {"manifest.json"}
+        unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {"manifest.json", storage.MARK}
         assert not unknown, f"merge does not know what to do with {unknown}"
     drift = score.Drift()
     files = [pq.ParquetFile(folder / _TABLES[kind]) for folder in folders]

@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 from joblib import cpu_count
 
+from dcod import storage, workers
 from dcod.config import Config
 from dcod.errors import PreemptedError, UserError
 from dcod.stages import trainjob
@@ -46,18 +46,18 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, cou
         RuntimeError: a rank failed.
     """
     steps: set[int] = set()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
+    with storage.scratch() as work:
         (work / "config.json").write_text(config.to_json(), encoding="utf-8")
         (work / "scores").symlink_to(scores.resolve())
         (work / "student").symlink_to(student.resolve())
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         threads = max(1, cpu_count() // count)
-        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        ranks = subprocess.Popen(
-            [*command, "--module", "dcod.stages.trainnode", scratch],
-            env=environment, stdout=subprocess.PIPE, text=True, errors="replace",
-        )  # fmt: skip
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ, workers.LIFE: workers.life()}
+        with workers.unasked():
+            ranks = subprocess.Popen(
+                [*command, "--module", "dcod.stages.trainnode", str(work)],
+                env=environment, stdout=subprocess.PIPE, text=True, errors="replace",
+            )  # fmt: skip
         with _passing_on(ranks) as asked:
             assert ranks.stdout is not None
             for line in ranks.stdout:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -84,7 +83,7 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
     with ExitStack() as stack:
         _alone(place, stack)
         if storage.is_s3(place):
-            own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            own = stack.enter_context(storage.scratch())
             kept = Attempts(own, teach.attempts, enough, store=place)
         else:
             kept = Attempts(Path(place), teach.attempts, enough)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod import storage
+from dcod import storage, workers
 from dcod.config import Config, load_config
 from dcod.errors import UserError
 
@@ -40,6 +40,7 @@ class PrintedLog:
 
 def main(work: str) -> None:
     """One rank, to its end."""
+    workers.end_with_parent()  # of whoever started all ranks of this machine; on a cluster nobody has
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     try:
         config, scores, student = _inputs(work, local)
@@ -48,8 +49,8 @@ def main(work: str) -> None:
             return
         from dcod.stages import train
 
-        with tempfile.TemporaryDirectory() as scratch:
-            out = Path(scratch)
+        with storage.scratch() as folder:
+            out = folder
             metrics = train.run(config, out, PrintedLog(), scores=scores, student=student)
             _put(out, f"{work}/{OUTPUT}")
             storage.write_json(out / "done.json", metrics)
@@ -58,8 +59,8 @@ def main(work: str) -> None:
         mistake = isinstance(error, UserError)
         line = " ".join(str(error).split()) or type(error).__name__
         line = line if mistake else f"rank {rank}: {type(error).__name__}: {line}"
-        with tempfile.TemporaryDirectory() as scratch:
-            note = Path(scratch) / ERROR
+        with storage.scratch() as folder:
+            note = folder / ERROR
             storage.write_json(note, {"error": line, "users_mistake": mistake, "rank": rank})
             _put(note, f"{work}/{ERROR}")
         raise

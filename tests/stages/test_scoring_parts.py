@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcod import scoring, stages, storage, traces
+from dcod import scoring, stages, storage, traces, workers
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
@@ -238,11 +239,11 @@ def test_workers_end_with_a_killed_parent(trace_set: Path, tiny_student: Path, t
 def test_a_dead_process_is_an_error_with_a_way_out(
     trace_set: Path, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Breaking(scoring.ProcessPoolExecutor):
-        def submit(self, *_: object, **__: object) -> object:  # type: ignore[override]
+    class Breaking(workers.Pool):
+        def submit(self, *_: object, **__: object) -> Future[None]:
             raise scoring.BrokenProcessPool
 
-    monkeypatch.setattr(scoring, "ProcessPoolExecutor", Breaking)
+    monkeypatch.setattr(workers, "Pool", Breaking)
     with pytest.raises(UserError, match=r"one of 2 processes ended.*lower score\.workers"):
         scored(configured("", workers=2), tmp_path / "out", trace_set, tiny_student)
 
