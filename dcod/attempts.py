@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import storage, traces
+from dcod import room, storage, traces
 
 FILE = "attempts.parquet"
 VERSION = 1  # moves with every change after which earlier shards are of no use
@@ -102,15 +102,16 @@ class Attempts:
         """Keeps attempts, all or none of them."""
         shards = self._shards()
         number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
-        part = self.folder / ".part"
-        with part.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        shard = f"shard-{number:08d}.parquet"
-        if self.store:
-            storage.upload(part, f"{self.store}/{shard}")
-        os.replace(part, self.folder / shard)
+        with room.writing(f"{self.folder}", "set another teach.work"):
+            part = self.folder / ".part"
+            with part.open("wb") as file:
+                pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            shard = f"shard-{number:08d}.parquet"
+            if self.store:
+                storage.upload(part, f"{self.store}/{shard}")
+            os.replace(part, self.folder / shard)
         for row in rows:
             self._count(row)
 

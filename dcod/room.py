@@ -27,6 +27,8 @@ _WORDS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
 }
+# As dcod.scratch names them: a user knows nothing of them.
+_SCRATCH = re.compile(r"/(\.(?P<name>[^/]+)\.)?dcod-[0-9a-f]{16}/new")
 _ROOM = 1e6  # bytes; with less a file system is full
 _ENDS = "what was there before is intact"
 _DATABASE = re.compile(r"sqlite3\.\w+Error")
@@ -79,6 +81,7 @@ def explained(
         text = _WORDS[number] + (f" ({free / 1e6:,.1f} MB are free)" if full and free < 1e9 and not in_database else "")
         ways = ["make room" if full else "raise the limit" if number == errno.EFBIG else "give leave to write there"]
         ways += [way] if way else []
+        where = _SCRATCH.sub(lambda found: f"/{found['name']}" if found["name"] else "", where)
         return UserError(f"{where or 'a file'}: {text}; {' or '.join(ways)}, and run it again: {_ENDS}")
     return None
 
