@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -73,6 +74,8 @@ class Parts:
         else:
             for part in Path(self.uri).glob("part-*"):
                 storage.remove_folder(part)
+            for left in Path(self.uri).glob(".part-????????.*"):  # by earlier versions, killed in the middle of a write
+                shutil.rmtree(left, ignore_errors=True)
             with contextlib.suppress(OSError):  # another file is in it
                 Path(self.uri).rmdir()
 
