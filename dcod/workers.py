@@ -118,7 +118,7 @@ def pool(count: int, make: Callable[..., Any], *given: Any) -> Iterator[Pool]:
     for turn in range(count):
         turns.put(turn)
     before = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(count, context, _begin, (life(), turns, make, given))
+    executor = ProcessPoolExecutor(count, context, _begin, (_Tie(life()), turns, make, given))
     try:
         yield Pool(executor)
     except BaseException:
@@ -129,9 +129,18 @@ def pool(count: int, make: Callable[..., Any], *given: Any) -> Iterator[Pool]:
         executor.shutdown(cancel_futures=True)
 
 
-def _begin(path: str, turns: Any, make: Callable[..., Any], given: tuple[Any, ...]) -> None:
+class _Tie:
+    """Ties a process to its parent as soon as it is told what to do, before it imports what that needs."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return end_with_parent, (self.path,)
+
+
+def _begin(_: None, turns: Any, make: Callable[..., Any], given: tuple[Any, ...]) -> None:
     global _made
-    end_with_parent(path)
     _made = make(turns.get(), *given)
 
 
