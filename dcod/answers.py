@@ -21,11 +21,8 @@ from collections.abc import Iterator
 from dcod import quantities, spelling, thoughts
 from dcod.hedges import settled
 
-TURN = re.compile(
-    r"<\|(?:im_start|im_end|eot_id|eom_id|endoftext|end_of_text|end_of_solution|start_header_id|user|return)\|>"
-    r"|<\|END_OF_TURN_TOKEN\|>|<\|end\|>(?!\s*<\|start\|>assistant)"  # there the next channel of the same turn begins
-    r"|</s>|<end_of_turn>|<turn\|>|<｜end▁of▁sentence｜>|<｜User｜>"
-)
+# Between harmony's channels the turn goes on.
+TURN = re.compile(rf"(?!<\|end\|>\s*<\|start\|>assistant)(?:{MARK})|<\|end_of_solution\|>")
 NEXT_QUESTION = re.compile(
     r"^[#*_> \t]{0,8}(?:(?:Next|New|Another)[ \t])?"
     r"(?:Question|Problem|Exercise|Q|Human|User|Instruction|Input)[ \t]*\d{0,4}[*_ \t]{0,4}[:.](?=[*_\s])",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dcod import thoughts
 from dcod.answers import TURN, extract, run_on
+from dcod.turns import MARK
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
+_LONGEST_MARK = 60
+_LAST_MARK = re.compile(rf"{MARK}\Z")
 _CALCULATOR = re.compile(r"<<[^<>\n=]*+=[^<>\n]*+>>")
 _NO_PROSE = re.compile(r"\$\$|\\[\[(]|```|\$[^$\n]*\$|\\[a-zA-Z]+|<[^<>\n]*>")
 _CLOSES = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "```": "```"}
@@ -37,13 +40,13 @@ def cut_run_on(text: str) -> str:
     Only what follows a stated answer is cut, and never anything inside a thought; see :func:`dcod.answers.run_on`.
     """
     if thoughts.kind(text) == "unclosed":
-        return _without_marks(text)
+        return without_marks(text)
     begin = thoughts.last_end(text)
     end = begin + run_on(text[begin:])
     turn = next(_turns(text, begin, end), None)
     if turn and extract(text[begin : turn.start()]) is not None:
         end = turn.start()
-    return _without_marks(text) if end == len(text) else text[:end].rstrip()
+    return without_marks(text) if end == len(text) else text[:end].rstrip()
 
 
 def _turns(text: str, begin: int, end: int) -> Iterator[re.Match[str]]:
@@ -51,13 +54,23 @@ def _turns(text: str, begin: int, end: int) -> Iterator[re.Match[str]]:
     return (match for match in TURN.finditer(text, begin, end) if match.group() != "<|end_of_solution|>")
 
 
-def _without_marks(text: str) -> str:
-    """Without the marks of a turn's end that a text ends with."""
-    marks = [match.span() for match in _turns(text, 0, len(text))]
+def without_marks(text: str, own: Sequence[str] = ()) -> str:
+    """Text without the marks that end a turn, at its end.
+
+    Args:
+        text: a completion.
+        own: marks of the student, beside those of all families.
+    """
     cut = text.rstrip()
-    while marks and marks[-1][1] == len(cut):
-        cut = cut[: marks.pop()[0]].rstrip()
-    return text if not cut or cut == text.rstrip() else cut
+    while cut:
+        tail = cut[-_LONGEST_MARK:]
+        mark = next((name for name in own if cut.endswith(name)), "")
+        found = None if mark else _LAST_MARK.search(tail)
+        size = len(mark) or (len(found.group()) if found else 0)
+        if not size:
+            break
+        cut = cut[:-size].rstrip()
+    return cut if cut and len(cut) < len(text.rstrip()) else text
 
 
 def language(text: str) -> str | None:

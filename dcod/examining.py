@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
-from dcod import cleaning, duplicates, formats, grading, mapping, prompts, thoughts
+from dcod import cleaning, duplicates, formats, grading, mapping, prompts, thoughts, turns
 from dcod import workers as processes
 from dcod.answers import extract
 from dcod.config import Config, IngestConfig
@@ -33,6 +33,7 @@ from dcod.traces import Message, Trace, Verdict
 Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
 CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens
 LONGEST = 2**20  # characters of a text that cleaning may still shorten
+_NO_END = "stop at the end of the turn, or take the log-probs out of the rows to teach the text with an end"
 _PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
 
 
@@ -76,6 +77,7 @@ class Examiner:
         self.tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
         self._digest = prompts.tokenizer_digest(self.tokenizer)
         self._vocabulary = len(self.tokenizer)
+        self._marks = turns.marks_of(self.tokenizer)
         self._format = None if ingest.format == "auto" else formats.get(ingest.format)
         unknown = sorted(set(ingest.languages).difference(cleaning.languages())) if ingest.languages else []
         if unknown:
@@ -119,13 +121,14 @@ class Examiner:
         chosen = formats.get(row.format) if row.format else self._format or formats.get(formats.detect(row.row))
         trace = chosen.to_trace(row.row)
         self._bound(trace, max(LONGEST, CHARACTERS * self.config.student.max_length))
-        trace = clean(trace, self.config.ingest, changes)
+        trace = clean(trace, self.config.ingest, changes, self._marks)
         if trace.sampled_texts is not None:
             trace = mapping.student_tokens(trace, self.tokenizer, self._digest)
         if trace.tokenizer_digest == self._digest:
             ids = [*(trace.token_ids or ()), *(token for tokens in trace.top_ids or () for token in tokens)]
             if max(ids, default=0) >= self._vocabulary:
                 raise RowError("bad_field", f"token {max(ids)}: the student's vocabulary has {self._vocabulary}")
+            trace = self._whole(trace, changes)
         return trace
 
     def _bound(self, trace: Trace, most: int) -> None:
@@ -136,12 +139,32 @@ class Examiner:
             limit = f"student.max_length is {self.config.student.max_length}"
             raise RowError("too_long", f"{size} characters, at most {most} are looked at; {limit}")
 
+    def _whole(self, trace: Trace, changes: list[str]) -> Trace:
+        """A trace whose recorded tokens are one turn: what stands behind its first end goes, if it says nothing."""
+        if trace.token_ids is None or trace.behavior_logprobs is None:
+            return trace
+        size = turns.ended(self.tokenizer, trace.token_ids)
+        rest = trace.token_ids[size:]
+        if not size:
+            name = self.tokenizer.convert_ids_to_tokens(trace.token_ids[-1]) if trace.token_ids else "nothing"
+            raise RowError("no_end", f"recorded tokens end in {name!r}, which ends no turn; {_NO_END}")
+        if not rest:
+            return trace
+        if str(self.tokenizer.decode(rest, skip_special_tokens=True)).strip():
+            raise RowError("run_on", f"recorded tokens run on after the end of the turn: {len(rest)} more")
+        changes.append("end_mark")
+        lists = ("token_ids", "behavior_logprobs", "top_ids", "top_logprobs")
+        return replace(trace, **{name: value[:size] for name in lists if (value := getattr(trace, name)) is not None})
+
     def _fit(self, found: Examined, trace: Trace) -> None:
         self._bound(replace(trace, gold=None), CHARACTERS * self.config.student.max_length)
         size, hit = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
         own = trace.token_ids is not None and trace.tokenizer_digest == self._digest
         completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)
         found.tokens = size, len(completion or ())
+        stops = turns.of(self.tokenizer).names
+        if not own and (ends := sum(token in stops for token in completion or ()) - 1):
+            raise RowError("end_inside", f"the text holds an end of turn ({', '.join(stops.values())}) {ends} times")
         if hit and hit.kind != "ngram":
             where = "is one of" if hit.kind == "exact" else "holds one of"
             code = "contaminated" if hit.kind == "exact" else "contaminated_inside"
@@ -159,19 +182,23 @@ class Examiner:
         if hit:
             found.ngram = hit.benchmark, hit.problem
 
-    def _prompt(self, turns: tuple[tuple[str, str], ...]) -> tuple[int, Hit | None]:
-        prompt: list[Message] = [{"role": role, "content": content} for role, content in turns]
+    def _prompt(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, Hit | None]:
+        prompt: list[Message] = [{"role": role, "content": content} for role, content in messages]
         hit = self._known.find(prompt) if self._known else None
-        return len(prompts.encode_prompt(self.tokenizer, prompt)), hit
+        try:
+            return len(prompts.encode_prompt(self.tokenizer, prompt)), hit
+        except turns.TemplateError as error:
+            raise RowError("template", str(error)) from None
 
 
-def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None) -> Trace:
+def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None, marks: Sequence[str] = ()) -> Trace:
     """A trace that can be stored and taught. Recorded tokens are what was sampled: their text stays as it is.
 
     Args:
         trace: as its format gave it.
         ingest: says which steps are taken.
         changes: gets what was changed, and how thoughts are marked.
+        marks: tokens of the student that end a turn; those of all families go as well.
 
     Raises:
         RowError: ``bad_encoding``, ``run_on``, ``thought``, ``language``, ``empty_completion`` or ``repetition``.
@@ -189,14 +216,15 @@ def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None) 
     found = cleaning.fault(text, loops=ingest.refuse_loops)
     if found:
         raise RowError(*found)
+    text = _changed(cleaning.without_marks(text, marks), text, "end_mark", changes)
     cut = cleaning.cut_run_on(text) if ingest.cut_run_on else text
     if cut != text and recorded:
         raise RowError("run_on", f"recorded tokens run on after the answer: {text[len(cut) :]!r:.80}")
     text = _changed(cut, text, "run_on", changes)
-    marks = thoughts.kind(text)
-    if marks:
-        changes.append(f"thought_{marks}")
-        text = _changed(_thought(text, marks, ingest.thoughts, recorded), text, ingest.thoughts, changes)
+    kind = thoughts.kind(text)
+    if kind:
+        changes.append(f"thought_{kind}")
+        text = _changed(_thought(text, kind, ingest.thoughts, recorded), text, ingest.thoughts, changes)
     if ingest.languages:
         spoken = cleaning.language(text)
         if spoken is not None and spoken not in ingest.languages:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dcod import turns
 from dcod.traces import Trace
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ def student_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str
     ids, text = list(found["input_ids"]), trace.completion
     spans = [text[begin:end] for begin, end in found["offset_mapping"]]
     whole = "".join(spans) == text  # not where a token is a part of a character
-    ends = pieces[-1:] == [tokenizer.eos_token]
-    if whole and ends and pieces[:-1] == spans:
-        ids = [*ids, tokenizer.eos_token_id]
+    known = turns.of(tokenizer)
+    end = next((token for token in known.stops if pieces[-1:] == [known.names[token]]), None)
+    alone = known.written(text) == text and not known.end  # nothing that the student writes beside it
+    if whole and alone and end is not None and pieces[:-1] == spans:
+        ids = [*ids, end]
         return replace(trace, token_ids=ids, tokenizer_digest=digest, sampled_texts=None)
     return replace(trace, sampled_texts=None)

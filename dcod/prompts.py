@@ -1,7 +1,7 @@
 """From messages and completions to the student's tokens: the one place where a prompt is built.
 
 Training, scoring and evaluation all come through here, so a student is never trained on one prompt and
-measured on another. Completions end with the end-of-turn token, which is trained like any other token.
+measured on another. Completions end as the chat template ends a turn, which is trained like the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dcod import turns
 from dcod.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ {'system': '', 'user': 'Question: ', 'assistant': 'Answer: '}[m.role] }}"
-    "{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}Answer: {% endif %}"
+    "{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}Answer:{% endif %}"
 )
 
 
@@ -41,35 +42,65 @@ def load_tokenizer(folder: Path, template: Literal["model", "plain"] = "model") 
     except Exception as error:  # of the Rust library, too; code of its own (auto_map) is not run
         raise UserError(f"student {folder}: its tokenizer cannot be loaded ({one_line(error)[:200]})") from error
     if template == "plain":
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        tokenizer.chat_template = ("{{ bos_token }}" if _begins(tokenizer) else "") + PLAIN_TEMPLATE
     elif not tokenizer.chat_template:
         raise UserError(f"student {folder}: its tokenizer has no chat template; set student.chat_template=plain")
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"student {folder}: its tokenizer has no end-of-sequence token")
+    turns.learn(tokenizer, folder)
     return tokenizer
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
     """Token ids of a prompt through the chat template, ready for the model to answer."""
-    text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    text = turns.render(tokenizer, prompt, generate=True).removesuffix(turns.of(tokenizer).blank)
+    return _ids(tokenizer, text)
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: str) -> list[int]:
-    """Token ids of a completion, the end-of-turn token included."""
-    return [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    """Token ids of a completion as it stands behind its prompt, the end of the turn included."""
+    found = turns.of(tokenizer)
+    text = found.written(completion) + found.end
+    if found.anchor:
+        begin, whole = _ids(tokenizer, found.anchor), _ids(tokenizer, found.anchor + text)
+        if whole[: len(begin)] == begin:
+            return [*whole[len(begin) :], found.last]
+    return [*_ids(tokenizer, text), found.last]
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Identity of vocabulary and chat template: log-probs are only comparable where it is the same."""
     vocabulary = "\x1f".join(f"{token}\x1e{index}" for token, index in sorted(tokenizer.get_vocab().items()))
-    text = f"{vocabulary}\x1d{tokenizer.chat_template}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return _digest(f"{vocabulary}\x1d{tokenizer.eos_token}\x1d{_renders(tokenizer)}")
 
 
 def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Identity of the chat template alone: models of other vocabularies may share it."""
-    return hashlib.sha256(str(tokenizer.chat_template).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    """Identity of the chat template alone, and of what it renders: models of other vocabularies may share it."""
+    return _digest(_renders(tokenizer))
+
+
+def _renders(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A template's source, and what it makes of a few conversations: what it writes of itself, on the fixed day."""
+    system, user, said = ({"role": role, "content": f"{role} 7"} for role in ("system", "user", "assistant"))
+    found = [str(tokenizer.chat_template)]
+    for messages in ([user], [system, user], [user, said], [user, said, user]):
+        try:
+            found.append(turns.render(tokenizer, messages, generate=messages[-1] is user))
+        except turns.TemplateError as error:
+            found.append(str(error))
+    return "\x1d".join(found)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _begins(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer puts its beginning token in front of texts."""
+    begin = tokenizer.bos_token_id
+    return begin is not None and list(tokenizer("a")["input_ids"])[:1] == [begin] != _ids(tokenizer, "a")[:1]
 
 
 INSTRUCTIONS = {

@@ -25,7 +25,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dcod import web
+from dcod import turns, web
 from dcod.engines import Completion, Sampling, likeliest
 from dcod.errors import UserError, one_line
 from dcod.packing import Example
@@ -108,7 +108,8 @@ class OpenAIEngine:
         further: dict[str, Any] = {}
         if sampling.record:
             further = {"logprobs": sampling.top_k, "return_tokens_as_token_ids": True, **_NOTHING_ELSE}
-            further |= {"stop_token_ids": [self.tokenizer.eos_token_id], "ignore_eos": True}
+            further |= {"ignore_eos": True}
+        further |= self._ends(sampling)
         requests = [{"prompt": prompt, **_drawn(sampling, number), **further} for number, prompt in enumerate(prompts)]
         takes = [lambda answer, prompt=prompt: self._completion(answer, len(prompt), sampling) for prompt in prompts]
         return self._ask_all(self.address, requests, takes, "generate", batch_size)
@@ -176,14 +177,23 @@ class OpenAIEngine:
             raise UserError(f"{self.address}: gives no log-probs of a prompt (echo); score with another engine")
         return _logprobs(values, least=-math.inf), [math.nan] * size
 
+    def _ends(self, sampling: Sampling) -> dict[str, Any]:
+        """Ends that the server may not know by itself; it knows the tokenizer's, the only one of most models."""
+        ends = turns.of(self.tokenizer)
+        if not sampling.record and set(ends.stops) == {self.tokenizer.eos_token_id}:
+            return {}
+        return {"stop_token_ids": list(ends.stops)} | ({"stop": [ends.stop_text]} if ends.stop_text else {})
+
     def _completion(self, answer: dict[str, Any], read: int, sampling: Sampling) -> Completion:
         choice = _choice(answer)
         text, truncated = _of(choice.get("text", ""), str), choice.get("finish_reason") == "length"
         if sampling.record:
             record = self._record(choice, truncated, sampling.top_k)
+            text = turns.text_of(self.tokenizer, record["token_ids"])
             return Completion(text, truncated=truncated, read=read, wrote=len(record["token_ids"]), **record)
         tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        tokens = tokens if truncated else [*tokens, self.tokenizer.eos_token_id]
+        ends = turns.of(self.tokenizer)
+        tokens, text = tokens if truncated else [*tokens, ends.last], ends.said_by(text)
         return Completion(text, tokens, truncated, read=read, wrote=len(tokens))
 
     def _record(self, choice: dict[str, Any], truncated: bool, top_k: int) -> dict[str, Any]:
@@ -196,13 +206,14 @@ class OpenAIEngine:
                 f"{self.address}: gives {what} (return_tokens_as_token_ids, which vLLM knows); set "
                 "teach.logprobs=false to take the text alone"
             )
-        ids, end = [_id(token) for token in tokens], self.tokenizer.eos_token_id
+        ids, ends = [_id(token) for token in tokens], turns.of(self.tokenizer)
         if len(logprobs) != len(ids):
             raise _NonsenseError(f"gives {len(logprobs)} log-probs for {len(ids)} tokens")
-        if not truncated and ids[-1] != end:
+        if not truncated and not turns.ended(self.tokenizer, ids):
+            known = ", ".join(f"{name} ({token})" for token, name in ends.names.items())
             raise UserError(
-                f"{self.address}: a completion ends in token {ids[-1]}, the end token of the tokenizer is {end}; give "
-                "the folder of the very model that is served, or set teach.logprobs=false to take the text alone"
+                f"{self.address}: a completion ends in token {ids[-1]}, the end token of the tokenizer is {known}; "
+                "give the folder of the very model that is served, or set teach.logprobs=false to take the text alone"
             )
         if max(ids) >= len(self.tokenizer):
             raise _NonsenseError(f"names token {max(ids)}, the tokenizer has {len(self.tokenizer)}")

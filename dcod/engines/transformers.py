@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    StoppingCriteria,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from dcod import models
+from dcod import models, turns
 from dcod.engines import Completion, Sampling
 from dcod.fused import scored
 from dcod.layouts import Padding, exact_layout, exact_padding
@@ -62,7 +68,7 @@ class TransformersEngine:
     @property
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
-        return int(self.tokenizer.eos_token_id if pad is None else pad)
+        return int(turns.of(self.tokenizer).last if pad is None else pad)
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:
@@ -71,7 +77,7 @@ class TransformersEngine:
         With ``sampling.record`` every prompt has its own seed instead.
         """
         tokenizer = self.tokenizer
-        end, pad = tokenizer.eos_token_id, self._pad
+        ends, pad = turns.of(tokenizer), self._pad
         batches = self._batches([len(prompt) for prompt in prompts], batch_size)
         out: list[Completion | None] = [None] * len(prompts)
         choice: dict[str, object] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
@@ -91,18 +97,19 @@ class TransformersEngine:
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 max_new_tokens=sampling.max_new_tokens,
-                eos_token_id=end,
+                eos_token_id=list(ends.stops),
                 pad_token_id=pad,
+                stopping_criteria=[_AtText(tokenizer, width)] if ends.stop_text else [],
                 logits_processor=[drawing] if drawing else [],
                 **choice,
             )[:, width:].tolist()
             for row, i in enumerate(batch):
                 tokens = written[row]
-                ended = end in tokens
-                kept = tokens[: tokens.index(end) + 1] if ended else tokens
-                text = str(tokenizer.decode(kept, skip_special_tokens=True))
+                whole = turns.ended(tokenizer, tokens)
+                kept = tokens[:whole] if whole else tokens
+                text = turns.text_of(tokenizer, kept)
                 record = drawing.of(row, len(kept)) if drawing else {}
-                out[i] = Completion(text, kept, truncated=not ended, read=len(prompts[i]), wrote=len(kept), **record)
+                out[i] = Completion(text, kept, truncated=not whole, read=len(prompts[i]), wrote=len(kept), **record)
         return [c for c in out if c is not None]
 
     def _batches(self, sizes: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -136,6 +143,17 @@ class TransformersEngine:
                 example.student_logprobs, example.entropies = parts[0].tolist(), parts[1].tolist()
                 if top_k:
                     example.start_top_ids, example.start_top_logprobs = parts[2].tolist(), parts[3].tolist()
+
+
+class _AtText(StoppingCriteria):
+    """Ends a row at an end of turn that is several tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, width: int) -> None:
+        self.tokenizer, self.width = tokenizer, width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # noqa: ARG002
+        done = [bool(turns.ended(self.tokenizer, row)) for row in input_ids[:, self.width :].tolist()]
+        return torch.tensor(done, device=input_ids.device)
 
 
 class _Drawing(LogitsProcessor):

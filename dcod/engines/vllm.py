@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dcod import turns
 from dcod.engines import Completion, Sampling, likeliest
 from dcod.errors import UserError
 from dcod.packing import Example
@@ -56,15 +57,17 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
-        end = self.tokenizer.eos_token_id
+        ends = turns.of(self.tokenizer)
         params = [
             SamplingParams(
                 max_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 seed=sampling.seed_of(number),
-                stop_token_ids=[end],
-                ignore_eos=True,  # else further end tokens of generation_config.json would end it, too
+                stop_token_ids=list(ends.stops),
+                stop=[ends.stop_text] if ends.stop_text else None,
+                include_stop_str_in_output=True,
+                ignore_eos=True,  # else ids of generation_config.json that are another tokenizer's would end it, too
                 logprobs=sampling.top_k if sampling.record else None,
             )
             for number in range(len(prompts))
@@ -73,10 +76,10 @@ class VllmEngine:
         asked = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
         for request in self.llm.generate(asked, params, use_tqdm=False):
             tokens = list(request.outputs[0].token_ids)
-            text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+            text, whole = turns.text_of(self.tokenizer, tokens), bool(turns.ended(self.tokenizer, tokens))
             record = _record(request.outputs[0].logprobs, tokens, sampling.top_k) if sampling.record else {}
             read = len(request.prompt_token_ids)
-            out.append(Completion(text, tokens, end not in tokens, read=read, wrote=len(tokens), **record))
+            out.append(Completion(text, tokens, not whole, read=read, wrote=len(tokens), **record))
         return out
 
     def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002

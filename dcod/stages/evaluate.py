@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import benchmarks, engines, models, prompts, reproducing, storage, summaries
+from dcod import benchmarks, engines, models, prompts, reproducing, storage, summaries, turns
 from dcod import responses as recorded
 from dcod.benchmarks import Problem
 from dcod.config import BenchmarkConfig, Config
@@ -212,6 +212,7 @@ def _ask(
     for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
         _fits(benchmark, tokens, student)
     engine = engines.load(section.engine, student, tokenizer, config.student.dtype)
+    note(out, turns=turns.of(tokenizer).table())
     written = []
     for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
         groups: list[list[Response]] = [[] for _ in tokens]
@@ -237,6 +238,7 @@ def evaluator_of(config: Config, tokenizer: PreTrainedTokenizerBase) -> dict[str
         "engine": engines.identity(config.evaluate.engine),
         "dtype": config.student.dtype,
         "template": prompts.template_digest(tokenizer),
+        "ends": sorted(turns.of(tokenizer).table()["stops"]),
         "seed": config.seed,
     }
 

@@ -21,7 +21,7 @@ from typing import cast
 
 from joblib import cpu_count
 
-from dcod import card, intake, parquet, quarantine, sources, storage
+from dcod import card, intake, parquet, quarantine, sources, storage, turns
 from dcod.config import Config
 from dcod.duplicates import Index
 from dcod.errors import UserError
@@ -32,6 +32,7 @@ from dcod.progress import track
 from dcod.quarantine import Quarantine
 from dcod.reading import BLOCK_ROWS, Block
 from dcod.sources import Unit
+from dcod.stages import note
 from dcod.traces import FILE, write_traces
 from dcod.tracking import Log
 
@@ -70,6 +71,7 @@ def run(
         UserError: a source is missing or empty, nothing is new, the student has no tokenizer, or no row was accepted.
     """
     examiner = Examiner(config, student)  # a mistake of the user shows here, before anything is read
+    note(out, turns=turns.of(examiner.tokenizer).table())
     given = {} if replay else units(config, onto)
     rows = quarantine.read(replay) if replay else blocks(given, config.ingest.row_bytes)
     size = _quarantined(replay) if replay else size_of(given)

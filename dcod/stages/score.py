@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dcod import card, intake, lineage, report, scores, scoring, selfcheck, storage
+from dcod import card, intake, lineage, prompts, report, scores, scoring, selfcheck, storage, turns
 from dcod.config import Config
 from dcod.stages import attempt_digest, note
 from dcod.traces import count_traces
@@ -32,6 +32,7 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
         log.inputs([(file, key, file) for key, file in lineage.sources_of(traces).items()], SOURCE)
     kept = parts_of(config, traces, student)
     parts = kept or scoring.Parts(str(out / ".parts"))
+    note(out, turns=turns.of(prompts.load_tokenizer(student, config.student.chat_template)).table())
     numbers = range(-(-count_traces(traces) // config.score.checkpoints.every))
     done = parts.done()
     facts = scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])

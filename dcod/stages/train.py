@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod import models, prompts, report, storage, training
+from dcod import models, prompts, report, storage, training, turns
 from dcod.checkpoints import Checkpoints
 from dcod.config import Config
 from dcod.scores import open_scores
@@ -58,6 +58,8 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         path.rename(out / path.name)
     shutil.rmtree(best)
     tokenizer.save_pretrained(out)
+    turns.settle(out, tokenizer)
+    note(out, turns=turns.of(tokenizer).table())
     training.write_history(out / "training.jsonl", result.history)
     storage.write_json(out / "weights.json", result.weights)
     for name, figure in report.training_figures(result.history).items():

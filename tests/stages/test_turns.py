@@ -1,0 +1,125 @@
+"""Turns from rows to a saved folder: what is taught, and that plain transformers stops there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcod import prompts, storage, turns
+from dcod.config import Config
+from dcod.engines import Sampling
+from dcod.engines.transformers import TransformersEngine
+from dcod.stages import score, train
+from dcod.traces import FILE, Trace, write_traces
+from dcod.tracking import NullLog
+from tests import families
+from tests.stages.test_ingest import Ingest, response
+
+
+def taught(found: Any) -> list[str]:
+    return [trace.completion for trace in found.traces]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["<end_of_turn>", "<eos>", "<pad>", "<|end|>", "<|return|>", "<|eom_id|>", "<|END_OF_TURN_TOKEN|>", "</s>",
+     "<turn|>", "<｜end▁of▁sentence｜>", "<|eot_id|>\n", "<end_of_turn>\n<eos>", "<|im_end|>\n<|endoftext|>", "[EOS]",
+     "<|eot|> "],
+)  # fmt: skip
+def test_marks_at_the_end_of_a_text_go(tmp_path: Path, mark: str) -> None:
+    run = Ingest(tmp_path, families.save(tmp_path / "gemma", "gemma"))
+    found = run(response(2, f"so \\boxed{{4}}{mark}"), cut_run_on=False)
+    assert taught(found) == ["so \\boxed{4}"]
+    assert found.counts["changes"] == {"end_mark": 1}
+
+
+def test_tags_of_thoughts_and_answers_are_no_marks(tmp_path: Path) -> None:
+    run = Ingest(tmp_path, families.save(tmp_path / "command", "command"))
+    texts = ["[THINK]2[/THINK]\\boxed{4}", "<think>It is \\boxed{4}.</think> #### 4"]
+    assert taught(run(*(response(2, text) for text in texts))) == texts
+
+
+def test_rows_that_a_template_refuses_and_texts_with_an_end_inside(tmp_path: Path) -> None:
+    run = Ingest(tmp_path, families.save(tmp_path / "gemma", "gemma"))
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    answer = {"role": "assistant", "content": "\\boxed{4}"}
+    found = run(
+        {"messages": [*asked, answer], "gold": "4"},
+        {"messages": [asked[1], answer], "gold": "4"},
+        response(3, "three<eos> and three \\boxed{6}"),
+    )
+    assert found.reasons() == {1: "template", 3: "end_inside"}
+    assert "System role not supported" in found.quarantine[0]["message"]
+
+
+def test_recorded_tokens_are_one_whole_turn_or_refused(tmp_path: Path) -> None:
+    student = families.save(tmp_path / "gemma", "gemma")
+    fast = prompts.load_tokenizer(student)
+    body = fast("#### 4", add_special_tokens=False)["input_ids"]
+    end, eos, line = 4, 2, fast("\n", add_special_tokens=False)["input_ids"]
+
+    def row(ids: list[int]) -> dict[str, Any]:
+        return {
+            "prompt": [{"role": "user", "content": f"2+2+{len(ids)}-{len(ids)}, {sum(ids)}?"}],
+            "completion": "#### 4",
+            "gold": "4",
+            "token_ids": ids,
+            "behavior_logprobs": [-0.5] * len(ids),
+            "tokenizer_digest": prompts.tokenizer_digest(fast),
+        }
+
+    rows = [[*body, end], [*body, eos], body, [*body, end, *line, eos], [*body, end, *body]]
+    found = Ingest(tmp_path, student)(*map(row, rows))
+    assert [trace.token_ids for trace in found.traces] == [[*body, end], [*body, eos], [*body, end]]
+    assert [len(trace.behavior_logprobs or []) for trace in found.traces] == [len(body) + 1] * 3
+    assert found.reasons() == {3: "no_end", 5: "run_on"}
+    assert found.counts["changes"] == {"end_mark": 1}
+
+
+QUESTIONS = {f"twice {n}?": f"{2 * n}" for n in range(1, 5)}
+
+
+@pytest.mark.parametrize(("family", "rank"), [("gemma", 0), ("chatml in text", 0), ("llama3", 8)])
+def test_a_saved_folder_stops_where_dcod_stops(tmp_path: Path, family: str, rank: int) -> None:
+    """The files of the start name an end that the template does not write."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    start = families.save(tmp_path / "start", family, hidden=48)
+    (start / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+    fast = prompts.load_tokenizer(start)
+    asked = [prompts.encode_prompt(fast, [{"role": "user", "content": text}]) for text in QUESTIONS]
+    (tmp_path / "traces").mkdir()
+    write_traces(
+        tmp_path / "traces" / FILE,
+        [Trace([{"role": "user", "content": text}], said) for text, said in QUESTIONS.items()],
+    )
+    scores = tmp_path / "scores"
+    with storage.output_folder(scores) as scratch:
+        score.run(Config(), scratch, NullLog(), traces=tmp_path / "traces", student=start)
+    lora = {"rank": rank, "alpha": 32.0} if rank else {}
+    section = {"epochs": 60, "traces_per_step": 4, "learning_rate": 0.02, "correction": {"name": "none"}, "lora": lora}
+    config = Config.model_validate({"train": section})
+    out = tmp_path / "trained"
+    with storage.output_folder(out) as scratch:
+        train.run(config, scratch, NullLog(), scores=scores, student=start)
+
+    engine = TransformersEngine(out, prompts.load_tokenizer(out))
+    said = engine.generate(asked, Sampling(24), 4)
+    assert [one.truncated for one in said] == [False] * 4
+    assert rank or [one.text for one in said] == list(QUESTIONS.values())
+    model, own = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    ends = model.generation_config.eos_token_id
+    assert model.config.eos_token_id == ends
+    assert set(ends if isinstance(ends, list) else [ends]) == set(turns.of(fast).stops)
+    for prompt, one in zip(asked, said, strict=True):
+        ids = torch.tensor([prompt])
+        plain = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+        written = plain[0, len(prompt) :].tolist()
+        assert written[: len(one.token_ids)] == one.token_ids
+        assert written[-1] in turns.of(fast).stops
+        assert len(written) - len(one.token_ids) <= 1  # behind an end of several tokens stands the tokenizer's
+        assert own.decode(written, skip_special_tokens=True).startswith(one.text)
