@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 from dcod import quantities, spelling, thoughts
 from dcod.hedges import settled
+from dcod.turns import MARK
 
 # Between harmony's channels the turn goes on.
 TURN = re.compile(rf"(?!<\|end\|>\s*<\|start\|>assistant)(?:{MARK})|<\|end_of_solution\|>")

