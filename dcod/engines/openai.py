@@ -210,7 +210,7 @@ class OpenAIEngine:
         if len(logprobs) != len(ids):
             raise _NonsenseError(f"gives {len(logprobs)} log-probs for {len(ids)} tokens")
         if not truncated and not turns.ended(self.tokenizer, ids):
-            known = ", ".join(f"{name} ({token})" for token, name in ends.names.items())
+            known = " or ".join(f"{token} ({name})" for token, name in ends.names.items())
             raise UserError(
                 f"{self.address}: a completion ends in token {ids[-1]}, the end token of the tokenizer is {known}; "
                 "give the folder of the very model that is served, or set teach.logprobs=false to take the text alone"
