@@ -45,8 +45,8 @@ _MOST_TOKENS = 2**31
 _LONGEST_S = 600.0  # a server that wants a longer pause than this is not waited for
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 # Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy;
-# further end tokens as well, so the one of the tokenizer is named as a stop token and the rest ignored.
-_NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+# further end tokens as well, so those of dcod.turns are named as stop tokens and the rest ignored.
+_NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
 _PROBES = 8  # prompts that show what the server's log-probs are
 _NOISE = 0.01
 _TOKEN = "token_id:"  # how vLLM writes a token when it is asked for ids
@@ -108,7 +108,6 @@ class OpenAIEngine:
         further: dict[str, Any] = {}
         if sampling.record:
             further = {"logprobs": sampling.top_k, "return_tokens_as_token_ids": True, **_NOTHING_ELSE}
-            further |= {"ignore_eos": True}
         further |= self._ends(sampling)
         requests = [{"prompt": prompt, **_drawn(sampling, number), **further} for number, prompt in enumerate(prompts)]
         takes = [lambda answer, prompt=prompt: self._completion(answer, len(prompt), sampling) for prompt in prompts]
@@ -191,10 +190,9 @@ class OpenAIEngine:
             record = self._record(choice, truncated, sampling.top_k)
             text = turns.text_of(self.tokenizer, record["token_ids"])
             return Completion(text, truncated=truncated, read=read, wrote=len(record["token_ids"]), **record)
-        tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        ends = turns.of(self.tokenizer)
-        tokens, text = tokens if truncated else [*tokens, ends.last], ends.said_by(text)
-        return Completion(text, tokens, truncated, read=read, wrote=len(tokens))
+        tokens, ends = list(self.tokenizer(text, add_special_tokens=False)["input_ids"]), turns.of(self.tokenizer)
+        tokens = tokens if truncated else [*tokens, ends.last]
+        return Completion(ends.said_by(text), tokens, truncated, read=read, wrote=len(tokens))
 
     def _record(self, choice: dict[str, Any], truncated: bool, top_k: int) -> dict[str, Any]:
         """Token ids and log-probs of an answer, as fields of a Completion; what is not certain is refused."""
