@@ -105,7 +105,7 @@ class _Described:
         if len(self.columns) > 1:
             problem = problem.strip()
         self._beside(row, gold)
-        told = {"several": several, "last_number": self.option["kind"] == "number"}
+        told: dict[str, Any] = {"several": several, "last_number": self.option["kind"] == "number"}
         if self.absolute or self.relative:
             told["tolerance"] = max(self.absolute, self.relative * (0.0 if several else _size(gold)))
         return Row(name, problem, gold, told)
