@@ -6,6 +6,8 @@ PYTEST_ARGS ?=
 STUDY_ARGS ?=
 # For example BENCH_ARGS="--model tiny --repetitions 1"; the data set lies in ../shared/data, or --data-dir.
 BENCH_ARGS ?=
+# Seconds of each fuzzer.
+FUZZ_SECONDS ?= 120
 # Where the torch build without CUDA comes from, on a machine whose package index offers only a CUDA build.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -21,7 +23,7 @@ VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
-.PHONY: help run test test-avx2 test-services test-vllm lint bench sweep golden lock setup clean
+.PHONY: help run test test-avx2 test-services test-vllm lint bench sweep fuzz golden lock setup clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -60,6 +62,10 @@ bench: .venv-bench/setup.stamp  ## training against TRL and a plain loop, on ben
 
 sweep: setup  ## every causal architecture that transformers lists, tiny, against its own forward pass (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sweep
+
+fuzz: setup  ## every fuzzer for FUZZ_SECONDS (120); inputs from tests/fuzz/corpus, the outcome in tests/fuzz/last-run.log
+	$(PIP) install --quiet atheris
+	tests/fuzz/run.sh $(BIN)/python $(FUZZ_SECONDS)
 
 golden: setup  ## rewrites tests/golden; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines

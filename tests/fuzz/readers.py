@@ -1,9 +1,6 @@
-"""Any bytes as a file of traces: each row is accepted or has a reason, and nothing else happens. With atheris.
+"""Any bytes as a file of traces: each row is accepted or has a reason, and nothing else happens.
 
-    pip install atheris
-    python -m tests.fuzz.readers FOLDER -max_total_time=300 -max_len=4096
-
-FOLDER collects the inputs that reach new code. What it finds becomes an ordinary test. The first byte of an input says
+The first byte of an input says
 what the file is called, the rest is its content.
 """
 
@@ -12,8 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import sys
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,23 +64,3 @@ def seeds(folder: Path) -> None:
         (folder / f"seed-{number}").write_bytes(bytes([number]) + content)
     for number, row in enumerate(rows):
         (folder / f"row-{number}").write_bytes(b"\0" + json.dumps(row).encode())
-
-
-def main() -> None:
-    import atheris
-
-    with atheris.instrument_imports(include=["dcod.reading", "dcod.formats", "dcod.cleaning", "dcod.traces"]):
-        import dcod.examining  # noqa: F401 (brings the others along)
-        from dcod import formats
-
-        for name in formats.names():
-            formats.get(name)
-    corpus = Path(sys.argv[1])
-    seeds(corpus)
-    with tempfile.TemporaryDirectory() as scratch:
-        atheris.Setup(sys.argv, lambda data: check(data, Path(scratch)) if data else None)
-        atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

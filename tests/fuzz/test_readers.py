@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.fuzz import readers
+import pytest
+
+from tests.fuzz import readers, targets
 
 
 def test_the_first_inputs_keep_the_contract(tmp_path: Path) -> None:
@@ -14,3 +16,13 @@ def test_the_first_inputs_keep_the_contract(tmp_path: Path) -> None:
     for path in found:
         readers.check(path.read_bytes(), tmp_path)
         readers.check(path.read_bytes()[:-7], tmp_path)  # cut
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_every_target_takes_its_corpus(name: str) -> None:
+    found = sorted((targets.CORPUS / name).iterdir())
+    assert 4 <= len(found) <= 40
+    for path in found:
+        data = path.read_bytes()
+        for end in (len(data), len(data) // 2, 1, 0):
+            targets.TARGETS[name](data[:end])
