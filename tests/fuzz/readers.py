@@ -1,7 +1,6 @@
 """Any bytes as a file of traces: each row is accepted or has a reason, and nothing else happens.
 
-The first byte of an input says
-what the file is called, the rest is its content.
+The first byte of an input says what the file is called, the rest is its content.
 """
 
 from __future__ import annotations
