@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from dcod.checkpoints import buffers
 from dcod.config import LoraConfig
 from dcod.errors import UserError
 
@@ -46,21 +47,28 @@ def plain(model: PreTrainedModel, tensors: Mapping[str, Tensor], config: LoraCon
 
     Args:
         model: the student that was trained, for its kind; not changed.
-        tensors: all its parameters, whole, by the names they have in it.
+        tensors: all that it holds, whole, by the names it has there; see :func:`dcod.checkpoints.held`. What is trained
+            may be finer than the student: it is merged as it is, and rounded once.
         config: as in :func:`adapt`.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    dtype = next(iter(tensors.values())).dtype
+    kinds = {name.replace(".base_layer", ""): t.dtype for name, t in model.state_dict().items()}
+    dtype = torch.float32 if config.rank else model.dtype  # of what is merged
     with no_init_weights():
         fresh: Any = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
     fresh.tie_weights()
     tuner = adapt(fresh, config)
     with torch.no_grad():
-        for name, parameter in fresh.named_parameters():
-            parameter.copy_(tensors[name])
-    merged: Any = fresh if tuner is None else tuner.merge_and_unload()
+        for name, parameter in [*fresh.named_parameters(), *buffers(fresh).items()]:
+            value = tensors[name]
+            finer = config.rank and value.is_floating_point()
+            parameter.data = value.to(dtype if finer else value.dtype, copy=True)
+        merged: Any = fresh if tuner is None else tuner.merge_and_unload()
+        for name, value in merged.state_dict(keep_vars=True).items():
+            value.data = value.data.to(kinds[name])
+    merged.config.dtype = model.config.dtype
     merged.generation_config = model.generation_config
     return merged

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dcod import storage
+from dcod.masters import Masters
 from dcod.parallel import placed, whole
 
 MARK = "state.json"  # written last: a checkpoint without it is none
@@ -54,7 +55,15 @@ class Checkpoints:
         self.uri = uri.rstrip("/")
         self.keep = keep
 
-    def save(self, step: int, model: nn.Module, optimizer: Any, state: Mapping[str, Any], write: bool = True) -> None:
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: Any,
+        state: Mapping[str, Any],
+        masters: Masters | None = None,
+        write: bool = True,
+    ) -> None:
         """Keeps the state after a step; a kill in the middle leaves the ones before.
 
         All ranks call it, since each may hold a part; one of them is to ``write``.
@@ -62,7 +71,7 @@ class Checkpoints:
         from safetensors.torch import save_file
 
         with storage.scratch() as folder:
-            weights, moments = weights_of(model, write), moments_of(optimizer, write)
+            weights, moments = weights_of(model, write, masters), moments_of(optimizer, write)
             if not write:
                 return
             save_file(weights, folder / "model.safetensors")
@@ -71,11 +80,11 @@ class Checkpoints:
             self._put(folder, f"step-{step:08d}")
         self._prune(best=int(state.get("best_step", 0)))
 
-    def save_best(self, step: int, model: nn.Module, write: bool = True) -> None:
+    def save_best(self, step: int, model: nn.Module, masters: Masters | None = None, write: bool = True) -> None:
         """Keeps the best student so far, as :meth:`save` does; the next checkpoint names it."""
         from safetensors.torch import save_file
 
-        weights = weights_of(model, write)
+        weights = weights_of(model, write, masters)
         if not write:
             return
         with storage.scratch() as folder:
@@ -159,22 +168,44 @@ class Checkpoints:
         storage.remove_folder(folder)
 
 
-def weights_of(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
-    """Trained parameters by name, shared ones once; all ranks must ask where each holds a part.
+def weights_of(model: nn.Module, keep: bool = True, masters: Masters | None = None) -> dict[str, Tensor]:
+    """Trained parameters and buffers by name, shared ones once; all ranks must ask where each holds a part.
 
     Args:
         model: the student.
         keep: whether this rank wants them; else an empty dict, so that not every rank holds a copy.
+        masters: what the optimizer moves, where that is finer than the student's own.
     """
-    return whole_of(((name, p) for name, p in model.named_parameters() if p.requires_grad), keep)
+    entries = held(model, masters)
+    return whole_of(((name, t) for name, t in entries if t.requires_grad or not isinstance(t, nn.Parameter)), keep)
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts trained parameters back in place."""
+def held(model: nn.Module, masters: Masters | None = None) -> Iterator[tuple[str, Tensor]]:
+    """All that a student holds: parameters, frozen ones too, and the buffers that are saved, such as a router's bias.
+
+    Args:
+        model: the student.
+        masters: as in :func:`weights_of`.
+    """
+    for name, parameter in model.named_parameters():
+        yield name, masters.of(parameter) if masters else parameter
+    yield from buffers(model).items()
+
+
+def buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that belong to the weights; others are computed anew wherever the model is loaded."""
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in saved}
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], masters: Masters | None = None) -> None:
+    """Puts what :func:`weights_of` took back in place."""
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(placed(tensors[name], parameter))
+        for name, tensor in held(model, masters):
+            if tensor.requires_grad or not isinstance(tensor, nn.Parameter):
+                tensor.copy_(placed(tensors[name], tensor))
+    if masters:
+        masters.settle()
 
 
 def moments_of(optimizer: Any, keep: bool = True) -> dict[str, Tensor]:

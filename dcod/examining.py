@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
-from dcod import cleaning, duplicates, formats, grading, mapping, prompts, thoughts, turns
+from dcod import cleaning, duplicates, fitting, formats, grading, mapping, prompts, thoughts, turns
 from dcod import workers as processes
 from dcod.answers import extract
 from dcod.config import Config, IngestConfig
@@ -75,8 +75,9 @@ class Examiner:
         ingest = config.ingest
         self.config, self.student = config, student
         self.tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
-        self._digest = prompts.tokenizer_digest(self.tokenizer)
-        self._vocabulary = len(self.tokenizer)
+        self.digest = prompts.tokenizer_digest(self.tokenizer)
+        self._unknown = fitting.check_student(student, self.tokenizer, config.student.max_length)
+        self._vocabulary = fitting.embeddings(student) or len(self.tokenizer)
         self._marks = turns.marks_of(self.tokenizer)
         self._format = None if ingest.format == "auto" else formats.get(ingest.format)
         unknown = sorted(set(ingest.languages).difference(cleaning.languages())) if ingest.languages else []
@@ -123,12 +124,17 @@ class Examiner:
         self._bound(trace, max(LONGEST, CHARACTERS * self.config.student.max_length))
         trace = clean(trace, self.config.ingest, changes, self._marks)
         if trace.sampled_texts is not None:
-            trace = mapping.student_tokens(trace, self.tokenizer, self._digest)
-        if trace.tokenizer_digest == self._digest:
+            trace = mapping.student_tokens(trace, self.tokenizer, self.digest)
+        for text in (trace.completion, *(message["content"] for message in trace.prompt)):
+            if token := next((token for token in self._unknown if token in text), None):
+                raise RowError("bad_field", f"{token!r} in a text: the student has no embedding for this token")
+        if trace.tokenizer_digest == self.digest:
             ids = [*(trace.token_ids or ()), *(token for tokens in trace.top_ids or () for token in tokens)]
             if max(ids, default=0) >= self._vocabulary:
                 raise RowError("bad_field", f"token {max(ids)}: the student's vocabulary has {self._vocabulary}")
             trace = self._whole(trace, changes)
+            if trace.token_ids is not None:
+                mapping.check_text(trace, self.tokenizer)
         return trace
 
     def _bound(self, trace: Trace, most: int) -> None:
@@ -159,7 +165,7 @@ class Examiner:
     def _fit(self, found: Examined, trace: Trace) -> None:
         self._bound(replace(trace, gold=None), CHARACTERS * self.config.student.max_length)
         size, hit = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
-        own = trace.token_ids is not None and trace.tokenizer_digest == self._digest
+        own = trace.token_ids is not None and trace.tokenizer_digest == self.digest
         completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)
         found.tokens = size, len(completion or ())
         stops = turns.of(self.tokenizer).names

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import attention, products, storage, weightfiles
+from dcod import attention, fitting, products, storage, weightfiles
 from dcod.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,24 +79,65 @@ def resolve(uri: str, revision: str = "main", registry: Callable[[str], Path] | 
 
 
 def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
-    """Loads a causal language model from a local folder (safetensors, no remote code)."""
+    """Loads a causal language model from a local folder (safetensors, no remote code), whole or not at all.
+
+    Raises:
+        UserError: it cannot be read, or its tensors are missing, unexpected, of another shape or no numbers.
+    """
+    model = _read(folder, dtype)
+    fitting.check_finite(folder, model.state_dict().items())
+    # Tied by config.json, yet saved with a head of its own: transformers keeps that head, and so must what is saved.
+    head: Any = model.get_output_embeddings()
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        model.config.get_text_config(decoder=True).tie_word_embeddings = False
+    products.adopt(model)
+    return model
+
+
+def check(folder: Path) -> None:
+    """As :func:`load` for a folder that another program will load: of the tensors one at a time is in memory.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    from safetensors import safe_open
+
+    _read(folder, "float32", device_map="meta")
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            fitting.check_finite(folder, ((name, file.get_tensor(name)) for name in file.keys()))  # noqa: SIM118
+
+
+def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
+    """The model, whose tensors are those that its config.json asks for."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of what is missing: our error names it
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # else they are an exception without names
+            **how,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # files of others: whatever is wrong with them is told, not thrown
         raise UserError(f"student {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
-    products.adopt(model)
-    return model
+    finally:
+        logging.set_verbosity(told)
+    fitting.check_architecture(folder, type(model).__name__, model.config.architectures or ())
+    fitting.check_tensors(folder, type(model).__name__, info)
+    found: PreTrainedModel = model
+    return found
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tensor:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,59 @@ SCHEMA = pa.schema(
 )
 OPTIONAL = tuple(f.name for f in fields(Example) if f.default is None)
 SPLITS = ("train", "selection")
+_KEYS = ("dcod.scores.student", "dcod.scores.tokenizer")
 _PIECE = 32  # traces that are read together: one of them costs the reading of all
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Whose scores they are, in the file itself: token ids of one tokenizer say something else in another.
+
+    Attributes:
+        student: the digest of its model folder.
+        tokenizer: of its tokenizer with the chat template; see :func:`dcod.prompts.tokenizer_digest`.
+    """
+
+    student: str
+    tokenizer: str
+
+    def schema(self) -> pa.Schema:
+        """The schema of a file that says so."""
+        return SCHEMA.with_metadata({**(SCHEMA.metadata or {}), **dict(zip(_KEYS, self, strict=True))})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.student, self.tokenizer))
+
+    def __str__(self) -> str:
+        return f"student {self.student[:12]} with tokenizer and template {self.tokenizer[:12]}"
+
+
+def scored_by(folder: Path) -> Scored:
+    """Whose scores a folder holds.
+
+    Raises:
+        UserError: the folder holds no scores, or they do not say.
+    """
+    path = _existing(folder)
+    known = pq.read_schema(path).metadata or {}
+    found = [known.get(key.encode(), b"").decode() for key in _KEYS]
+    if not all(found):
+        raise UserError(f"{path}: does not say which student it was scored with; score the traces again")
+    return Scored(*found)
+
+
+def check_scored(folder: Path, student: Path, wanted: Scored) -> None:
+    """Refuses scores of another student than the one that is trained.
+
+    Raises:
+        UserError: as said, or as :func:`scored_by`.
+    """
+    found = scored_by(folder)
+    if found != wanted:
+        raise UserError(
+            f"{folder}: scored with {found}, but {student} is {wanted}; train the student that scored them, or score "
+            "the traces again with this one"
+        )
 
 
 def table(examples: Sequence[Example], splits: Sequence[str]) -> pa.Table:

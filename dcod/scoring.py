@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dcod import prompts, storage
+from dcod import fitting, prompts, storage
 from dcod import workers as processes
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
@@ -113,6 +113,9 @@ class Scorer:
         rows = range(number * section.checkpoints.every, (number + 1) * section.checkpoints.every)
         traces = list(read_traces(self.job.traces, rows))
         examples = [in_tokens(trace, self.tokenizer, self.digest) for trace in traces]
+        longest = max(examples, key=len)
+        where = f"score: trace {longest.trace_id} of {self.job.traces}"
+        fitting.check_room(self.job.student, len(longest), where, "ingest the traces with a lower student.max_length")
         self.engine.annotate(examples, section.batch_tokens, section.top_k)
         self.job.parts.put(number, examples, [trace.split for trace in traces])
 

@@ -21,6 +21,7 @@ from dcod.corrections import Record
 from dcod.errors import UserError
 from dcod.fused import Objective, live_loss, weighted_loss
 from dcod.layouts import exact_layout
+from dcod.masters import Masters
 from dcod.models import hidden_states
 from dcod.packing import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
 from dcod.parallel import is_sharded
@@ -104,7 +105,7 @@ def rank_share(step: Sequence[Example], rank: int, ranks: int) -> list[Example]:
 def forward_backward(
     accelerator: Any,
     wrapped: nn.Module,
-    optimizer: Any,
+    masters: Masters,
     step: Sequence[Example],
     layout: Layout,
     config: TrainConfig,
@@ -122,7 +123,7 @@ def forward_backward(
         groups = micro_batches(share, progress.micro_batch_tokens, by_prompt=True, layout=layout)
         seen = WeightCounts(config.correction)
         try:
-            found = _accumulate(accelerator, wrapped, groups, layout, config, plan, factor, seen)
+            found = _accumulate(accelerator, wrapped, masters, groups, layout, config, plan, factor, seen)
         except torch.OutOfMemoryError:
             single = all(len({e.prompt_id for e in group}) == 1 for group in groups)
             if single or accelerator.num_processes > 1:  # ranks would wait for one another
@@ -131,7 +132,7 @@ def forward_backward(
                     f"{max(map(len, groups))} traces at once; lower it, or student.max_length, or use a larger GPU"
                 ) from None
             progress.micro_batch_tokens //= 2
-            optimizer.zero_grad(set_to_none=True)
+            masters.zero_grad()
             torch.cuda.empty_cache()
             continue
         progress.seen.merge(seen)
@@ -141,6 +142,7 @@ def forward_backward(
 def _accumulate(
     accelerator: Any,
     wrapped: nn.Module,
+    masters: Masters,
     groups: list[list[Example]],
     layout: Layout,
     config: TrainConfig,
@@ -188,9 +190,11 @@ def _accumulate(
 
         objective = Objective(config.loss, config.focus, config.anchor, batch.teacher, batch.start, scale)
         last = index == most - 1
-        with nullcontext() if last or is_sharded(wrapped) else accelerator.no_sync(wrapped):
+        synced = last or is_sharded(wrapped) or masters.apart  # of all ranks before they leave the coarser weights
+        with nullcontext() if synced else accelerator.no_sync(wrapped):
             loss, logprobs, _ = wrapped(batch, weigh, objective, live)
             accelerator.backward(loss)
+        masters.collect()
         total += float(loss.detach()) / accelerator.num_processes
         if not idle:
             moved += float((logprobs.cpu() - stored.student_logprobs[stored.mask]).abs().sum())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcod import parquet
@@ -22,6 +23,7 @@ from dcod.errors import UserError
 
 FILE = "traces.parquet"
 SCHEMA_VERSION = 2
+_TOKENIZER = "dcod.traces.tokenizer"
 _AT_ONCE = 64  # traces that become columns together
 _GROUP_BYTES = 2**25  # of a row group that takes no more, before compression
 
@@ -129,11 +131,24 @@ def prompt_digest(prompt: list[Message]) -> str:
 
 
 def write_traces(
-    path: Path, traces: Iterable[Trace], rows_per_group: int = 4096, shard_bytes: int = parquet.SHARD_BYTES
+    path: Path,
+    traces: Iterable[Trace],
+    rows_per_group: int = 4096,
+    shard_bytes: int = parquet.SHARD_BYTES,
+    tokenizer: str = "",
 ) -> int:
-    """Writes a table of traces in shards; returns the number of rows. The caller makes it atomic."""
+    """Writes a table of traces in shards; returns the number of rows. The caller makes it atomic.
+
+    Args:
+        path: of the table.
+        traces: in their order.
+        rows_per_group: at most.
+        shard_bytes: of a shard that gets no more.
+        tokenizer: the digest of the student's, for which they were ingested.
+    """
     count = 0
-    with parquet.Writer(path, SCHEMA, shard_bytes, **_ENCODING) as writer:
+    schema = SCHEMA.with_metadata({**(SCHEMA.metadata or {}), _TOKENIZER: tokenizer}) if tokenizer else SCHEMA
+    with parquet.Writer(path, schema, shard_bytes, **_ENCODING) as writer:
         for group in _groups(traces, rows_per_group):
             writer.write(group)
             count += len(group)
@@ -165,6 +180,37 @@ def count_traces(folder: Path) -> int:
         UserError: as :func:`read_traces`.
     """
     return parquet.count(_table(folder))
+
+
+def schema_of(folder: Path) -> pa.Schema:
+    """The schema of a trace set, with the tokenizer for which it was ingested."""
+    return pq.read_schema(parquet.shards(_table(folder))[0])
+
+
+def check_tokenizer(folder: Path, tokenizer: str, student: str) -> None:
+    """Refuses a set with token ids of the student for which it was ingested, where that is another.
+
+    Texts serve every student, and token ids of a teacher of its own are kept for the sum of their log-probs. But ids
+    that ingestion found to be the student's would quietly become such a sum.
+
+    Args:
+        folder: a trace set.
+        tokenizer: the digest of the student's.
+        student: its name, for the message.
+
+    Raises:
+        UserError: as said.
+    """
+    known = (schema_of(folder).metadata or {}).get(_TOKENIZER.encode(), b"").decode()
+    if known in ("", tokenizer):
+        return
+    for batch in read_batches(folder, columns=["tokenizer_digest", "token_ids"]):
+        own = pc.and_(pc.equal(batch["tokenizer_digest"].cast(pa.string()), known), pc.is_valid(batch["token_ids"]))
+        if pc.any(own).as_py():
+            raise UserError(
+                f"{folder}: has token ids of tokenizer and template {known}, for which it was ingested; those of "
+                f"{student} are {tokenizer}; ingest the sources again with student.model={student}"
+            )
 
 
 def _table(folder: Path) -> Path:

@@ -33,6 +33,7 @@ from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.fused import Objective
 from dcod.losses import LOSSES
+from dcod.masters import Masters
 from dcod.packing import Example, Layout, collate, micro_batch_rows, stored_record, to_device
 from dcod.progress import track
 from dcod.stepping import StudentWithLoss, forward_backward, gathered, is_live, layout_of, step_record
@@ -182,14 +183,17 @@ def train(
     adapters.adapt(model, config.lora)
     wrapped = parallel.distributed(accelerator, StudentWithLoss(model, reading).train(), model, config)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    masters = Masters(parameters)
+    optimizer = torch.optim.AdamW(
+        masters.weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     optimizer = accelerator.prepare_optimizer(optimizer)
     student = accelerator.unwrap_model(wrapped).model
     main = accelerator.is_main_process
 
     def save() -> None:
         if parallel.is_sharded(wrapped) or config.lora.rank:
-            tensors = checkpoints.whole_of(student.named_parameters(), main)
+            tensors = checkpoints.whole_of(checkpoints.held(student, masters), main)
             if main:
                 save_best(adapters.plain(student, tensors, config.lora))
         elif main:
@@ -198,7 +202,7 @@ def train(
 
     def keep(number: int) -> None:
         if kept:
-            kept.save(number, student, optimizer, progress.state(), write=main)
+            kept.save(number, student, optimizer, progress.state(), masters, write=main)
         accelerator.wait_for_everyone()
 
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
@@ -212,9 +216,9 @@ def train(
         done = found.step
         progress.restore(found.state)
         if progress.result.best_step:
-            checkpoints.load_weights(student, kept.best(progress.result.best_step))
+            checkpoints.load_weights(student, kept.best(progress.result.best_step), masters)
             save()
-        checkpoints.load_weights(student, found.model)
+        checkpoints.load_weights(student, found.model, masters)
         checkpoints.load_moments(optimizer, found.optimizer)
     elif selection_set:
         progress.result.start_nll = selection_nll(wrapped, selection_set, layout, config, accelerator.device)
@@ -231,22 +235,21 @@ def train(
             plan = progress.lagged if live else weighting.plan(config.correction, stored_record(step))
             counted = sum(len(e.completion_tokens) for e in step)
             # 2. and 3. split, forward and backward
-            loss, moved, records = forward_backward(
-                accelerator, wrapped, optimizer, step, layout, config, plan, progress
-            )
+            loss, moved, records = forward_backward(accelerator, wrapped, masters, step, layout, config, plan, progress)
             # 4. step
             rate = learning_rate(config, number, total)
             for parameter_group in optimizer.param_groups:
                 parameter_group["lr"] = rate
-            norm = float(parallel.whole(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
+            norm = float(parallel.whole(nn.utils.clip_grad_norm_(masters.weights, config.max_grad_norm)))
             sums = torch.tensor([loss, moved], device=accelerator.device)
             loss, moved = accelerator.reduce(sums, "sum").tolist()
             if math.isfinite(loss) and math.isfinite(norm):
                 optimizer.step()
+                masters.settle()
                 progress.skipped_in_a_row = 0
             else:
                 _skip(progress, step, config)
-            optimizer.zero_grad(set_to_none=True)
+            masters.zero_grad()
             # 5. report
             record = step_record(step, records, accelerator) if live else stored_record(step)
             row = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "traces": len(step), "tokens": counted}
@@ -263,7 +266,7 @@ def train(
                     progress.without_a_better_one = 0
                     save()
                     if kept:
-                        kept.save_best(number, student, write=main)
+                        kept.save_best(number, student, masters, write=main)
             result.history.append({"step": number, **row})
             metrics(_reported(row), number)
             # 6. keep

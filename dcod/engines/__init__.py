@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,7 +30,8 @@ class Sampling:
     """How completions are drawn; a part of every record. Temperature 0 is greedy.
 
     Attributes:
-        seeds: one a prompt, so that what is asked beside it changes nothing; empty: made of ``seed`` and the place.
+        seed, sample: with the prompt they make the seed of every draw; ``sample`` counts the answers to a prompt.
+        seeds: one a prompt, in place of those.
         record: also tell the log-probs that each token was drawn with, after temperature and top-p.
         top_k: with ``record``: and the likeliest tokens of that distribution.
     """
@@ -36,13 +40,34 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    sample: int = 0
     seeds: tuple[int, ...] = ()
     record: bool = False
     top_k: int = 0
 
-    def seed_of(self, number: int) -> int:
-        """The seed of the prompt at a place."""
-        return self.seeds[number] if self.seeds else self.seed * 1_000_003 + number
+    def seeds_of(self, prompts: Sequence[Any]) -> list[int]:
+        """A seed for each prompt, whatever is asked beside it; one that is asked again gets another."""
+        if self.seeds:
+            return list(self.seeds)
+        seen: Counter[str] = Counter()
+        out = []
+        for prompt in prompts:
+            name = json.dumps(prompt)
+            again = f"{self.sample}+{seen[name]}" if seen[name] else self.sample
+            out.append(seed_for(self.seed, name, again))
+            seen[name] += 1
+        return out
+
+
+def seed_for(seed: int, prompt: str, sample: int | str) -> int:
+    """The seed of one draw, below 2^31: hashed, so that seeds one apart share no sample.
+
+    Args:
+        seed: of the run.
+        prompt: what is asked, or its identity.
+        sample: number of the draw at this prompt.
+    """
+    return int(hashlib.sha256(f"{seed}\x1f{prompt}\x1f{sample}".encode()).hexdigest()[:8], 16) % 2**31
 
 
 @dataclass(frozen=True)
@@ -53,6 +78,7 @@ class Completion:
         text: decoded, without special tokens.
         token_ids: as sampled, the end-of-turn token included when it came.
         truncated: the limit ended it, not the model.
+        fault: why an answer is no text, such as a tool call; it counts as an error.
         logprobs: of the sampler, nats, one a token; None where they were not asked for.
         top_ids, top_logprobs: its likeliest tokens at each position; what top-p cut away is not among them.
         read, wrote: tokens as the engine counts, or an endpoint bills them.
@@ -66,6 +92,7 @@ class Completion:
     top_logprobs: list[list[float]] | None = None
     read: int = 0
     wrote: int = 0
+    fault: str = ""
 
 
 class Engine(Protocol):

@@ -25,7 +25,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dcod import turns, web
+from dcod import chunks, turns, web
 from dcod.engines import Completion, Sampling, likeliest
 from dcod.errors import UserError, one_line
 from dcod.packing import Example
@@ -109,7 +109,8 @@ class OpenAIEngine:
         if sampling.record:
             further = {"logprobs": sampling.top_k, "return_tokens_as_token_ids": True, **_NOTHING_ELSE}
         further |= self._ends(sampling)
-        requests = [{"prompt": prompt, **_drawn(sampling, number), **further} for number, prompt in enumerate(prompts)]
+        drawn = _drawn(sampling, prompts)
+        requests = [{"prompt": prompt, **how, **further} for prompt, how in zip(prompts, drawn, strict=True)]
         takes = [lambda answer, prompt=prompt: self._completion(answer, len(prompt), sampling) for prompt in prompts]
         return self._ask_all(self.address, requests, takes, "generate", batch_size)
 
@@ -142,9 +143,9 @@ class OpenAIEngine:
         Raises:
             PartError: the server refuses, stays silent or talks nonsense; with what it said before.
         """
-        requests = [
-            {"messages": list(messages), **_drawn(sampling, number)} for number, messages in enumerate(conversations)
-        ]
+        chats = [list(map(dict, messages)) for messages in conversations]
+        drawn = _drawn(sampling, chats)
+        requests = [{"messages": messages, **how} for messages, how in zip(chats, drawn, strict=True)]
         return self._ask_all(
             f"{self.endpoint}/chat/completions", requests, [_chatted] * len(requests), "generate", batch_size
         )
@@ -383,13 +384,9 @@ def _raw(told: dict[int, float], plain: dict[int, float], sampling: Sampling) ->
     return False
 
 
-def _drawn(sampling: Sampling, number: int) -> dict[str, Any]:
-    return {
-        "max_tokens": sampling.max_new_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed_of(number) % 2**31,
-    }
+def _drawn(sampling: Sampling, prompts: Sequence[Any]) -> list[dict[str, Any]]:
+    how = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
+    return [{**how, "seed": seed} for seed in sampling.seeds_of(prompts)]
 
 
 def _choice(answer: dict[str, Any]) -> dict[str, Any]:
@@ -403,11 +400,13 @@ def _chatted(answer: dict[str, Any]) -> Completion:
     """A completion of a chat: its text, and what it costs."""
     choice = _choice(answer)
     message, usage = _of(choice.get("message") or {}, dict), _of(answer.get("usage") or {}, dict)
-    text = _of(message.get("content") or "", str)
-    reasoning = _of(message.get("reasoning_content") or message.get("reasoning") or "", str).strip()
-    text = f"<think>\n{reasoning}\n</think>\n\n{text}" if reasoning else text
+    for name in ("content", "reasoning_content", "reasoning"):
+        if not isinstance(message.get(name), list):
+            _of(message.get(name) or "", str)
+    text, fault = chunks.said_by(message)
     read, wrote = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    return Completion(text, [], choice.get("finish_reason") != "stop", read=read, wrote=wrote)
+    truncated = choice.get("finish_reason") != "stop" and not fault
+    return Completion(text, [], truncated, read=read, wrote=wrote, fault=fault)
 
 
 def _id(token: object) -> int:

@@ -72,27 +72,23 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:
-        """One completion per prompt; batches of like length, left-padded, each with its own seed.
-
-        With ``sampling.record`` every prompt has its own seed instead.
-        """
+        """One completion per prompt, each drawn with a seed of its own; batches of like length, left-padded."""
         tokenizer = self.tokenizer
         ends, pad = turns.of(tokenizer), self._pad
         batches = self._batches([len(prompt) for prompt in prompts], batch_size)
         out: list[Completion | None] = [None] * len(prompts)
         choice: dict[str, object] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if sampling.temperature > 0 and not sampling.record:
-            # top_k=0: the whole vocabulary, else transformers' default of 50 silently changes the policy.
-            choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        for number, batch in enumerate(track(batches, "generate")):
+        seeds = sampling.seeds_of(prompts)
+        for batch in track(batches, "generate"):
             width = max(len(prompts[i]) for i in batch)
             ids = torch.full((len(batch), width), pad, dtype=torch.long)
             mask = torch.zeros_like(ids)
             for row, i in enumerate(batch):
                 ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
                 mask[row, width - len(prompts[i]) :] = 1
-            torch.manual_seed(sampling.seed * 1_000_003 + number)
-            drawing = _Drawing(sampling, [sampling.seed_of(i) for i in batch]) if sampling.record else None
+            drawing = (
+                _Drawing(sampling, [seeds[i] for i in batch]) if sampling.temperature > 0 or sampling.record else None
+            )
             written = self.model.generate(
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
@@ -108,7 +104,7 @@ class TransformersEngine:
                 whole = turns.ended(tokenizer, tokens)
                 kept = tokens[:whole] if whole else tokens
                 text = turns.text_of(tokenizer, kept)
-                record = drawing.of(row, len(kept)) if drawing else {}
+                record = drawing.of(row, len(kept)) if drawing and sampling.record else {}
                 out[i] = Completion(text, kept, truncated=not whole, read=len(prompts[i]), wrote=len(kept), **record)
         return [c for c in out if c is not None]
 
@@ -157,7 +153,7 @@ class _AtText(StoppingCriteria):
 
 
 class _Drawing(LogitsProcessor):
-    """Draws the tokens itself and keeps the log-probs that it drew them with; generate() then takes the only one left.
+    """Draws the tokens itself, and keeps the log-probs where they are asked for; generate() takes the only token left.
 
     So the record cannot differ from the sampler, and a row's tokens depend on its own seed alone. The warpers are
     transformers' own.
@@ -168,7 +164,7 @@ class _Drawing(LogitsProcessor):
         self.warpers: list[Any] = [TemperatureLogitsWarper(sampling.temperature)] if sampling.temperature != 1 else []
         self.warpers += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.top_k = sampling.top_k
+        self.record, self.top_k = sampling.record, sampling.top_k
         self.logprobs: list[Tensor] = []  # a step: [B]
         self.tops: list[tuple[Tensor, Tensor]] = []  # a step: log-probs and ids [B, K]
 
@@ -180,8 +176,9 @@ class _Drawing(LogitsProcessor):
         drawn = torch.cat([torch.rand(1, generator=one, dtype=torch.float64) for one in self.generators])
         # The first token whose mass reaches beyond the number drawn; one without any mass is never it.
         tokens = torch.searchsorted(mass, drawn.to(mass.device)[:, None] * mass[:, -1:], right=True)
-        self.logprobs.append(logprobs.gather(-1, tokens)[:, 0].cpu())
-        if self.top_k:
+        if self.record:
+            self.logprobs.append(logprobs.gather(-1, tokens)[:, 0].cpu())
+        if self.record and self.top_k:
             values, ids = logprobs.topk(min(self.top_k, logprobs.shape[-1]), dim=-1)
             self.tops.append((values.cpu(), ids.cpu()))
         return torch.full_like(scores, -torch.inf).scatter(-1, tokens, 0.0)

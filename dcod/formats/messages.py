@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from dcod.formats._fields import SAMPLED, final_answer, has_turns, make, split_chat, turns
+from dcod.formats.openai_batch import has_failed
 from dcod.traces import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:
     """Messages, and no prompt, conversation or engine's output beside them."""
     others = ("prompt", "completion", "conversations", *SAMPLED)
-    return has_turns(row.get("messages")) and not any(key in row for key in others)
+    return has_turns(row.get("messages")) and not any(key in row for key in others) and not has_failed(row)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:

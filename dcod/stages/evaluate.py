@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import benchmarks, engines, models, prompts, reproducing, storage, summaries, turns
+from dcod import benchmarks, engines, fitting, models, prompts, reproducing, storage, summaries, turns
 from dcod import responses as recorded
 from dcod.benchmarks import Problem
 from dcod.config import BenchmarkConfig, Config
@@ -209,6 +209,7 @@ def _ask(
         [prompts.encode_prompt(tokenizer, _with_shots(problem.prompt, shots)) for problem in problems]
         for _, problems in loaded
     ]
+    fitting.check_tokenizer(student, tokenizer)
     for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
         _fits(benchmark, tokens, student)
     engine = engines.load(section.engine, student, tokenizer, config.student.dtype)
@@ -218,7 +219,7 @@ def _ask(
         groups: list[list[Response]] = [[] for _ in tokens]
         plan = benchmarks.plan(benchmark)
         for sample in range(plan.samples):
-            sampling = Sampling(plan.max_new_tokens, plan.temperature, plan.top_p, config.seed + sample)
+            sampling = Sampling(plan.max_new_tokens, plan.temperature, plan.top_p, config.seed, sample)
             for group, completion in zip(groups, engine.generate(tokens, sampling, section.batch_size), strict=True):
                 group.append(Response(completion.text, completion.truncated, len(completion.token_ids)))
         written.append(groups)
@@ -245,12 +246,9 @@ def evaluator_of(config: Config, tokenizer: PreTrainedTokenizerBase) -> dict[str
 
 def _fits(benchmark: BenchmarkConfig, encoded: Sequence[Sequence[int]], student: Path) -> None:
     longest = max((len(tokens) for tokens in encoded), default=0) + benchmarks.plan(benchmark).max_new_tokens
-    room = json.loads((student / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", longest)
-    if longest > room:
-        raise UserError(
-            f"evaluate: {benchmark.name} needs {longest} tokens (prompt and max_new_tokens), the model has {room}; "
-            "lower max_new_tokens"
-        )
+    what = f"evaluate: {benchmark.name} (prompt and max_new_tokens)"
+    fitting.check_room(student, longest, what, "lower max_new_tokens")
+    fitting.check_tokens(student, encoded, f"evaluate: {benchmark.name}")
 
 
 def _graded(

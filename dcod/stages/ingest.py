@@ -33,7 +33,7 @@ from dcod.quarantine import Quarantine
 from dcod.reading import BLOCK_ROWS, Block
 from dcod.sources import Unit
 from dcod.stages import note
-from dcod.traces import FILE, write_traces
+from dcod.traces import FILE, check_tokenizer, write_traces
 from dcod.tracking import Log
 
 SECTIONS = ("student", "ingest", "evaluate")
@@ -82,6 +82,7 @@ def run(
         lambda found: examined(watched(rows, given), examiner, found.closed, workers or processes(size)),
         onto or replay,
         replayed=replay is not None,
+        tokenizer=examiner.digest,
     )
 
 
@@ -92,6 +93,7 @@ def write(
     examine: Callable[[Intake], Iterable[tuple[Block, list[Examined]]]],
     earlier: Path | None = None,
     *,
+    tokenizer: str,
     replayed: bool = False,
 ) -> dict[str, float]:
     """Makes a trace set of examined rows, in their order: all but the examining.
@@ -102,18 +104,22 @@ def write(
         log: the counts by reason go there.
         examine: gives the rows, and what was found out about each.
         earlier: a set that is carried on.
+        tokenizer: the digest of the student's.
         replayed: the rows are those of its quarantine.
 
     Raises:
-        UserError: no row was accepted, or ``out`` cannot be written.
+        UserError: no row was accepted, or ``out`` cannot be written, or the earlier set has token ids of another
+            student.
     """
+    if earlier:
+        check_tokenizer(earlier, tokenizer, config.student.model)
     scratch, bound = out / "index.sqlite", config.ingest.shard_bytes
     try:
         with closing(Index(scratch, config.ingest.near_duplicates)) as index, Quarantine(out, bound) as kept:
             found = Intake(config.ingest, index, kept)
             carried = found.carry(earlier, replayed=replayed) if earlier else ()
             new = found.split(found.traces(examine(found)))
-            write_traces(out / FILE, chain(carried, new), shard_bytes=bound)
+            write_traces(out / FILE, chain(carried, new), shard_bytes=bound, tokenizer=tokenizer)
             counts = found.counts()
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error

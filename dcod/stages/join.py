@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcod import outcomes
+from dcod import outcomes, prompts
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.stages import code_digest, ingest, output_digest, sharding
@@ -34,7 +34,8 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
     folders = _ordered(config, student, parts, read)
     rows = ingest.watched(ingest.blocks(given, config.ingest.row_bytes), given)
     files = [folder / outcomes.FILE for folder in folders]
-    return ingest.write(config, out, log, lambda _: outcomes.joined(rows, files))
+    tokenizer = prompts.tokenizer_digest(prompts.load_tokenizer(student, config.student.chat_template))
+    return ingest.write(config, out, log, lambda _: outcomes.joined(rows, files), tokenizer=tokenizer)
 
 
 def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:

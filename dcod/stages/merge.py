@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from dcod import storage
+from dcod import scores, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.stages import score
@@ -51,6 +51,8 @@ def run(
     for folder in folders:
         unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {"manifest.json", storage.MARK}
         assert not unknown, f"merge does not know what to do with {unknown}"
+    if kind == "score" and len({scores.scored_by(folder) for folder in folders}) > 1:
+        raise UserError("merge score: the shards are of different students; score all of them with one")
     drift = score.Drift()
     files = [pq.ParquetFile(folder / _TABLES[kind]) for folder in folders]
     with pq.ParquetWriter(out / _TABLES[kind], files[0].schema_arrow, compression="zstd") as writer:

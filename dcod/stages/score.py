@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dcod import card, intake, lineage, prompts, report, scores, scoring, selfcheck, storage, turns
+from dcod import card, fitting, intake, lineage, models, prompts, report, scores, scoring, selfcheck, storage, turns
 from dcod.config import Config
 from dcod.stages import attempt_digest, note
-from dcod.traces import count_traces
+from dcod.traces import check_tokenizer, count_traces
 from dcod.tracking import SOURCE, Log, StageRun
 
 SECTIONS = ("student", "score")
@@ -30,16 +30,20 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     """Scores a trace set with a student; see the module."""
     if isinstance(log, StageRun):  # for dcod.lineage; a shard names those of its part
         log.inputs([(file, key, file) for key, file in lineage.sources_of(traces).items()], SOURCE)
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    fitting.check_student(student, tokenizer, config.student.max_length)
+    whose = scores.Scored(models.digest(student), prompts.tokenizer_digest(tokenizer))
+    check_tokenizer(traces, whose.tokenizer, str(student))
     kept = parts_of(config, traces, student)
     parts = kept or scoring.Parts(str(out / ".parts"))
-    note(out, turns=turns.of(prompts.load_tokenizer(student, config.student.chat_template)).table())
+    note(out, turns=turns.of(tokenizer).table())
     numbers = range(-(-count_traces(traces) // config.score.checkpoints.every))
     done = parts.done()
     facts = scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
     note(out, student=facts)
     selfcheck.say(facts)
     drift, totals = Drift(), Totals()
-    with pq.ParquetWriter(out / "scores.parquet", scores.SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(out / "scores.parquet", whose.schema(), compression="zstd") as writer:
         for number in numbers:
             with parts.file(number) as path:
                 table = pq.read_table(path)

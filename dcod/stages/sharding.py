@@ -42,7 +42,7 @@ def part(stage: str, shard: str, config: Config, inputs: dict[str, Path], scratc
     assert stage == "score", f"{stage} has no shards"
     total = traces.count_traces(inputs["traces"])
     begin, end = ((total * k) // count for k in (number - 1, number))
-    with parquet.Writer(scratch / traces.FILE, traces.SCHEMA) as writer:
+    with parquet.Writer(scratch / traces.FILE, traces.schema_of(inputs["traces"])) as writer:
         for batch in traces.read_batches(inputs["traces"], range(begin, end)):
             writer.write(pa.Table.from_batches([batch], traces.SCHEMA))
     inputs["traces"] = scratch

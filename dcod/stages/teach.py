@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import cleaning, engines, grading, models, progress, prompts, questions, sources, storage
+from dcod import cleaning, engines, fitting, grading, models, progress, prompts, questions, sources, storage
 from dcod.asking import TeachConfig
 from dcod.attempts import FILE, VERSION, Attempts
 from dcod.config import Config
-from dcod.engines import Completion, Sampling
+from dcod.engines import Completion, Sampling, seed_for
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
 from dcod.questions import Question
@@ -95,7 +95,7 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
             for begin in range(0, len(due), teach.batch_size):
                 names = due[begin : begin + teach.batch_size]
                 numbers = [kept.tallies[name].tries for name in names]
-                seeds = tuple(_seed(config.seed, *key) for key in zip(names, numbers, strict=True))
+                seeds = tuple(seed_for(config.seed, *key) for key in zip(names, numbers, strict=True))
                 failed: PartError | None = None
                 try:
                     written: list[Completion | None] = [*ask([by_id[n] for n in names], replace(sampling, seeds=seeds))]
@@ -157,10 +157,6 @@ def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str
     return hashlib.sha256(json.dumps([*decides, sampling.top_k]).encode()).hexdigest()[:16]
 
 
-def _seed(seed: int, question: str, attempt: int) -> int:
-    return int(hashlib.sha256(f"{seed}\x1f{question}\x1f{attempt}".encode()).hexdigest()[:8], 16) % 2**31
-
-
 def _alone(place: str, stack: ExitStack) -> None:
     wait_s = _DEAD_S + 10 if storage.is_s3(place) else 0  # there only time tells the dead from the living
     try:
@@ -186,12 +182,9 @@ def _asker(
         return lambda some, how: chat.chat([one.prompt for one in some], how, teach.batch_size)
     encoded = {one.id: prompts.encode_prompt(tokenizer, one.prompt) for one in asked}
     longest = max(map(len, encoded.values())) + teach.max_new_tokens
-    room = json.loads((teacher / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", longest)
-    if longest > room:
-        raise UserError(
-            f"teach: {longest} tokens are needed (prompt and max_new_tokens), the teacher has {room}; lower "
-            "teach.max_new_tokens"
-        )
+    fitting.check_tokenizer(teacher, tokenizer)
+    fitting.check_room(teacher, longest, "teach (prompt and max_new_tokens)", "lower teach.max_new_tokens")
+    fitting.check_tokens(teacher, list(encoded.values()), "teach")
     engine = engines.load(teach.engine, teacher, tokenizer, teach.dtype)
     if isinstance(engine, OpenAIEngine) and teach.logprobs and (teach.temperature, teach.top_p) != (1.0, 1.0):
         engine.check_processed(list(encoded.values()), sampling)
@@ -201,7 +194,8 @@ def _asker(
 def _row(question: Question, said: Completion) -> dict[str, Any]:
     """An attempt, verified; no verdict on one that was cut or that cannot be stored as it is: it is not taught."""
     text = said.text.encode("utf-8", "backslashreplace").decode("utf-8")
-    finish = "length" if said.truncated else "stop" if cleaning.encoding_fault(said.text) is None else "error"
+    whole = not said.fault and cleaning.encoding_fault(said.text) is None
+    finish = "length" if said.truncated else "stop" if whole else "error"
     verdict, answer = "unverified", None
     if question.gold is not None and finish == "stop":
         grade = grading.grade(text, question.gold)

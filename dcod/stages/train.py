@@ -1,7 +1,8 @@
 """Train: the start becomes the student, on weighted supervision.
 
 0. where several ranks are wanted and none was started yet, start them (dcod.stages.ranks); each comes back here;
-1. open the scored traces, split train and selection; a step's traces are read when it comes;
+1. check that the scores are of this very student, and open them, split train and selection; a step's traces are read
+   when it comes;
 2. check that the correction has all it needs, before the model is loaded;
 3. train, or go on where an earlier attempt at the same run was stopped; keep the student that is best on the
    selection split;
@@ -14,10 +15,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod import models, prompts, report, storage, training, turns
+from dcod import fitting, models, prompts, report, storage, training, turns
 from dcod.checkpoints import Checkpoints
 from dcod.config import Config
-from dcod.scores import open_scores
+from dcod.scores import Scored, check_scored, open_scores
 from dcod.stages import attempt_digest, note, ranks
 from dcod.tracking import Log
 
@@ -28,13 +29,21 @@ SECTIONS = ("student", "train")
 
 
 def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> dict[str, float]:
-    """Trains a student; see the module."""
+    """Trains a student; see the module.
+
+    Raises:
+        UserError: the scores are of another student, or it cannot be loaded whole; as :func:`dcod.training.train`.
+    """
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    fitting.check_student(student, tokenizer, config.student.max_length)
+    check_scored(scores, student, Scored(models.digest(student), prompts.tokenizer_digest(tokenizer)))
     count = ranks.wanted(config)
     if count > 1:
         return ranks.run(config, out, log, scores=scores, student=student, count=count)
     splits = open_scores(scores)
     training.check(config.train, splits["train"])
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    longest = max(int(traces.sizes.max(initial=0)) for traces in splits.values())
+    fitting.check_room(student, longest, f"train: {scores}", "ingest the traces with a lower student.max_length")
     model = models.load(student, config.student.dtype)
     best = out / "best"
 

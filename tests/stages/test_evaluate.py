@@ -178,7 +178,7 @@ def test_what_is_missing_is_said(run: Run, tiny_student: Path, tmp_path: Path) -
     with pytest.raises(UserError, match="no such file"):
         run(configured(sums), "c", responses=tmp_path / "gone.jsonl")
     long = sums.model_copy(update={"max_new_tokens": 4000})
-    with pytest.raises(UserError, match="the model has 2048; lower max_new_tokens"):
+    with pytest.raises(UserError, match="has 2048 positions; lower max_new_tokens"):
         run(configured(long), "d", student=tiny_student)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class Ingested:
 
 
 class Ingest:
-    """Runs the stage on rows written to a file, or on given sources."""
+    """Runs the stage on rows written to a file, or on given sources, for a student with as many positions as asked."""
 
     def __init__(self, folder: Path, student: Path) -> None:
         self.folder, self.student, self.count = folder, student, 0
@@ -79,9 +80,13 @@ class Ingest:
             ingest=IngestConfig(sources=sources, **options),
             evaluate=EvaluateConfig(benchmarks=benchmarks or []),
         )
-        out = self.folder / f"out{self.count}"
+        out, student = self.folder / f"out{self.count}", self.student
+        if max_length > 2048:
+            student = shutil.copytree(self.student, self.folder / f"student{self.count}")
+            known = json.loads((student / "config.json").read_text())
+            (student / "config.json").write_text(json.dumps({**known, "max_position_embeddings": max_length}))
         with storage.output_folder(out) as scratch:
-            metrics = ingest.run(config, scratch, NullLog(), student=self.student, workers=workers, **(earlier or {}))
+            metrics = ingest.run(config, scratch, NullLog(), student=student, workers=workers, **(earlier or {}))
         return Ingested(out, metrics)
 
 

@@ -260,5 +260,5 @@ def test_a_teacher_is_needed_and_must_have_room(tmp_path: Path, asked: Path, tin
         execute("teach", config, tmp_path / "out", {}, Where(tracked=False))
     with pytest.raises(UserError, match=r"teach\.prompts is empty"):
         run(tmp_path / "out", tiny_teacher, {})
-    with pytest.raises(UserError, match=r"the teacher has 2048; lower teach\.max_new_tokens"):
+    with pytest.raises(UserError, match=r"has 2048 positions; lower teach\.max_new_tokens"):
         run(tmp_path / "out", tiny_teacher, section(asked, tmp_path / "work", max_new_tokens=2048))

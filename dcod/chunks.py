@@ -1,0 +1,129 @@
+"""A message's content in chunks, a list of typed parts as the APIs of OpenAI, Anthropic, Mistral, Gemini and Bedrock
+write them: what of it is text, and what a thought. What is neither, such as a tool call or a picture, is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_TEXTS = ("text", "output_text", "input_text")
+_THOUGHTS = ("thinking", "reasoning", "reasoning_text", "thought", "reasoning_content")
+_ENDS = 400  # characters at either end of a text that may be a printed list
+_KINDS = "|".join(
+    (*_TEXTS, *_THOUGHTS, "refusal", "tool_use", "tool_call", "tool_result", "function", "image", "image_url")
+)
+_TYPED = re.compile(rf"""['"]type['"]\s*:\s*['"](?:{_KINDS})['"]""")
+_OBJECTS = re.compile(r"\A\[(?:\w+\.)*(?:\w*Block|\w*Chunk|ResponseOutput\w+|Content\w*|Part)\(")
+
+
+class ChunkError(Exception):
+    """Content that is no text."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a content says.
+
+    Attributes:
+        text: the text, its parts put together as they are.
+        thought: what was thought before it; empty for nothing.
+    """
+
+    text: str
+    thought: str = ""
+
+    def tagged(self) -> str:
+        """The text behind its thought, in think tags."""
+        return f"<think>\n{self.thought.strip()}\n</think>\n\n{self.text}" if self.thought.strip() else self.text
+
+
+def is_chunked(value: Any) -> bool:
+    """Whether a value is a list of parts, not of a chat's turns."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) or _is_part(one) for one in value)
+
+
+def spoken(value: Any) -> Spoken:
+    """What a content says, be it text or parts.
+
+    Raises:
+        ChunkError: it is neither, a part is no text, a thought comes behind the text, or it is the print of a list.
+    """
+    if isinstance(value, str):
+        if is_printed(value):
+            raise ChunkError(f"a list of parts that was printed as text: {value[:60]!r}; record the list itself")
+        return Spoken(value)
+    if not isinstance(value, list):
+        raise ChunkError(f"expected text, got {type(value).__name__}")
+    texts, thoughts = list[str](), list[str]()
+    for part in value:
+        thought, text = _part(part)
+        if thought and any(map(str.strip, texts)):
+            raise ChunkError("a thought behind a part of the text")
+        thoughts += [thought] if thought else []
+        texts.append(text)
+    return Spoken("".join(texts), "\n\n".join(thoughts))
+
+
+def said_by(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The text of an endpoint's message, its thought in front in think tags; and why it has none, if it is no text."""
+    try:
+        said = spoken(message.get("content") or "")
+        apart = spoken(message.get("reasoning_content") or message.get("reasoning") or "")
+    except ChunkError as error:
+        return "", str(error)
+    if not said.text and (message.get("tool_calls") or message.get("refusal")):
+        return "", "a tool call, no text" if message.get("tool_calls") else f"refused: {message['refusal']}"
+    return Spoken(said.text, apart.text or said.thought).tagged(), ""
+
+
+def is_printed(text: str) -> bool:
+    """Whether a text is what printing a list of parts gives."""
+    ends = text.strip()
+    if not ends.endswith("]"):
+        return False
+    if _OBJECTS.match(ends):
+        return True
+    return bool(re.match(r"\[\s*\{", ends) and _TYPED.search(f"{ends[:_ENDS]}\n{ends[-_ENDS:]}"))
+
+
+def _is_part(value: Any) -> bool:
+    if not isinstance(value, dict) or "role" in value or "from" in value:
+        return False
+    return isinstance(value.get("type"), str) or "text" in value or "reasoningContent" in value
+
+
+def _part(part: Any) -> tuple[str, str]:
+    """The thought and the text of a part, one of them empty."""
+    if isinstance(part, str):
+        return "", part
+    if not isinstance(part, dict):
+        raise ChunkError(f"a part that is {type(part).__name__}, not text")
+    filled = {key: value for key, value in part.items() if value is not None}  # Parquet fills gaps with nulls
+    kind = filled.get("type", "reasoning" if "reasoningContent" in filled else "text" if "text" in filled else "")
+    if kind in _THOUGHTS or (kind in _TEXTS and filled.get("thought") is True):
+        keys = (kind, "thinking", "reasoningContent", "text", "content", "reasoning")
+        found = next((filled[key] for key in keys if key in filled and filled[key] is not True), None)
+        if found is None and filled.get("summary"):
+            raise ChunkError("a summary in place of the thought")
+        return _plain(found if found is not None else "", kind), ""
+    if kind not in _TEXTS:
+        known = f"of type {kind!r}" if kind else f"with the fields {', '.join(map(str, filled))[:80] or 'none'}"
+        said = filled.get("refusal")
+        raise ChunkError(f"a part {known} is no text" + (f": {said:.80}" if isinstance(said, str) else ""))
+    return "", _plain(filled.get("text", filled.get("content")), kind)
+
+
+def _plain(value: Any, kind: str) -> str:
+    """The text of a part, which some wrap once more."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        inner = [value[key] for key in ("value", "text", "reasoningText") if value.get(key) is not None]
+        if len(inner) == 1:
+            return _plain(inner[0], kind)
+    if isinstance(value, list) and all(isinstance(one, (str, dict)) for one in value):
+        return "".join(one if isinstance(one, str) else _plain(one.get("text"), kind) for one in value)
+    raise ChunkError(f"a part of type {kind!r} without text")

@@ -1,0 +1,238 @@
+"""Whether the parts of a model folder fit one another, asked before any work: weights and config.json, tokenizer and
+embeddings, lengths and positions. A folder that is not whole is refused with what is wrong in it, never filled up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcod.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+_NAMED = 3  # of a list that may be long
+# Names of the most positions, where transformers does not know them as the first; -1 and absent: no such limit.
+_POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
+# Positions are numbered from behind the padding token in these: so many embeddings are never reached.
+_NUMBERED_FROM_PADDING = {"camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta",
+                          "xlm-roberta-xl", "xmod"}  # fmt: skip
+# Scalings of rotary positions whose factor is not yet in the most positions; as vLLM derives them.
+_SCALED = ("linear", "dynamic")
+_MEDIA = ("image", "audio", "video", "boi", "eoi", "boa", "eoa")  # in names of tokens that stand for no text
+
+
+def check_tensors(folder: Path, kind: str, info: Mapping[str, Any]) -> None:
+    """Refuses weights that are not those of the configuration.
+
+    Tied weights, buffers that are computed, and what the architecture itself passes over are in no list.
+
+    Args:
+        folder: of the model.
+        kind: the class that its config.json names.
+        info: what transformers says after loading: keys that are missing, unexpected and of another shape.
+
+    Raises:
+        UserError: with the names of the tensors.
+    """
+    wrong = []
+    if info["missing_keys"]:
+        wrong.append(f"missing {some(sorted(info['missing_keys']))}")
+    if info["mismatched_keys"]:
+        shapes = sorted((name, list(found), list(wanted)) for name, found, wanted in info["mismatched_keys"])
+        wrong.append(f"of another shape {some(f'{name} {found} for {wanted}' for name, found, wanted in shapes)}")
+    if info["unexpected_keys"]:
+        wrong.append(f"unexpected {some(sorted(info['unexpected_keys']))}")
+    if wrong:
+        raise UserError(
+            f"student {folder}: its safetensors are not the weights of its config.json ({kind}): {'; '.join(wrong)}; "
+            "fetch or save the model again, whole"
+        )
+
+
+def check_architecture(folder: Path, kind: str, named: Sequence[str]) -> None:
+    """Refuses a config.json that contradicts itself: families with tensors of the same names compute other things.
+
+    Args:
+        folder: of the model.
+        kind: the class that its ``model_type`` stands for.
+        named: the classes under ``architectures``; one that writes no text says nothing.
+
+    Raises:
+        UserError: as said.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    others = [name for name in named if name in known]
+    if others and kind not in others:
+        raise UserError(
+            f"student {folder}: config.json names the architecture {some(others)}, but its model_type is that of "
+            f"{kind}; take the config.json that belongs to the weights"
+        )
+
+
+def check_finite(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Refuses weights that are no numbers.
+
+    Raises:
+        UserError: with the names of the tensors.
+    """
+    import torch
+
+    broken = [n for n, value in tensors if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    if broken:
+        raise UserError(
+            f"student {folder}: infinite or not a number in {some(sorted(broken))}; take an earlier checkpoint of it"
+        )
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return f"{', '.join(listed[:_NAMED])}{more}"
+
+
+def positions(folder: Path) -> int | None:
+    """The most tokens that a model was made for, prompt and completion together; None where there is no such limit.
+
+    Rotary positions could be computed beyond, but the model never learned them: only a scaling that config.json
+    declares adds to them.
+
+    Raises:
+        UserError: config.json cannot be read.
+    """
+    config = _config(folder)
+    known = (getattr(config, name, None) for name in _POSITIONS)
+    most = next((value for value in known if isinstance(value, int) and value > 0), None)
+    if most is None:
+        return None
+    if config.model_type in _NUMBERED_FROM_PADDING:
+        most -= (config.pad_token_id or 0) + 1
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    rope = rope if isinstance(rope, Mapping) else {}
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor") or 1
+    if kind == "yarn":
+        most = max(most, int((rope.get("original_max_position_embeddings") or most / factor) * factor))
+    return int(most * factor) if kind in _SCALED else most
+
+
+def embeddings(folder: Path) -> int | None:
+    """How many tokens have an embedding; None where config.json does not say.
+
+    Raises:
+        UserError: config.json cannot be read.
+    """
+    size = getattr(_config(folder), "vocab_size", None)
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def check_student(folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:
+    """Refuses a student whose tokenizer, embeddings, positions and ``student.max_length`` do not go together.
+
+    Returns:
+        As :func:`check_tokenizer`.
+
+    Raises:
+        UserError: with what does not fit.
+    """
+    room = positions(folder)
+    if room is not None and max_length > room:
+        raise UserError(
+            f"student.max_length={max_length}: student {folder} has {room} positions; set student.max_length={room} "
+            "or less, or declare a scaling of its positions in config.json"
+        )
+    return check_tokenizer(folder, tokenizer)
+
+
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Refuses a tokenizer with tokens that have no embedding.
+
+    Returns:
+        Tokens without embedding that stand for pictures or sound, which text-only siblings of such models have: they
+        are no fault until a text holds one.
+
+    Raises:
+        UserError: with the tokens.
+    """
+    rows = embeddings(folder)
+    vocabulary = tokenizer.get_vocab()
+    beyond = sorted((index, token) for token, index in vocabulary.items() if rows is not None and index >= rows)
+    media = _media(tokenizer)
+    wrong = [f"{token!r} ({index})" for index, token in beyond if token not in media]
+    if wrong:
+        raise UserError(
+            f"student {folder}: its tokenizer has tokens up to {beyond[-1][0]}, the model embeddings for {rows}, so "
+            f"none for {some(wrong)}; resize the model (model.resize_token_embeddings) and save it, or take the "
+            "tokenizer that belongs to it"
+        )
+    return [token for _, token in beyond]
+
+
+def check_room(folder: Path, needed: int, what: str, way_out: str) -> None:
+    """Refuses work that needs more tokens than the model has positions.
+
+    Args:
+        folder: of the model.
+        needed: tokens of a prompt and what is written to it.
+        what: needs them.
+        way_out: for the message.
+
+    Raises:
+        UserError: as said.
+    """
+    room = positions(folder)
+    if room is not None and needed > room:
+        raise UserError(f"{what}: {needed} tokens are needed, {folder} has {room} positions; {way_out}")
+
+
+def check_tokens(folder: Path, encoded: Sequence[Sequence[int]], what: str) -> None:
+    """Refuses prompts with a token that has no embedding.
+
+    Raises:
+        UserError: as said.
+    """
+    rows = embeddings(folder)
+    last = max((max(tokens) for tokens in encoded if tokens), default=0)
+    if rows is not None and last >= rows:
+        raise UserError(
+            f"{what}: token {last} of a prompt has no embedding in {folder}, which has {rows}; take it out of the text"
+        )
+
+
+def _media(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    named: dict[str, Any] = dict(getattr(tokenizer, "init_kwargs", None) or {})
+    further = named.get("extra_special_tokens")
+    named |= further if isinstance(further, dict) else {}
+    return {str(token) for name, token in named.items() if name.endswith("_token") and name.startswith(_MEDIA)}
+
+
+def _config(folder: Path) -> Any:
+    path = folder / "config.json"
+    try:
+        mark = path.stat().st_mtime_ns
+    except OSError as error:
+        raise UserError(
+            f"student {folder}: no config.json in it ({error.strerror}), so it is not a model folder"
+        ) from None
+    return _read(folder, mark)
+
+
+@lru_cache(8)
+def _read(folder: Path, _: int) -> Any:
+    """The configuration of what writes text, which multimodal models keep a level deeper."""
+    from transformers import AutoConfig
+
+    try:
+        config: Any = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        return config.get_text_config(decoder=True)
+    except Exception as error:  # a file of others: whatever is wrong with it is told, not thrown
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"student {folder}: its config.json cannot be read ({type(error).__name__}: {reason})"
+        ) from None
