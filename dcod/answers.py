@@ -71,7 +71,7 @@ _ORDINARY = re.compile(
     r"let|let's|close|consistent|reasonable|important|different|almost|nearly|more|less|greater|smaller|larger|"
     r"complete|ready|needed|still|required|the same|between|at least|at most|following|depend(?:s|ent|ing)|likely to|"
     r"the (?:sum|product|difference|number of|smallest|largest|one|following)|made|part|something|anything|nothing|"
-    r"all|some|too|very|well|good)\b",
+    r"all|some|too|very|well|good)\b(?!,)",
     re.IGNORECASE,
 )
 _BOX_PART = re.compile(r"\\(?:boxed|fbox|framebox)\s*(\{)?|\\.|[{}]", re.DOTALL)
@@ -318,8 +318,9 @@ def _answers(text: str) -> bool:
     if "\\boxed" in text and not boxed(text):
         return False
     value = re.search(r"[\d$\\]", text)
-    words = re.findall(r"[A-Za-z']{2,}", FORMULA.sub(" ", text))
-    return " than " not in text and len(words) <= (12 if value else 4)
+    parts = FORMULA.sub(" ", text).split(",")  # of a list of words, each
+    words = max(len(re.findall(r"[A-Za-z']{2,}", part)) for part in parts)
+    return " than " not in text and words <= (12 if value else 4)
 
 
 def _until(end: re.Pattern[str], line: str) -> str:

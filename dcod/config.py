@@ -54,6 +54,11 @@ class IngestConfig(Section):
     keep: Literal["correct", "answered", "all"] = Field(
         "correct", description="Which verdicts become training traces; the rest is quarantined."
     )
+    answers: Literal["marked", "last_number", "last_math"] = Field(
+        "marked",
+        description="Where no answer is marked or stated, take the last number, or the last formula or number; only "
+        "where the reference is known.",
+    )
     limit: Count = Field("all", description="At most this many problems (all traces of each), in source order.")
     selection_share: Share = Field(0.1, description="Share of the problems held back to select checkpoints and knobs.")
     decontaminate: bool = Field(True, description="Drop traces whose problem stands in a configured benchmark.")

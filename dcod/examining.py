@@ -34,6 +34,7 @@ Closed = frozenset[str] | None  # the only problems that may still come, once th
 CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens
 LONGEST = 2**20  # characters of a text that cleaning may still shorten
 _NO_END = "stop at the end of the turn, or take the log-probs out of the rows to teach the text with an end"
+UNMARKED: tuple[Literal["last_number", "last_math"], ...] = ("last_number", "last_math")
 _PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
 
 
@@ -47,7 +48,8 @@ class Examined:
         refused: the step that refused it: ``row`` (1 and 2), ``verdict`` (3), ``fit`` (4); empty for none.
         code, message: its reason.
         key, signature: see dcod.duplicates.
-        changes: what cleaning changed.
+        changes: what cleaning changed, and how an unmarked answer was found; of a row without an answer, by which
+            ``ingest.answers`` it would come in.
         ngram: a benchmark, and its problem that shares much of its wording.
         tokens: of prompt and completion.
     """
@@ -103,9 +105,12 @@ class Examiner:
         if closed is not None and trace.prompt_id not in closed:
             return Examined(prompt_id=trace.prompt_id)
         try:
-            trace = verify(trace, self.config.ingest)
+            trace = verify(trace, self.config.ingest, changes)
         except RowError as error:
-            return Examined(prompt_id=trace.prompt_id, refused="verdict", code=error.code, message=error.message)
+            unmarked = tuple(change for change in changes if change in UNMARKED)
+            return Examined(
+                prompt_id=trace.prompt_id, refused="verdict", code=error.code, message=error.message, changes=unmarked
+            )
         trace = replace(trace, source_file=row.file, source_line=row.line, source_digest=row.digest)
         found = Examined(trace, trace.prompt_id, key=duplicates.key(trace), changes=tuple(changes))
         if self.config.ingest.near_duplicates:
@@ -257,25 +262,43 @@ def _changed(new: str, old: str, name: str, changes: list[str]) -> str:
     return new
 
 
-def verify(trace: Trace, ingest: IngestConfig) -> Trace:
+def verify(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None) -> Trace:
     """A trace with its answer and verdict, if ``ingest.keep`` wants it.
+
+    Args:
+        trace: the cleaned one.
+        ingest: says what is an answer, and what is kept.
+        changes: gets how an unmarked answer was found; where none counts, by which ``ingest.answers`` the reference
+            would be.
 
     Raises:
         RowError: ``no_answer``, ``wrong_answer`` or ``unverified``.
     """
+    changes = [] if changes is None else changes
     if trace.gold is None:
         answer, outcome = extract(trace.completion), "unverified"
     else:
-        grade = grading.grade(trace.completion, trace.gold, last_number=False)
+        grade = grading.grade(trace.completion, trace.gold)
+        if grade.answer is None and ingest.answers != "marked":
+            grade = _unmarked(trace, ingest.answers)
+            changes += [f"answer_{ingest.answers}"] if grade.answer else []
         answer, outcome = grade.answer, "unverified" if grade.outcome == "error" else grade.outcome
     if answer is None and ingest.keep != "all":
-        raise RowError("no_answer", "no final answer was found: no \\boxed, no ####, no 'the answer is'")
+        would = [way for way in UNMARKED if trace.gold and _unmarked(trace, way).outcome == "correct"]
+        changes += would
+        told = f"; ingest.answers={would[0]} would find the reference" if would else ""
+        raise RowError("no_answer", f"no final answer was found: no \\boxed, no ####, no 'the answer is'{told}")
     if outcome == "wrong" and ingest.keep == "correct":
         raise RowError("wrong_answer", f"the answer {answer!r:.80} is not the reference {trace.gold!r:.80}")
     if outcome == "unverified" and ingest.keep == "correct":
         why = "there is no reference answer" if trace.gold is None else "the answers could not be compared"
         raise RowError("unverified", f"{why}; ingest.keep=answered takes such traces")
     return replace(trace, answer=answer, verdict=cast(Verdict, outcome))
+
+
+def _unmarked(trace: Trace, way: Literal["last_number", "last_math"]) -> grading.Grade:
+    last_math = way == "last_math"
+    return grading.grade(trace.completion, trace.gold or "", last_number=not last_math, last_math=last_math)
 
 
 def examined(

@@ -30,7 +30,7 @@ SOURCES = "sources.json"
 COUNTS = "counts.json"
 _HITS = 20  # n-gram hits that are shown
 _SHORTEST = 64  # tokens; lengths are counted up to this, twice this, …
-_SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits")
+_SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits", "unmarked")
 
 
 @dataclass
@@ -64,7 +64,8 @@ class Intake:
         """
         counts, files = _json(folder / COUNTS), _json(folder / SOURCES)["files"]
         for name in _SUMS:
-            self.sums[name].update(counts[name])
+            if not (replayed and name == "unmarked"):  # those rows are examined again
+                self.sums[name].update(counts.get(name, {}))
         for text in counts["ngram_examples"]:
             self.ngrams.setdefault("", []).append(text)
         for item in files:
@@ -96,6 +97,8 @@ class Intake:
                     trace = self._accept(found)
                 except RowError as error:
                     count[error.code] += 1
+                    if error.code == "no_answer":
+                        self.sums["unmarked"].update(found.changes)
                     self.quarantine.add(row, error)
                     continue
                 count["accepted"] += 1

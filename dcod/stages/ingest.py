@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -132,7 +132,8 @@ def write(
     left = [] if replayed else sources.left_out(config.ingest.sources)
     storage.write_json(out / intake.SOURCES, {**found.sources(), "left_out": sources.told(left)})
     card.write(out)
-    log.text("quarantine.txt", "".join(f"{n} {reason}\n" for reason, n in kept.reasons.most_common()))
+    reasons = "".join(f"{n} {reason}\n" for reason, n in kept.reasons.most_common())
+    log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in _unmarked(counts["unmarked"])))
     return {
         "read": float(counts["read"]),
         "accepted": float(counts["accepted"]),
@@ -159,7 +160,13 @@ def table(folder: Path) -> str:
     for name, count, accepted, quarantined in rows:
         told = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
         lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {told}".rstrip())
-    return "\n".join([*lines, *filter(None, [read.get("left_out", "")])])
+    counts = json.loads((folder / intake.COUNTS).read_text(encoding="utf-8"))
+    return "\n".join([*lines, *_unmarked(counts.get("unmarked", {})), *filter(None, [read.get("left_out", "")])])
+
+
+def _unmarked(counts: Mapping[str, int]) -> list[str]:
+    """How many rows without a marked answer would come in if their last number or formula were taken for it."""
+    return [f"{n} of no_answer would come in by ingest.answers={way}" for way, n in sorted(counts.items())]
 
 
 def _short(name: str) -> str:
