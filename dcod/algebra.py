@@ -17,20 +17,15 @@ from dcod.quantities import Quantity
 from dcod.spelling import latex
 
 _WORD = re.compile(r"(?<![\\A-Za-z{_])[A-Za-z]{4,}")
-_DIGITS = 40
-_POINTS = (
-    "3/7",
-    "13/5",
-    "29/11",
-    "-5/9",
-    "-17/6",
-    "8/13",
-)  # where identities are tried; the first three for "different"
+_DIGITS = 30
+_SURE = 20  # of them that agree where two values are one
+_POINTS = ("3/7", "29/11", "-5/9", "-17/6")  # where identities are tried
+_POSITIVE = 2  # of them; only there a difference says that two formulas are two
 
 
 def compare(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
     """Whether two tidied answers are one formula or number; None where that could not be found out."""
-    if Counter(_WORD.findall(gold)) != Counter(_WORD.findall(answer)):
+    if Counter(_WORD.findall(latex(gold))) != Counter(_WORD.findall(latex(answer))):
         return False
     left, right = _parsed(gold, False), _parsed(answer, False)
     if left is None or right is None:
@@ -71,8 +66,10 @@ def _symbols(one: Any) -> set[Any]:
 
 def _same(left: Any, right: Any, gold: Quantity | None, answer: Quantity | None, tolerance: float) -> bool:
     from math_verify import verify
-    from sympy import Eq, Expr, solve
+    from sympy import Eq, Expr, Ne, solve
 
+    if isinstance(left, Ne) and isinstance(right, Ne):
+        left, right = Eq(*left.args, evaluate=False), Eq(*right.args, evaluate=False)
     scalars = isinstance(left, Expr) and isinstance(right, Expr)
     if scalars and not _symbols(left) and not _symbols(right):
         return _same_number(left, right, gold, answer, tolerance)
@@ -117,7 +114,7 @@ def _same_number(left: Any, right: Any, gold: Quantity | None, answer: Quantity 
     apart = abs((left - right).doit().evalf(_DIGITS))
     if not apart.is_Float and not apart.is_Rational:
         return False
-    if apart <= abs(values[0]) / 10**25:
+    if apart <= abs(values[0]) / 10**_SURE:
         return True
     if not all(value.is_real for value in values):
         return False
@@ -138,20 +135,19 @@ def _exact(value: Any) -> Fraction:
 
 def _identical(left: Any, right: Any) -> bool | None:
     """Whether two formulas have the same values everywhere; None where a few points do not tell."""
-    apart = [_value(left - right, index) for index in range(len(_POINTS))]
-    sizes = [_value(left, index) for index in range(len(_POINTS))]
-    equal = [
-        None if one is None or size is None else bool(abs(one) <= (1 + abs(size)) / 10**20)
-        for one, size in zip(apart, sizes, strict=True)
-    ]
-    if False in equal[:3]:
-        return False
-    return True if None not in equal and all(equal) else None
+    known = True
+    for index in range(len(_POINTS)):
+        apart = _value(left - right, index)
+        if apart is None:
+            known = False
+        elif apart and abs(apart) > (1 + abs(_value(left, index) or 0)) / 10**_SURE:
+            return False if index < _POSITIVE else None
+    return True if known else None
 
 
 def _constant(ratio: Any) -> bool:
     values = [_value(ratio, index) for index in range(len(_POINTS))]
-    return all(one is not None and abs(one - values[0]) <= abs(one) / 10**20 and abs(one) > 0 for one in values)
+    return all(one is not None and abs(one - values[0]) <= abs(one) / 10**_SURE and abs(one) > 0 for one in values)
 
 
 def _value(formula: Any, index: int) -> Any:

@@ -48,6 +48,7 @@ STATED = re.compile(
     r"|^[#*_> \t]{0,8}(?:A[*_ \t]{0,4}:|Ans[*_ \t]{0,4}[.:])[*_ \t]{0,4}(?=\S)",
     re.IGNORECASE | re.MULTILINE,
 )
+_CHECK = re.compile(r"\b(?:check|verify|confirm|round|simplify)[a-z]{0,3}(?: \w{1,8}){0,2} \Z", re.IGNORECASE)
 _LAST = 50  # statements that are looked at, from the end
 _FINAL = re.compile(r"(?:^|[.!\n]|\bfinal[ \t]{1,4})[#*_> \t]{0,8}\Z", re.IGNORECASE)
 _CLAUSE = re.compile(
@@ -64,7 +65,7 @@ _ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•]|\(?[a-h]\))[ \t]{1,4}(?=\S)")
 _LETTER = re.compile(r"[*_(\[]{0,4}([A-Z])(?:[)\].:*_]{1,4}\s.*|[)\].*_]{0,4})", re.DOTALL)
 # How an ordinary sentence about an answer goes on.
 _ORDINARY = re.compile(
-    r"(?:not|wrong|(?:in)?correct|right|unique|to|in|on|at|of|for|from|by|with|within|as|if|when|because|that|which|"
+    r"(?:not|wrong|off|(?:in)?correct|right|unique|to|in|on|at|of|for|from|by|with|within|as|if|when|because|that|which|"
     r"what|whether|how|why|where|who|given|found|obtained|shown|based|determined|calculated|computed|derived|written|"
     r"expressed|(?:un)?known|(?:un)?clear|obvious|easy|simple|straightforward|trivial|here|there|below|above|my|your|"
     r"his|her|our|their|its|these|those|such|one of|also|always|supposed|expected|going|we|i|you|he|she|they|it|it's|"
@@ -160,7 +161,8 @@ def stated(text: str) -> str | None:
 def _statement(text: str, begin: int) -> tuple[bool, str] | None:
     """The last statement from a place on, and whether it is a final one: of a line or heading of its own."""
     for match in reversed(list(STATED.finditer(text, begin))[-_LAST:]):
-        answer = _sentence(text[match.end() : match.end() + 2000])
+        checked = _CHECK.search(text, max(0, match.start() - 40), match.start())
+        answer = "" if checked else _sentence(text[match.end() : match.end() + 2000])
         if answer:
             return bool(_FINAL.search(text, max(0, match.start() - 40), match.start())), answer
     return None

@@ -46,6 +46,8 @@ _SIDE = re.compile(r"=|\\in(?![a-z])")
 _TRAILING = re.compile(
     r"(?<=[\d)}a-zA-Z]) ?(?: |\ue000)((?:(?:square|cubic|sq) )?[A-Za-z]+(?: ?\^ ?\d)?(?: ?(?:/|per) ?[A-Za-z]+)?)\Z"
 )
+_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")  # of degrees
+_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])")
 _CONDITION = re.compile(r"<|>|\\(?:le|ge|lt|gt|ne|in)(?![a-z])")
 
 
@@ -194,6 +196,9 @@ class Comparison:
         plain = [_THOUSANDS.sub("", text) for text in (gold, answer)]
         if several[0] == "" and plain != [gold, answer]:
             return self.same(*plain)
+        if theirs and theirs[0] == "" and _OR.search(answer):  # 1/2 or 0.5: one value, said twice
+            verdicts = [self.same(gold, part) for part in _OR.split(answer)]
+            return False if False in verdicts else None if None in verdicts else True
         return "open" if _MORE.search(other) else False
 
     def _sides(self, gold: str, answer: str) -> _Found:
@@ -218,14 +223,15 @@ class Comparison:
         """A sentence says what stands behind its verb, or its only number."""
         said = [len(_PROSE.findall(text)) > 2 for text in (gold, answer)]
         if not any(said):
-            return "open"
-        if said[0] or UNSETTLED.search(answer):
-            return False
+            return False if UNSETTLED.search(answer) and not UNSETTLED.search(gold) else "open"
         verbs = list(_SAYS.finditer(answer))
-        if verbs and answer[verbs[-1].end() :].strip():
-            found = self.same(gold, settled(answer[verbs[-1].end() :]))
+        told_last = answer[verbs[-1].end() :].strip() if verbs else ""
+        if told_last and not said[0] and not UNSETTLED.search(told_last):
+            found = self.same(gold, settled(told_last))
             if found is not False:
                 return found
+        if said[0] or UNSETTLED.search(answer):
+            return False
         numbers = [m.group() for m in answers.NUMBER.finditer(answer) if any(c.isdigit() for c in m.group())]
         asked = quantities.quantity(gold)
         told = quantities.quantity(spelling.tidy(numbers[0])) if len(numbers) == 1 and "\\" not in answer else None
@@ -278,7 +284,7 @@ def _interval(text: str) -> str | None:
 def _unit(text: str) -> tuple[str, str]:
     """A formula and the unit behind it; none where that may be a variable."""
     match = _TRAILING.search(text)
-    if not match:
+    if not match or _ANGLE.search(text):
         return text, ""
     unit = match[1].strip()
     known = quantities.unit_of(unit) is not None and (len(unit) > 1 or spelling.ROMAN in match.group())

@@ -11,10 +11,11 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
-    r" ?\((?:not|or|instead|rather|approx|about|since|because|as|i\.e|e\.g|assuming|which|rounded|where|after|from|by|"
-    r"the|this|that|note|see|option|choice|if|when|exactly|in)\b[^()]{0,200}\)",
+    r" ?\((?:not|instead|rather|approx[a-z]*|about|since|because|as|e\.g|assuming|which|rounded|where|after|from|by|"
+    r"the|this|that|note|see|option|choice|if|when|exactly|in)\b(?:[^()]|\([^()]{0,80}\)){0,200}\)",
     re.IGNORECASE,
 )
+_ALTERNATIVE = re.compile(r" ?\((?:or|or equivalently|equivalently|i\.e\.,?|=) ([^()]{1,100})\)", re.IGNORECASE)
 _CORRECTED = re.compile(
     r"(?:\bnot|n't) (?:[^,;.]|[.,](?=\d)){1,80}?[,;]? ?"
     r"\b(?:but rather|but|it is|it's|it was|they are|they're|rather|instead it is)(?: actually| really)? (?=\S)",
@@ -32,7 +33,7 @@ def settled(text: str) -> str:
     """A statement without its hedges, asides and what it takes back; without any it stays as it is."""
     corrected = list(_CORRECTED.finditer(text[:2000]))
     text = text[corrected[-1].end() :] if corrected else text
-    text = _ASIDE.sub("", text)
+    text = _ASIDE.sub("", _ALTERNATIVE.sub(r" or \1", text))
     instead = _INSTEAD.search(text, 1)
     text = text[: instead.start()] if instead else text
     for _ in range(4):

@@ -47,7 +47,7 @@ _UNIT = re.compile(
     r"\s?(?:\\?%|[\ue000A-Za-z]|\\mu ?[A-Za-z])[A-Za-z./ ^\-\d{}\ue000*]*(?:\\cdot ?[A-Za-z./ ^\-\d{}\ue000]*)?"
 )
 _NO_UNIT = re.compile(
-    r"(?:^| )(?:and|or|pi|sqrt|sin|cos|tan|log|ln|exp|mod|i|e|not|than|to|but|plus|minus|times|over|half|halves|"
+    r"(?:^| )(?:and|or|pi|sqrt|sin|cos|tan|log|ln|exp|mod|i|e|not|than|to|but|plus|minus|over|half|halves|"
     r"squared|cubed|factorial|if|maybe|at|least|most|between)(?: |$)"
 )
 

@@ -7,15 +7,18 @@ A row says ``response``, and ``problem_id`` or the text of the ``problem``; opti
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcod import benchmarks
+from dcod import benchmarks, cleaning
 from dcod.benchmarks import Problem
 from dcod.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,5 +94,9 @@ def _response(where: str, row: dict[str, Any]) -> Response:
     text = row.get("response")
     if not isinstance(text, str):
         raise UserError(f"{where}: `response` is missing or no text")
+    broken = cleaning.encoding_fault(text)
+    if broken:  # ingestion refuses such a text; here it is no answer, and the run goes on
+        _log.warning("%s: %s in `response`: graded as no answer", where, broken)
+        text = ""
     truncated = bool(row.get("truncated", row.get("finish_reason") == "length"))
     return Response(text, truncated, int(row.get("tokens") or len(text.split())))

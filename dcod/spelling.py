@@ -69,6 +69,7 @@ _DRESS: list[_Rule] = [
     (re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|[mh]box|operatorname|rm)\s?\{([^{}]*)\}"), _upright),
     (re.compile(r"(?<=\d)\s?\^?\s?\{?\s?\s?\ue000?(?:st|nd|rd|th)\b\s?\s?\}?"), ""),  # the 12th is number 12
     (re.compile(r'\\?"'), ""),
+    (re.compile(r"(?<![\d.])(\d{1,20}) and (?:a|one)[- ]half(?![a-z])"), r"\1.5"),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\frac\s?(\d)\s?(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s?(\d)\s?(?=\{)"), r"\\frac{\1}"),
