@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ TAUGHT = {
 }
 
 
-def loaded(folder: Path, name: str) -> object:
+def loaded(folder: Path, name: str) -> Any:
     families.tokenizer(name).save_pretrained(folder)
     return prompts.load_tokenizer(folder, "model" if families.FAMILIES[name].template else "plain")
 
