@@ -1,0 +1,114 @@
+"""Ended at any moment: the old output or the new, nobody left behind, no scratch that the next run does not remove."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dcod import marks, scratch, storage
+from dcod.config import parse_config
+from dcod.stages import Where, execute
+
+HOW = {
+    "ctrl_c": (signal.SIGINT, True),  # the whole group, as a terminal does
+    "term": (signal.SIGTERM, False),
+    "kill": (signal.SIGKILL, True),
+    "parent": (signal.SIGKILL, False),  # only the first process
+}
+VERBS = {
+    "ingest": ("ingest", "--traces", "raw.jsonl"),
+    "score": ("score", "--traces", "traces", "score.checkpoints.every=1"),
+    "score in two": ("score", "--traces", "traces", "score.checkpoints.every=1", "score.workers=2"),
+    "train": ("train", "--scores", "scores", "train.epochs=50", "train.correction.name=surprisal"),
+    "teach": (
+        "teach",
+        "--prompts",
+        "raw.jsonl",
+        "--teacher",
+        "student",
+        "teach.attempts=50",
+        "teach.max_new_tokens=50",
+    ),
+    "evaluate": ("evaluate", "evaluate.benchmarks=[{name: custom, source: raw.jsonl}]"),
+}
+
+
+def living(trial: str) -> list[str]:
+    """The processes of a trial, by a mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            ended = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            if f"DCOD_TRIAL={trial}".encode() in (folder / "environ").read_bytes().split(b"\0") and not ended:
+                found.append((folder / "cmdline").read_text())
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def eventually(true: object, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():  # type: ignore[operator]
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.slow
+def test_every_stage_and_every_end(tmp_path: Path, tiny_student: Path) -> None:
+    rows = [{"prompt": f"{n} + 1?", "question": f"{n} + 1?", "answer": f"{n + 1}", "completion": f"#### {n + 1}",
+             "gold": f"{n + 1}"} for n in range(40)]  # fmt: skip
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "student").symlink_to(tiny_student)
+    config = parse_config(json.dumps({"ingest": {"sources": [str(tmp_path / "raw.jsonl")], "keep": "all"}}))
+    given = {"student": tiny_student}
+    quiet = Where(tracked=False)
+    execute("ingest", config, tmp_path / "traces", given, quiet, few_shot=None)
+    execute("score", config, tmp_path / "scores", {**given, "traces": tmp_path / "traces"}, quiet)
+    trials = 0
+    for verb, arguments in VERBS.items():
+        begun = {}
+        for how in HOW:
+            trial = f"{os.getpid()}-{verb}-{how}".replace(" ", "-")
+            folder = tmp_path / trial
+            (folder / "tmp").mkdir(parents=True)
+            with storage.output_folder(folder / "out") as out:
+                (out / "old.txt").write_text("old")
+            student = () if verb == "teach" else ("--student", "student")
+            begun[how] = folder, subprocess.Popen(
+                [sys.executable, "-m", "dcod.cli", *arguments, *student, "--out", str(folder / "out"), "--no-track",
+                 f"teach.work={folder}/work"],
+                cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                env={**os.environ, "DCOD_TRIAL": trial, "TMPDIR": str(folder / "tmp")},
+            )  # fmt: skip
+        for how, (folder, process) in begun.items():
+            at_work = lambda folder=folder, process=process: (  # noqa: E731
+                list(folder.glob(".out.dcod-*/new")) or process.poll() is not None
+            )
+            assert eventually(at_work, 300)
+            time.sleep(0.3)
+            number, group = HOW[how]
+            if process.poll() is None:
+                (os.killpg if group else os.kill)(process.pid, number)
+            said = process.communicate(timeout=120)[0]
+            assert eventually(lambda folder=folder: not living(folder.name), 60), (verb, how, living(folder.name))
+            assert "Traceback" not in said, (verb, how, said)
+            out = folder / "out"
+            assert (out / "old.txt").is_file() or (out / "manifest.json").is_file(), (verb, how)
+            assert marks.foreign(out) == []
+            if number != signal.SIGKILL:
+                assert not list(folder.glob(".out.dcod-*")), (verb, how, said)
+            scratch.sweep(folder)
+            scratch.sweep(folder / "tmp")
+            assert not list(folder.glob(".*")), (verb, how)
+            assert not list((folder / "tmp").glob("dcod-*")), (verb, how)
+            trials += 1
+    assert trials >= 22, trials
