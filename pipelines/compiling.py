@@ -26,15 +26,16 @@ def compile_to(out: Path, config: Config) -> None:
     Raises:
         UserError: the file cannot be written, is there and not dcod's, or its name does not end in .yaml.
     """
-    from kfp import compiler
-
     from dcod import marks, outputs, storage
     from dcod.errors import UserError
-    from pipelines.wiring import COMPONENTS
 
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: must end in .yaml")
     outputs.check_file(out)
+    from kfp import compiler
+
+    from pipelines.wiring import COMPONENTS
+
     with storage.scratch() as scratch:
         file = scratch / "pipeline.yaml"
         compiler.Compiler().compile(build(config), str(file))

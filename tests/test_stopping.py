@@ -71,7 +71,7 @@ def test_every_stage_and_every_end(tmp_path: Path, tiny_student: Path) -> None:
     config = parse_config(json.dumps({"ingest": {"sources": [str(tmp_path / "raw.jsonl")], "keep": "all"}}))
     given = {"student": tiny_student}
     quiet = Where(tracked=False)
-    execute("ingest", config, tmp_path / "traces", given, quiet, few_shot=None)
+    execute("ingest", config, tmp_path / "traces", given, quiet)
     execute("score", config, tmp_path / "scores", {**given, "traces": tmp_path / "traces"}, quiet)
     trials = 0
     for verb, arguments in VERBS.items():
