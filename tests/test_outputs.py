@@ -98,7 +98,7 @@ TREES = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=TREES, pick=st.integers(0, 10_000), verb=st.sampled_from(sorted(VERBS)), up=st.booleans())
 def test_a_random_tree_survives_any_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: dict[str, bytes], pick: int, verb: str, up: bool
