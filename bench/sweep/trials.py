@@ -64,7 +64,7 @@ def of(kind: str, work: Path) -> dict[str, Any]:
         padded = engine.layout
     except UserError as error:
         reason = str(error).partition("not supported: ")[2].removesuffix("; take another student")
-        return {"result": "refused", "reason": reason or _line(error)}
+        return {"result": "refused", "reason": reason or _line(error).replace(str(work), "it")}
     except Exception as error:
         return {"result": "wrong", "wrong": [f"{type(error).__name__}: {_line(error)}"]}
     try:
