@@ -103,6 +103,10 @@ def main() -> None:
     with atheris.instrument_imports(include=["dcod"]):
         import dcod.config
         import dcod.examining  # noqa: F401 (brings the others along)
+        from dcod import formats
+
+        for one in formats.names():
+            formats.get(one)
     found = sys.argv[3] if len(sys.argv) > 3 else tempfile.mkdtemp(prefix=f"dcod-fuzz-{name}-")
     if name == "reader":
         readers.seeds(Path(found))
