@@ -40,10 +40,10 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    sample: int = 0
     seeds: tuple[int, ...] = ()
     record: bool = False
     top_k: int = 0
+    sample: int = 0
 
     def seeds_of(self, prompts: Sequence[Any]) -> list[int]:
         """A seed for each prompt, whatever is asked beside it; one that is asked again gets another."""

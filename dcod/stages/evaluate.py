@@ -219,7 +219,7 @@ def _ask(
         groups: list[list[Response]] = [[] for _ in tokens]
         plan = benchmarks.plan(benchmark)
         for sample in range(plan.samples):
-            sampling = Sampling(plan.max_new_tokens, plan.temperature, plan.top_p, config.seed, sample)
+            sampling = Sampling(plan.max_new_tokens, plan.temperature, plan.top_p, config.seed, sample=sample)
             for group, completion in zip(groups, engine.generate(tokens, sampling, section.batch_size), strict=True):
                 group.append(Response(completion.text, completion.truncated, len(completion.token_ids)))
         written.append(groups)

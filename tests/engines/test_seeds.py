@@ -18,7 +18,7 @@ def test_no_two_draws_share_a_seed() -> None:
     every = [
         seed
         for run, sample in product(range(12), range(12))
-        for seed in Sampling(4, 1.0, 1.0, run, sample).seeds_of(PROMPTS)
+        for seed in Sampling(4, 1.0, 1.0, run, sample=sample).seeds_of(PROMPTS)
     ]
     assert len(set(every)) == len(every) == 12 * 12 * 20
     assert all(0 <= seed < 2**31 for seed in every)
@@ -41,7 +41,7 @@ def test_an_engine_draws_each_prompt_by_itself(tiny_teacher: Path) -> None:
     asked = [prompts.encode_prompt(engine.tokenizer, prompt_for("as_is", f"twice {n}?")) for n in range(1, 7)]
 
     def said(seed: int, sample: int, some: list[list[int]], at_once: int = 6) -> list[list[int]]:
-        return [one.token_ids for one in engine.generate(some, Sampling(10, 2.0, 1.0, seed, sample), at_once)]
+        return [one.token_ids for one in engine.generate(some, Sampling(10, 2.0, 1.0, seed, sample=sample), at_once)]
 
     whole = said(0, 1, asked)
     assert said(0, 1, asked, at_once=2) == whole
