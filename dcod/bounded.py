@@ -39,7 +39,7 @@ def batches(path: Path, most: int) -> Iterator[tuple[pa.RecordBatch, list[int]]]
             for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
                 if not len(batch):
                     continue
-                each = np.sum([sizes(column) for column in batch.columns], axis=0, dtype=np.int64).tolist()
+                each: list[int] = sum(map(sizes, batch.columns), np.zeros(len(batch), np.int64)).tolist()
                 size += sum(each)
                 if size > limit:  # one page of values that stand in many rows
                     raise pa.ArrowInvalid(f"it unpacks to more than {EXPANSION} times its size")

@@ -118,7 +118,7 @@ def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
     told = logging.get_verbosity()
     logging.set_verbosity_error()  # its table of what is missing: our error names it
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        read: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=getattr(torch, dtype),
             use_safetensors=True,
@@ -134,10 +134,10 @@ def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
         raise UserError(f"student {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
     finally:
         logging.set_verbosity(told)
+    model: PreTrainedModel = read[0]
     fitting.check_architecture(folder, type(model).__name__, model.config.architectures or ())
-    fitting.check_tensors(folder, type(model).__name__, info)
-    found: PreTrainedModel = model
-    return found
+    fitting.check_tensors(folder, type(model).__name__, read[1])
+    return model
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tensor:

@@ -118,7 +118,8 @@ def pool(count: int, make: Callable[..., Any], *given: Any) -> Iterator[Pool]:
     for turn in range(count):
         turns.put(turn)
     before = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(count, context, _begin, (_Tie(life()), turns, make, given))
+    begin: Callable[..., object] = _begin  # else the stubs take the pool for one whose processes begin with nothing
+    executor = ProcessPoolExecutor(count, context, begin, (_Tie(life()), turns, make, given))
     try:
         yield Pool(executor)
     except BaseException:

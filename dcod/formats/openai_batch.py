@@ -128,7 +128,8 @@ def _text(error: Any) -> str:
     """An error as people read it."""
     if not isinstance(error, dict):
         return str(error)
-    inner = error.get("error") if isinstance(error.get("error"), dict) else error
+    within = error.get("error")
+    inner = within if isinstance(within, dict) else error
     return ": ".join(str(inner[key]) for key in ("code", "type", "message") if inner.get(key)) or str(error)
 
 
