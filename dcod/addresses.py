@@ -11,8 +11,8 @@ import re
 
 MASK = "***"
 _LEAST = 8  # characters of a variable's value that is looked for in texts: shorter ones are words
-# All bounded, and none looks ahead or back: time is linear in the text.
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://([^\s/?#]{1,512})@")
+# One slash is what a path makes of two. All bounded, and none looks ahead or back: time is linear in the text.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})(:/{1,2})([^\s/?#]{1,512})@")
 _RAW = re.compile(r"://[^\s/?#@:\[\]]{0,256}:([^\s@]{1,512})@")  # a password that holds a raw slash
 _PORT = re.compile(r"\d{1,5}(?:[/?#]|$)")
 _NAMED = re.compile(
@@ -58,8 +58,8 @@ def _plain(text: str) -> str:
 
 def _user(found: re.Match[str]) -> str:
     """A name alone is no secret but on the web, where it may be a token."""
-    secret = ":" in found[2] or found[1].lower() in ("http", "https")
-    return f"{found[1]}://{MASK}@" if secret else found[0]
+    secret = ":" in found[3] or found[1].lower() in ("http", "https")
+    return f"{found[1]}{found[2]}{MASK}@" if secret else found[0]
 
 
 def _secrets() -> list[str]:

@@ -124,7 +124,7 @@ class Kube:
         except ApiException as error:
             if error.status in (400, 404):  # not started, or gone
                 return ""
-            raise
+            raise UserError(f"Kubernetes: log of {pod} in {self.namespace}: {error.status} {_reason(error)}") from None
         return str(found.data.decode("utf-8", errors="replace"))
 
     def names(self, kind: str) -> set[str]:

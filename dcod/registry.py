@@ -22,9 +22,10 @@ from urllib.parse import unquote, urlparse
 
 import yaml
 
-from dcod import model_card, models, storage
+from dcod import model_card, models, storage, store
 from dcod.config import TrackingConfig
 from dcod.errors import UserError, one_line
+from dcod.store import StoreError
 from dcod.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -128,12 +129,10 @@ class Registry:
 
     def by_alias(self, name: str, alias: str) -> Version | None:
         """The version that an alias points to; None if nothing of that name is registered."""
-        from mlflow.exceptions import MlflowException
-
         try:
             return _version(self.tracker.client.get_model_version_by_alias(name, alias))
-        except MlflowException as error:  # a missing alias is INVALID_PARAMETER_VALUE
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+        except StoreError as error:  # a missing alias is INVALID_PARAMETER_VALUE
+            if error.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
                 return None
             # To who is no administrator, a server with passwords denies what is not there.
             if "error code 403" in str(error) and not self.versions(name):
@@ -142,12 +141,10 @@ class Registry:
 
     def by_version(self, name: str, version: int) -> Version | None:
         """A version by its number; None if there is no such one."""
-        from mlflow.exceptions import MlflowException
-
         try:
             return _version(self.tracker.client.get_model_version(name, str(version)))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+        except StoreError as error:
+            if error.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
                 return None
             raise
 
@@ -175,8 +172,6 @@ class Registry:
 
     def attached(self, version: Version, folder: str, into: Path) -> Path:
         """What :meth:`attach` put beside the model of a version, copied into an empty folder; it may stay empty."""
-        from mlflow.artifacts import download_artifacts
-
         location = self.tracker.client.get_model_version_download_uri(version.name, str(version.version))
         local, logged = _local(location), self._logged(version.digest)
         if local is not None:
@@ -184,7 +179,7 @@ class Registry:
                 shutil.copytree(local / folder, into, dirs_exist_ok=True)
         elif logged is not None and self.tracker.client.list_logged_model_artifacts(logged, folder):
             uri = f"{location.rstrip('/')}/{folder}"
-            got = Path(download_artifacts(artifact_uri=uri, dst_path=str(into), tracking_uri=self.tracker.config.uri))
+            got = self._fetched(uri, into)
             if got.resolve() != into.resolve():
                 shutil.copytree(got, into, dirs_exist_ok=True)
         return into
@@ -200,8 +195,6 @@ class Registry:
 
     def card(self, uri: str) -> str:
         """The model card beside the weights of a version, from its URI; empty where there is none."""
-        from mlflow.artifacts import download_artifacts
-
         version = self.version_of(uri)
         logged = self._logged(version.digest)
         found = self.tracker.client.list_logged_model_artifacts(logged, "model") if logged else []
@@ -210,8 +203,7 @@ class Registry:
         place = self.tracker.client.get_model_version_download_uri(version.name, str(version.version)).rstrip("/")
         where = f"{place}/model/{model_card.FILE}"
         with storage.scratch() as scratch:
-            got = download_artifacts(artifact_uri=where, dst_path=str(scratch), tracking_uri=self.tracker.config.uri)
-            return Path(got).read_text(encoding="utf-8")
+            return self._fetched(where, scratch).read_text(encoding="utf-8")
 
     def note(self, name: str, key: str) -> str:
         """A tag of the registered model itself; empty where there is none."""
@@ -273,24 +265,17 @@ class Registry:
         Raises:
             UserError: the artifact store does not give it.
         """
-        from mlflow.artifacts import download_artifacts
-        from mlflow.exceptions import MlflowException
-
         local = _local(location)
         if local is not None:
             without = shutil.ignore_patterns(model_card.FILE)
             shutil.copytree(_checkpoint(local, location), folder, dirs_exist_ok=True, ignore=without)
             return
         try:
-            got = Path(
-                download_artifacts(
-                    artifact_uri=f"{location.rstrip('/')}/model",
-                    dst_path=str(folder),
-                    tracking_uri=self.tracker.config.uri,
-                )
-            )
-        except (MlflowException, OSError) as error:
+            got = self._fetched(f"{location.rstrip('/')}/model", folder)
+        except StoreError as error:
             raise UserError(f"{location}: the model cannot be fetched ({one_line(error)[:200]})") from error
+        if not got.is_dir():
+            raise UserError(f"{location}: what is stored there is no folder, so no model; it was deleted, or replaced")
         (got / model_card.FILE).unlink(missing_ok=True)
         if got.resolve() == folder.resolve():
             return
@@ -298,6 +283,13 @@ class Registry:
         for path in inner.iterdir():
             path.rename(folder / path.name)
         inner.rmdir()
+
+    def _fetched(self, uri: str, into: Path) -> Path:
+        """Downloads an artifact."""
+        from mlflow.artifacts import download_artifacts
+
+        with store.asked(self.tracker.config.uri, "download_artifacts"):
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(into), tracking_uri=self.tracker.config.uri))
 
     def _logged(self, digest: str) -> str | None:
         from mlflow.entities import LoggedModelStatus
@@ -320,14 +312,12 @@ class Registry:
             self.tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
     def _create_name(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
         if self._exists(name):
             return
         try:
             self.tracker.client.create_registered_model(name, description="Students that dcod distilled.")
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        except StoreError as error:
+            if error.code != "RESOURCE_ALREADY_EXISTS":
                 raise UserError(f"promote.registered_model {name}: {one_line(error)[:300]}") from error
 
     def _exists(self, name: str) -> bool:
@@ -404,7 +394,10 @@ def _architecture(folder: Path) -> str:
 
 
 def _version(item: ModelVersion) -> Version:
-    number = int(item.version)  # str over REST, int on sqlite
+    told = str(item.version)  # str over REST, int on sqlite
+    if not (told.isascii() and told.isdigit() and len(told) < 19 and item.name):
+        raise StoreError(f"the registry says version {told[:40]!r} of {str(item.name)[:40]!r}: it is no MLflow server")
+    number = int(told)
     return Version(
         name=item.name,
         version=number,

@@ -29,9 +29,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dcod import __version__, room, storage
+from dcod import __version__, room, storage, store
+from dcod.addresses import hidden
 from dcod.config import Config, TrackingConfig
-from dcod.errors import UserError, one_line
+from dcod.errors import AwayError, UserError, one_line
+from dcod.store import StoreError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,18 +45,6 @@ _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 5.0
 _NAME = re.compile(r"[^\w./ :-]")  # what MLflow allows in the name of a metric
 _log = logging.getLogger(__name__)
-
-# Set before mlflow is imported; what the user has set wins. Six retries back off for about two minutes in all,
-# longer than a restart of the server takes.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 
 
 class Log(Protocol):
@@ -95,30 +85,19 @@ class Tracker:
             UserError: the store cannot be reached or written.
         """
         self.config = config
-        for name, value in _ENVIRONMENT.items():
+        for name, value in store.ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
         # By hand too, since mlflow may have been imported earlier. It logs the errors that it also raises.
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
-        try:
-            self.client = MlflowClient(tracking_uri=config.uri, registry_uri=config.uri)
-            self.experiment_id = self._experiment()
-        except UserError:
-            raise
-        except Exception as error:
-            if not isinstance(error, (MlflowException, OSError)) and not type(error).__module__.startswith(
-                "sqlalchemy"
-            ):
-                raise
-            reason = one_line(error)
-            reason = reason.rpartition("(Caused by ")[2] if "(Caused by " in reason else reason
-            way = "check the address and that the server runs" if self.remote else "set another tracking.uri"
-            if re.search(r"error code 40[13]\b", reason):
-                way = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            raise UserError(f"tracking.uri {config.uri}: cannot be used ({reason[:200]}); {way}") from error
+        with store.asked(config.uri, "connect"):
+            own = MlflowClient(tracking_uri=config.uri, registry_uri=config.uri)
+        self.client = store.through(own, config.uri)
+        self.experiment_id = self._experiment()
+        if not self.experiment_id:
+            raise StoreError(f"tracking.uri {config.uri}: it is no MLflow server; check the address")
 
     @property
     def remote(self) -> bool:
@@ -242,18 +221,16 @@ class Tracker:
         self._params(run_id, flatten(values))
 
     def _experiment(self) -> str:
-        from mlflow.exceptions import MlflowException
-
         name = self.config.experiment
         found = self.client.get_experiment_by_name(name)
         if found is None:
             location = None if self.remote else self._artifacts()
             try:
                 return str(self.client.create_experiment(name, artifact_location=location))
-            except MlflowException as error:  # another process was quicker
+            except StoreError:  # another process was quicker
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
-                    raise MlflowException(f"experiment {name}: {one_line(error)}") from error
+                    raise
         if found.lifecycle_stage == "deleted":
             raise UserError(
                 f"tracking.experiment {name}: was deleted in MLflow; restore it (`mlflow experiments restore "
@@ -286,6 +263,8 @@ class Tracker:
         with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
             tags = {"mlflow.user": getpass.getuser(), **tags}
         run = self.client.create_run(self.experiment_id, tags={**tags, "mlflow.source.name": "dcod"}, run_name=name)
+        if run.info is None or not run.info.run_id:
+            raise StoreError(f"tracking.uri {self.config.uri}: made no run when asked to; it is no MLflow server")
         return str(run.info.run_id)
 
     def _parents(self, pipeline_id: str) -> list[Run]:
@@ -295,36 +274,35 @@ class Tracker:
     def _params(self, run_id: str, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        rows = [Param(_NAME.sub("_", key), value[:6000]) for key, value in values.items()]
+        rows = [Param(_NAME.sub("_", key), hidden(value)[:6000]) for key, value in values.items()]
         for start in range(0, len(rows), 100):  # MLflow's limit
             self.client.log_batch(run_id, params=rows[start : start + 100])
 
     def _fail(self, run_id: str, line: str, text: str, run: StageRun | None = None) -> None:
-        """Records a failure; never hides it behind one of the tracking store."""
-        try:
-            self.client.set_tag(run_id, "dcod.error", line[:5000])
-            self.client.log_text(run_id, text, "error.txt")
-            if run is not None:
-                run.flush()
-        except Exception as error:
-            if room.explained(error, database="") is None:  # a full disk has been told already
-                _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
-        with contextlib.suppress(Exception):
-            self.client.set_terminated(run_id, "FAILED")
+        """Records a failure; never hides it behind one of the tracking store, nor waits for a store that is away."""
+        with store.hurried():
+            try:
+                self.client.set_tag(run_id, "dcod.error", hidden(line)[:5000])
+                self.client.log_text(run_id, hidden(text), "error.txt")
+                if run is not None:
+                    run.flush()
+                self.client.set_terminated(run_id, "FAILED")
+            except Exception as error:
+                if room.explained(error, database="") is None:  # a full disk has been told already
+                    _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
+                if not isinstance(error, AwayError):
+                    with contextlib.suppress(Exception):
+                        self.client.set_terminated(run_id, "FAILED")
 
     def _has_model(self, model_id: str) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        with contextlib.suppress(MlflowException):
+        with contextlib.suppress(StoreError):
             return bool(self.client.list_logged_model_artifacts(model_id, "model"))
         return False
 
     def _download(self, run_id: str, scratch: Path) -> None:
-        from mlflow.exceptions import MlflowException
-
         try:
             self.client.download_artifacts(run_id, "output", str(scratch))
-        except (MlflowException, OSError) as error:
+        except StoreError as error:
             raise UserError(f"run {run_id}: its output cannot be fetched ({one_line(error)[:200]})") from error
         inner = (scratch / "output").rename(scratch / ".fetched")
         shutil.copytree(inner, scratch, dirs_exist_ok=True, copy_function=shutil.move)
@@ -372,11 +350,11 @@ class StageRun:
 
     def text(self, name: str, text: str) -> None:
         """A text file as an artifact."""
-        self.tracker.client.log_text(self.run_id, text, name)
+        self.tracker.client.log_text(self.run_id, hidden(text), name)
 
     def tag(self, key: str, value: str) -> None:
         """A tag of the run."""
-        self.tracker.client.set_tag(self.run_id, key, value[:8000])
+        self.tracker.client.set_tag(self.run_id, key, hidden(value)[:8000])
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Parameters of the run, flattened."""
@@ -385,16 +363,15 @@ class StageRun:
     def inputs(self, rows: Sequence[tuple[str, str, str]], context: str = "") -> None:
         """Inputs as MLflow's data sets: name, digest, place; the context is each one's name unless given."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
-        from mlflow.exceptions import MlflowException
 
         found = []
         for name, digest, place in rows:
-            where = json.dumps({"uri": place, "digest": digest})  # whole; MLflow cuts its own at 36 characters
-            row = Dataset(name=name[:500], digest=digest[:36], source_type="local", source=where)
+            where = json.dumps({"uri": hidden(place), "digest": digest})  # whole; MLflow cuts its own at 36 characters
+            row = Dataset(name=hidden(name)[:500], digest=digest[:36], source_type="local", source=where)
             found.append(DatasetInput(row, [InputTag("mlflow.data.context", context or name[:500])]))
         for start in range(0, len(found), 100):
             for last in (False, False, True):  # runs that name the same new data set at once: all but one are refused
-                with contextlib.nullcontext() if last else contextlib.suppress(MlflowException):
+                with contextlib.nullcontext() if last else contextlib.suppress(Exception):
                     self.tracker.client.log_inputs(self.run_id, found[start : start + 100])
                     break
 

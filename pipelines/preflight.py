@@ -222,7 +222,9 @@ def _sources(config: Config) -> str:
 
 def _image(config: Config) -> str:
     """Images have fixed tags, and their registry knows them."""
-    from dcod.errors import UserError
+    from http.client import HTTPException
+
+    from dcod.errors import UserError, one_line
 
     cluster = config.cluster
     images = {image for image in (cluster.image, cluster.gpu_image if cluster.gpu.count else "") if image}
@@ -248,8 +250,8 @@ def _image(config: Config) -> str:
                     f"image {image}: its registry does not have it; push it, or mend cluster.image"
                 ) from None
             unseen.append(f"{image}: its registry answers {error.code} without credentials")
-        except OSError as error:
-            unseen.append(f"{image}: its registry cannot be reached from here ({error})")
+        except (OSError, HTTPException, ValueError) as error:  # half an answer, or an address that is none
+            unseen.append(f"{image}: its registry cannot be reached from here ({one_line(error)[:200]})")
     if unseen:
         raise _UncheckedError("; ".join(unseen))
     return ", ".join(sorted(images))

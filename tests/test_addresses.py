@@ -16,6 +16,7 @@ SECRETS = [  # text, what must not be left of it
     ("https://me:PLANTED%40x@[::1]:80/v1", "PLANTED"),
     ("postgresql+psycopg2://dcod:PLANTED@db/mlflow", "PLANTED"),
     ("s3://KEY:PLANTED@bucket/prefix", "PLANTED"),
+    ("s3:/KEY:PLANTED@bucket/prefix", "PLANTED"),
     ("socks5://u:PLANTED@proxy:1080", "PLANTED"),
     ("https://h:80/x?to=https://u:PLANTED@other", "PLANTED"),
     ("Max retries exceeded with url: http://a:PLANTED@h/ (Caused by x)", "PLANTED"),
