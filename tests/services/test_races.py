@@ -21,10 +21,8 @@ def test_thirty_races_through_a_server(mlflow_server: servers.Server, bucket: st
     assert [race for race in found if not race.sound()] == []
 
 
-def test_thirty_races_straight_on_the_database(
-    mlflow_server: servers.Server, postgresql_server: servers.Server, tmp_path: Path
-) -> None:
-    """The server made the tables; two promoters of another model write past it."""
+def test_thirty_races_straight_on_the_database(postgresql_server: servers.Server, tmp_path: Path) -> None:
+    """No server between them and the tables, and a lease in a file."""
     section = PromoteConfig(registered_model="raced-straight", lease=str(tmp_path / "lease"), load_check=False)
     tracking = TrackingConfig(uri=postgresql_server.uri, artifacts=str(tmp_path / "artifacts"), experiment="straight")
     found = races(Config(promote=section, tracking=tracking), tmp_path, 30)
