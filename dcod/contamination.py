@@ -25,9 +25,9 @@ from dcod.traces import Message
 N = 30  # characters of an n-gram
 STEP = 10  # characters from one n-gram of a problem to the next; a prompt is searched at every place
 SHARE = 0.7  # of a problem's n-grams that make a hit
-SHORTEST = 16  # characters of a problem that is also looked for inside longer prompts
+SHORTEST = 15  # characters of a folded problem that is also looked for inside longer prompts
 KINDS = ("exact", "inside", "ngram")
-_LONGER = re.compile(r"[.,]?\d")  # behind a number: it is another one
+_LONGER = re.compile(r"[.,]?\d|[-+*/^]|sqrt")  # behind a number: another one, or another formula
 
 
 @dataclass(frozen=True)

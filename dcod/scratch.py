@@ -21,7 +21,9 @@ from dcod import marks, room
 from dcod.errors import UserError
 
 _LOCK = "dcod-scratch.lock"
-_SCRATCH = re.compile(r"(?P<begin>(\.(?P<name>.+)\.)?dcod-)(?P<drawn>[0-9a-f]{8})(?P<seal>[0-9a-f]{8})", re.DOTALL)
+_SCRATCH = re.compile(
+    r"(?P<begin>(\.(?P<name>.{1,255})\.)?dcod-)(?P<drawn>[0-9a-f]{8})(?P<seal>[0-9a-f]{8})", re.DOTALL
+)
 _swept: set[Path] = set()  # temporary folders that this process has looked through
 
 

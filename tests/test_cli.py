@@ -114,8 +114,9 @@ def test_other_mistakes(tmp_path: Path, tiny_student: Path) -> None:
     )
     file = tmp_path / "file"
     file.write_text("")
+    (tmp_path / "traces").mkdir()
     done = dcod(
-        tmp_path, "score", "--student", str(tiny_student), "--traces", ".", "--out", str(file / "x"), "--no-track"
+        tmp_path, "score", "--student", str(tiny_student), "--traces", "traces", "--out", str(file / "x"), "--no-track"
     )
     assert done.returncode == 2
     assert "cannot be written" in done.stderr

@@ -153,7 +153,7 @@ def test_the_index_is_a_few_bytes_a_trace_and_a_step_reads_little(tmp_path: Path
 
 def test_the_files_of_a_set_go_with_it(tmp_path: Path) -> None:
     sets = stored(tmp_path, made([0, 1], [True, True]), [])
-    folder = Path(sets["train"]._folder.name)
+    folder = Path(sets["train"]._path).parent
     assert folder.is_dir()
     del sets
     assert not folder.is_dir()

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from bench.sweep import build
@@ -30,13 +34,13 @@ FAILS = "none: its own generation fails"
 NEW = 4  # tokens that are generated
 
 
-class Marks:
-    """Stands for a tokenizer, of which the engine wants the special tokens and a text."""
-
-    eos_token_id, pad_token_id = 2, 0
-
-    def decode(self, ids: Sequence[int], **_: Any) -> str:
-        return " ".join(map(str, ids))
+def marks() -> PreTrainedTokenizerBase:
+    """A tokenizer whose token i is the word i; 2 ends a turn."""
+    words = Tokenizer(WordLevel({str(number): number for number in range(2000)}, unk_token="1"))  # noqa: S106
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="2", pad_token="0", unk_token="1")  # noqa: S106
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }} 2 {% endfor %}"
+    return tokenizer
 
 
 def of(kind: str, work: Path) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def of(kind: str, work: Path) -> dict[str, Any]:
             reading = examine(model)
         ours = copy.deepcopy(model)  # packed where it can be, which may change its attention
         packed = exact_layout(ours, reading, "packed", torch.device("cpu"))
-        engine = TransformersEngine(work, Marks())  # type: ignore[arg-type]
+        engine = TransformersEngine(work, marks())
         padded = engine.layout
     except UserError as error:
         reason = str(error).partition("not supported: ")[2].removesuffix("; take another student")

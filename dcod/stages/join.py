@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcod import outcomes, prompts
+from dcod import outcomes, prompts, turns
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import code_digest, ingest, output_digest, sharding
+from dcod.stages import code_digest, ingest, note, output_digest, sharding
 from dcod.tracking import Log
 
 VERB = "ingest"
@@ -34,8 +34,10 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
     folders = _ordered(config, student, parts, read)
     rows = ingest.watched(ingest.blocks(given, config.ingest.row_bytes), given)
     files = [folder / outcomes.FILE for folder in folders]
-    tokenizer = prompts.tokenizer_digest(prompts.load_tokenizer(student, config.student.chat_template))
-    return ingest.write(config, out, log, lambda _: outcomes.joined(rows, files), tokenizer=tokenizer)
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    note(out, turns=turns.of(tokenizer).table())
+    digest = prompts.tokenizer_digest(tokenizer)
+    return ingest.write(config, out, log, lambda _: outcomes.joined(rows, files), tokenizer=digest)
 
 
 def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:

@@ -312,7 +312,7 @@ def test_an_output_that_cannot_be_written(run: Ingest, tmp_path: Path, tiny_stud
     (tmp_path / "rows.jsonl").write_text(json.dumps(solved(1)))
     config = Config(ingest=IngestConfig(sources=[str(tmp_path / "rows.jsonl")]))
     out = tmp_path / "file" / "out"
-    with pytest.raises(UserError, match=r"file/out: cannot be written .*; choose another --out"):
+    with pytest.raises(UserError, match=r"file/out.*: cannot be written"):
         ingest.run(config, out, NullLog(), student=tiny_student)
     with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"):
         stages.execute("ingest", config, out, {"student": tiny_student}, stages.Where(tracked=False))

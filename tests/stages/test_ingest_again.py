@@ -116,5 +116,5 @@ def test_files_that_were_seen_are_left_out(run: Ingest, tmp_path: Path) -> None:
 
 def test_mistakes_with_earlier_sets(run: Ingest, tmp_path: Path) -> None:
     for name in ("onto", "replay"):
-        with pytest.raises(UserError, match=r"no .* in it; give the folder that `dcod ingest` wrote"):
+        with pytest.raises(UserError, match=r"no .* in it; (give the folder|make a trace set)"):
             run(solved(1), earlier={name: tmp_path})

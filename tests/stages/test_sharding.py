@@ -49,7 +49,7 @@ def test_scores_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], ti
     curves = [json.loads((folder / name / "drift.json").read_text()) for name in ("whole", "merged")]
     assert curves[0]["count"] == curves[1]["count"]
     assert curves[1]["mean_surprisal"] == pytest.approx(curves[0]["mean_surprisal"], abs=1e-5)
-    names = [sorted(path.name for path in (folder / name).iterdir()) for name in ("whole", "merged")]
+    names = [sorted(path.name for path in (folder / name).glob("[!.]*")) for name in ("whole", "merged")]
     assert names[0] == names[1] == ["card.html", "card.md", "drift.json", "manifest.json", "scores.parquet"]
     assert (folder / "merged" / "card.md").read_text() == (folder / "whole" / "card.md").read_text()
     assert "Not scored yet" not in (folder / "merged" / "card.html").read_text()
@@ -64,7 +64,7 @@ def test_results_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], t
         options = {"shard": f"{number}/3", "few_shot": False, "metrics": f"{out}.json"}
         component.run("evaluate", config.to_json(), "p", str(out), inputs, label="start", **options)
         parts[f"part{number - 1}"] = out
-    assert [path.name for path in (folder / "evaluate-3").iterdir()] == [sharding.EMPTY]
+    assert [path.name for path in (folder / "evaluate-3").glob("[!.]*")] == [sharding.EMPTY]
     whole = execute("evaluate", config, folder / "all", {"student": tiny_student}, HERE, few_shot=False)
     merged = execute("merge", config, folder / "both", parts, HERE, kind="evaluate")
     assert merged == whole

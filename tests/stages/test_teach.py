@@ -91,7 +91,7 @@ def test_attempts_go_through_ingest_and_score_to_the_trace_correction(
     text_alone = run(tmp_path / "plain", tiny_teacher, plain)
     assert {row["behavior_logprobs"] for row in text_alone} == {None}
     with pytest.raises(UserError, match="needs behavior_logprobs or behavior_total"):
-        checked(tmp_path / "plain", "plain")
+        checked(tmp_path / "plain", "text_alone")
 
 
 def test_a_prompt_with_enough_correct_answers_is_left_alone(tmp_path: Path, asked: Path, tiny_teacher: Path) -> None:
