@@ -398,10 +398,11 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 def _child(node: Any, part: str, path: str, override: str) -> Any:
     if isinstance(node, list):
-        return node[_index(node, part, override)]
-    child = node.setdefault(part, {})
-    if child is None:  # an empty section
-        child = node[part] = {}
+        child = node[_index(node, part, override)]
+    else:
+        child = node.setdefault(part, {})
+        if child is None:  # an empty section
+            child = node[part] = {}
     if not isinstance(child, (dict, list)):
         raise UserError(f"override {_cut(repr(override), 200)}: {path} is a value, not a section")
     return child

@@ -187,14 +187,15 @@ def test_an_override_is_read_like_the_file(override: str, read: object, expected
     [
         ("train.epochs", "expected section.key=value"),
         ("=3", "expected section.key=value"),
-        ("evaluate.benchmarks.2.limit=1", "'2' is not an index of a list with 1 entries"),
+        ("evaluate.benchmarks.2.limit=1", "'2' is not an index of a list with 2 entries"),
         ("evaluate.benchmarks.first.limit=1", "'first' is not an index"),
         ("seed.x=1", "seed is a value, not a section"),
+        ("evaluate.benchmarks.1.limit=1", "evaluate.benchmarks.1 is a value, not a section"),
         ("train.correcton.name=none", "train.correcton: unknown key"),
     ],
 )
 def test_a_broken_override_is_named(override: str, said: str) -> None:
-    assert said in mistake("seed: 1\nevaluate: {benchmarks: [{name: gsm8k}]}", override)
+    assert said in mistake("seed: 1\nevaluate: {benchmarks: [{name: gsm8k}, math]}", override)
 
 
 @pytest.mark.parametrize(

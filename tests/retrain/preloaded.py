@@ -5,9 +5,9 @@ import os
 import pkgutil
 
 import dcod
-from dcod import tracking
+from dcod import store
 
-for name, value in tracking._ENVIRONMENT.items():
+for name, value in store.ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
 for module in pkgutil.walk_packages(dcod.__path__, "dcod."):
