@@ -61,13 +61,22 @@ def held(folder: Path, begin: str) -> Iterator[Path]:
         drawn = secrets.token_hex(4)
         holder = folder / f"{begin}{drawn}{_name_seal(begin, drawn)}"
         holder.mkdir(mode=0o700)
-        with suppress(FileNotFoundError):  # a sweep between the two lines took the empty folder
+        try:
             lock = (holder / _LOCK).open("x")
+        except FileNotFoundError:  # a sweep between the two lines took the empty folder
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a sweep came between again, and takes it for a dead one
+            lock.close()
+            continue
+        except OSError:  # a file system without locks: nobody takes this folder for a dead one, either
             break
+        if (holder / _LOCK).exists():
+            break
+        lock.close()
     with lock:
         try:
-            with suppress(OSError):  # a file system without locks: nobody takes this folder for a dead one, either
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield holder
         finally:
             _clear(holder)
