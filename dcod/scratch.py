@@ -75,11 +75,13 @@ def held(folder: Path, begin: str) -> Iterator[Path]:
         if (holder / _LOCK).exists():
             break
         lock.close()
+    owner = os.getpid()
     with lock:
         try:
             yield holder
         finally:
-            _clear(holder)
+            if os.getpid() == owner:  # a forked child that ends, or forgets, its copy of the block leaves it alone
+                _clear(holder)
 
 
 def beside(target: Path) -> str:

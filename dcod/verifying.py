@@ -18,6 +18,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -69,19 +70,26 @@ class Verifier:
             self.close()
             path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
             life = {workers.LIFE: workers.life()}
-            with workers.unasked():
+            with workers.unasked(), tempfile.TemporaryFile() as said:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", self.module, str(self.cpu_seconds)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
+                    stderr=said,
                     text=True,
                     env={**os.environ, **life, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
                 )
-            assert self.process.stdout is not None
-            if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then
-                self.close()
-                raise RuntimeError(f"the grading worker does not start: {sys.executable} -m {self.module}")
+                assert self.process.stdout is not None
+                if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then
+                    self.process.kill()
+                    code = self.process.wait()
+                    self.close()
+                    said.seek(0)
+                    last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
+                    raise RuntimeError(
+                        f"the grading worker does not start (exit code {code}): "
+                        f"{sys.executable} -m {self.module}{': ' * bool(last)}{last}"
+                    )
         return self.process
 
 
@@ -131,6 +139,7 @@ def serve(answer: Callable[..., Any], warm_up: str, prepare: Callable[..., objec
     signal.signal(signal.SIGPROF, _late)
     seconds, unlimited = int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_CPU)
     print("ready", flush=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what hostile answers make sympy say is nobody's
     for line in sys.stdin:
         found = None
         try:

@@ -13,6 +13,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,7 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 _held: tuple[ExitStack, Path, int] | None = None
+_making = threading.Lock()  # threads that start workers at once share one pipe
 _inherited = ""  # of a worker: it starts further ones on its parent's pipe
 _made: Any = None  # of a worker in a pool
 
@@ -36,12 +38,13 @@ def life() -> str:
     global _held
     if _inherited:
         return _inherited
-    if _held is None:
-        stack = ExitStack()
-        path = stack.enter_context(scratch()) / "life"
-        os.mkfifo(path, 0o600)
-        _held = stack, path, os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    return str(_held[1])
+    with _making:
+        if _held is None:
+            stack = ExitStack()
+            path = stack.enter_context(scratch()) / "life"
+            os.mkfifo(path, 0o600)
+            _held = stack, path, os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        return str(_held[1])
 
 
 @atexit.register
@@ -150,12 +153,12 @@ def _work(work: Callable[..., Any], given: tuple[Any, ...]) -> Any:
 
 
 def _forked() -> None:
-    """A forked child must not keep its parent's workers alive."""
-    global _held
+    """A forked child must not keep its parent's workers alive; the scratch folder stays the parent's."""
+    global _held, _making
+    _making = threading.Lock()  # another thread of the parent may have held it
     if _held is not None:
         with contextlib.suppress(OSError):
             os.close(_held[2])
-        _held[0].pop_all()  # the folder is the parent's
         _held = None
 
 
