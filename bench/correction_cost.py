@@ -19,10 +19,14 @@ from typing import Annotated
 import torch
 import typer
 
-from dcod import metrics, models, prompts, storage, training
+from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
-from dcod.packing import Example
+from dcod.evaluate import statistics as metrics
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.traces import prompts
+from dcod.train import loop
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RESULTS = Path(__file__).parent / "results" / "correction_cost.json"
@@ -55,17 +59,17 @@ def main(
     results: Path = RESULTS,
 ) -> None:
     """Measures and writes the ratios."""
-    base = models.resolve(STUDENT)
+    base = loading.resolve(STUDENT)
     step = examples(base, traces, completion)
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    trained = models.load(base)
+    trained = loading.load(base)
     for index in range(rounds + 1):
         for name, knobs in VARIANTS.items():
             config = TrainConfig.model_validate(
                 {"learning_rate": 1e-6, "epochs": 1, "traces_per_step": traces, "micro_batch_tokens": 512, **knobs}
             )
             began = time.process_time()
-            training.train(trained, step, [], config, 0, save_best=lambda _: None, metrics=lambda *_: None)
+            loop.train(trained, step, [], config, 0, save_best=lambda _: None, metrics=lambda *_: None)
             if index:  # the first round warms up
                 seconds[name].append(time.process_time() - began)
     table = {}

@@ -126,7 +126,7 @@ def activation_bytes(shape: Shape, tokens: int, recompute: bool) -> float:
 
 def head_bytes(shape: Shape) -> float:
     """Chunks of logits and the head's float32 gradient, of the fused head; no full logits."""
-    from dcod.fused import CHUNK_BYTES
+    from dcod.models.fused_head import CHUNK_BYTES
 
     return 3.0 * CHUNK_BYTES["cuda"] + 4.0 * shape.head
 
@@ -204,16 +204,16 @@ def tables(measured: dict[str, Any], assumed: Assumed | None = None) -> str:
 
 def measure(data: Path, student: str, count: int) -> dict[str, Any]:
     """Bytes a token of what dcod writes, and its rate of ingestion: rows verified, cleaned and split, by one core."""
-    from dcod import models, prompts
     from dcod.config import parse_config
     from dcod.engines.transformers import TransformersEngine
-    from dcod.packing import Example
-    from dcod.scores import write_scores
+    from dcod.models import loading
+    from dcod.models.batches import Example
+    from dcod.score.scores import write_scores
     from dcod.stages import ingest
-    from dcod.traces import read_traces
+    from dcod.traces import prompts, read_traces
     from dcod.tracking import NullLog
 
-    base = models.resolve(student)
+    base = loading.resolve(student)
     source = data / "traces" / "skythought" / "Qwen2.5-14B-Instruct__math500.jsonl"
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dcod import metrics
-from dcod.comparing import score_bound
+from dcod.evaluate import statistics
+from dcod.promote.compare import score_bound
 
 LEVEL = 0.05 / 30
 SIZES = [(n, samples) for n in (50, 150, 600) for samples in (2, 8)]
@@ -71,7 +71,7 @@ def improves(world: World, n: int, samples: int, draws: int, level: float = LEVE
         ours, theirs = world(rng, n)
         gained = rng.binomial(samples, ours) - rng.binomial(samples, theirs)
         if gained.sum() > 1.5 * np.sqrt((gained**2).sum()):  # else p is above 0.05 by far
-            found += metrics.sign_flip(gained.tolist()) < level
+            found += statistics.sign_flip(gained.tolist()) < level
     return found / draws
 
 

@@ -25,12 +25,15 @@ from typing import Annotated, Any
 
 import typer
 
-from dcod import duplicates, models, prompts, reading, storage
+from dcod import storage
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, IngestConfig, StudentConfig
-from dcod.examining import Examiner, clean, verify
-from dcod.formats import detect, get
-from dcod.stages import Where, execute, ingest
-from dcod.traces import Trace, write_traces
+from dcod.ingest import duplicates
+from dcod.ingest.examine import Examiner, clean, verify
+from dcod.models import loading
+from dcod.stages import ingest
+from dcod.stages.execute import Where, execute
+from dcod.traces import Trace, prompts, reading, write_traces
+from dcod.traces.formats import detect, get
 from dcod.tracking import NullLog
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -72,7 +75,7 @@ def whole(file: Path, data_dir: Path, kind: str, workers: int) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=file.parent) as out:
         chosen = config(file, data_dir, every=kind == "every")
-        found = ingest.run(chosen, Path(out), NullLog(), student=models.resolve(STUDENT), workers=workers)
+        found = ingest.run(chosen, Path(out), NullLog(), student=loading.resolve(STUDENT), workers=workers)
         size = sum(path.stat().st_size for path in Path(out).rglob("*") if path.is_file())
     wall = time.perf_counter() - began
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -90,7 +93,7 @@ def whole(file: Path, data_dir: Path, kind: str, workers: int) -> None:
 @app.command()
 def pod(file: Path, data_dir: Path, kind: str, folder: Path, part: str) -> None:
     """One pod of an ingestion in shards: ``part`` is 2/4, say, or `join`; prints what it took, imports left out."""
-    chosen, student = config(file, data_dir, every=kind == "every"), models.resolve(STUDENT)
+    chosen, student = config(file, data_dir, every=kind == "every"), loading.resolve(STUDENT)
     began = time.process_time()
     if part == "join":
         parts = {f"part{number}": path for number, path in enumerate(sorted(folder.glob("part-*")))}
@@ -107,7 +110,7 @@ def pod(file: Path, data_dir: Path, kind: str, folder: Path, part: str) -> None:
 def steps(file: Path, data_dir: Path) -> None:
     """Traces per second of processor time, by step; prints them."""
     chosen = config(file, data_dir, every=True)
-    examiner = Examiner(chosen, models.resolve(STUDENT))
+    examiner = Examiner(chosen, loading.resolve(STUDENT))
     seconds: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:

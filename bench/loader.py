@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from dcod import scores, storage
+from dcod import storage
 from dcod.config import TrainConfig
-from dcod.tracesets import Schedule
+from dcod.score import scores
+from dcod.train.sets import Schedule
 
 RESULTS = Path(__file__).parent / "results" / "loader.json"
 PROMPT, COMPLETION, PER_PROMPT, GROUP = 50, 150, 4, 1000

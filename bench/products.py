@@ -18,13 +18,14 @@ import torch
 import typer
 from torch import Tensor
 
-from dcod import products, storage
+from dcod import storage
+from dcod.models import matmul
 
 RESULTS = Path(__file__).parent / "results" / "products.json"
 # rows, in, out: of SmolLM2-135M at 1,024 tokens, a chunk of its head, and decoding of 64 answers and of one
 SHAPES = ((1024, 576, 1536), (1024, 1536, 576), (1024, 576, 576), (336, 576, 49_152), (64, 576, 576), (1, 576, 576))
 Product = Callable[[Tensor, Tensor], Tensor]
-WAYS: dict[str, Product] = {"torch": lambda rows, weight: rows @ weight.T, "oneDNN": products.product}
+WAYS: dict[str, Product] = {"torch": lambda rows, weight: rows @ weight.T, "oneDNN": matmul.product}
 
 
 def rate(multiply: Product, rows: Tensor, weight: Tensor, seconds: float) -> float:
@@ -58,7 +59,7 @@ def main(seconds: float = 0.5, rounds: int = 3, results: Path = RESULTS) -> None
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, 1 thread",
-        "used": products.faster(),
+        "used": matmul.faster(),
         "products": table,
     }
     storage.write_json(results, found)

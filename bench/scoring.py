@@ -25,11 +25,13 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from dcod import models, prompts, scoring, storage
+from dcod import storage
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
-from dcod.packing import Example, collate, micro_batches
-from dcod.traces import Trace, write_traces
+from dcod.models import loading
+from dcod.models.batches import Example, collate, micro_batches
+from dcod.score import parts as scoring
+from dcod.traces import Trace, prompts, write_traces
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +57,7 @@ def examples(count: int, vocabulary: int) -> list[Example]:
 def body(engine: TransformersEngine, traces: list[Example]) -> None:
     """The forward pass without a head."""
     for group in micro_batches(traces, BATCH_TOKENS):
-        models.hidden_states(engine.model, collate(group))
+        loading.hidden_states(engine.model, collate(group))
 
 
 @torch.inference_mode()
@@ -189,7 +191,7 @@ def main(
 
     with tempfile.TemporaryDirectory() as scratch:
         tiny = save_tiny_student(Path(scratch) / "tiny", hidden=128, layers=4)
-        base = models.resolve(STUDENT)
+        base = loading.resolve(STUDENT)
         found: dict[str, Any] = {
             "date": datetime.now(UTC).date().isoformat(),
             "machine": f"{os.cpu_count()} cores, no GPU, {platform.machine()}, float32",

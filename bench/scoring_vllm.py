@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from dcod import prompts
 from dcod.engines.vllm import VllmEngine
-from dcod.packing import Example
+from dcod.models.batches import Example
+from dcod.traces import prompts
 
 
 def processor_seconds() -> float:

@@ -26,8 +26,9 @@ def compile_to(out: Path, config: Config) -> None:
     Raises:
         UserError: the file cannot be written, is there and not dcod's, or its name does not end in .yaml.
     """
-    from dcod import marks, outputs, storage
+    from dcod import storage
     from dcod.errors import UserError
+    from dcod.storage import marks, outputs
 
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: must end in .yaml")

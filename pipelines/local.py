@@ -80,15 +80,17 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     from kfp import local
     from rich.console import Console
 
-    from dcod import notify, room, scratch
+    from dcod.cluster import webhook
     from dcod.errors import UserError, one_line
+    from dcod.storage import room
+    from dcod.storage import temporary as scratch
     from dcod.tracking import Tracker
     from pipelines.compiling import build
 
     if "python3" in config.to_json() or "python3" in str(root.resolve()):
         raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")
     if config.notify.url:
-        notify.address(), notify.secret()  # fails early
+        webhook.address(), webhook.secret()  # fails early
     here = config.cluster.model_copy(update={"retries": 0})  # the local runner would wait minutes between tries
     Tracker(config.tracking)  # creates the database once, and fails early
     try:
@@ -126,7 +128,7 @@ def _alive(work: Path) -> TextIO:
 
 def _close_dead(config: Config, pipelines: Path) -> None:
     """Ends the runs in MLflow that were killed here, which nobody else does; their finished stages are reused."""
-    from dcod.history import unfinished
+    from dcod.retrain.history import unfinished
     from dcod.tracking import Tracker
 
     tracker = Tracker(config.tracking)
@@ -143,7 +145,8 @@ def _close_dead(config: Config, pipelines: Path) -> None:
 def _surroundings(work: Path, terminal: bool) -> Iterator[None]:
     """Temporary files of the tasks go into the run (the runner leaks one folder a task), bars to the terminal."""
     keep = dict(os.environ)
-    from dcod import storage, workers
+    from dcod import storage
+    from dcod.storage import workers
 
     life = workers.life()
     with storage.scratch(work) as scratch:
@@ -163,7 +166,7 @@ def _surroundings(work: Path, terminal: bool) -> Iterator[None]:
 
 
 def _failure(work: Path, log: Path, line: str) -> Outcome:
-    from dcod.room import is_told
+    from dcod.storage.room import is_told
 
     note = next(work.rglob("*.error.json"), None)
     if note is None:  # there was no room for it, perhaps

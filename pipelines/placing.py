@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kfp import dsl, kubernetes
 
 if TYPE_CHECKING:
-    from dcod.cluster import ClusterConfig
+    from dcod.config.cluster import ClusterConfig
 
 RUN_LABEL = "dcod.dev/part-of"
 S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
@@ -67,7 +67,7 @@ class Placing:
 
     def environment(self, cpus: str) -> dict[str, str]:
         """Variables of every stage: threads as CPUs, the endpoint of S3, caches on the shared volume."""
-        from dcod.cluster import MOUNT
+        from dcod.config.cluster import MOUNT
 
         threads = 1 if cpus.endswith("m") else max(1, int(float(cpus)))
         found = {"OMP_NUM_THREADS": str(threads)}
@@ -97,7 +97,7 @@ class Placing:
         if cluster.queue:
             kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", cluster.queue)
         if cluster.volume:
-            from dcod.cluster import MOUNT
+            from dcod.config.cluster import MOUNT
 
             kubernetes.mount_pvc(task, cluster.volume, MOUNT)
         if secrets.image_pull:

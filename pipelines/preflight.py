@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from dcod.cluster.kubernetes import Kube
     from dcod.config import Config
-    from dcod.kube import Kube
 
 SAMPLE = 50  # problems of the traces
 _MANIFESTS = (
@@ -86,8 +86,8 @@ def _kubeflow(config: Config) -> str:
 
 
 def _kube(config: Config) -> Kube:
+    from dcod.cluster.kubernetes import Kube
     from dcod.errors import UserError
-    from dcod.kube import Kube
 
     try:
         return Kube(config.cluster.namespace, patience_s=5)
@@ -164,9 +164,9 @@ def gpus_at_once(config: Config) -> int:
 
 def _trainer(config: Config) -> str:
     """Kubeflow Trainer is installed, where it is needed."""
+    from dcod.cluster.kubernetes import NotThereError
+    from dcod.cluster.trainjobs import GROUP, PLURAL, VERSION
     from dcod.errors import AwayError, UserError
-    from dcod.kube import NotThereError
-    from dcod.trainjobs import GROUP, PLURAL, VERSION
 
     nodes = config.cluster.train.num_nodes
     if nodes == 1:
@@ -186,7 +186,7 @@ def _trainer(config: Config) -> str:
 def _tracking(config: Config) -> str:
     """MLflow answers, the experiment can be used, the registry be read."""
     from dcod.errors import UserError
-    from dcod.registry import Registry
+    from dcod.tracking.registry import Registry
 
     if not config.tracking.uri.startswith("http"):
         raise UserError("cluster.tracking: set the address of the MLflow server")
@@ -269,16 +269,16 @@ def split_image(image: str) -> tuple[str, str]:
 
 def _student_and_traces(config: Config) -> str:
     """The student loads, some traces pass, and they hold the log-probs that the correction needs."""
-    from dcod import models
     from dcod.config import Config as Whole
     from dcod.errors import UserError
-    from dcod.prompts import load_tokenizer, tokenizer_digest
-    from dcod.registry import Registry
-    from dcod.stages import Where, execute
+    from dcod.models import loading
+    from dcod.stages.execute import Where, execute
     from dcod.storage import scratch
     from dcod.traces import read_traces
+    from dcod.traces.prompts import load_tokenizer, tokenizer_digest
+    from dcod.tracking.registry import Registry
 
-    student = models.resolve(
+    student = loading.resolve(
         config.student.model, config.student.revision, lambda name: Registry(config.tracking).resolve(name)
     )
     digest = tokenizer_digest(load_tokenizer(student, config.student.chat_template))
@@ -305,6 +305,6 @@ def _student_and_traces(config: Config) -> str:
 
 
 def _needs(correction: Any) -> tuple[tuple[str, ...], ...]:
-    from dcod.corrections import needs
+    from dcod.objective.corrections import needs
 
     return needs(correction)

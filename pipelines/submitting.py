@@ -26,7 +26,7 @@ def for_cluster(config: Config) -> Config:
     Raises:
         UserError: something in it exists on this machine only; all such things at once.
     """
-    from dcod.cluster import MOUNT
+    from dcod.config.cluster import MOUNT
     from dcod.errors import UserError
 
     cluster = config.cluster

@@ -24,7 +24,7 @@ from components.train_nodes import train_nodes
 from pipelines.placing import Placing
 
 if TYPE_CHECKING:
-    from dcod.cluster import ClusterConfig
+    from dcod.config.cluster import ClusterConfig
 
 COMPONENTS = (
     decide, evaluate, examine, fetch, finish, gate, ingest, join, merge, promote, score, train, train_nodes

@@ -12,9 +12,11 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from dcod import checkpoints, models, storage, training
-from dcod.checkpoints import Checkpoints
+from dcod import storage
 from dcod.config import TrainConfig
+from dcod.models import loading
+from dcod.train import checkpoints, loop
+from dcod.train.checkpoints import Checkpoints
 from tests.test_checkpoints import KNOBS, make_examples
 
 
@@ -52,10 +54,10 @@ def main(student: str, folder: str, die: str) -> None:
             checkpoints.shutil.rmtree, lambda path, *_: "step-" in Path(path).name and fourth(), False
         )
     examples = make_examples(Path(student))
-    model = models.load(Path(student))
+    model = loading.load(Path(student))
     config = TrainConfig.model_validate({**KNOBS, "epochs": 4, "checkpoints": {"every": 1}})
     print("training", flush=True)
-    result = training.train(
+    result = loop.train(
         model, examples[4:], examples[:4], config, 0, lambda _: None, lambda *_: None, Checkpoints(str(out / "kept"))
     )
     (out / "history.json").write_text(json.dumps(result.history))

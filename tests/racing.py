@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcod.config import Config
-from dcod.gate import Decision, Model, Reason
-from dcod.registry import CHAMPION, Registry
+from dcod.promote.gate import Decision, Model, Reason
 from dcod.stages import promote
 from dcod.tracking import Tracker
+from dcod.tracking.registry import CHAMPION, Registry
 
 
 @dataclass(frozen=True)

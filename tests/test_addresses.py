@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dcod.addresses import hidden, holds_secret
 from dcod.config import Config, parse_config
-from dcod.errors import UserError, one_line
+from dcod.errors import UserError, hidden, holds_secret, one_line
 
 SECRETS = [  # text, what must not be left of it
     ("http://me:PLANTED@host:5000/path", "PLANTED"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dcod import answers, thoughts
-from dcod.answers import extract
+from dcod.grading import extract as answers
+from dcod.grading import thoughts
+from dcod.grading.extract import extract
 
 VALUES = ["4", "17", "-3", "2.5", "\\frac{3}{7}", "x+1", "12", "360", "\\sqrt{2}", "(1,2)"]
 OTHERS = [*VALUES[1:], VALUES[0]]

@@ -18,9 +18,9 @@ from transformers import (
     Qwen2MoeConfig,
 )
 
-from dcod import attention
-from dcod.models import hidden_states
-from dcod.packing import Example, collate
+from dcod.models import attention
+from dcod.models.batches import Example, collate
+from dcod.models.loading import hidden_states
 
 SIZES = (7, 3, 19, 12)
 SMALL: dict[str, Any] = {

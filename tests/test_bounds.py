@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import bounded, examining, formats, reading, sources, synthetic
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.formats import RowError
-from dcod.formats import _fields as fields
-from dcod.prompts import prompt_for
-from dcod.reading import RawRow
-from dcod.traces import Trace
+from dcod.ingest import examine
+from dcod.traces import Trace, bounded, formats, reading, sources, synthetic
+from dcod.traces.formats import RowError
+from dcod.traces.formats import _fields as fields
+from dcod.traces.prompts import prompt_for
+from dcod.traces.reading import RawRow
 
 GOOD = b'{"question": "2+2?", "answer": "#### 4"}\n'
 
@@ -251,12 +251,12 @@ def test_fields_are_bounded_before_they_are_read() -> None:
 
 def test_a_text_is_bounded_before_it_is_cut_into_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tokenizer is there to be asked."""
-    examiner = object.__new__(examining.Examiner)
+    examiner = object.__new__(examine.Examiner)
     examiner.config = Config.model_validate({"student": {"max_length": 10}})
     trace = Trace(prompt_for("number", "2+2?"), "x" * 400)
     with pytest.raises(RowError, match="max_length is 10"):
-        examiner._fit(examining.Examined(trace), trace)
-    monkeypatch.setattr(examining, "LONGEST", 1000)
+        examiner._fit(examine.Examined(trace), trace)
+    monkeypatch.setattr(examine, "LONGEST", 1000)
     row = RawRow("f", 1, "d", {"question": "2+2?", "answer": "#### " + "9" * 2000}, format="gsm8k")
     assert examiner.row(row).code == "too_long"
 

@@ -17,13 +17,15 @@ from typing import Any
 import pytest
 import torch
 
-from dcod import models, storage, training
-from dcod.checkpoints import Checkpoints, moments_of, weights_of
+from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import PreemptedError
-from dcod.packing import Example
-from dcod.prompts import load_tokenizer
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.traces.prompts import load_tokenizer
+from dcod.train import loop
+from dcod.train.checkpoints import Checkpoints, moments_of, weights_of
 
 KNOBS: dict[str, Any] = {
     "learning_rate": 1e-2,
@@ -62,9 +64,9 @@ class Stop(Exception):
 
 def run(
     student: Path, examples: list[Example], folder: Path | str, stop_at: int = 0, how: str = "raise", **knobs: object
-) -> tuple[training.Result, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+) -> tuple[loop.Result, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A run that may be stopped after a step: its result, its weights, and those of its best student."""
-    model, best = models.load(student), dict[str, torch.Tensor]()
+    model, best = loading.load(student), dict[str, torch.Tensor]()
 
     def save(trained: Any) -> None:
         best.update({name: value.clone() for name, value in weights_of(trained).items()})
@@ -77,7 +79,7 @@ def run(
 
     config = TrainConfig.model_validate({**KNOBS, **knobs})
     kept = Checkpoints(str(folder), config.checkpoints.keep)
-    result = training.train(model, examples[4:], examples[:4], config, 0, save, metrics, kept)
+    result = loop.train(model, examples[4:], examples[:4], config, 0, save, metrics, kept)
     return result, weights_of(model), best
 
 
@@ -176,7 +178,7 @@ def test_a_bucket_keeps_the_same(
 
 
 def test_optimizer_state_travels_whole(tiny_student: Path) -> None:
-    model = models.load(tiny_student)
+    model = loading.load(tiny_student)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.tensor([[5, 6]])).logits.sum().backward()
     optimizer.step()
@@ -230,7 +232,7 @@ def test_metrics_are_reported_from_the_first_step_again(
     shutil.copytree(calm[3], tmp_path / "kept")
     steps: list[int] = []
     config = TrainConfig.model_validate(KNOBS)
-    model, kept = models.load(tiny_student), Checkpoints(str(tmp_path / "kept"))
+    model, kept = loading.load(tiny_student), Checkpoints(str(tmp_path / "kept"))
     copies = [replace(e) for e in examples]
-    training.train(model, copies[4:], copies[:4], config, 0, lambda _: None, lambda _, step: steps.append(step), kept)
+    loop.train(model, copies[4:], copies[:4], config, 0, lambda _: None, lambda _, step: steps.append(step), kept)
     assert steps == list(range(STEPS + 1))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dcod.chunks import ChunkError, Spoken, is_chunked, spoken
+from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
 
 TEXT = {"type": "text", "text": "4"}
 SAID: list[tuple[Any, Spoken]] = [

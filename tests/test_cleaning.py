@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dcod import cleaning
-from dcod.answers import extract
 from dcod.config import IngestConfig
-from dcod.examining import clean
-from dcod.formats import RowError
-from dcod.traces import Trace
+from dcod.grading.extract import extract
+from dcod.ingest.examine import clean
+from dcod.traces import Trace, cleaning
+from dcod.traces.formats import RowError
 
 
 @pytest.mark.parametrize(

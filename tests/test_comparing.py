@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench import gate as simulation
-from dcod import metrics
-from dcod.comparing import Comparison, compare, lower_bound, score_bound
+from dcod.evaluate import statistics
+from dcod.promote.compare import Comparison, compare, lower_bound, score_bound
 from tests.test_gate import allowed
 
 LEVEL = 0.05 / 30
@@ -83,7 +83,7 @@ def test_p_by_counting_all_signs() -> None:
     for _ in range(200):
         seen = rng.integers(-5, 6, size=int(rng.integers(1, 9)))
         sums = [int(np.abs(seen) @ signs) for signs in itertools.product((-1, 1), repeat=len(seen))]
-        assert metrics.sign_flip(seen.tolist()) == pytest.approx(np.mean(np.array(sums) >= seen.sum()), abs=1e-12)
+        assert statistics.sign_flip(seen.tolist()) == pytest.approx(np.mean(np.array(sums) >= seen.sum()), abs=1e-12)
 
 
 def test_it_rejects_at_most_at_its_level_whatever_the_sizes() -> None:
@@ -93,7 +93,7 @@ def test_it_rejects_at_most_at_its_level_whatever_the_sizes() -> None:
     for _ in range(10):
         sizes = rng.integers(0, 9, size=12)
         sums = np.sort(signs @ sizes)
-        counted = {value: metrics.sign_flip((sizes * signs[np.argmax(signs @ sizes == value)]).tolist())
+        counted = {value: statistics.sign_flip((sizes * signs[np.argmax(signs @ sizes == value)]).tolist())
                    for value in np.unique(sums[-400:])}  # fmt: skip
         for level in (LEVEL, 0.01, 0.05):
             assert np.mean([counted.get(value, 1.0) <= level for value in sums]) <= level
@@ -105,7 +105,7 @@ def test_of_one_answer_a_problem_it_is_mcnemar_s_and_tango_s() -> None:
         n = int(rng.integers(1, 200))
         seen = rng.choice([-1, 0, 1], n, p=rng.dirichlet([1, 5, 1]))
         gains, losses = int((seen > 0).sum()), int((seen < 0).sum())
-        assert metrics.sign_flip(seen.tolist()) == pytest.approx(metrics.mcnemar(gains, losses), rel=1e-9)
+        assert statistics.sign_flip(seen.tolist()) == pytest.approx(statistics.mcnemar(gains, losses), rel=1e-9)
         for level in (0.025, LEVEL):
             bound = score_bound(seen.astype(float).tolist(), level)
             assert bound == pytest.approx(lower_bound(gains, losses, n, level), abs=1e-9)

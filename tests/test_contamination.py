@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dcod import prompts
 from dcod.config import BenchmarkConfig
-from dcod.contamination import Contamination, N
+from dcod.ingest.contamination import Contamination, N
+from dcod.traces import prompts
 
 HENS = "A farmer has twelve hens, each of which lays three eggs a day. How many eggs are laid in 5 days?"
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcod import corrections, weighting
 from dcod.config import CorrectionConfig
-from dcod.corrections import Record
-from dcod.weighting import Plan, plan, weights
+from dcod.objective import corrections, weighting
+from dcod.objective.corrections import Record
+from dcod.objective.weighting import Plan, plan, weights
 
 V, END, LONGEST = 3, 2, 4  # a vocabulary of three tokens, the last one ends a trace
 

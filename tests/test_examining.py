@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dcod.config import IngestConfig
-from dcod.examining import verify
-from dcod.formats import RowError
+from dcod.ingest.examine import verify
 from dcod.traces import Trace
+from dcod.traces.formats import RowError
 
 
 def trace(completion: str, gold: str | None = "60") -> Trace:

@@ -23,9 +23,9 @@ from transformers import (
     XLNetConfig,
 )
 
-from dcod import fitting, models
 from dcod.errors import UserError
-from dcod.prompts import load_tokenizer
+from dcod.models import fitting, loading
+from dcod.traces.prompts import load_tokenizer
 
 Tensors = dict[str, Tensor]
 
@@ -67,7 +67,7 @@ BROKEN: list[tuple[Callable[[Tensors], object], dict[str, object], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("load", [models.load, models.check], ids=["load", "check"])
+@pytest.mark.parametrize("load", [loading.load, loading.check], ids=["load", "check"])
 @pytest.mark.parametrize(("change", "config", "said"), BROKEN)
 def test_what_is_not_whole_is_named(
     tiny_student: Path,
@@ -83,7 +83,7 @@ def test_what_is_not_whole_is_named(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("load", [models.load, models.check], ids=["load", "check"])
+@pytest.mark.parametrize("load", [loading.load, loading.check], ids=["load", "check"])
 @pytest.mark.parametrize("size", [0, 5, 2000, -50])
 def test_a_file_that_was_cut_is_one_line(
     tiny_student: Path, tmp_path: Path, size: int, load: Callable[[Path], object]
@@ -105,17 +105,17 @@ def test_what_may_be_absent_is_no_fault(tiny_student: Path, tmp_path: Path) -> N
         ("base", lambda _: None, {"architectures": ["LlamaModel"]}),
     ):
         folder = copy(tiny_student, tmp_path / name, change, **config)
-        models.check(folder)
-        assert models.load(folder).config.tie_word_embeddings
+        loading.check(folder)
+        assert loading.load(folder).config.tie_word_embeddings
 
 
 def test_a_head_of_its_own_stays_one(tiny_student: Path, tmp_path: Path) -> None:
     """Where config.json says tied and the file holds another head, that head counts, and is saved as one."""
     folder = copy(tiny_student, tmp_path / "own", with_one("lm_head.weight", torch.randn(259, 32)))
-    model, ids = models.load(folder), torch.arange(3, 12)[None]
+    model, ids = loading.load(folder), torch.arange(3, 12)[None]
     model.save_pretrained(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "config.json").read_text())["tie_word_embeddings"] is False
-    assert torch.equal(models.load(tmp_path / "again")(ids).logits, model(ids).logits)
+    assert torch.equal(loading.load(tmp_path / "again")(ids).logits, model(ids).logits)
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}

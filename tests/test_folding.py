@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dcod.config import BenchmarkConfig
-from dcod.contamination import Contamination
-from dcod.folding import fold
+from dcod.ingest.contamination import Contamination
+from dcod.ingest.folding import fold
 from dcod.traces import Message
 
 PROBLEMS = [

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dcod.comparing import lower_bound
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
-from dcod.gate import Decision, Results, against_twin, decide, load_results
+from dcod.promote.compare import lower_bound
+from dcod.promote.gate import Decision, Results, against_twin, decide, load_results
 
 CONFIG = PromoteConfig(
     level=0.05, margin=0.05, min_problems=50, max_truncated=0.2, max_unparseable=0.2, stability_margin=0.3

@@ -13,10 +13,10 @@ import sys
 import numpy as np
 import pytest
 
-from dcod import metrics
-from dcod.comparing import lower_bound
 from dcod.config import PromoteConfig
-from dcod.gate import level_of
+from dcod.evaluate import statistics
+from dcod.promote.compare import lower_bound
+from dcod.promote.gate import level_of
 from tests.test_gate import Side, allowed, run, side
 
 NIGHTS, N, GUARDS = 30, 150, 300
@@ -31,7 +31,7 @@ WORLDS = {
     "better, loops rise by the margin": (0.35, 0.0, 0.15),
 }
 
-mcnemar = functools.lru_cache(None)(metrics.mcnemar)
+mcnemar = functools.lru_cache(None)(statistics.mcnemar)
 bound = functools.lru_cache(None)(lower_bound)
 
 

@@ -1,7 +1,7 @@
 """Every correction with every loss and focus: one step's gradient against plain autograd in float64.
 
 The reference runs the whole model in float64, builds the full logits, writes the losses out, and takes the
-weights of dcod.weighting (which tests/test_corrections.py checks against exact mathematics).
+weights of dcod.objective.weighting (which tests/test_corrections.py checks against exact mathematics).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from dcod import models, weighting
 from dcod.config import CorrectionConfig, LossConfig
-from dcod.corrections import CORRECTIONS
 from dcod.engines.transformers import TransformersEngine
-from dcod.fused import Objective
-from dcod.losses import LOSSES
-from dcod.packing import Batch, Example, Layout, collate, stored_record
-from dcod.prompts import load_tokenizer
-from dcod.stepping import StudentWithLoss
+from dcod.models import loading
+from dcod.models.batches import Batch, Example, Layout, collate, stored_record
+from dcod.models.fused_head import Objective
+from dcod.objective import weighting
+from dcod.objective.corrections import CORRECTIONS
+from dcod.objective.losses import LOSSES
+from dcod.traces.prompts import load_tokenizer
+from dcod.train.step import StudentWithLoss
 
 TOP = 5
 
@@ -101,12 +102,12 @@ def test_gradient_of_every_combination(
     correction, config = CorrectionConfig(name=name, ess_floor=0.3), LossConfig(name=loss)  # type: ignore[arg-type]
     batch = collate(scored)
     weights = weights_of(correction, scored, batch)
-    model, normaliser = models.load(tiny_student), 1 / len(batch.targets)
+    model, normaliser = loading.load(tiny_student), 1 / len(batch.targets)
     objective = Objective(config, focus, anchor, batch.teacher, batch.start, normaliser)
     value, _, _ = StudentWithLoss(model)(batch, lambda *_: weights, objective, False)
     value.backward()
 
-    exact = models.load(tiny_student).double()
+    exact = loading.load(tiny_student).double()
     mask = (torch.arange(batch.input_ids.shape[1]) < torch.tensor([len(e) for e in scored])[:, None]).long()
     logits = exact(input_ids=batch.input_ids, attention_mask=mask).logits[batch.rows, batch.columns]
     per_token = reference_loss(loss, config, logits, batch.targets, batch)
@@ -147,7 +148,7 @@ def test_one_loss_for_any_layout(tiny_student: Path, scored: list[Example], how:
     whole = collate(scored)
     weights = torch.rand(len(whole.targets), generator=generator)
     start = 0
-    model, other = models.load(tiny_student), models.load(tiny_student)
+    model, other = loading.load(tiny_student), loading.load(tiny_student)
     loss, logprobs, _ = StudentWithLoss(model)(whole, lambda *_: weights, Objective(), False)
     loss.backward()
     groups = [[e] for e in scored] if how == "alone" else [scored]
@@ -169,7 +170,7 @@ def test_one_loss_for_any_layout(tiny_student: Path, scored: list[Example], how:
 
 def test_packed_traces_do_not_see_each_other(tiny_student: Path, scored: list[Example]) -> None:
     """Changing one trace of a packed row leaves the log-probs of all others as they were."""
-    model = StudentWithLoss(models.load(tiny_student))
+    model = StudentWithLoss(loading.load(tiny_student))
 
     def logprobs(examples: list[Example]) -> list[torch.Tensor]:
         batch = collate(examples, layout="packed")

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from dcod import answers, grading, quantities, spelling
-from dcod.answers import extract
-from dcod.grading import Grade, equivalent, grade, grade_many
-from dcod.verifying import Verifier
+from dcod import grading
+from dcod.grading import Grade, equivalent, grade, grade_many, quantities, spelling
+from dcod.grading import extract as answers
+from dcod.grading.extract import extract
+from dcod.grading.worker import Verifier
 
 CASES = Path(__file__).parent / "data" / "grading"
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcod import fused
 from dcod.config import LossConfig
-from dcod.fused import Head, Objective, OwnHead
-from dcod.losses import LOSSES, TopK
+from dcod.models import fused_head
+from dcod.models.fused_head import Head, Objective, OwnHead
+from dcod.objective.losses import LOSSES, TopK
 
 ROWS, WIDTH, VOCABULARY = 37, 16, 61
 SHAPES = [(scale, cap, bias) for scale, cap, bias in product((1.0, 0.25), (0.0, 5.0), (False, True))]
@@ -43,7 +43,7 @@ def expected(logits: Tensor, targets: Tensor, weights: Tensor, wanted: Objective
     per_token = LOSSES[wanted.loss.name].per_token(wanted.loss, logits, targets, wanted.teacher)
     loss = (weights * (wanted.focus * chosen.detach()).exp() * per_token).sum()
     if wanted.anchor:
-        loss = loss + wanted.anchor * wanted.normaliser * fused.forward_kl(logits, wanted.start).sum()
+        loss = loss + wanted.anchor * wanted.normaliser * fused_head.forward_kl(logits, wanted.start).sum()
     return loss
 
 
@@ -54,7 +54,7 @@ def apart(ours: Any, theirs: Any) -> float:
 
 @pytest.fixture(autouse=True, params=[8, 1000], ids=["chunks", "whole"])
 def rows_of_a_chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "chunk_rows", lambda vocabulary, device: request.param)
+    monkeypatch.setattr(fused_head, "chunk_rows", lambda vocabulary, device: request.param)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["fused", "own"])
@@ -72,7 +72,7 @@ def test_every_loss_and_its_gradients(scale: float, cap: float, bias: bool, own:
             head = OwnHead(
                 lambda h, leaves=leaves: plain(h, leaves[1], leaves[2] if bias else None, scale, cap), VOCABULARY
             )
-        loss, logprobs = fused.weighted_loss(leaves[0], head, targets, weights, wanted)
+        loss, logprobs = fused_head.weighted_loss(leaves[0], head, targets, weights, wanted)
         (2 * loss).backward()
         logits = plain(exact[0], exact[1], exact[2] if bias else None, scale, cap)
         reference = expected(logits, targets, weights.double(), wanted)
@@ -93,17 +93,17 @@ def test_log_probs_entropies_and_top_k(scale: float, cap: float, bias: bool, own
     head: Head | OwnHead = Head(weight, offset, scale, cap)
     if own:
         head = OwnHead(lambda h: plain(h, weight, offset, scale, cap), VOCABULARY)
-    logprobs, entropies, top = fused.scored(hidden, head, targets, 5)
+    logprobs, entropies, top = fused_head.scored(hidden, head, targets, 5)
     torch.testing.assert_close(logprobs.double(), exact.gather(1, targets[:, None])[:, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(entropies.double(), -(exact.exp() * exact).sum(1), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(top.logprobs.double(), exact.topk(5, dim=1).values, atol=1e-4, rtol=1e-4)
-    assert torch.equal(fused.likeliest(hidden, head, 1).ids[:, 0], exact.argmax(1))
+    assert torch.equal(fused_head.likeliest(hidden, head, 1).ids[:, 0], exact.argmax(1))
 
 
 @pytest.mark.parametrize("kept", [0, 2, 100])
 @pytest.mark.parametrize("own", [False, True], ids=["fused", "own"])
 def test_live_weights_are_weights_known_before(own: bool, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "KEPT_CHUNKS", kept)
+    monkeypatch.setattr(fused_head, "KEPT_CHUNKS", kept)
     hidden, weight, offset = tensors(True)
     assert offset is not None
     targets = torch.randint(VOCABULARY, (ROWS,))
@@ -114,12 +114,12 @@ def test_live_weights_are_weights_known_before(own: bool, kept: int, monkeypatch
         if own:
             head = OwnHead(lambda h, leaves=leaves: plain(h, leaves[1], leaves[2], 0.5, 5.0), VOCABULARY)
         if live:
-            loss, logprobs, entropies = fused.live_loss(
+            loss, logprobs, entropies = fused_head.live_loss(
                 leaves[0], head, targets, lambda p, h: (p + h).exp(), Objective(focus=0.5)
             )
             weights = (logprobs + entropies).exp()
         else:
-            loss, _ = fused.weighted_loss(leaves[0], head, targets, weights, Objective(focus=0.5))
+            loss, _ = fused_head.weighted_loss(leaves[0], head, targets, weights, Objective(focus=0.5))
         grads.append(torch.autograd.grad(loss, leaves))
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
@@ -134,19 +134,21 @@ def test_a_masked_vocabulary(cap: float) -> None:
     targets = torch.full((ROWS,), 3)
     hidden, weight = hidden.requires_grad_(), weight.requires_grad_()
     head = Head(weight, offset, 1.0, cap)
-    logprobs, entropies = fused.token_statistics(hidden, head, targets)
+    logprobs, entropies = fused_head.token_statistics(hidden, head, targets)
     exact = torch.log_softmax(plain(hidden, weight, offset, 1.0, cap).double(), 1).detach()
     torch.testing.assert_close(logprobs.double(), exact[:, 3], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(entropies.double(), torch.special.entr(exact.exp()).sum(1), atol=1e-4, rtol=1e-4)
     for wanted in (Objective(), objective("gce")):
-        loss, _ = fused.weighted_loss(hidden, head, targets, torch.ones(ROWS), wanted)
+        loss, _ = fused_head.weighted_loss(hidden, head, targets, torch.ones(ROWS), wanted)
         assert all(bool(grad.isfinite().all()) for grad in torch.autograd.grad(loss, (hidden, weight)))
 
 
 def test_a_frozen_bias_and_embedding_get_no_gradient() -> None:
     hidden, weight, offset = tensors(True)
     hidden.requires_grad_()
-    loss, _ = fused.weighted_loss(hidden, Head(weight, offset), torch.zeros(ROWS, dtype=torch.long), torch.ones(ROWS))
+    loss, _ = fused_head.weighted_loss(
+        hidden, Head(weight, offset), torch.zeros(ROWS, dtype=torch.long), torch.ones(ROWS)
+    )
     loss.backward()
     assert hidden.grad is not None
     assert weight.grad is None
@@ -156,6 +158,6 @@ def test_half_precision_is_that_of_the_product(rows_of_a_chunk: None) -> None:
     hidden, weight, offset = tensors(True)
     assert offset is not None
     low = Head(weight.bfloat16(), offset.bfloat16(), 0.25, 5.0)
-    logprobs, _ = fused.token_statistics(hidden.bfloat16(), low, torch.zeros(ROWS, dtype=torch.long))
+    logprobs, _ = fused_head.token_statistics(hidden.bfloat16(), low, torch.zeros(ROWS, dtype=torch.long))
     exact = torch.log_softmax(plain(hidden, weight, offset, 0.25, 5.0), 1)[:, 0]
     torch.testing.assert_close(logprobs, exact, atol=0.1, rtol=0.05)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from dcod import history, lineage
 from dcod.config import Config, TrackingConfig, parse_config
 from dcod.errors import UserError
-from dcod.registry import Registry, Version
-from dcod.stages import Where, execute
-from dcod.tracking import Tracker
+from dcod.retrain import history
+from dcod.stages.execute import Where, execute
+from dcod.tracking import Tracker, lineage
+from dcod.tracking.registry import Registry, Version
 from tests.answering import answering
 from tests.tracked import fresh_store
 

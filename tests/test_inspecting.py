@@ -13,10 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcod import inspecting, models, pages, prompts, training, weighting
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.errors import UserError
-from dcod.scores import read_scores
+from dcod.models import loading
+from dcod.objective import weighting
+from dcod.reports import trace_pages, viewer
+from dcod.score.scores import read_scores
+from dcod.traces import prompts
+from dcod.train import loop
 from tests.viewed import HOSTILE, write_set
 
 
@@ -54,10 +58,10 @@ def test_the_weights_are_those_of_training(
 
     monkeypatch.setattr(weighting.WeightCounts, "add", noted)
     train_set = read_scores(scores)["train"]
-    model = models.load(tiny_student)
+    model = loading.load(tiny_student)
     section = config.train.model_copy(update={"learning_rate": 1e-12})
-    training.train(model, train_set, [], section, config.seed, lambda _: None, lambda *_: None)
-    page = data_of(inspecting.page(config, scores, tiny_student, traces=traces))
+    loop.train(model, train_set, [], section, config.seed, lambda _: None, lambda *_: None)
+    page = data_of(trace_pages.page(config, scores, tiny_student, traces=traces))
     shown = {row["id"]: row["weight"] for row in page["traces"] if row["weight"] is not None}
     assert len(shown) == len(train_set) == len(used)
     lengths = {e.trace_id: len(e.completion_tokens) for e in examples}
@@ -70,7 +74,7 @@ def test_the_weights_are_those_of_training(
 
 def test_a_hostile_trace_is_data(tmp_path: Path, tiny_student: Path) -> None:
     traces, scores, _ = write_set(tmp_path, tiny_student, 4)
-    page = inspecting.page(Config(), scores, tiny_student, traces=traces)
+    page = trace_pages.page(Config(), scores, tiny_student, traces=traces)
 
     class Tags(HTMLParser):
         found: list[str] = []  # noqa: RUF012
@@ -90,7 +94,7 @@ def test_a_hostile_trace_is_data(tmp_path: Path, tiny_student: Path) -> None:
 
 def test_what_the_page_says_of_a_trace(tmp_path: Path, tiny_student: Path) -> None:
     traces, scores, examples = write_set(tmp_path, tiny_student, 40)
-    found = data_of(inspecting.page(corrected(name="surprisal"), scores, tiny_student, traces=traces, limit=30))
+    found = data_of(trace_pages.page(corrected(name="surprisal"), scores, tiny_student, traces=traces, limit=30))
     assert found["about"]["traces"] == "30 of 40"
     assert "not given" in found["about"]
     assert [row["id"] for row in found["traces"]] == [e.trace_id for e in examples[:30]]
@@ -107,9 +111,9 @@ def test_what_the_page_says_of_a_trace(tmp_path: Path, tiny_student: Path) -> No
     )
     held_back = [row for row in found["traces"] if row["split"] == "selection"]
     assert [row["weight"] for row in held_back] == [None, None]
-    live = data_of(inspecting.page(corrected(name="surprisal", weights="live"), scores, tiny_student))
+    live = data_of(trace_pages.page(corrected(name="surprisal", weights="live"), scores, tiny_student))
     assert "before the student has learned" in live["about"]["weights"]
-    plain = data_of(inspecting.page(Config(), scores, tiny_student))
+    plain = data_of(trace_pages.page(Config(), scores, tiny_student))
     assert {row["weight"] for row in plain["traces"]} == {1.0, None}
     assert "verdict" not in plain["traces"][0]
     assert "<|im_start|>user" in plain["traces"][2]["prompt"][0][1]
@@ -127,7 +131,7 @@ def test_the_students_own_answers(tmp_path: Path, tiny_student: Path) -> None:
         "benchmark": "b",
     }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "results" / "examples.parquet")
-    page = inspecting.page(Config(), scores, tiny_student, traces=traces, results=tmp_path / "results", answers=1)
+    page = trace_pages.page(Config(), scores, tiny_student, traces=traces, results=tmp_path / "results", answers=1)
     found = [row["own"] for row in data_of(page)["traces"]]
     assert [own["from"][:15] if own else None for own in found] == [
         "written for thi",
@@ -143,35 +147,35 @@ def test_the_students_own_answers(tmp_path: Path, tiny_student: Path) -> None:
 
 def test_the_configuration_of_a_trained_student(tmp_path: Path, tiny_student: Path) -> None:
     fallback = Config(name="mine")
-    assert inspecting.of_training(tiny_student, fallback) is fallback
+    assert trace_pages.of_training(tiny_student, fallback) is fallback
     config = corrected(name="surprisal", gamma_max=0.5)
     sections = {name: getattr(config, name).model_dump(mode="json") for name in ("student", "train")}
     manifest = {"stage": "train", "config": sections, "seed": 3}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    found = inspecting.of_training(tmp_path, fallback)
+    found = trace_pages.of_training(tmp_path, fallback)
     assert (found.train, found.seed, found.name) == (config.train, 3, "mine")
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"stage": "fetch"}))
-    assert inspecting.of_training(tmp_path, fallback) is fallback
+    assert trace_pages.of_training(tmp_path, fallback) is fallback
 
 
 def test_folders_that_do_not_belong_together(tmp_path: Path, tiny_student: Path) -> None:
     _, scores, _ = write_set(tmp_path / "a", tiny_student, 4)
     others, _, _ = write_set(tmp_path / "b", tiny_student, 3, hostile=False)
     with pytest.raises(UserError, match="2 of 4 scored traces are not in it"):
-        inspecting.page(Config(), scores, tiny_student, traces=others)
+        trace_pages.page(Config(), scores, tiny_student, traces=others)
     with pytest.raises(UserError, match="dcod evaluate"):
-        inspecting.page(Config(), scores, tiny_student, results=tmp_path)
+        trace_pages.page(Config(), scores, tiny_student, results=tmp_path)
     with pytest.raises(UserError, match="use `surprisal`"):
-        inspecting.page(corrected(name="prefix"), scores, tiny_student)
-    pieces = inspecting.Pieces(prompts.load_tokenizer(tiny_student), scores)
+        trace_pages.page(corrected(name="prefix"), scores, tiny_student)
+    pieces = trace_pages.Pieces(prompts.load_tokenizer(tiny_student), scores)
     with pytest.raises(UserError, match="tokenizer has"):
         pieces.number(9999)
 
 
 def test_json_in_a_page_cannot_end_its_block() -> None:
-    text = pages.as_json({"a": "</script><!--&\ud800"})
+    text = viewer.as_json({"a": "</script><!--&\ud800"})
     assert not set("<>&") & set(text)
     assert json.loads(text) == {"a": "</script><!--&\ud800"}
     assert text.isascii()
     with pytest.raises(ValueError, match="JSON compliant"):
-        pages.as_json([float("nan")])
+        viewer.as_json([float("nan")])

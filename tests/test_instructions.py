@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from dcod import benchmarks, instructions
+from dcod import benchmarks
 from dcod.config import BenchmarkConfig
 from dcod.errors import UserError
+from dcod.grading import instructions
 
 CASES: list[tuple[str, dict[str, Any], str, str]] = [  # kind, arguments, a text that follows it, one that does not
     (

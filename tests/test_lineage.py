@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dcod import lineage, models, storage
+from dcod import storage
 from dcod.cli import app
 from dcod.config import Config, IngestConfig
-from dcod.registry import Registry, Version
-from dcod.stages import Where, component, execute
+from dcod.models import loading
+from dcod.stages import component
+from dcod.stages.execute import Where, execute
+from dcod.tracking import lineage
+from dcod.tracking.registry import Registry, Version
 from tests.stages.test_ingest import response, solved
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
@@ -45,7 +48,7 @@ class Place:
 
     def trained(self, student: Path, scores: Path, start: Path) -> Version:
         """A student that a training with these inputs made, registered."""
-        digests = [("scores", _digest(scores), "scores"), ("student", models.digest(start), "start")]
+        digests = [("scores", _digest(scores), "scores"), ("student", loading.digest(start), "start")]
         with self.registry.tracker.stage("train", None, digest=f"of-{student.name}") as log:
             log.inputs(digests)
             self.registry.log_model(student, log.run_id)

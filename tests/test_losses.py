@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcod import losses
 from dcod.config import LossConfig
-from dcod.losses import LOSSES, NO_TOKEN, TopK
+from dcod.objective import losses
+from dcod.objective.losses import LOSSES, NO_TOKEN, TopK
 
 DIVERGENCES = sorted(name for name, loss in LOSSES.items() if loss.needs_teacher)
 V = 7

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dcod import mapping, prompts
-from dcod.formats import RowError
-from dcod.traces import Trace
+from dcod.traces import Trace, mapping, prompts
+from dcod.traces.formats import RowError
 
 TEXT = "3 + 3 = 6\n#### 6 é"
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from dcod import models, training
-from dcod.checkpoints import Checkpoints, weights_of
 from dcod.config import TrainConfig
-from dcod.masters import Masters
-from dcod.packing import Example
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.train import loop
+from dcod.train.checkpoints import Checkpoints, weights_of
+from dcod.train.masters import Masters
 from tests.test_checkpoints import make_examples, same
 
 KNOBS: dict[str, Any] = {"learning_rate": 1e-5, "epochs": 3, "traces_per_step": 4, "validations": 2}
@@ -27,7 +28,7 @@ def examples(tiny_student: Path) -> list[Example]:
 
 def trained(
     student: Path, examples: list[Example], dtype: str, out: Path, stop_at: int = 0, **knobs: Any
-) -> tuple[training.Result, Any]:
+) -> tuple[loop.Result, Any]:
     """A run's result and the student that it saved, as it was when it was saved."""
     saved: list[Any] = []
 
@@ -40,13 +41,13 @@ def trained(
             raise KeyboardInterrupt
 
     config = TrainConfig.model_validate({**KNOBS, "checkpoints": {"every": 2}, **knobs})
-    model, kept = models.load(student, dtype), Checkpoints(str(out / "kept"))
-    result = training.train(model, examples[4:], examples[:4], config, 0, save, metrics, kept)
+    model, kept = loading.load(student, dtype), Checkpoints(str(out / "kept"))
+    result = loop.train(model, examples[4:], examples[:4], config, 0, save, metrics, kept)
     return result, saved[0]
 
 
 def test_bfloat16_goes_the_way_of_float32(tiny_student: Path, examples: list[Example], tmp_path: Path) -> None:
-    start = models.load(tiny_student).state_dict()
+    start = loading.load(tiny_student).state_dict()
     (_, fine), (result, coarse) = (
         trained(tiny_student, examples, dtype, tmp_path / dtype) for dtype in ("float32", "bfloat16")
     )
@@ -56,11 +57,9 @@ def test_bfloat16_goes_the_way_of_float32(tiny_student: Path, examples: list[Exa
     along = sum(float(went[name] @ moved[name]) for name in start) / sum(float(v @ v) for v in moved.values())
     assert along == pytest.approx(1, abs=0.4)  # a tenth without masters
     assert json.loads((tmp_path / "bfloat16" / "best" / "config.json").read_text())["dtype"] == "bfloat16"
-    again = models.load(tmp_path / "bfloat16" / "best", "bfloat16")
+    again = loading.load(tmp_path / "bfloat16" / "best", "bfloat16")
     assert same(again.state_dict(), coarse)
-    measured = training.train(
-        again, examples[4:8], examples[:4], TrainConfig(epochs=1), 0, lambda _: None, lambda *_: None
-    )
+    measured = loop.train(again, examples[4:8], examples[:4], TrainConfig(epochs=1), 0, lambda _: None, lambda *_: None)
     assert measured.start_nll == result.best_nll
 
 
@@ -156,11 +155,11 @@ def test_what_is_saved_is_what_was_trained_buffers_too(
         model.save_pretrained(tmp_path / "out")
         said.append(model(ids).logits.detach())
 
-    start = models.load(routed, dtype)
+    start = loading.load(routed, dtype)
     before, bias = start(ids).logits.detach(), start.get_buffer(BIAS).clone()
     config = TrainConfig.model_validate({**KNOBS, "learning_rate": 1e-2, "epochs": 1, "validations": 1, **how})
-    training.train(start, questions[4:], questions[:4], config, 0, save, lambda *_: None)
-    again = models.load(tmp_path / "out", dtype)
+    loop.train(start, questions[4:], questions[:4], config, 0, save, lambda *_: None)
+    again = loading.load(tmp_path / "out", dtype)
     assert torch.equal(again.get_buffer(BIAS), bias)
     assert torch.equal(again(ids).logits, said[-1])
     assert not torch.equal(said[-1], before)
@@ -168,5 +167,5 @@ def test_what_is_saved_is_what_was_trained_buffers_too(
 
 
 def test_buffers_are_a_part_of_checkpoints(routed: Path) -> None:
-    assert BIAS in weights_of(models.load(routed))
-    assert not any("inv_freq" in name for name in weights_of(models.load(routed)))
+    assert BIAS in weights_of(loading.load(routed))
+    assert not any("inv_freq" in name for name in weights_of(loading.load(routed)))

@@ -11,91 +11,92 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcod import metrics
+from dcod.evaluate import statistics
 
 
 def test_wilson_interval_against_its_formula() -> None:
     z, n, k = 1.959963984540054, 50, 20
     centre = (k / n + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n))
-    assert metrics.wilson_interval(k, n) == pytest.approx((centre - half, centre + half))
-    assert metrics.wilson_interval(0, 0) == (0.0, 1.0)
-    assert metrics.wilson_interval(0, 10)[0] == 0.0
+    assert statistics.wilson_interval(k, n) == pytest.approx((centre - half, centre + half))
+    assert statistics.wilson_interval(0, 0) == (0.0, 1.0)
+    assert statistics.wilson_interval(0, 10)[0] == 0.0
 
 
 def test_mcnemar_is_the_binomial_tail() -> None:
-    assert metrics.mcnemar(0, 0) == 1.0
-    assert metrics.mcnemar(5, 0) == pytest.approx(2**-5)
-    assert metrics.mcnemar(3, 1) == pytest.approx((4 + 1) / 16)
+    assert statistics.mcnemar(0, 0) == 1.0
+    assert statistics.mcnemar(5, 0) == pytest.approx(2**-5)
+    assert statistics.mcnemar(3, 1) == pytest.approx((4 + 1) / 16)
 
 
 def test_pass_at_k_is_unbiased() -> None:
-    assert metrics.pass_at_k(10, 0, 3) == 0.0
-    assert metrics.pass_at_k(10, 10, 3) == 1.0
+    assert statistics.pass_at_k(10, 0, 3) == 0.0
+    assert statistics.pass_at_k(10, 10, 3) == 1.0
     generator, p, k = np.random.default_rng(0), 0.3, 4
-    drawn = [metrics.pass_at_k(12, int(c), k) for c in generator.binomial(12, p, size=20_000)]
+    drawn = [statistics.pass_at_k(12, int(c), k) for c in generator.binomial(12, p, size=20_000)]
     assert np.mean(drawn) == pytest.approx(1 - (1 - p) ** k, abs=0.01)
     with pytest.raises(ValueError, match="pass@5"):
-        metrics.pass_at_k(4, 1, 5)
+        statistics.pass_at_k(4, 1, 5)
 
 
 def test_majority_vote() -> None:
-    assert metrics.majority(["3", None, "4", "4", None, None]) == "4"
-    assert metrics.majority(["3", "4"]) == "3"
-    assert metrics.majority([None]) is None
+    assert statistics.majority(["3", None, "4", "4", None, None]) == "4"
+    assert statistics.majority(["3", "4"]) == "3"
+    assert statistics.majority([None]) is None
 
 
 def test_bootstrap_interval_covers_the_mean() -> None:
     generator = np.random.default_rng(1)
     hits = 0
     for seed in range(60):
-        low, high = metrics.bootstrap_interval(list(generator.random(40)), seed=seed)
+        low, high = statistics.bootstrap_interval(list(generator.random(40)), seed=seed)
         hits += low <= 0.5 <= high
     assert hits >= 51
 
 
 def test_minimum_detectable_difference_has_the_power_it_claims() -> None:
     n, discordant = 400, 0.3
-    difference = metrics.minimum_detectable_difference(n, discordant)
+    difference = statistics.minimum_detectable_difference(n, discordant)
     generator, found = np.random.default_rng(0), 0
     shares = [(discordant + difference) / 2, (discordant - difference) / 2, 1 - discordant]
     for gains, losses, _ in generator.multinomial(n, shares, size=600):
-        found += metrics.mcnemar(int(gains), int(losses)) < 0.05
+        found += statistics.mcnemar(int(gains), int(losses)) < 0.05
     assert found / 600 == pytest.approx(0.8, abs=0.06)
-    assert metrics.minimum_detectable_difference(0, 0.3) == 1.0
+    assert statistics.minimum_detectable_difference(0, 0.3) == 1.0
 
 
 def test_entropy_of_answers() -> None:
-    assert metrics.answer_entropy(["4", "4", "4"]) == 0.0
-    assert metrics.answer_entropy(["4", "5", None, "7"]) == pytest.approx(math.log(4))
-    assert metrics.answer_entropy([]) == 0.0
+    assert statistics.answer_entropy(["4", "4", "4"]) == 0.0
+    assert statistics.answer_entropy(["4", "5", None, "7"]) == pytest.approx(math.log(4))
+    assert statistics.answer_entropy([]) == 0.0
 
 
 def test_holm_against_a_worked_example() -> None:
-    found = metrics.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    found = statistics.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
-    assert metrics.holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
-    assert metrics.holm({}) == {}
+    assert statistics.holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert statistics.holm({}) == {}
 
 
 def test_holm_keeps_the_error_rate_of_the_family() -> None:
     drawn = np.random.default_rng(0).random((4000, 5))
-    wrong = sum(min(metrics.holm(dict(zip("abcde", row, strict=True))).values()) <= 0.05 for row in drawn)
+    wrong = sum(min(statistics.holm(dict(zip("abcde", row, strict=True))).values()) <= 0.05 for row in drawn)
     assert wrong / 4000 == pytest.approx(0.05, abs=0.012)
 
 
 def test_a_large_bootstrap_is_drawn_in_parts() -> None:
     values = [0.0, 1.0] * 5000
-    low, high = metrics.bootstrap_interval(values)
+    low, high = statistics.bootstrap_interval(values)
     assert (low, high) == pytest.approx((0.49, 0.51), abs=0.003)
 
 
 def test_repetition() -> None:
-    assert metrics.repetition_rate("so \\boxed{} " * 300) > 0.95
+    assert statistics.repetition_rate("so \\boxed{} " * 300) > 0.95
     assert (
-        metrics.repetition_rate("First take three eggs and add four more of them to the basket in the kitchen") == 0.0
+        statistics.repetition_rate("First take three eggs and add four more of them to the basket in the kitchen")
+        == 0.0
     )
-    assert metrics.repetition_rate("short") == metrics.repetition_rate("") == 0.0
+    assert statistics.repetition_rate("short") == statistics.repetition_rate("") == 0.0
 
 
 STEPS = [
@@ -130,23 +131,23 @@ STEPS = [
 
 @pytest.mark.parametrize(("text", "holds"), STEPS)
 def test_arithmetic_steps(text: str, holds: list[bool]) -> None:
-    assert metrics.arithmetic_steps(text) == holds
+    assert statistics.arithmetic_steps(text) == holds
 
 
 def test_worked_human_solutions_hardly_contradict_themselves(data_dir: Path) -> None:
     lines = (data_dir / "gsm8k" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [re.sub(r"<<[^>]*>>", "", json.loads(line)["answer"]) for line in lines]
-    steps = [holds for text in texts for holds in metrics.arithmetic_steps(text)]
+    steps = [holds for text in texts for holds in statistics.arithmetic_steps(text)]
     assert len(steps) > 18_000
     assert steps.count(False) / len(steps) < 0.004
     broken = [re.sub(r"= ?\$?(\d)", lambda m: m.group()[:-1] + str((int(m.group(1)) + 1) % 10), text) for text in texts]
-    found = [holds for text in broken for holds in metrics.arithmetic_steps(text)]
+    found = [holds for text in broken for holds in statistics.arithmetic_steps(text)]
     assert found.count(False) / len(found) > 0.95
 
 
 @pytest.mark.parametrize("text", ["1+" * 100_000, "1+1=2 " * 30_000, "=" * 100_000, "1" * 100_000, "x " * 100_000])
 def test_stability_of_long_texts_takes_linear_time(text: str) -> None:
     begun = time.process_time()
-    metrics.arithmetic_steps(text)
-    metrics.repetition_rate(text)
+    statistics.arithmetic_steps(text)
+    statistics.repetition_rate(text)
     assert time.process_time() - begun < 5

@@ -11,14 +11,15 @@ import pytest
 import torch
 import yaml
 
-from dcod import exporting, model_card, models
 from dcod.config import Config, PromoteConfig
 from dcod.errors import UserError
-from dcod.lineage import Origin
-from dcod.registry import Registry
+from dcod.models import loading
+from dcod.reports import model_card
 from dcod.stages import gate, promote
 from dcod.traces import Trace, write_traces
-from dcod.tracking import Tracker
+from dcod.tracking import Tracker, export
+from dcod.tracking.lineage import Origin
+from dcod.tracking.registry import Registry
 from tests.stages.test_promote import NAME, results
 from tests.test_report import HISTORY, HOSTILE, decision, write_results
 from tests.tiny import save_tiny_student
@@ -137,14 +138,14 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
     tracker.fetch_output(found, tmp_path / "again")  # the card that came later is no part of the stage's output
     assert not (tmp_path / "again" / "README.md").exists()
 
-    assert exporting.export(config.tracking, f"models:/{NAME}/2", tmp_path / "export")
+    assert export.export(config.tracking, f"models:/{NAME}/2", tmp_path / "export")
     assert (tmp_path / "export" / "README.md").read_text() == card
-    assert models.digest(tmp_path / "export") == decided.challenger.digest
+    assert loading.digest(tmp_path / "export") == decided.challenger.digest
     ids = torch.tensor([[1, 20, 30, 40]])
-    ours, theirs = (models.load(folder)(input_ids=ids).logits for folder in (student, tmp_path / "export"))
+    ours, theirs = (loading.load(folder)(input_ids=ids).logits for folder in (student, tmp_path / "export"))
     assert torch.equal(ours, theirs)
     with pytest.raises(UserError, match=r"versions: 1, 2"):
-        exporting.export(config.tracking, f"models:/{NAME}/3", tmp_path / "none")
+        export.export(config.tracking, f"models:/{NAME}/3", tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -162,8 +163,8 @@ def test_pushing_makes_a_private_repository(tmp_path: Path, monkeypatch: pytest.
             return SimpleNamespace(commit_url="https://hub.example/commit/1")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    assert exporting.push(tmp_path, "me/mine") == "https://hub.example/commit/1"
+    assert export.push(tmp_path, "me/mine") == "https://hub.example/commit/1"
     assert calls[0] == ("me/mine", {"private": True, "exist_ok": True})
     assert calls[1][1]["folder_path"] == tmp_path
     with pytest.raises(UserError, match="HF_TOKEN"):
-        exporting.push(tmp_path, "nobody")
+        export.push(tmp_path, "nobody")

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from dcod import notify
+from dcod.cluster import webhook
+from dcod.cluster.prometheus import exposition, push
 from dcod.errors import AwayError, UserError
-from dcod.exposition import exposition, push
 from tests.answering import answering
 
 
@@ -60,7 +60,7 @@ def receiving(*codes: int) -> Iterator[Receiver]:
 def test_signed_and_repeated_until_it_arrives() -> None:
     waits: list[float] = []
     with receiving(503, 0, 429, 200) as receiver:
-        notify.send(receiver.url, "promoted", {"version": 3}, "key", sleep=waits.append)
+        webhook.send(receiver.url, "promoted", {"version": 3}, "key", sleep=waits.append)
     assert waits == [1.0, 2.0, 4.0]
     assert len(receiver.got) == 4
     for _, path, headers, body in receiver.got:
@@ -76,24 +76,24 @@ def test_signed_and_repeated_until_it_arrives() -> None:
 def test_a_known_signature() -> None:
     """As `printf '1700000000.{"event": "failed"}' | openssl dgst -sha256 -hmac secret` says."""
     known = "beebd0439401d2a73f41cc18e3ee2493aa5195e8d695ef3ca4e1eea6ee935af3"
-    assert notify.sign("secret", "1700000000", b'{"event": "failed"}') == f"sha256={known}"
+    assert webhook.sign("secret", "1700000000", b'{"event": "failed"}') == f"sha256={known}"
 
 
 def test_given_up_and_refused() -> None:
     with receiving(500) as receiver, pytest.raises(AwayError, match=r"in 6 attempts \(500\)"):
-        notify.send(receiver.url, "failed", {}, "key", sleep=lambda _: None)
-    assert len(receiver.got) == notify.ATTEMPTS
+        webhook.send(receiver.url, "failed", {}, "key", sleep=lambda _: None)
+    assert len(receiver.got) == webhook.ATTEMPTS
     with receiving(401) as receiver, pytest.raises(UserError, match="refused"):
-        notify.send(receiver.url, "failed", {}, "key", sleep=lambda _: None)
+        webhook.send(receiver.url, "failed", {}, "key", sleep=lambda _: None)
     assert len(receiver.got) == 1
     with pytest.raises(AwayError):
-        notify.send("http://127.0.0.1:1/hook", "failed", {}, "key", sleep=lambda _: None)
+        webhook.send("http://127.0.0.1:1/hook", "failed", {}, "key", sleep=lambda _: None)
 
 
 def test_nothing_is_sent_unsigned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(notify.SECRET, raising=False)
+    monkeypatch.delenv(webhook.SECRET, raising=False)
     with pytest.raises(UserError, match="DCOD_WEBHOOK_SECRET"):
-        notify.secret()
+        webhook.secret()
 
 
 def test_exposition() -> None:
@@ -145,14 +145,14 @@ def test_pushed_to_what_is_no_http_server() -> None:
 
 def test_the_address_is_in_the_environment_and_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("", "hooks.example.org/PLANTED"):
-        monkeypatch.setenv(notify.ADDRESS, wrong)
+        monkeypatch.setenv(webhook.ADDRESS, wrong)
         with pytest.raises(UserError, match=r"notify\.url=environment, but \$DCOD_WEBHOOK_URL") as caught:
-            notify.address()
+            webhook.address()
         assert "PLANTED" not in str(caught.value)
-    monkeypatch.setenv(notify.ADDRESS, "http://127.0.0.1:1/PLANTED")
-    for url in (notify.address(), "http://127.0.0.1:1/PLANTED", "http://[::1/PLANTED", "http://.:x/PLANTED"):
+    monkeypatch.setenv(webhook.ADDRESS, "http://127.0.0.1:1/PLANTED")
+    for url in (webhook.address(), "http://127.0.0.1:1/PLANTED", "http://[::1/PLANTED", "http://.:x/PLANTED"):
         with pytest.raises(UserError) as caught:
-            notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+            webhook.send(url, "failed", {}, "key", sleep=lambda _: None)
         assert "PLANTED" not in str(caught.value)
 
 
@@ -162,7 +162,7 @@ def test_a_message_is_not_carried_to_another_place(code: int) -> None:
     moved = f"HTTP/1.1 {code} Moved\r\nLocation: http://127.0.0.1:9/else\r\nContent-Length: 0\r\n\r\n"
     there = rf"answers {code} and points to http://127\.0\.0\.1:9/else"
     with answering(moved) as url, pytest.raises(UserError, match=there):
-        notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+        webhook.send(url, "failed", {}, "key", sleep=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def test_a_message_is_not_carried_to_another_place(code: int) -> None:
 )
 def test_half_an_answer_is_none(answer: str) -> None:
     with answering(answer) as url, pytest.raises(AwayError, match="did not take it in 6 attempts"):
-        notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+        webhook.send(url, "failed", {}, "key", sleep=lambda _: None)
 
 
 def test_an_endless_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(webhook, "_MOST_BYTES", 1000)
     with (
         answering("HTTP/1.1 200 OK\r\n\r\n", for_ever="x" * 100) as url,
         pytest.raises(UserError, match="longer than 1000 bytes"),
     ):
-        notify.send(url, "failed", {}, "key", sleep=lambda _: None)
-    monkeypatch.setattr(notify, "_TIMEOUT_S", 0.3)
+        webhook.send(url, "failed", {}, "key", sleep=lambda _: None)
+    monkeypatch.setattr(webhook, "_TIMEOUT_S", 0.3)
     with (
         answering("HTTP/1.1 200 OK\r\n\r\n", for_ever="x", every_s=0.05) as url,
         pytest.raises(UserError, match="did not end within"),
     ):
-        notify.send(url, "failed", {}, "key", sleep=lambda _: None)
+        webhook.send(url, "failed", {}, "key", sleep=lambda _: None)

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dcod import marks, outputs, room, scratch, storage
+from dcod import storage
 from dcod.cli import app
 from dcod.errors import UserError
+from dcod.storage import marks, outputs, room
+from dcod.storage import temporary as scratch
 
 PAGE = f"<!doctype html>\n<!-- {marks.FILE_MARK} -->\n"
 # Every verb that writes, with inputs of the right kind; {out} is where.

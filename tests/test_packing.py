@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from dcod.packing import OWN_COST, Example, Layout, collate, micro_batches
+from dcod.models.batches import OWN_COST, Example, Layout, collate, micro_batches
 
 
 def traces(seed: int, count: int, prompts: int) -> list[Example]:

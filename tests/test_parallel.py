@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dcod import adapters, models, training
-from dcod.checkpoints import Checkpoints, weights_of
 from dcod.config import LoraConfig, TrainConfig
 from dcod.errors import UserError
-from dcod.packing import Example
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.train import loop, lora
+from dcod.train.checkpoints import Checkpoints, weights_of
 from tests.test_checkpoints import make_examples, same
 
 KNOBS: dict[str, Any] = {
@@ -36,14 +37,14 @@ def examples(tiny_student: Path) -> list[Example]:
     return make_examples(tiny_student)
 
 
-def alone(student: Path, examples: list[Example], **knobs: object) -> tuple[training.Result, dict[str, torch.Tensor]]:
+def alone(student: Path, examples: list[Example], **knobs: object) -> tuple[loop.Result, dict[str, torch.Tensor]]:
     best: dict[str, torch.Tensor] = {}
 
     def save(trained: Any) -> None:
         best.update({name: value.clone() for name, value in trained.state_dict().items()})
 
     config = TrainConfig.model_validate({**KNOBS, **knobs})
-    result = training.train(models.load(student), examples[4:], examples[:4], config, 0, save, lambda *_: None)
+    result = loop.train(loading.load(student), examples[4:], examples[:4], config, 0, save, lambda *_: None)
     return result, best
 
 
@@ -94,7 +95,7 @@ def test_two_ranks_end_with_the_student_of_one(
     expected, best = alone(tiny_student, examples, **{k: v for k, v in knobs.items() if k != "sharding"})
     history, student = on_two_ranks(tiny_student, examples, tmp_path / "two", **knobs)
     close(expected.history, history)
-    start = models.load(tiny_student).state_dict()
+    start = loading.load(tiny_student).state_dict()
     for name, value in student.items():  # AdamW's first steps magnify what is rounded otherwise
         torch.testing.assert_close(value, best[name], atol=2e-3, rtol=2e-3)
         assert not torch.equal(value, start[name]) or "norm" in name or ("embed" in name and "lora" in knobs)
@@ -126,8 +127,8 @@ def test_a_checkpoint_of_shards_goes_on_on_one_rank(
     on_two_ranks(tiny_student, examples, tmp_path / "two", str(kept), stop_at=3, sharding="fsdp", **every)
     found: dict[str, torch.Tensor] = {}
     config = TrainConfig.model_validate({**KNOBS, **every})
-    result = training.train(
-        models.load(tiny_student), examples[4:], examples[:4], config, 0,
+    result = loop.train(
+        loading.load(tiny_student), examples[4:], examples[:4], config, 0,
         lambda trained: found.update(trained.state_dict()), lambda *_: None, Checkpoints(str(kept)),
     )  # fmt: skip
     close(expected.history, result.history)
@@ -157,11 +158,11 @@ def test_bfloat16_follows_float32_roughly(
 
 def test_lora_trains_little_and_saves_a_plain_student(tiny_student: Path, examples: list[Example]) -> None:
     """Against peft's own: the merged student gives the log-probs of the student with its updates."""
-    model, saved = models.load(tiny_student), []
+    model, saved = loading.load(tiny_student), []
     config = TrainConfig.model_validate({**KNOBS, "lora": {"rank": 4}})
-    training.train(model, examples[4:], [], config, 0, saved.append, lambda *_: None)
+    loop.train(model, examples[4:], [], config, 0, saved.append, lambda *_: None)
     (merged,) = saved
-    start = models.load(tiny_student)
+    start = loading.load(tiny_student)
     assert merged.state_dict().keys() == start.state_dict().keys()
     changed = {n for n, v in merged.state_dict().items() if not torch.equal(v, start.state_dict()[n])}
     assert changed == {n for n in start.state_dict() if n.endswith("_proj.weight")}
@@ -174,4 +175,4 @@ def test_lora_trains_little_and_saves_a_plain_student(tiny_student: Path, exampl
 
 def test_an_update_of_layers_that_are_not_there_is_the_users_mistake(tiny_student: Path) -> None:
     with pytest.raises(UserError, match=r"train\.lora\.targets=\['query'\]"):
-        adapters.adapt(models.load(tiny_student), LoraConfig(rank=2, targets=["query"]))
+        lora.adapt(loading.load(tiny_student), LoraConfig(rank=2, targets=["query"]))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import parquet
+from dcod.storage import parquet
 from dcod.traces import Trace, count_traces, read_batches, read_traces, write_traces
 
 SCHEMA = pa.schema([("n", pa.int64()), ("name", pa.dictionary(pa.int32(), pa.string()))])
@@ -62,7 +62,7 @@ def test_a_single_file_and_an_empty_table_are_tables(tmp_path: Path) -> None:
 
 def test_long_traces_make_small_row_groups_and_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written at once is bounded in bytes, not in traces; the traces come back in order."""
-    monkeypatch.setattr("dcod.traces._GROUP_BYTES", 2**16)
+    monkeypatch.setattr("dcod.traces.schema._GROUP_BYTES", 2**16)
     prompt = [{"role": "user", "content": "?"}]
     made = [Trace(prompt, f"{n} {'x' * 3000}", source_file=f"f{n // 100}") for n in range(400)]
     assert write_traces(tmp_path / "traces.parquet", made, shard_bytes=2**18) == 400

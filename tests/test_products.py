@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcod import models, products
-from dcod.fused import Objective, live_loss, weighted_loss
+from dcod.models import loading, matmul
+from dcod.models.fused_head import Objective, live_loss, weighted_loss
 
 
 @pytest.fixture(params=[True, False], ids=["oneDNN", "torch"])
@@ -18,7 +18,7 @@ def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     """Both ways on every machine; oneDNN has the operator everywhere, it is only not faster everywhere."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch was built without oneDNN")
-    monkeypatch.setattr(products, "faster", lambda: request.param)
+    monkeypatch.setattr(matmul, "faster", lambda: request.param)
     return request.param
 
 
@@ -34,8 +34,8 @@ def test_a_layer_and_its_gradients(onednn: bool, shape: tuple[int, ...], bias: b
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(24, 40, bias=bias))
     exact = copy.deepcopy(model).double()
-    products.adopt(model)
-    assert isinstance(model[0], products.Linear) is onednn
+    matmul.adopt(model)
+    assert isinstance(model[0], matmul.Linear) is onednn
     given = torch.randn(shape)
     ours, theirs = given.clone().requires_grad_(), given.double().requires_grad_()
     out, reference = model(ours), exact(theirs)
@@ -53,7 +53,7 @@ def test_gradients_of_any_strides(onednn: bool) -> None:
     """A sum's gradient is expanded, a transpose's is not contiguous."""
     layer = nn.Linear(6, 4)
     exact = copy.deepcopy(layer).double()
-    products.adopt(model := nn.Sequential(layer))
+    matmul.adopt(model := nn.Sequential(layer))
     given = torch.randn(6, 9)
     ours, theirs = given.clone().requires_grad_(), given.double().requires_grad_()
     model(ours.T).sum().backward()
@@ -64,10 +64,10 @@ def test_gradients_of_any_strides(onednn: bool) -> None:
 
 
 def test_what_it_does_not_apply_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "faster", lambda: True)
-    monkeypatch.setattr(products, "product", lambda *_: pytest.fail("not for these"))
+    monkeypatch.setattr(matmul, "faster", lambda: True)
+    monkeypatch.setattr(matmul, "product", lambda *_: pytest.fail("not for these"))
     layer = nn.Linear(6, 4)
-    products.adopt(model := nn.Sequential(layer))
+    matmul.adopt(model := nn.Sequential(layer))
     assert model(torch.ones(0, 6)).shape == (0, 4)
     assert model(torch.ones(1, 6)).shape == (1, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -78,7 +78,7 @@ def test_what_it_does_not_apply_to(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("live", [True, False])
 def test_the_fused_head(onednn: bool, live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcod.fused.chunk_rows", lambda *_: 16)
+    monkeypatch.setattr("dcod.models.fused_head.chunk_rows", lambda *_: 16)
     generator = torch.Generator().manual_seed(2)
     hidden = torch.randn(150, 12, generator=generator).requires_grad_()
     head = torch.randn(70, 12, generator=generator).requires_grad_()
@@ -100,18 +100,18 @@ def test_the_fused_head(onednn: bool, live: bool, monkeypatch: pytest.MonkeyPatc
 
 def test_a_loaded_student(onednn: bool, tiny_student: Path, tmp_path: Path) -> None:
     """Tied embeddings stay tied, and what is saved is an ordinary model."""
-    model = models.load(tiny_student)
-    assert any(type(module) is products.Linear for module in model.modules()) is onednn
-    assert all(isinstance(m, nn.Linear) for m in model.modules() if type(m) is products.Linear)
+    model = loading.load(tiny_student)
+    assert any(type(module) is matmul.Linear for module in model.modules()) is onednn
+    assert all(isinstance(m, nn.Linear) for m in model.modules() if type(m) is matmul.Linear)
     model.save_pretrained(tmp_path)
-    same = models.load(tmp_path)
+    same = loading.load(tmp_path)
     ids = torch.arange(1, 20)[None]
     assert torch.equal(model(ids).logits, same(ids).logits)
 
 
 def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCOD_ONEDNN", "0")
-    assert not products.faster.__wrapped__()
+    assert not matmul.faster.__wrapped__()
 
 
 def test_a_torch_whose_operator_is_gone_or_other_is_left_alone(
@@ -133,17 +133,17 @@ def test_a_torch_whose_operator_is_gone_or_other_is_left_alone(
     changed = [gone, crashed, lambda a, b: a @ b.T + 1e-3, lambda a, b: (a @ b.T).T, lambda a, b: a @ b.T * torch.nan]
     for product in changed:
         caplog.clear()
-        monkeypatch.setattr(products, "product", product)
-        products.usable.cache_clear()
-        assert not products.faster.__wrapped__()
+        monkeypatch.setattr(matmul, "product", product)
+        matmul.usable.cache_clear()
+        assert not matmul.faster.__wrapped__()
         (record,) = caplog.records
         assert "its own instead" in record.getMessage()
         assert "\n" not in record.getMessage()
     monkeypatch.undo()
-    products.usable.cache_clear()
+    matmul.usable.cache_clear()
 
 
 def test_the_operator_of_this_torch_is_usable() -> None:
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch was built without oneDNN")
-    assert products.usable.__wrapped__()
+    assert matmul.usable.__wrapped__()

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import accounts, figures, report
-from dcod.accounts import Cost
 from dcod.config import Config, CorrectionConfig, TrainConfig
-from dcod.gate import Comparison, Decision, Model, Reason
-from dcod.lineage import Origin
+from dcod.promote.gate import Comparison, Decision, Model, Reason
+from dcod.reports import figures, report
+from dcod.reports import sections as parts
+from dcod.reports.sections import Cost
 from dcod.traces import Trace, write_traces
 from dcod.tracking import Tracker
+from dcod.tracking.lineage import Origin
 from tests.tracked import fresh_store
 
 HOSTILE = "<script>alert(1)</script> & \"x\" <img src=x onerror='y'> $\\frac{"
@@ -235,9 +236,9 @@ def test_costs_are_those_of_the_pipeline_run(tmp_path: Path) -> None:
     with tracker.stage("ingest", other, digest="x"), tracker.stage("train", parent, digest="a") as log:
         log.tag("dcod.reused_from", "r")
     with tracker.stage("gate", None, digest="c") as alone:
-        assert accounts.costs(alone) == []
+        assert parts.costs(alone) == []
     with tracker.stage("gate", parent, digest="b") as log:
-        trained, running = accounts.costs(log)
+        trained, running = parts.costs(log)
     assert (trained.stage, trained.reused) == ("train", True)
     assert trained.seconds is not None
     assert trained.seconds >= 0.0

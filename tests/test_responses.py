@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dcod import responses
 from dcod.benchmarks import Problem
+from dcod.evaluate import responses
 
 
 def test_half_a_surrogate_pair_is_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

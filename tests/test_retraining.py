@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from dcod import monitors, retraining
 from dcod.config import CorrectionConfig
-from dcod.packing import Example
-from dcod.retraining import Evidence, Losses, Source
-from dcod.schedule import LimitsConfig, RetrainConfig
+from dcod.config.retrain import LimitsConfig, RetrainConfig
+from dcod.models.batches import Example
+from dcod.retrain import decide as retraining
+from dcod.retrain import monitors
+from dcod.retrain.decide import Evidence, Losses, Source
 from dcod.stages import decide
 from dcod.traces import Trace
 

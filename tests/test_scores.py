@@ -8,12 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import models, prompts, scores, traces
+from dcod import traces
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.scores import Scored
+from dcod.models import loading
+from dcod.score import scores
+from dcod.score.scores import Scored
 from dcod.stages import merge, score, train
-from dcod.traces import Trace
+from dcod.traces import Trace, prompts
 from dcod.tracking import NullLog
 from tests.tiny import save_tiny_student
 
@@ -21,7 +23,7 @@ USER = [{"role": "user", "content": "3+3?"}]
 
 
 def whose(student: Path) -> Scored:
-    return Scored(models.digest(student), prompts.tokenizer_digest(prompts.load_tokenizer(student)))
+    return Scored(loading.digest(student), prompts.tokenizer_digest(prompts.load_tokenizer(student)))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +49,10 @@ def test_scores_say_whose_they_are(scored: Path, tiny_student: Path) -> None:
 def test_training_another_student_is_refused_before_it_is_loaded(
     scored: Path, tiny_student: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "load", lambda *_: pytest.fail("loaded"))
-    with pytest.raises(UserError, match=rf"scored with student {models.digest(tiny_student)[:12]} .* score the traces"):
+    monkeypatch.setattr(loading, "load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(
+        UserError, match=rf"scored with student {loading.digest(tiny_student)[:12]} .* score the traces"
+    ):
         train.run(Config(), tmp_path, NullLog(), scores=scored, student=other)
     plain = Config.model_validate({"student": {"chat_template": "plain"}})
     with pytest.raises(UserError, match="with tokenizer and template"):

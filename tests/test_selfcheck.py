@@ -22,12 +22,13 @@ from transformers import (
     PhiForCausalLM,
 )
 
-from dcod import adapters, selfcheck
 from dcod.config import LoraConfig
 from dcod.errors import UserError
-from dcod.fused import Head, Objective, OwnHead
-from dcod.packing import Example, collate
-from dcod.stepping import StudentWithLoss
+from dcod.models import selfcheck
+from dcod.models.batches import Example, collate
+from dcod.models.fused_head import Head, Objective, OwnHead
+from dcod.train import lora
+from dcod.train.step import StudentWithLoss
 
 SMALL: dict[str, Any] = {
     "vocab_size": 67, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -165,7 +166,7 @@ def test_adapters(targets: str) -> None:
     """An adapter at the head itself is part of it: the fused product would leave it out."""
     model = tiny(PhiForCausalLM, PhiConfig)
     student = StudentWithLoss(model)
-    adapters.adapt(model, LoraConfig(rank=2, targets=[targets] if targets == "lm_head" else "all-linear"))
+    lora.adapt(model, LoraConfig(rank=2, targets=[targets] if targets == "lm_head" else "all-linear"))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

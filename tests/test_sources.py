@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dcod import sources, storage
+from dcod import storage
 from dcod.errors import UserError
-from dcod.sources import RawRow
+from dcod.traces import sources
+from dcod.traces.sources import RawRow
 
 GOOD = {"question": "2+2?", "answer": "#### 4"}
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dcod import marks, scratch, storage
+from dcod import storage
 from dcod.config import parse_config
-from dcod.stages import Where, execute
+from dcod.stages.execute import Where, execute
+from dcod.storage import marks, temporary
 
 HOW = {
     "ctrl_c": (signal.SIGINT, True),  # the whole group, as a terminal does
@@ -106,8 +107,8 @@ def test_every_stage_and_every_end(tmp_path: Path, tiny_student: Path) -> None:
             assert marks.foreign(out) == []
             if number != signal.SIGKILL:
                 assert not list(folder.glob(".out.dcod-*")), (verb, how, said)
-            scratch.sweep(folder)
-            scratch.sweep(folder / "tmp")
+            temporary.sweep(folder)
+            temporary.sweep(folder / "tmp")
             assert not list(folder.glob(".*")), (verb, how)
             assert not list((folder / "tmp").glob("dcod-*")), (verb, how)
             trials += 1

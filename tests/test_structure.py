@@ -21,20 +21,20 @@ MAX_LINES = 450
 # Never at the top level of the library.
 LAZY = {"mlflow", "boto3", "botocore", "vllm", "kfp", "kfp_kubernetes", "kubernetes", "kubeflow_trainer_api"}
 OWNERS = {
-    "mlflow": {"dcod/tracking.py", "dcod/registry.py"},
-    "boto3": {"dcod/storage.py"},
-    "botocore": {"dcod/storage.py", "dcod/downloads.py"},
+    "mlflow": {"dcod/tracking/runs.py", "dcod/tracking/registry.py"},
+    "boto3": {"dcod/storage/files.py"},
+    "botocore": {"dcod/storage/files.py", "dcod/storage/downloads.py"},
     "vllm": {"dcod/engines/vllm.py"},
-    "kubernetes": {"dcod/kube.py"},
-    "kubeflow_trainer_api": {"dcod/trainjobs.py"},
+    "kubernetes": {"dcod/cluster/kubernetes.py"},
+    "kubeflow_trainer_api": {"dcod/cluster/trainjobs.py"},
 }
 PURE = {
-    "dcod/losses.py",
-    "dcod/corrections.py",
-    "dcod/weighting.py",
-    "dcod/packing.py",
-    "dcod/fused.py",
-    "dcod/products.py",
+    "dcod/objective/losses.py",
+    "dcod/objective/corrections.py",
+    "dcod/objective/weighting.py",
+    "dcod/models/batches.py",
+    "dcod/models/fused_head.py",
+    "dcod/models/matmul.py",
 }
 PURE_MAY = {"torch", "numpy", "dcod.config", *(path.removesuffix(".py").replace("/", ".") for path in PURE)}
 BASE = {
@@ -185,14 +185,14 @@ def package_offences(root: Path) -> list[str]:
 CHECKS: dict[Callable[[Path], list[str]], dict[str, str]] = {
     import_offences: {
         "dcod/planted.py": "import kfp\n",
-        "dcod/losses.py": "import torch\nfrom dcod import tracking\n",
-        "dcod/corrections.py": "def f():\n    import transformers\n",
-        "dcod/tracking.py": "import mlflow\n",
+        "dcod/objective/losses.py": "import torch\nfrom dcod import tracking\n",
+        "dcod/objective/corrections.py": "def f():\n    import transformers\n",
+        "dcod/tracking/runs.py": "import mlflow\n",
         "dcod/stages/planted.py": "def f():\n    from mlflow import MlflowClient\n",
         "dcod/engines/transformers.py": "def f():\n    import vllm\n",
-        "dcod/metrics.py": "from .stages import train\n",
-        "dcod/config.py": "from dcod.tracking import Tracker\n",
-        "dcod/traces.py": "import importlib\n\nboto = importlib.import_module('boto3')\n",
+        "dcod/evaluate/statistics.py": "from .stages import train\n",
+        "dcod/config/schema.py": "from dcod.tracking import Tracker\n",
+        "dcod/traces/schema.py": "import importlib\n\nboto = importlib.import_module('boto3')\n",
         "dcod/cli/cluster.py": "from pipelines import distill\n",
         "components/planted.py": "from dcod import stages\n",
         "components/train.py": "def f():\n    from dcod.tracking import Tracker\n",
@@ -216,7 +216,7 @@ def test_repository_keeps_the_rule(check: Callable[[Path], list[str]]) -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_every_planted_violation_is_caught(check: Callable[[Path], list[str]], tmp_path: Path) -> None:
-    for stub in ("dcod/tracking.py", "dcod/stages/train.py", "dcod/stages/__init__.py", "pipelines/distill.py"):
+    for stub in ("dcod/tracking/runs.py", "dcod/stages/train.py", "dcod/stages/__init__.py", "pipelines/distill.py"):
         (tmp_path / stub).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / stub).write_text("")
     assert check(tmp_path) == []
@@ -230,12 +230,12 @@ def test_every_planted_violation_is_caught(check: Callable[[Path], list[str]], t
 def test_allowed_imports_are_not_caught(tmp_path: Path) -> None:
     allowed = {
         "dcod/cli/cluster.py": "def compile():\n    from kfp import compiler\n    from pipelines import distill\n",
-        "dcod/tracking.py": "if typing.TYPE_CHECKING:\n    from mlflow import MlflowClient\n",
-        "dcod/storage.py": "from dcod.errors import UserError\n\n\ndef f():\n    import boto3\n",
-        "dcod/packing.py": "import math\n\nimport torch\n\nfrom dcod.corrections import Record\n",
+        "dcod/tracking/runs.py": "if typing.TYPE_CHECKING:\n    from mlflow import MlflowClient\n",
+        "dcod/storage/files.py": "from dcod.errors import UserError\n\n\ndef f():\n    import boto3\n",
+        "dcod/models/batches.py": "import math\n\nimport torch\n\nfrom dcod.objective.corrections import Record\n",
         "components/train.py": "from kfp import dsl\n\n\ndef f():\n    from dcod.stages.component import run\n",
         "pipelines/distill.py": "from kfp import dsl, kubernetes\n\nfrom components.train import train\n",
-        "dcod/corrections.py": "",
+        "dcod/objective/corrections.py": "",
         "dcod/errors.py": "",
     }
     for name, text in allowed.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dcod import metrics, summaries
+from dcod.evaluate import statistics, summaries
 
 
 def row(problem: str, outcome: str, answer: str | None, **fields: Any) -> dict[str, Any]:
@@ -36,22 +36,22 @@ def test_at_k_and_stability_by_hand() -> None:
     steady = found["stability"]
     assert (steady["truncated"], steady["looping"], steady["contradicting"]) == (1 / 8, 1 / 8, 1 / 8)
     assert steady["agreement"] == 0.5  # two fours (and 4.0 is one) of four; two ones of four
-    assert steady["entropy"] == pytest.approx(metrics.answer_entropy(["4", "4", "5", None]))
+    assert steady["entropy"] == pytest.approx(statistics.answer_entropy(["4", "4", "5", None]))
     assert (steady["tokens_p50"], found["mean_tokens"]) == (10, 12.5)
 
 
 def test_certainty_is_never_claimed() -> None:
     wrong = [row(str(n), "wrong", "1") for n in range(10) for _ in range(2)]
     found = summaries.summarise(wrong, 2)
-    assert (found["low"], found["high"]) == metrics.wilson_interval(0, 10)
-    assert found["at_k"]["pass@2"][1:] == list(metrics.wilson_interval(0, 10))
+    assert (found["low"], found["high"]) == statistics.wilson_interval(0, 10)
+    assert found["at_k"]["pass@2"][1:] == list(statistics.wilson_interval(0, 10))
     assert 0.5 <= found["detectable"] <= 1.0
 
 
 def test_detectable_shrinks_with_n_and_is_honest_at_the_ends() -> None:
     sizes = [summaries.detectable([1.0, 0.0] * (n // 2)) for n in (30, 300, 3000)]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[1] == pytest.approx(metrics.minimum_detectable_difference(300, 0.5))
+    assert sizes[1] == pytest.approx(statistics.minimum_detectable_difference(300, 0.5))
     assert summaries.detectable([0.0] * 30) >= 5 / 30
     assert summaries.detectable([]) == 1.0
 

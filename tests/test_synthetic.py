@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from dcod import grading, synthetic
+from dcod import grading
 from dcod.errors import UserError
-from dcod.synthetic import SyntheticProblem
+from dcod.traces import synthetic
+from dcod.traces.synthetic import SyntheticProblem
 
 CHAIN = "reasoning-gym://chain_sum?problems=60&seed=5&min_terms=2&max_terms=5&min_digits=1&max_digits=3"
 LEGS = "reasoning-gym://leg_counting?problems=40&seed=5"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dcod import thoughts
-from dcod.answers import extract, thinking
+from dcod.grading import thoughts
+from dcod.grading.extract import extract, thinking
 
 # name: what opens the thought, what ends it; the answer stands behind
 FAMILIES = {

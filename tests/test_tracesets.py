@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcod import scores, training
 from dcod.config import TrainConfig
 from dcod.errors import UserError
-from dcod.packing import Example, micro_batches
-from dcod.tracesets import ListedTraces, Schedule
+from dcod.models.batches import Example, micro_batches
+from dcod.score import scores
+from dcod.train import loop
+from dcod.train.sets import ListedTraces, Schedule
 from tests.test_checkpoints import KNOBS, Stop, make_examples, run, same
 
 
@@ -124,11 +125,11 @@ def test_what_is_missing_is_said_in_the_same_words(tmp_path: Path, knobs: dict[s
     said = []
     for traces in (ListedTraces(examples), stored(tmp_path, examples, [])["train"]):
         with pytest.raises(UserError, match=needs) as caught:
-            training.check(config, traces)
+            loop.check(config, traces)
         said.append(str(caught.value))
     assert said[0] == said[1]
     with pytest.raises(UserError, match="no training traces"):
-        training.check(config, stored(tmp_path, [], examples)["train"])
+        loop.check(config, stored(tmp_path, [], examples)["train"])
 
 
 def test_the_index_is_a_few_bytes_a_trace_and_a_step_reads_little(tmp_path: Path) -> None:

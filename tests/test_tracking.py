@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from dcod import models, storage
+from dcod import storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.registry import Registry
+from dcod.models import loading
 from dcod.tracking import Log, NullLog, Tracker, flatten
+from dcod.tracking.registry import Registry
 from tests.tracked import fresh_store
 
 
@@ -259,7 +260,7 @@ def test_a_registered_student_loads_from_its_artifact_folder(tracker: Tracker, t
     with tracker.stage("train", None, digest="d1") as run:
         run.model(tiny_student)
     version = registry.register("student", tiny_student, run.run_id, {"dcod.decision": "promote"})
-    assert (version.version, version.digest) == (1, models.digest(tiny_student))
+    assert (version.version, version.digest) == (1, loading.digest(tiny_student))
     assert version.run_id == run.run_id
     assert version.tags["dcod.decision"] == "promote"
     assert registry.register("student", tiny_student, run.run_id).version == 1
@@ -267,8 +268,8 @@ def test_a_registered_student_loads_from_its_artifact_folder(tracker: Tracker, t
     registry.set_alias("student", "champion", 1)
     folder = registry.resolve("models:/student@champion")
     assert registry.resolve("models:/student/1") == folder
-    assert models.digest(folder) == version.digest
-    model = models.load(folder)
+    assert loading.digest(folder) == version.digest
+    model = loading.load(folder)
     assert sum(p.numel() for p in model.parameters()) > 1000
     assert not [p for p in folder.parent.rglob("*") if p.suffix in (".pkl", ".pickle", ".bin", ".pt")]
 
@@ -346,7 +347,7 @@ def test_a_server_that_restarts_loses_nothing(
         assert registry.set_alias("student", "champion", version.version) == registry.champion("student")
         folder = registry.resolve("models:/student@champion")
         assert folder.is_relative_to(tmp_path / "cache")
-        assert models.digest(folder) == models.digest(tiny_student)
+        assert loading.digest(folder) == loading.digest(tiny_student)
     finally:
         server.stop()
 

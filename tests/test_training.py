@@ -14,15 +14,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcod import models, stepping, training, weighting
 from dcod.config import CorrectionConfig, TrainConfig
-from dcod.corrections import CORRECTIONS
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.losses import LOSSES
-from dcod.packing import Example, collate, micro_batches, stored_record
-from dcod.prompts import load_tokenizer
-from dcod.tracesets import ListedTraces, Schedule
+from dcod.models import loading
+from dcod.models.batches import Example, collate, micro_batches, stored_record
+from dcod.objective import weighting
+from dcod.objective.corrections import CORRECTIONS
+from dcod.objective.losses import LOSSES
+from dcod.traces.prompts import load_tokenizer
+from dcod.train import loop
+from dcod.train import step as stepping
+from dcod.train.sets import ListedTraces, Schedule
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +46,11 @@ def examples(tiny_student: Path) -> list[Example]:
     return out
 
 
-def run(student: Path, examples: list[Example], **knobs: object) -> tuple[training.Result, torch.Tensor]:
+def run(student: Path, examples: list[Example], **knobs: object) -> tuple[loop.Result, torch.Tensor]:
     values = {"learning_rate": 1e-2, "epochs": 2, "traces_per_step": 6, **knobs}
-    model = models.load(student)
+    model = loading.load(student)
     rows: list[dict[str, float]] = []
-    result = training.train(
+    result = loop.train(
         model, examples[6:], examples[:6], TrainConfig.model_validate(values), 0, lambda m: None,
         lambda values, step: rows.append(values),
     )  # fmt: skip
@@ -96,7 +99,7 @@ def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examp
     """Live: gamma of step n is what a scoring pass with the student before step n - 1 would have chosen for it."""
     train_set, correction = examples[6:], CorrectionConfig(name="trace", ess_floor=0.7, weights="live")
     config = TrainConfig(learning_rate=1e-2, epochs=1, traces_per_step=6, correction=correction)
-    model = models.load(tiny_student)
+    model = loading.load(tiny_student)
     scored: list[float] = []
     schedule = Schedule(ListedTraces(train_set), config, 0)
     order = [schedule[number] for number in range(len(schedule))]
@@ -115,7 +118,7 @@ def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examp
         if 0 < number < len(order):
             score(order[number])
 
-    result = training.train(model, train_set, [], config, 0, lambda m: None, after)
+    result = loop.train(model, train_set, [], config, 0, lambda m: None, after)
     gammas = [row["gamma"] for row in result.history]
     assert gammas == pytest.approx(scored[: len(gammas)], rel=1e-3)
     assert len(set(gammas)) > 1
@@ -169,7 +172,7 @@ def test_gamma_zero_is_sft_bit_for_bit(tiny_student: Path, examples: list[Exampl
 def test_the_first_loss_is_an_independent_cross_entropy(tiny_student: Path, examples: list[Example]) -> None:
     result, _ = run(tiny_student, examples, epochs=1)
     step = Schedule(ListedTraces(examples[6:]), TrainConfig(traces_per_step=6), 0)[0]
-    model, total, count = models.load(tiny_student), 0.0, 0
+    model, total, count = loading.load(tiny_student), 0.0, 0
     for example in step:
         tokens = torch.tensor([example.prompt_tokens + example.completion_tokens])
         logits = model(tokens).logits[0, len(example.prompt_tokens) - 1 : -1]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dcod import prompts, turns
 from dcod.errors import UserError
+from dcod.traces import prompts, turns
 from tests import families
 
 ASKED = [{"role": "user", "content": "7?"}]

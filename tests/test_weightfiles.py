@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dcod import models, prompts, weightfiles
 from dcod.errors import UserError
+from dcod.models import loading, weightfiles
+from dcod.traces import prompts
 
 INDEX = "model.safetensors.index.json"
 
@@ -108,7 +109,7 @@ def test_refused_in_one_line(trial: str, folder: Path) -> None:
     make, text = TRIALS[trial]
     make(folder)
     with pytest.raises(UserError, match=text) as caught:
-        models.resolve(str(folder))
+        loading.resolve(str(folder))
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 600
     assert not (folder.parent / "EXECUTED").exists()
@@ -116,7 +117,7 @@ def test_refused_in_one_line(trial: str, folder: Path) -> None:
 
 def test_in_parts_it_loads(folder: Path) -> None:
     """A sound index: names of tensors and a file of the folder, a link inside of it, and pickles passed over."""
-    model = models.load(models.resolve(str(folder)))
+    model = loading.load(loading.resolve(str(folder)))
     expected = model.get_input_embeddings().weight.clone()
     (folder / "model.safetensors").rename(folder / "stored.safetensors")
     (folder / "part.safetensors").symlink_to("stored.safetensors")
@@ -124,7 +125,7 @@ def test_in_parts_it_loads(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "part.safetensors")}))
     for file in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "tokenizer.pkl"):
         pickled(folder, file)
-    again = models.load(models.resolve(str(folder)))
+    again = loading.load(loading.resolve(str(folder)))
     assert (again.get_input_embeddings().weight == expected).all()
     assert not (folder.parent / "EXECUTED").exists()
 
@@ -137,24 +138,24 @@ def test_the_hub_s_links_to_its_blobs_are_its_own(tmp_path: Path, tiny_student: 
     (snapshot / "model.safetensors").rename(repo / "blobs" / "abcd")
     (snapshot / "part.safetensors").symlink_to("../../blobs/abcd")
     (snapshot / INDEX).write_text('{"weight_map": {"t": "part.safetensors"}}')
-    assert models.resolve(str(snapshot)) == snapshot
+    assert loading.resolve(str(snapshot)) == snapshot
     (snapshot / "part.safetensors").unlink()
     (tmp_path / "outside").write_bytes(b"")
     (snapshot / "part.safetensors").symlink_to(tmp_path / "outside")
     with pytest.raises(UserError, match="link out of the folder"):
-        models.resolve(str(snapshot))
+        loading.resolve(str(snapshot))
 
 
 @pytest.mark.parametrize("way", ["hub", "package", "registry"])
 def test_whatever_way_it_comes(way: str, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     name(folder, "../x.bin")
     monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
-    uri = {"hub": "owner/name", "package": next(iter(models.PACKAGED)), "registry": "models:/name@champion"}[way]
+    uri = {"hub": "owner/name", "package": next(iter(loading.PACKAGED)), "registry": "models:/name@champion"}[way]
     if way == "package":
         shutil.copytree(folder, tmp_path / "cache" / "models" / uri.replace("/", "--"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
     with pytest.raises(UserError, match="no plain name"):
-        models.resolve(uri, registry=lambda _: folder)
+        loading.resolve(uri, registry=lambda _: folder)
 
 
 def test_a_tokenizer_with_code_of_its_own_is_one_line(folder: Path) -> None:
@@ -163,7 +164,7 @@ def test_a_tokenizer_with_code_of_its_own_is_one_line(folder: Path) -> None:
         folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}, tokenizer_class="OwnTokenizer"
     )
     with pytest.raises(UserError, match="its tokenizer cannot be loaded") as caught:
-        prompts.load_tokenizer(models.resolve(str(folder)))
+        prompts.load_tokenizer(loading.resolve(str(folder)))
     assert len(str(caught.value).splitlines()) == 1
     assert not (folder.parent / "EXECUTED").exists()
 

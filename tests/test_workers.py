@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dcod import verifying, workers
-from dcod.scratch import scratch
+from dcod.grading import worker
+from dcod.storage import workers
+from dcod.storage.temporary import scratch
 
 
 @pytest.fixture(autouse=True)
 def _pipe_of_its_own() -> Iterator[None]:
-    verifying.close_workers()
+    worker.close_workers()
     workers.let_go()
     yield
     workers.let_go()
@@ -56,7 +57,7 @@ def test_the_pipe_survives_a_forked_child() -> None:
 def test_a_scratch_folder_survives_a_forked_child_that_leaves_its_block() -> None:
     script = (
         "import os\n"
-        "from dcod.scratch import scratch\n"
+        "from dcod.storage.temporary import scratch\n"
         "with scratch() as folder:\n"
         "    child = os.fork()\n"
         "    if child: os.waitpid(child, 0); print(folder.is_dir())\n"
@@ -71,4 +72,4 @@ def test_a_scratch_folder_survives_a_forked_child_that_leaves_its_block() -> Non
 
 def test_a_worker_that_does_not_start_says_why() -> None:
     with pytest.raises(RuntimeError, match=r"does not start \(exit code 1\): .*dcod\.nowhere"):
-        verifying.Verifier("dcod.nowhere").ask([])
+        worker.Verifier("dcod.nowhere").ask([])

@@ -51,7 +51,7 @@ def save_tiny_teacher(folder: Path, said: dict[str, str], steps: int = 80, hidde
     import torch
     from transformers import LlamaForCausalLM
 
-    from dcod import prompts
+    from dcod.traces import prompts
 
     save_tiny_student(folder, hidden=hidden)
     tokenizer = prompts.load_tokenizer(folder)

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dcod import models, training
-from dcod.checkpoints import Checkpoints
 from dcod.config import TrainConfig
+from dcod.models import loading
+from dcod.train import loop
+from dcod.train.checkpoints import Checkpoints
 
 
 def main(student: str, folder: str, config: str, kept: str = "", stop_at: str = "0") -> None:
@@ -27,7 +28,7 @@ def main(student: str, folder: str, config: str, kept: str = "", stop_at: str = 
 
     knobs = TrainConfig.model_validate_json(config)
     store = Checkpoints(kept) if kept else None
-    result = training.train(models.load(Path(student)), train, selection, knobs, 0, save, metrics, store)
+    result = loop.train(loading.load(Path(student)), train, selection, knobs, 0, save, metrics, store)
     if os.environ["RANK"] == "0":
         (out / "history").write_text(json.dumps(result.history))
 

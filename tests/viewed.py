@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from dcod import prompts
-from dcod.packing import Example
-from dcod.scores import write_scores
-from dcod.traces import Trace, write_traces
+from dcod.models.batches import Example
+from dcod.score.scores import write_scores
+from dcod.traces import Trace, prompts, write_traces
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> & \u2028 <!-- \\u003c"
 

@@ -25,13 +25,17 @@ import typer
 
 from bench.study.lab import cached, unscored
 from bench.study.methods import METHODS
-from dcod import metrics, models, prompts, storage, synthetic, training
+from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
+from dcod.evaluate import statistics
 from dcod.grading import find
-from dcod.packing import Example
-from dcod.scores import read_scores, write_scores
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.score.scores import read_scores, write_scores
+from dcod.traces import prompts, synthetic
+from dcod.train import loop
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SUMS = "reasoning-gym://chain_sum?problems={}&seed={}&min_terms=4&max_terms=4&min_digits=1&max_digits=1"
@@ -60,11 +64,11 @@ def _hint(problem: synthetic.SyntheticProblem) -> str:
     return synthetic.WRITERS["chain_sum"][0](problem)
 
 
-def _fit(model: Any, examples: list[Example], method: str, seed: int) -> training.Result:
+def _fit(model: Any, examples: list[Example], method: str, seed: int) -> loop.Result:
     config = TrainConfig.model_validate(
         {"learning_rate": 2e-4, "epochs": 1, "traces_per_step": 8, "micro_batch_tokens": 1024, **METHODS[method]}
     )
-    return training.train(model, examples, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
+    return loop.train(model, examples, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
 
 
 def teacher(base: Path, work: Path) -> Path:
@@ -78,7 +82,7 @@ def teacher(base: Path, work: Path) -> Path:
                 tokens = _prompt(tokenizer, problem, _hint(problem))
                 completion = prompts.encode_completion(tokenizer, text)
                 examples.append(Example(problem.id, problem.id, tokens, completion, [], []))
-        model = models.load(base)
+        model = loading.load(base)
         _fit(model, unscored(examples), "sft", seed=1)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -130,7 +134,7 @@ def cell(base: Path, method: str, seed: int, work: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"method": method, "seed": seed}
     if method == "start":
         return row | measure(base, tokenizer, seed)
-    examples, model = traces(base, seed, work), models.load(base)
+    examples, model = traces(base, seed, work), loading.load(base)
     result = _fit(model, examples, method, seed)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -164,7 +168,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _mean(values: list[list[float]], sign: str = "") -> str:
     """In percent, with the interval over problems: seeds share theirs, so each problem counts once, by its mean."""
     by_problem = [fmean(seeds) for seeds in zip(*values, strict=True)]
-    low, high = (100 * end for end in metrics.bootstrap_interval(by_problem))
+    low, high = (100 * end for end in statistics.bootstrap_interval(by_problem))
     return f"{100 * fmean(by_problem):{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
@@ -174,7 +178,7 @@ def main(
     results: Path = HERE / "results.jsonl",
 ) -> None:
     """Runs what is missing, then rewrites the table."""
-    base = models.resolve(STUDENT)
+    base = loading.resolve(STUDENT)
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
     known = {(row["method"], row["seed"]) for row in rows}
     wanted = [("start", 0), *((method, seed) for seed in SEEDS for method in compared.split(","))]

@@ -1,7 +1,7 @@
 """The laboratory: networks, the teacher's traces with its log-probs, and the half-trained starts.
 
 Everything is made from a seed and kept in a work folder by the digest of what made it, so that cells that
-share a teacher, traces or a start share the files. All training goes through dcod.training, all sampling and
+share a teacher, traces or a start share the files. All training goes through dcod.train.loop, all sampling and
 scoring through dcod.engines: the study measures the code that users run.
 """
 
@@ -19,12 +19,13 @@ from typing import Any
 import torch
 
 from bench.study.regimes import ALPHABET, Problem, Regime, answer_of
-from dcod import storage, training
+from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.packing import Example
-from dcod.scores import read_scores, write_scores
+from dcod.models.batches import Example
+from dcod.score.scores import read_scores, write_scores
+from dcod.train import loop
 
 TOP_K = 8  # of the teacher, recorded
 VERSION = 1  # moves with every change of what programs, networks or training here make
@@ -110,7 +111,7 @@ def fit(model: Any, examples: list[Example], steps: int, batch: int, rate: float
     config = TrainConfig(
         learning_rate=rate, epochs=1, traces_per_step=batch, micro_batch_tokens=16384, validations=1, weight_decay=0.01
     )
-    training.train(model, needed, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
+    loop.train(model, needed, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
 
 
 def _written(texts: list[tuple[str, str]]) -> list[Example]:

@@ -10,9 +10,9 @@ from bench.study.lab import TEST, VALIDATION, encode, problems, tokenizer
 from bench.study.regimes import Problem, Regime, answer_of
 from dcod.engines import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.fused import likeliest
-from dcod.models import hidden_states
-from dcod.packing import Example, collate, micro_batches
+from dcod.models.batches import Example, collate, micro_batches
+from dcod.models.fused_head import likeliest
+from dcod.models.loading import hidden_states
 
 SAMPLES, VALIDATION_SAMPLES = 8, 4
 

@@ -10,8 +10,9 @@ from typing import Any
 from bench.study import lab
 from bench.study.measure import measure
 from bench.study.regimes import REGIMES
-from dcod import models, training
 from dcod.config import TrainConfig
+from dcod.models import loading
+from dcod.train import loop
 
 RATES = (1e-3, 2e-3, 4e-3)
 MIDDLE = 2e-3
@@ -66,7 +67,7 @@ def run(regime_name: str, method: str, rate: float, seed: int, work: Path, quick
     if method == START:
         found = measure(lab.start(regime, seed, work), regime, seed, sets["selection"], quick)
         return {**row, **found, "mean_gamma": 0.0, "mean_ess": 1.0}
-    model = models.load(lab.start(regime, seed, work))
+    model = loading.load(lab.start(regime, seed, work))
     config = TrainConfig.model_validate(
         {
             "learning_rate": rate,
@@ -76,7 +77,7 @@ def run(regime_name: str, method: str, rate: float, seed: int, work: Path, quick
             **METHODS[method],
         }
     )
-    result = training.train(model, sets["train"], [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
+    result = loop.train(model, sets["train"], [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         found = measure(Path(folder), regime, seed, sets["selection"], quick)

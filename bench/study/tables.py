@@ -11,7 +11,8 @@ from typing import Any
 
 from bench.study.methods import CONTROLS, MAIN, METHODS, MIDDLE, START
 from bench.study.regimes import REGIMES
-from dcod import figures, storage
+from dcod import storage
+from dcod.reports import figures
 
 CHOSEN = "surprisal,surprisal_stored,gce,surprisal_strong"  # why these: README.md, "What was changed"
 MARGIN = -0.02  # non-inferior: the lower bound of the paired difference to SFT stands above it

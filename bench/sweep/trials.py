@@ -18,15 +18,15 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from bench.sweep import build
-from dcod import models
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.fused import Objective
-from dcod.layouts import exact_layout
-from dcod.packing import Example, Layout, collate
-from dcod.selfcheck import examine, numbers
-from dcod.stepping import StudentWithLoss
+from dcod.models import loading
+from dcod.models.batches import Example, Layout, collate
+from dcod.models.fused_head import Objective
+from dcod.models.layouts import exact_layout
+from dcod.models.selfcheck import examine, numbers
+from dcod.train.step import StudentWithLoss
 
 SIZES = ((3, 7), (9, 4), (5, 12))  # tokens of prompt and completion
 NATS, SHARE = 1e-3, 1e-3  # the largest difference of a log-prob, and of a gradient as a share of its norm
@@ -134,7 +134,7 @@ def own_logprobs(model: Any, example: Example) -> Tensor:
 def _loaded(engine: TransformersEngine, folder: Path) -> float | str:
     """A student that was loaded once, saved and loaded again: to the bit."""
     engine.model.save_pretrained(folder)
-    again: Any = models.load(folder)
+    again: Any = loading.load(folder)
     ids = torch.tensor([examples(again)[1].prompt_tokens])
     with torch.no_grad():
         ours, theirs = (one.eval()(input_ids=ids, use_cache=False).logits for one in (again, engine.model))

@@ -25,9 +25,11 @@ import typer
 
 from bench.training import jobs, machine
 from bench.training.contestant import CONTESTANTS, SAME
-from dcod import models, prompts, storage
-from dcod.packing import Example
-from dcod.scores import write_scores
+from dcod import storage
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.score.scores import write_scores
+from dcod.traces import prompts
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "training.json"
@@ -66,7 +68,7 @@ def prepare(folder: Path, name: str, data: Path, steps: int, threads: int) -> li
     """Makes the job of a model: its folder, and GSM8K scored by it."""
     from dcod.engines.transformers import TransformersEngine
 
-    base = models.resolve(SMOLLM2)
+    base = loading.resolve(SMOLLM2)
     tokenizer = prompts.load_tokenizer(base)
     if name == "tiny":
         base = folder / "model"
@@ -190,7 +192,7 @@ def table(figures: Mapping[str, Row], reference: str) -> str:
 def needs_per_token(folder: Path, examples: Sequence[Example]) -> dict[str, float]:
     """FLOPs that a token of the job needs, by both counts."""
     job, _ = jobs.load(folder)
-    model = models.load(Path(job.model))
+    model = loading.load(Path(job.model))
     flops = machine.step_flops(model.config, model.num_parameters(), examples)
     tokens = sum(map(len, examples))
     return {name: value / tokens for name, value in flops.items()}

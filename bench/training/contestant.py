@@ -39,7 +39,7 @@ def measure(folder: Path, name: str) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from dcod import models
+    from dcod.models import loading
 
     job, examples = jobs.load(folder)
     torch.set_num_threads(job.threads)
@@ -52,7 +52,7 @@ def measure(folder: Path, name: str) -> dict[str, Any]:
     # dcod's way of loading makes the layers faster, which is dcod's alone
     own = module == "ours"
     model = (
-        models.load(Path(job.model)) if own else AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+        loading.load(Path(job.model)) if own else AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
     )
     clock, before = jobs.Clock(), jobs.resident_bytes()
     run(job, examples, model, clock, **knobs)

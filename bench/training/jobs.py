@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcod import storage, training
+from dcod import storage
 from dcod.config import TrainConfig
-from dcod.packing import Example
-from dcod.scores import read_scores
-from dcod.tracesets import ListedTraces, Schedule
+from dcod.models.batches import Example
+from dcod.score.scores import read_scores
+from dcod.train import loop
+from dcod.train.sets import ListedTraces, Schedule
 
 WARM_UP = 1  # optimizer steps that are not timed
 
@@ -48,7 +49,7 @@ class Job:
 
     def rate(self, number: int, total: int) -> float:
         """The learning rate of a step (from 1), the same for all contestants."""
-        return training.learning_rate(self.config(), number, total)
+        return loop.learning_rate(self.config(), number, total)
 
 
 def save(folder: Path, job: Job) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dcod.packing import Example
+from dcod.models.batches import Example
 
 # Square and large; the first is a chunk of the head of SmolLM2, the second an up projection of 1024 tokens.
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (336, 576, 49152), (1024, 576, 1536))
@@ -23,11 +23,11 @@ def matmul_rate(threads: int, seconds: float = 6.0) -> dict[str, float]:
     """
     import torch
 
-    from dcod import products
+    from dcod.models import matmul
 
     torch.set_num_threads(threads)
     found = {"mm_flops": 0.0, "mm_cpu_flops": 0.0, "flops": 0.0, "cpu_flops": 0.0}
-    ways = {"mm_": torch.mm, "": lambda left, right: products.product(left, right.T)}
+    ways = {"mm_": torch.mm, "": lambda left, right: matmul.product(left, right.T)}
     for m, k, n in SHAPES:
         left, right = torch.randn(m, k), torch.randn(k, n)
         for name, multiply in ways.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from bench.training.jobs import Clock, Job
-from dcod import training
-from dcod.packing import Example
+from dcod.models.batches import Example
+from dcod.train import loop
 
 
 def run(job: Job, examples: list[Example], model: Any, clock: Clock, **knobs: Any) -> None:
     def metrics(row: dict[str, float], _: int) -> None:
         clock.step(row["loss"])
 
-    training.train(model, examples, [], job.config(**knobs), 0, save_best=lambda _: None, metrics=metrics)
+    loop.train(model, examples, [], job.config(**knobs), 0, save_best=lambda _: None, metrics=metrics)

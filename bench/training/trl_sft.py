@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.training.jobs import Clock, Job, steps
-from dcod.packing import Example
+from dcod.models.batches import Example
 
 
 def run(
@@ -27,7 +27,7 @@ def run(
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from dcod.prompts import load_tokenizer
+    from dcod.traces.prompts import load_tokenizer
 
     batches = steps(job, examples)
     assert {len(batch) for batch in batches} == {job.traces_per_step}

@@ -1,4 +1,4 @@
-"""Benchmarks: one file each, with a module-level ``BENCHMARK``; found by looking into this folder.
+"""Benchmarks found by name, and their problems, read and split.
 
 A problem's split is a hash of its text: ``gate`` problems decide about promotion, ``report`` problems are only
 reported, and the split does not move when the set grows.
@@ -10,113 +10,28 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from dcod import grading, storage, synthetic
+from dcod import grading, storage
+from dcod.benchmarks._types import SAMPLED, Benchmark, Plan, Problem, Row
 from dcod.config import BenchmarkConfig
 from dcod.errors import UserError
 from dcod.grading import Grade
-from dcod.prompts import INSTRUCTIONS, prompt_for
-from dcod.traces import Message
+from dcod.traces import synthetic
+from dcod.traces.prompts import INSTRUCTIONS, prompt_for
 
 GRADERS = ("math-verify", "latex2sympy2_extended", "sympy")  # their versions are part of every fingerprint
 _EXAMPLES = {"reasoning_gym": ", such as reasoning-gym://chain_sum?problems=100&seed=1"}
 
 
-@dataclass(frozen=True)
-class Row:
-    """What a benchmark's file says about one problem."""
-
-    id: str
-    problem: str
-    gold: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One problem, ready to be asked; ``text`` is the problem alone."""
-
-    id: str
-    prompt: list[Message]
-    gold: str
-    split: Literal["gate", "report"]
-    metadata: dict[str, Any] = field(default_factory=dict)
-    text: str = ""
-
-
-def grade_text(problem: Problem, response: str, truncated: bool) -> Grade:
-    """Grades by the answer in ``\\boxed``, after ``####`` or "the answer is"."""
-    return grading.grade(response, problem.gold, truncated=truncated)
-
-
-def grade_number(problem: Problem, response: str, truncated: bool) -> Grade:
-    """As :func:`grade_text`, and a bare last number counts as an answer."""
-    return grading.grade(response, problem.gold, truncated=truncated, last_number=True)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a benchmark is sampled where the configuration says ``auto``; one sample is greedy.
-
-    Attributes:
-        samples: answers a problem.
-        max_new_tokens: the limit of one answer.
-    """
-
-    samples: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_new_tokens: int = 256
-
-
-SAMPLED = (0.6, 0.95)  # temperature and top_p of several samples, where nothing else is said
-EIGHT = Plan(8, *SAMPLED, max_new_tokens=4096)  # 30 to 40 problems: one greedy answer each says next to nothing
-LONG = Plan(max_new_tokens=2048)
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """How a set is read, asked and graded.
-
-    Attributes:
-        version: moves with every change of what follows.
-        default_source: ``id``, ``id#config`` or ``id@split`` of a hub data set, taken when no source is configured.
-        rows: how many rows the published set has; another count is an error unless it is 0.
-        read: the row of a file's object; None for one that is not of the set.
-        asks: a key of :data:`dcod.prompts.INSTRUCTIONS`.
-        plan: how it is sampled, unless the configuration says.
-        configure: for a set that the user describes: from the configured source to the place of the rows, and the
-            benchmark that reads them.
-        libraries: whose versions count in the fingerprint, besides those of the grader.
-        figures: further figures of a set of grades, from the ``figures`` of each; IFEval has some.
-        finish: what is done with all rows, once they are read.
-        described, label: what counts in the fingerprint besides, and in the key.
-    """
-
-    name: str
-    version: int
-    default_source: str
-    rows: int
-    read: Callable[[dict[str, Any], int], Row | None]
-    asks: str = "boxed"
-    grade: Callable[[Problem, str, bool], Grade] = grade_text
-    configure: Callable[[str], tuple[str, Benchmark]] | None = None
-    plan: Plan = Plan()
-    libraries: tuple[str, ...] = ()
-    figures: Callable[[Sequence[dict[str, float]]], dict[str, float]] | None = None
-    finish: Callable[[list[Row]], list[Row]] | None = None
-    described: str = ""
-    label: str = ""
-
-
 def names() -> list[str]:
     """All benchmarks, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if not module.name.startswith("_")
+    )
 
 
 def get(name: str) -> Benchmark:

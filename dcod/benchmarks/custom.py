@@ -24,11 +24,11 @@ from statistics import median
 from typing import Any
 from urllib.parse import parse_qsl
 
-from dcod import answers, grading, spelling
+from dcod import grading
 from dcod.benchmarks import Benchmark, Problem, Row
 from dcod.errors import UserError
-from dcod.grading import Grade
-from dcod.quantities import as_number
+from dcod.grading import Grade, extract, spelling
+from dcod.grading.quantities import as_number
 
 _OPTIONS = {"problem": "problem", "answer": "answer", "id": "", "kind": "boxed", "absolute": "0", "relative": "0"}
 _KINDS = ("boxed", "number")
@@ -136,7 +136,7 @@ class _Described:
         return list(kept.values())
 
     def _beside(self, row: dict[str, Any], gold: str) -> None:
-        final = answers.extract(gold) or gold
+        final = extract.extract(gold) or gold
         for column, value in row.items():
             if not isinstance(value, str) or column in self.columns or column == self.option["answer"]:
                 continue
@@ -181,7 +181,7 @@ def _tolerance(name: str, text: str) -> float:
 
 def _size(gold: str) -> float:
     """How large a reference is; 0 where it is no number, and nothing but itself is right."""
-    number = as_number(spelling.tidy(answers.extract(gold) or gold))
+    number = as_number(spelling.tidy(extract.extract(gold) or gold))
     try:
         return abs(float(number)) if number is not None else 0.0
     except OverflowError:

@@ -1,4 +1,4 @@
-"""IFEval: 541 prompts with instructions that a program can check (Zhou et al. 2023); see :mod:`dcod.instructions`.
+"""IFEval: 541 prompts with instructions that a program can check (Zhou et al. 2023); see :mod:`dcod.grading.instructions`.
 
 Correct is the strict reading of a whole prompt: every instruction is followed. The loose reading, and both per
 instruction, are its further figures. What a model thinks before it answers is not looked at.
@@ -7,9 +7,8 @@ instruction, are its further figures. What a model thinks before it answers is n
 from collections.abc import Sequence
 from typing import Any
 
-from dcod import answers, instructions, thoughts
 from dcod.benchmarks import Benchmark, Plan, Problem, Row
-from dcod.grading import Grade
+from dcod.grading import Grade, extract, instructions, thoughts
 
 
 def _read(row: dict[str, Any], line: int) -> Row:
@@ -21,7 +20,7 @@ def _read(row: dict[str, Any], line: int) -> Row:
 
 def _grade(problem: Problem, response: str, truncated: bool) -> Grade:
     text = response[thoughts.last_end(response) :]
-    if truncated and answers.thinking(response):
+    if truncated and extract.thinking(response):
         return Grade("truncated")
     kinds, given = problem.metadata["kinds"], problem.metadata["given"]
     strict = instructions.followed(kinds, given, text)

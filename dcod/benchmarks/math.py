@@ -5,9 +5,9 @@ Where boxes stand side by side (``\boxed{1}$ and $\boxed{9}``) all of them are t
 
 from typing import Any
 
-from dcod.answers import boxed
 from dcod.benchmarks import LONG, Benchmark, Row
 from dcod.errors import UserError
+from dcod.grading.extract import boxed
 
 
 def _read(row: dict[str, Any], line: int) -> Row:

@@ -7,9 +7,10 @@ which makes the problems anew from the same URI.
 import functools
 from typing import Any
 
-from dcod import grading, spelling, synthetic, verifying
+from dcod import grading
 from dcod.benchmarks import Benchmark, Problem, Row
-from dcod.grading import Grade
+from dcod.grading import Grade, spelling, worker
+from dcod.traces import synthetic
 
 
 def _read(row: dict[str, Any], line: int) -> Row:
@@ -24,7 +25,7 @@ def _grade(problem: Problem, response: str, truncated: bool) -> Grade:
         return Grade("correct", answer)
     if len(answer) > spelling.LONGEST:
         return Grade("wrong", answer)
-    right = verifying.ask("dcod.benchmarks.reasoning_gym", [problem.metadata["source"], problem.id, answer])
+    right = worker.ask("dcod.benchmarks.reasoning_gym", [problem.metadata["source"], problem.id, answer])
     return Grade("error" if right is None else "correct" if right else "wrong", answer)
 
 
@@ -41,4 +42,4 @@ def _score(source: str, name: str, answer: str) -> bool:
 BENCHMARK = Benchmark("reasoning_gym", 2, "", 0, _read, asks="number", grade=_grade)
 
 if __name__ == "__main__":
-    verifying.serve(_score, "reasoning_gym", prepare=lambda source, *_: _problems(source))
+    worker.serve(_score, "reasoning_gym", prepare=lambda source, *_: _problems(source))

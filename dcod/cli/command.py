@@ -1,4 +1,4 @@
-"""The command line: `dcod VERB --config FILE section.key=value …`. No logic; only here kfp is imported, lazily."""
+"""The ``dcod`` command: its verbs together, and what a mistake of the user looks like."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Annotated, NoReturn
 import typer
 
 import dcod
-from dcod import room
 from dcod.cli import cluster, runs, stages
 from dcod.errors import PreemptedError, StoppedError, UserError, one_line
-from dcod.stopping import stopping
+from dcod.storage import room
+from dcod.storage.stopping import stopping
 
 app = typer.Typer(
     add_completion=False,

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dcod import outputs
 from dcod.config import Config, load_config, parse_config
 from dcod.errors import UserError
+from dcod.storage import outputs
 
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
@@ -45,11 +45,11 @@ def configured(file: Path | None, preset: str, overrides: list[str] | None) -> C
 
 def model_of(config: Config, uri: str, revision: str = "") -> Path:
     """The folder of a model by any of its names; else of the configured student."""
-    from dcod import models
+    from dcod.models import loading
 
     def registry(name: str) -> Path:
-        from dcod.registry import Registry
+        from dcod.tracking.registry import Registry
 
         return Registry(config.tracking).resolve(name)
 
-    return models.resolve(uri or config.student.model, revision or config.student.revision, registry)
+    return loading.resolve(uri or config.student.model, revision or config.student.revision, registry)

@@ -61,14 +61,15 @@ def inspect(
     overrides: Overrides = None,
 ) -> None:
     """Every trace of a scored set as a page: weights, surprisal and gaps of its tokens. See docs/pages.md."""
-    from dcod import inspecting, outputs
+    from dcod.reports import trace_pages
+    from dcod.storage import outputs
 
     outputs.check_file(output)
     read = configured(config, preset, overrides)
     folder = model_of(read, student)
     if not (config or preset or overrides):
-        read = inspecting.of_training(folder, read)
-    page = inspecting.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
+        read = trace_pages.of_training(folder, read)
+    page = trace_pages.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
     outputs.write_file(output, page)
     console.print(f"wrote {output}")
     if show:
@@ -84,7 +85,7 @@ def export(
     overrides: Overrides = None,
 ) -> None:
     """A registered student as a folder that transformers and vLLM load, with its model card."""
-    from dcod import exporting
+    from dcod.tracking import export as exporting
 
     carded = exporting.export(configured(config, "", overrides).tracking, model, output)
     console.print(f"wrote {output}" + ("" if carded else " (without a model card: none was registered)"))
@@ -99,8 +100,8 @@ def lineage(
     overrides: Overrides = None,
 ) -> None:
     """The files behind a registered student, by MLflow, each with its SHA-256 in front, as sha256sum prints it."""
-    from dcod.lineage import files
-    from dcod.registry import Registry
+    from dcod.tracking.lineage import files
+    from dcod.tracking.registry import Registry
 
     registry = Registry(configured(config, "", overrides).tracking)
     for digest, name in files(registry, registry.version_of(model)).items():
@@ -115,15 +116,16 @@ def metrics(
     overrides: Overrides = None,
 ) -> None:
     """Figures of a schedule's newest run, for Prometheus; docs/operations.md."""
-    from dcod import exposition, history
+    from dcod.cluster import prometheus
+    from dcod.retrain import history
     from dcod.tracking import Tracker
 
     read = configured(config, preset, overrides)
     figures = history.status(Tracker(read.tracking), read)
     if push:
-        exposition.push(figures, push, read.name)
+        prometheus.push(figures, push, read.name)
     else:
-        print(exposition.exposition(figures, read.name), end="")
+        print(prometheus.exposition(figures, read.name), end="")
 
 
 @app.command()
@@ -140,7 +142,7 @@ def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
 def _retraining(folder: Path) -> str:
     import json
 
-    from dcod.history import RECORD
-    from dcod.retraining import Decision
+    from dcod.retrain.decide import Decision
+    from dcod.retrain.history import RECORD
 
     return Decision.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))).text()

@@ -133,7 +133,7 @@ def promote(
     overrides: Overrides = None,
 ) -> None:
     """The gate, and the champion alias if the student is really better. A refusal is a normal outcome."""
-    from dcod.stages import Where, execute
+    from dcod.stages.execute import Where, execute
 
     read = configured(config, "", overrides)
     inputs = {
@@ -161,7 +161,7 @@ def _stage(
     told: bool = True,
     **inputs: Path,
 ) -> None:
-    from dcod.stages import Where, execute
+    from dcod.stages.execute import Where, execute
 
     options = {} if few_shot is None else {"few_shot": few_shot}
     metrics = execute(stage, config, out, inputs, Where(tracked=not no_track), **options)
@@ -178,7 +178,7 @@ def _print_results(folder: Path) -> None:
 
 def print_decision(folder: Path) -> None:
     """What the gate said."""
-    from dcod.gate import Decision
+    from dcod.promote.gate import Decision
 
     decision = Decision.from_json((folder / "decision.json").read_text(encoding="utf-8"))
     console.print(f"decision  {decision.outcome}")

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dcod.cluster import MOUNT, ClusterConfig
+from dcod.cluster.kubernetes import ConflictError, Kube, Manifest, NotThereError
+from dcod.config.cluster import MOUNT, ClusterConfig
 from dcod.errors import UserError
-from dcod.kube import ConflictError, Kube, Manifest, NotThereError
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 CONTAINER = "node"
@@ -58,7 +58,7 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
     trainer = m.TrainerV1alpha1Trainer(
         image=(cluster.gpu.count and cluster.gpu_image) or cluster.image or None,
         command=["torchrun"],
-        args=["--module", "dcod.stages.trainnode", work],
+        args=["--module", "dcod.stages.train_node", work],
         env=env,
         num_nodes=cluster.train.num_nodes,
         num_proc_per_node=max(1, gpu.count),

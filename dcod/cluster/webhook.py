@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dcod import web
 from dcod.errors import AwayError, UserError
+from dcod.storage import web
 
 ADDRESS = "DCOD_WEBHOOK_URL"
 SECRET = "DCOD_WEBHOOK_SECRET"

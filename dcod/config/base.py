@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from dcod.addresses import holds_secret
+from dcod.errors import holds_secret
 
 SECRET = "secret"  # the type of an error whose input is shown to nobody
 

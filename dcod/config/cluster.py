@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dcod.sections import Few, Natural, Positive, Section
+from dcod.config.base import Few, Natural, Positive, Section
 
 MOUNT = "/mnt/dcod"  # of `volume`, in every pod
 

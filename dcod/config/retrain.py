@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from dcod.sections import SECRET, Few, Natural, Positive, Section
+from dcod.config.base import SECRET, Few, Natural, Positive, Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Amount = Annotated[float, Field(ge=0.0)]

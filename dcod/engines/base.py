@@ -1,7 +1,4 @@
-"""Engines run a model: ``generate()`` and ``score()`` behind one protocol, one file an engine, chosen by configuration.
-
-``transformers`` is the default and the reference. ``vllm`` needs an environment of its own; ``openai`` asks a server.
-"""
+"""What an engine is: ``generate()`` and ``score()``, how it draws and what comes back."""
 
 from __future__ import annotations
 
@@ -10,17 +7,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dcod.packing import Example
-
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from dcod.asking import EngineConfig
-    from dcod.engines.openai import OpenAIEngine
+    from dcod.models.batches import Example
 
 _CUT = -9000.0  # JSON has no -inf: vLLM's server writes -9999
 
@@ -110,59 +100,7 @@ class Engine(Protocol):
         ...
 
 
-def load(config: EngineConfig, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: str) -> Engine:
-    """The configured engine, with a model folder.
-
-    Args:
-        config: its name, and the address of a server.
-        folder: the model; of an ``openai`` server, the folder of the model that it serves.
-        tokenizer: of the folder.
-        dtype: ``float32`` or ``bfloat16``.
-
-    Raises:
-        UserError: the engine is not installed, or the server does not answer.
-    """
-    if config.name == "vllm":
-        from dcod.engines.vllm import VllmEngine
-
-        return VllmEngine(folder, tokenizer, dtype)
-    if config.name == "openai":
-        return _endpoint(config, tokenizer)
-    from dcod.engines.transformers import TransformersEngine
-
-    return TransformersEngine(folder, tokenizer, dtype)
-
-
-def load_chat(config: EngineConfig) -> OpenAIEngine:
-    """A server of which only the name of a model is known: it can chat, and nothing else."""
-    return _endpoint(config, None)
-
-
 def likeliest(logprobs: Mapping[int, float], top_k: int) -> dict[int, float]:
     """The likeliest ``top_k`` tokens of some: engines add the sampled one, and list what top-p cut away as -inf."""
     kept = sorted((item for item in logprobs.items() if item[1] > _CUT), key=lambda item: -item[1])
     return dict(kept[:top_k])
-
-
-def identity(config: EngineConfig) -> list[Any]:
-    """What of the engine decides an answer, for the record and the fingerprint: its name and version, or address."""
-    if config.name == "openai":
-        return [config.name, config.endpoint, config.model]
-    packages = ("torch", "transformers") if config.name == "transformers" else ("vllm",)
-    return [config.name, *(f"{name} {_version(name)}" for name in packages)]
-
-
-def _endpoint(config: EngineConfig, tokenizer: PreTrainedTokenizerBase | None) -> OpenAIEngine:
-    from dcod.engines.openai import OpenAIEngine
-
-    per_minute = 0 if config.requests_per_minute == "unlimited" else config.requests_per_minute
-    return OpenAIEngine(config.endpoint, config.model, tokenizer, config.concurrency, per_minute)
-
-
-def _version(package: str) -> str:
-    for name in (package, f"{package}-cpu"):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return "not installed"

@@ -25,11 +25,12 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dcod import chunks, turns, web
 from dcod.engines import Completion, Sampling, likeliest
 from dcod.errors import UserError, one_line
-from dcod.packing import Example
+from dcod.models.batches import Example
 from dcod.progress import track
+from dcod.storage import web
+from dcod.traces import chunks, turns
 
 if TYPE_CHECKING:
     import httpx2
@@ -45,7 +46,7 @@ _MOST_TOKENS = 2**31
 _LONGEST_S = 600.0  # a server that wants a longer pause than this is not waited for
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 # Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy;
-# further end tokens as well, so those of dcod.turns are named as stop tokens and the rest ignored.
+# further end tokens as well, so those of dcod.traces.turns are named as stop tokens and the rest ignored.
 _NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
 _PROBES = 8  # prompts that show what the server's log-probs are
 _NOISE = 0.01

@@ -1,6 +1,6 @@
 """Does a model folder still say what it said? A fresh process loads it and must reproduce recorded answers.
 
-``python -m dcod.reproducing FOLDER RECORDED`` prints one JSON object: ``same`` answers out of ``of``, and the largest
+``python -m dcod.engines.reproduce FOLDER RECORDED`` prints one JSON object: ``same`` answers out of ``of``, and the largest
 difference of their log-probs in nats. Equal tokens and equal log-probs are asked for; on another kind of device than
 the recording one (a GPU then, a CPU now) rounding may turn a greedy choice, so there the log-probs alone decide.
 """
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import storage, workers
+from dcod import storage
 from dcod.errors import UserError
+from dcod.storage import workers
 
 if TYPE_CHECKING:
     from dcod.config import Config
@@ -66,10 +67,10 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
     """
     if not recorded.is_file():
         return Reproduction(False, f"no recorded answers ({recorded.name}); evaluate with engine transformers or vllm")
-    path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(Path(__file__).parent.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "dcod.reproducing", str(folder), str(recorded)],
+            [sys.executable, "-m", "dcod.engines.reproduce", str(folder), str(recorded)],
             capture_output=True,
             text=True,
             check=False,
@@ -96,9 +97,10 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
 
 def main(folder: Path, recorded: Path) -> dict[str, Any]:
     """What the fresh process does."""
-    from dcod import engines, prompts
+    from dcod import engines
     from dcod.config import EngineConfig
     from dcod.engines import Sampling
+    from dcod.traces import prompts
 
     data = json.loads(recorded.read_text(encoding="utf-8"))
     tokenizer = prompts.load_tokenizer(folder, data["chat_template"])
@@ -115,7 +117,7 @@ def main(folder: Path, recorded: Path) -> dict[str, Any]:
 
 
 def _logprobs(engine: Engine, prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> list[list[float]]:
-    from dcod.packing import Example
+    from dcod.models.batches import Example
 
     examples = [
         Example(

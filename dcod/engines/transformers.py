@@ -20,13 +20,14 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from dcod import models, turns
 from dcod.engines import Completion, Sampling
-from dcod.fused import scored
-from dcod.layouts import Padding, exact_layout, exact_padding
-from dcod.packing import Example, Layout, collate, micro_batches, to_device
+from dcod.models import loading
+from dcod.models.batches import Example, Layout, collate, micro_batches, to_device
+from dcod.models.fused_head import scored
+from dcod.models.layouts import Padding, exact_layout, exact_padding
+from dcod.models.selfcheck import Reading, examine
 from dcod.progress import track
-from dcod.selfcheck import Reading, examine
+from dcod.traces import turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +41,7 @@ class TransformersEngine:
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32") -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model: Any = models.load(folder, dtype)  # its class depends on the checkpoint
+        model: Any = loading.load(folder, dtype)  # its class depends on the checkpoint
         self.model = model.to(self.device).eval()
         # A folder's own generation settings (a repetition penalty, min-p) are no part of what a Sampling says.
         self.model.generation_config = GenerationConfig()
@@ -131,7 +132,7 @@ class TransformersEngine:
         for group in track(micro_batches(examples, batch_tokens, layout=layout), "score"):
             with torch.inference_mode():
                 batch = to_device(collate(group, self._pad, layout), self.device)
-                hidden = models.hidden_states(self.model, batch, body)
+                hidden = loading.hidden_states(self.model, batch, body)
                 logprobs, entropies, top = scored(hidden, head, batch.targets, top_k)
             values = [logprobs, entropies, top.ids, top.logprobs]
             sizes = [len(example.completion_tokens) for example in group]

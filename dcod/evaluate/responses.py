@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcod import benchmarks, cleaning
+from dcod import benchmarks
 from dcod.benchmarks import Problem
 from dcod.errors import UserError
+from dcod.traces import cleaning
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from dcod import cleaning, metrics, quantities, spelling
+from dcod.evaluate import statistics
+from dcod.grading import quantities, spelling
+from dcod.traces import cleaning
 
 OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
 Row = Mapping[str, Any]
@@ -21,9 +23,9 @@ Row = Mapping[str, Any]
 def of_answer(text: str) -> dict[str, Any]:
     """What one answer shows of its stability: ``repetition``, ``looping``, ``contradicting``."""
     return {
-        "repetition": metrics.repetition_rate(text),
+        "repetition": statistics.repetition_rate(text),
         "looping": cleaning.repetition(text) is not None,
-        "contradicting": False in metrics.arithmetic_steps(text),
+        "contradicting": False in statistics.arithmetic_steps(text),
     }
 
 
@@ -47,7 +49,7 @@ def summarise(rows: Sequence[Row], samples: int) -> dict[str, Any]:
     shares = [sum(r["outcome"] == "correct" for r in group) / len(group) for group in problems.values()]
     low, high = (0.0, 1.0)
     if rows and samples == 1:
-        low, high = metrics.wilson_interval(outcomes["correct"], len(rows))
+        low, high = statistics.wilson_interval(outcomes["correct"], len(rows))
     elif rows:
         low, high = _over_problems(shares)
     return {
@@ -81,7 +83,7 @@ def detectable(shares: Sequence[float], level: float = 0.05, power: float = 0.8)
     mean = (sum(shares) + 1) / (n + 2)  # no accuracy is exactly 0 or 1
     spread = float(np.var(shares)) if 0 < sum(shares) < n else mean * (1 - mean)
     least = 5 / n  # five problems gained and none lost: p = 0.03
-    return min(1.0, max(metrics.minimum_detectable_difference(n, 2 * spread, level, power), least))
+    return min(1.0, max(statistics.minimum_detectable_difference(n, 2 * spread, level, power), least))
 
 
 def at_k(problems: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
@@ -93,15 +95,15 @@ def at_k(problems: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
     figures = {f"avg@{k}": [c / len(group) for c, group in zip(correct, problems, strict=True)]}
     figures[f"maj@{k}"] = [float(_majority_is_right(group)) for group in problems]
     for j in sorted({k, *(2**i for i in range(1, k.bit_length()) if 2**i <= k)}):
-        figures[f"pass@{j}"] = [metrics.pass_at_k(len(g), c, j) for c, g in zip(correct, problems, strict=True)]
+        figures[f"pass@{j}"] = [statistics.pass_at_k(len(g), c, j) for c, g in zip(correct, problems, strict=True)]
     return {name: [float(np.mean(values)), *_over_problems(values)] for name, values in figures.items()}
 
 
 def _over_problems(values: Sequence[float]) -> tuple[float, float]:
     """Bootstrap over problems; where all are 0 or all are 1 it would claim certainty, so Wilson's interval there."""
     if len(set(values)) == 1 and values[0] in (0.0, 1.0):
-        return metrics.wilson_interval(int(sum(values)), len(values))
-    return metrics.bootstrap_interval(values)
+        return statistics.wilson_interval(int(sum(values)), len(values))
+    return statistics.bootstrap_interval(values)
 
 
 def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:
@@ -128,7 +130,7 @@ def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:
     if max(len(group) for group in problems) > 1:
         said = [[canonical(row["answer"]) for row in group] for group in problems]
         found["agreement"] = float(np.mean([agreement(one) for one in said]))
-        found["entropy"] = float(np.mean([metrics.answer_entropy(one) for one in said]))
+        found["entropy"] = float(np.mean([statistics.answer_entropy(one) for one in said]))
     return found
 
 
@@ -148,5 +150,5 @@ def canonical(answer: str | None) -> str | None:
 
 def _majority_is_right(group: Sequence[Row]) -> bool:
     said = [canonical(row["answer"]) for row in group]
-    winner = metrics.majority(said)
+    winner = statistics.majority(said)
     return winner is not None and group[said.index(winner)]["outcome"] == "correct"

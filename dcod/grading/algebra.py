@@ -1,6 +1,6 @@
 """Whether two formulas are one, by math-verify's parser and rules; runs in the worker of :mod:`dcod.grading`.
 
-Formulas reach the parser without decimals (:func:`dcod.spelling.latex`), so nothing is rounded there. What math-verify
+Formulas reach the parser without decimals (:func:`dcod.grading.spelling.latex`), so nothing is rounded there. What math-verify
 would take for equal and is not: numbers that differ beyond its digits, equations without a solution, and an equation
 for its right side, such as 2x = 5 for 5. Identities that it does not find are found by evaluating both sides.
 """
@@ -12,9 +12,9 @@ from collections import Counter
 from fractions import Fraction
 from typing import Any
 
-from dcod import quantities
-from dcod.quantities import Quantity
-from dcod.spelling import latex
+from dcod.grading import quantities
+from dcod.grading.quantities import Quantity
+from dcod.grading.spelling import latex
 
 _WORD = re.compile(r"(?<![\\A-Za-z{_])[A-Za-z]{4,}")
 _DIGITS = 30

@@ -1,8 +1,8 @@
 r"""Whether two answers mean the same: what is decided without algebra, step by step.
 
-Answers come tidied and marked (:func:`dcod.spelling.marked`). Lists, tuples, sets and intervals are compared by their
+Answers come tidied and marked (:func:`dcod.grading.spelling.marked`). Lists, tuples, sets and intervals are compared by their
 members, none of them twice; numbers exactly, with their units; sentences by what they say. What is left are formulas,
-which go to math-verify in a worker process, :mod:`dcod.algebra`.
+which go to math-verify in a worker process, :mod:`dcod.grading.algebra`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from dcod import answers, quantities, spelling
-from dcod.hedges import settled
-from dcod.verifying import ask
+from dcod.grading import extract, quantities, spelling
+from dcod.grading.hedges import settled
+from dcod.grading.worker import ask
 
 _MEMBERS = 100  # of a list that is still compared
 _LEFT = re.compile(
@@ -232,7 +232,7 @@ class Comparison:
                 return found
         if said[0] or UNSETTLED.search(answer):
             return False
-        numbers = [m.group() for m in answers.NUMBER.finditer(answer) if any(c.isdigit() for c in m.group())]
+        numbers = [m.group() for m in extract.NUMBER.finditer(answer) if any(c.isdigit() for c in m.group())]
         asked = quantities.quantity(gold)
         told = quantities.quantity(spelling.tidy(numbers[0])) if len(numbers) == 1 and "\\" not in answer else None
         return bool(asked and told and quantities.same(asked, told, self.tolerance))

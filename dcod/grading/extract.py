@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dcod import quantities, spelling, thoughts
-from dcod.hedges import settled
-from dcod.turns import MARK
+from dcod.grading import quantities, spelling, thoughts
+from dcod.grading.ends import MARK
+from dcod.grading.hedges import settled
 
 # Between harmony's channels the turn goes on.
 TURN = re.compile(rf"(?!<\|end\|>\s*<\|start\|>assistant)(?:{MARK})|<\|end_of_solution\|>")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dcod.spelling import ROMAN
+from dcod.grading.spelling import ROMAN
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3}){1,19}(?!\d)|\d{1,60})(?:\.\d{0,60})?|\.\d{1,60}"
 

@@ -2,7 +2,7 @@ r"""How an answer may be spelled: the one table of normalisations, exact numbers
 
 :func:`tidy` takes the dress off an answer (maths marks, fonts, Unicode signs, currency) and leaves LaTeX that means the
 same; :func:`latex` goes on to what math-verify's parser reads without rounding: decimals become fractions. Numbers with
-their units are in :mod:`dcod.quantities`. Everything here takes time linear in its text; none longer than
+their units are in :mod:`dcod.grading.quantities`. Everything here takes time linear in its text; none longer than
 :data:`LONGEST` is looked at.
 """
 

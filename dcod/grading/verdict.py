@@ -3,11 +3,11 @@ r"""Is an answer right? Cheap exact comparison first, then math-verify in a work
 Outcomes are exhaustive: correct, wrong, unparseable (no answer found), truncated (the limit came before an
 answer), error (the comparison itself failed or took too long).
 
-1. :mod:`dcod.answers` finds the final answer, :mod:`dcod.hedges` says what it settles on, :mod:`dcod.spelling` takes
+1. :mod:`dcod.grading.extract` finds the final answer, :mod:`dcod.grading.hedges` says what it settles on, :mod:`dcod.grading.spelling` takes
    its dress off.
-2. :mod:`dcod.equality` decides equal texts, letters of choices, exact numbers with their units
-   (:mod:`dcod.quantities`), ratios and bases; lists, tuples, sets and intervals by their members, none of them twice.
-3. Formulas go to math-verify (sympy underneath) in a worker process, :mod:`dcod.algebra`, with a limit on memory and on
+2. :mod:`dcod.grading.equality` decides equal texts, letters of choices, exact numbers with their units
+   (:mod:`dcod.grading.quantities`), ratios and bases; lists, tuples, sets and intervals by their members, none of them twice.
+3. Formulas go to math-verify (sympy underneath) in a worker process, :mod:`dcod.grading.algebra`, with a limit on memory and on
    processor time: not on wall time, so that a verdict does not depend on a busy machine.
 """
 
@@ -22,11 +22,12 @@ from typing import Literal, TypeVar
 
 from joblib import cpu_count
 
-from dcod import answers, spelling
-from dcod.answers import extract
-from dcod.equality import UNSETTLED, Comparison, members
-from dcod.hedges import settled
-from dcod.spelling import LONGEST
+from dcod.grading import extract as answers
+from dcod.grading import spelling
+from dcod.grading.equality import UNSETTLED, Comparison, members
+from dcod.grading.extract import extract
+from dcod.grading.hedges import settled
+from dcod.grading.spelling import LONGEST
 
 VERSION = 6  # moves with every change that can change a verdict
 Outcome = Literal["correct", "wrong", "unparseable", "truncated", "error"]
@@ -157,7 +158,7 @@ def _final(text: str) -> str:
 
 
 if __name__ == "__main__":
-    from dcod.algebra import compare
-    from dcod.verifying import serve
+    from dcod.grading.algebra import compare
+    from dcod.grading.worker import serve
 
     serve(compare, "math_verify")

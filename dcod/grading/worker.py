@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dcod import workers
+from dcod.storage import workers
 
 CPU_SECONDS = 5  # processor time for one comparison
 WALL_SECONDS = 900.0  # only for a worker that is stuck; 5 s of processor time can take minutes on a busy machine
@@ -68,7 +68,9 @@ class Verifier:
     def _alive(self) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None:
             self.close()
-            path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+            path = os.pathsep.join(
+                [str(Path(__file__).parent.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+            )
             life = {workers.LIFE: workers.life()}
             with workers.unasked(), tempfile.TemporaryFile() as said:
                 self.process = subprocess.Popen(

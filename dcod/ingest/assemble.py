@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dcod import duplicates
 from dcod.config import IngestConfig
-from dcod.duplicates import Index
 from dcod.errors import UserError
-from dcod.examining import Closed, Examined
-from dcod.formats import RowError
-from dcod.quarantine import Quarantine
-from dcod.reading import Block, RawRow
+from dcod.ingest import duplicates
+from dcod.ingest.duplicates import Index
+from dcod.ingest.examine import Closed, Examined
+from dcod.ingest.quarantine import Quarantine
 from dcod.traces import Split, Trace, read_traces
+from dcod.traces.formats import RowError
+from dcod.traces.reading import Block, RawRow
 
 SOURCES = "sources.json"
 COUNTS = "counts.json"

@@ -1,6 +1,6 @@
 """Do training prompts hold problems of a benchmark? The one check that ingest and evaluate share.
 
-Texts are compared as :mod:`dcod.folding` spells them, without dcod's own instruction at their end, each message alone
+Texts are compared as :mod:`dcod.ingest.folding` spells them, without dcod's own instruction at their end, each message alone
 and all of a prompt (or of its user) in a row, since a problem may be split over them. Three kinds of hits:
 
 ``exact``   the prompt is the problem;
@@ -17,10 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dcod import benchmarks, prompts
+from dcod import benchmarks
 from dcod.config import BenchmarkConfig
-from dcod.folding import fold
-from dcod.traces import Message
+from dcod.ingest.folding import fold
+from dcod.traces import Message, prompts
 
 N = 30  # characters of an n-gram
 STEP = 10  # characters from one n-gram of a problem to the next; a prompt is searched at every place

@@ -1,11 +1,11 @@
 """What is found out about one row alone: its trace, or why there is none. So rows are examined in several processes.
 
-1. its format makes it a trace (dcod.formats);
-2. the completion is cleaned (dcod.cleaning), each step as ``ingest`` says;
+1. its format makes it a trace (dcod.traces.formats);
+2. the completion is cleaned (dcod.traces.cleaning), each step as ``ingest`` says;
 3. its final answer is verified against the reference, and ``ingest.keep`` says what stays;
-4. the problem is looked for in the configured benchmarks (dcod.contamination), and the student's tokens are counted.
+4. the problem is looked for in the configured benchmarks (dcod.ingest.contamination), and the student's tokens are counted.
 
-What depends on other rows - the limit, duplicates, the split - comes after it, in order, in dcod.intake. The outcome
+What depends on other rows - the limit, duplicates, the split - comes after it, in order, in dcod.ingest.assemble. The outcome
 is the same for any number of processes.
 """
 
@@ -20,15 +20,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
-from dcod import cleaning, duplicates, fitting, formats, grading, mapping, prompts, thoughts, turns
-from dcod import workers as processes
-from dcod.answers import extract
+from dcod import grading
 from dcod.config import Config, IngestConfig
-from dcod.contamination import SHARE, Contamination, Hit
 from dcod.errors import UserError
-from dcod.formats import RowError
-from dcod.reading import Block, RawRow
-from dcod.traces import Message, Trace, Verdict
+from dcod.grading import thoughts
+from dcod.grading.extract import extract
+from dcod.ingest import duplicates
+from dcod.ingest.contamination import SHARE, Contamination, Hit
+from dcod.models import fitting
+from dcod.storage import workers as processes
+from dcod.traces import Message, Trace, Verdict, cleaning, formats, mapping, prompts, turns
+from dcod.traces.formats import RowError
+from dcod.traces.reading import Block, RawRow
 
 Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
 CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens
@@ -47,7 +50,7 @@ class Examined:
         prompt_id: of the trace; empty where the row gave none.
         refused: the step that refused it: ``row`` (1 and 2), ``verdict`` (3), ``fit`` (4); empty for none.
         code, message: its reason.
-        key, signature: see dcod.duplicates.
+        key, signature: see dcod.ingest.duplicates.
         changes: what cleaning changed, and how an unmarked answer was found; of a row without an answer, by which
             ``ingest.answers`` it would come in.
         ngram: a benchmark, and its problem that shares much of its wording.

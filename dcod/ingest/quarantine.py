@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import parquet, reading
 from dcod.errors import UserError
-from dcod.formats import RowError
-from dcod.reading import Found, RawRow
+from dcod.storage import parquet
+from dcod.traces import reading
+from dcod.traces.formats import RowError
+from dcod.traces.reading import Found, RawRow
 
 FILE = "quarantine.parquet"
 VERSION = 2

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from dcod import attention
-from dcod.models import hidden_states
-from dcod.packing import Example, Layout, collate, to_device
-from dcod.selfcheck import Reading, close, random_tokens, refusal, trial
+from dcod.models import attention
+from dcod.models.batches import Example, Layout, collate, to_device
+from dcod.models.loading import hidden_states
+from dcod.models.selfcheck import Reading, close, random_tokens, refusal, trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +31,7 @@ _ALONE = 20.0  # times the rounding of one product: what layers add up to when r
 def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout, device: torch.device) -> Layout:
     """The wanted layout where it is exact, else the fastest that is: padded, padded with a mask, or row by row.
 
-    On a CPU attention is made to work within packed traces, where it can and is exact; see :mod:`dcod.attention`.
+    On a CPU attention is made to work within packed traces, where it can and is exact; see :mod:`dcod.models.attention`.
     """
     ways: list[Layout] = ["padded", "masked"]
     if wanted == "packed":

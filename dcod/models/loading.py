@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import attention, fitting, products, storage, weightfiles
+from dcod import storage
 from dcod.errors import UserError
+from dcod.models import attention, fitting, matmul, weightfiles
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from dcod.packing import Batch
+    from dcod.models.batches import Batch
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 
@@ -53,7 +54,7 @@ def resolve(uri: str, revision: str = "main", registry: Callable[[str], Path] | 
     Args:
         uri: a local folder, ``s3://…``, ``models:/name@alias``, or a hub id ``owner/name``.
         revision: of a hub id.
-        registry: resolves ``models:/…``; see :mod:`dcod.registry`.
+        registry: resolves ``models:/…``; see :mod:`dcod.tracking.registry`.
 
     Raises:
         UserError: nothing is there, or what is there is no safetensors model.
@@ -90,7 +91,7 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     head: Any = model.get_output_embeddings()
     if head is not None and head.weight is not model.get_input_embeddings().weight:
         model.config.get_text_config(decoder=True).tie_word_embeddings = False
-    products.adopt(model)
+    matmul.adopt(model)
     return model
 
 
@@ -149,7 +150,7 @@ def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tenso
     Args:
         model: the student.
         batch: a micro-batch on its device.
-        body: the name of the module that :func:`dcod.selfcheck.examine` found; empty: the model's decoder.
+        body: the name of the module that :func:`dcod.models.selfcheck.examine` found; empty: the model's decoder.
     """
     import torch
 

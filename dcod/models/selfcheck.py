@@ -1,6 +1,6 @@
 """A student tried when it is loaded: how its hidden states become logits.
 
-dcod runs a student's body, and its head apart, in chunks (dcod.fused). That is right only where the model's own forward
+dcod runs a student's body, and its head apart, in chunks (dcod.models.fused_head). That is right only where the model's own forward
 pass does the same, so a few random tokens go through both:
   1. a module is the body if its output, put back in its place, gives the model's own logits again;
   2. what the model does behind it, its own head, must treat every position alike;
@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dcod import products
 from dcod.errors import UserError
-from dcod.fused import Head, OwnHead, logits_of
+from dcod.models import matmul
+from dcod.models.fused_head import Head, OwnHead, logits_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TOKENS = 12  # of the trial; the head itself is tried with the first few
 _ROWS = 4
 _FAINT, _LOUD = 0.01, 300.0  # largest logits of two trials: where a soft cap does nothing, and where it does all
-_PLAIN = {nn.Linear.forward, products.Linear.forward}
+_PLAIN = {nn.Linear.forward, matmul.Linear.forward}
 
 
 @dataclass(frozen=True)

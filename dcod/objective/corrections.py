@@ -1,6 +1,6 @@
 """The family of corrections: from log-probs to log-weights (METHOD sections 2, 4 and 5; see docs/method.md).
 
-This file says what each member weighs by; :mod:`dcod.weighting` turns any of it into weights with their
+This file says what each member weighs by; :mod:`dcod.objective.weighting` turns any of it into weights with their
 variance under control. `prefix` and `trace` are importance ratios, `mixed` lies between them; `surprisal` is
 what is left of them without the teacher's log-probs; `iw_sft` is a published relative. The last four are
 controls: a correction that does not beat them does nothing.

@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from dcod import metrics
+from dcod.evaluate import statistics
 
 POWER = 0.8  # of the minimum detectable difference
 _NEAR = 1e-12
@@ -70,12 +70,12 @@ def compare(
     differences = [a - b for a, b in zip(challenger, baseline, strict=True)]
     gains, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     if samples == 1:
-        p_value = metrics.mcnemar(gains, losses)
+        p_value = statistics.mcnemar(gains, losses)
         low, high = lower_bound(gains, losses, n, 0.025), -lower_bound(losses, gains, n, 0.025)
         worst = lower_bound(gains, losses, n, level)
     else:
         unit = math.lcm(samples, *{len(answers) for answers in theirs.values()})
-        p_value = metrics.sign_flip([round(d * unit) for d in differences])
+        p_value = statistics.sign_flip([round(d * unit) for d in differences])
         rounded = [round(d * unit) / unit for d in differences]
         low, worst = (score_bound(rounded, at) for at in (0.025, level))
         high = -score_bound([-d for d in rounded], 0.025)
@@ -120,7 +120,7 @@ def _detectable(differences: Sequence[float], level: float) -> float:
     n = len(differences)
     discordant = sum(d * d for d in differences) / n  # with one answer a problem, the share that differs
     least = math.floor(math.log(level) / math.log(0.5)) + 1
-    return max(metrics.minimum_detectable_difference(n, discordant, level, POWER), least / n)
+    return max(statistics.minimum_detectable_difference(n, discordant, level, POWER), least / n)
 
 
 def score_bound(differences: Sequence[float], level: float) -> float:

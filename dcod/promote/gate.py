@@ -1,7 +1,7 @@
 """The promotion gate: is the challenger really better? Pure functions; the decision is data with its reasons.
 
 On the gate split, on the same problems, zero-shot:
-  * the *primary* benchmarks must improve (dcod.comparing): all of them, each tested at the level itself (an
+  * the *primary* benchmarks must improve (dcod.promote.compare): all of them, each tested at the level itself (an
     intersection-union test needs no correction); or, with ``primaries=any``, at least one after Holm's correction,
     and no other may fall by more than the margin;
   * every *guard* must be non-inferior: the lower end of the one-sided interval of the difference, at the same
@@ -26,10 +26,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dcod import metrics, summaries
-from dcod.comparing import POWER, Comparison, compare, compare_rise
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
+from dcod.evaluate import statistics, summaries
+from dcod.promote.compare import POWER, Comparison, compare, compare_rise
 
 SPLIT = "gate"
 PROMPTING = "zero_shot"
@@ -314,7 +314,7 @@ def _verdicts(primaries: Sequence[Comparison], config: PromoteConfig, level: flo
     """All must improve; or one after Holm's correction, while the others hold."""
     if config.primaries == "all":
         return [_improves(found, found.p_value, level, "") for found in primaries]
-    adjusted = metrics.holm({found.benchmark: found.p_value for found in primaries})
+    adjusted = statistics.holm({found.benchmark: found.p_value for found in primaries})
     won = [_improves(found, adjusted[found.benchmark], level, " after Holm's correction") for found in primaries]
     some = any(reason.passed for reason in won)
     out = []

@@ -13,8 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dcod import figures, quarantine, storage
-from dcod.tables import document, missing, plot, table
+from dcod import storage
+from dcod.ingest import quarantine
+from dcod.reports import figures
+from dcod.reports.html import document, missing, plot, table
 from dcod.traces import Trace, read_batches, read_traces
 
 PAGE, TEXT = "card.html", "card.md"

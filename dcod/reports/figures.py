@@ -108,7 +108,7 @@ def weight_figure(weights: Mapping[str, Any]) -> Figure:
 
     Args:
         weights: ``edges`` of the bins and ``counts`` by the octave's name, such as ``16-31``; of many octaves
-            six are drawn. See :class:`dcod.weighting.WeightCounts`.
+            six are drawn. See :class:`dcod.objective.weighting.WeightCounts`.
     """
     figure, (axes,) = _figure(1)
     names = list(weights["counts"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from dcod import figures, pages
+from dcod.reports import figures, viewer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def document(title: str, body: Iterable[str]) -> str:
     """A whole page: one file, no script, no network."""
-    style = pages.source("common.css") + pages.source("report.css")
+    style = viewer.source("common.css") + viewer.source("report.css")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # a heat map is an image inside its plot
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -14,11 +14,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import accounts
+from dcod.reports import sections as accounts
 
 if TYPE_CHECKING:
-    from dcod.gate import Decision
-    from dcod.lineage import Origin
+    from dcod.promote.gate import Decision
+    from dcod.tracking.lineage import Origin
 
 FILE = "README.md"
 DESCRIPTION = 5000  # characters that MLflow's database holds of a description

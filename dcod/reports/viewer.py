@@ -33,7 +33,7 @@ def render(name: str, title: str, data: Any) -> str:
 
 def source(name: str) -> str:
     """A file of this folder."""
-    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return files("dcod.reports").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def as_json(data: Any) -> str:

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean, variance
 from typing import Any
 
-from dcod.gate import Reason
-from dcod.schedule import LimitsConfig, RetrainConfig
+from dcod.config.retrain import LimitsConfig, RetrainConfig
+from dcod.promote.gate import Reason
 
 NOISE = 2.0  # standard errors that a difference of losses must exceed
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from dcod import storage
 from dcod.config import Config
-from dcod.registry import Registry, Version
 from dcod.tracking import Tracker
+from dcod.tracking.registry import Registry, Version
 
 RECORD = "retraining.json"
 SELECTED = "selected"  # below the output of `decide`: the traces to train on

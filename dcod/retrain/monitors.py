@@ -1,7 +1,7 @@
 """Drift, as figures: of the teacher (new traces against old), of the student (its own answers), of the evaluator.
 
 Pure functions. Each figure is a number of the run that a series is made of; :func:`warnings` names those beyond the
-limits of ``retrain.limits``. They decide nothing: whether a run trains is dcod.retraining's.
+limits of ``retrain.limits``. They decide nothing: whether a run trains is dcod.retrain.decide's.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
-from dcod.packing import Example
-from dcod.schedule import LimitsConfig
-from dcod.weighting import octaves
+from dcod.config.retrain import LimitsConfig
+from dcod.models.batches import Example
+from dcod.objective.weighting import octaves
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|\n+")
 

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dcod import fitting, prompts, storage
-from dcod import workers as processes
+from dcod import storage
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.packing import Example
+from dcod.models import fitting
+from dcod.models.batches import Example
 from dcod.progress import track
-from dcod.scores import write_scores
-from dcod.traces import Trace, read_traces
+from dcod.score.scores import write_scores
+from dcod.storage import workers as processes
+from dcod.traces import Trace, prompts, read_traces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,7 +105,7 @@ class Scorer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How the student was run; see :mod:`dcod.selfcheck`."""
+        """How the student was run; see :mod:`dcod.models.selfcheck`."""
         return {**self.engine.reading.facts(), "layout": self.engine.layout}
 
     def score(self, number: int) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dcod import storage
 from dcod.errors import UserError
-from dcod.packing import Example
+from dcod.models.batches import Example
 
 SCHEMA = pa.schema(
     [
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 )
 OPTIONAL = tuple(f.name for f in fields(Example) if f.default is None)
 SPLITS = ("train", "selection")
-_KEYS = ("dcod.scores.student", "dcod.scores.tokenizer")
+_KEYS = ("dcod.score.scores.student", "dcod.score.scores.tokenizer")
 _PIECE = 32  # traces that are read together: one of them costs the reading of all
 
 
@@ -57,7 +57,7 @@ class Scored:
 
     Attributes:
         student: the digest of its model folder.
-        tokenizer: of its tokenizer with the chat template; see :func:`dcod.prompts.tokenizer_digest`.
+        tokenizer: of its tokenizer with the chat template; see :func:`dcod.traces.prompts.tokenizer_digest`.
     """
 
     student: str
@@ -144,7 +144,7 @@ def open_scores(folder: Path) -> dict[str, StoredTraces]:
 
 
 class StoredTraces:
-    """The scored traces of one split on disk, filled once and then read; a :class:`dcod.tracesets.TraceSet`.
+    """The scored traces of one split on disk, filled once and then read; a :class:`dcod.train.sets.TraceSet`.
 
     Pieces are read, not mapped into memory: what the process holds is what it uses, also in the eyes of a cluster.
     """

@@ -12,12 +12,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dcod import history, notify, retraining, room, storage, trainjobs, workers
+from dcod import storage
+from dcod.cluster import trainjobs, webhook
 from dcod.config import Config, parse_config
 from dcod.errors import StoppedError, UserError, one_line
-from dcod.history import RECORD, SELECTED
-from dcod.stages import Where, execute, sharding
-from dcod.stopping import stopping
+from dcod.retrain import decide, history
+from dcod.retrain.history import RECORD, SELECTED
+from dcod.stages import shards
+from dcod.stages.execute import Where, execute
+from dcod.storage import room, workers
+from dcod.storage.stopping import stopping
 from dcod.tracking import Tracker
 
 MARK = "[dcod] "  # `dcod run` shows the lines that carry it; the rest goes to its log
@@ -58,11 +62,11 @@ def run(
         with stopping(), ExitStack() as stack:
             mine, some = parsed, True
             if shard:
-                mine, some = sharding.part(stage, shard, parsed, paths, stack.enter_context(storage.scratch()))
+                mine, some = shards.part(stage, shard, parsed, paths, stack.enter_context(storage.scratch()))
             if some:
                 found = execute(stage, mine, Path(out), paths, Where(pipeline, label), **options)
             else:
-                sharding.write_empty(Path(out))
+                shards.write_empty(Path(out))
                 found = {}
     except StoppedError as stopped:
         print(f"{MARK}{name:<28} {stopped}", flush=True)
@@ -110,7 +114,7 @@ def run_decide(
         if picked.is_dir():
             shutil.copytree(picked, scratch, dirs_exist_ok=True)
     storage.write_json(Path(metrics), found["figures"])
-    storage.write_text(Path(summary), retraining.Decision.from_dict(found).markdown())
+    storage.write_text(Path(summary), decide.Decision.from_dict(found).markdown())
     return str(found["outcome"])
 
 
@@ -135,7 +139,7 @@ def _tell(config: Config, tracker: Tracker, pipeline: str) -> None:
     event, message = ended
     about = {"name": config.name, "model": config.promote.registered_model, "tracking": config.tracking.uri}
     try:
-        notify.send(notify.address(), event, about | message, notify.secret())
+        webhook.send(webhook.address(), event, about | message, webhook.secret())
     except UserError as error:
         tracker.client.set_tag(message["run"], "dcod.webhook", str(error))
         print(f"{MARK}webhook: {error}", flush=True)

@@ -1,11 +1,11 @@
-"""Decide: does a scheduled run train, and on what? From data, with the reasons (dcod.retraining).
+"""Decide: does a scheduled run train, and on what? From data, with the reasons (dcod.retrain.decide).
 
 1. a challenger that the gate accepted and nobody promoted yet comes first: its decision is handed on;
 2. the traces are told apart by the digests of their sources: *new* ones no finished run has tried; *unlearned* ones the
-   champion was not trained on; the others are *old* (dcod.history, which asks MLflow);
+   champion was not trained on; the others are *old* (dcod.retrain.history, which asks MLflow);
 3. a sample of each new source is scored by the start: how far is it, and can the correction be made? A sample of new
    and of held-out old traces is scored by the champion: is there anything to learn?
-4. the monitors (dcod.monitors) look at teacher, champion and evaluator; what is beyond its limit is a warning;
+4. the monitors (dcod.retrain.monitors) look at teacher, champion and evaluator; what is beyond its limit is a warning;
 5. decide; with ``go``, write ``selected/``: the unlearned traces but those of sources that are too far, and a share of
    the old problems (``retrain.start=base``: all traces but the far ones);
 6. write retraining.json, also to MLflow, and the figures as metrics of the run: one point of their series.
@@ -22,30 +22,23 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dcod import (
-    benchmarks,
-    history,
-    intake,
-    lineage,
-    models,
-    monitors,
-    prompts,
-    retraining,
-    storage,
-    training,
-    weighting,
-)
+from dcod import benchmarks, storage
 from dcod.config import Config, CorrectionConfig
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.packing import Example, stored_record
-from dcod.registry import Registry
-from dcod.retraining import Evidence, Losses, Source
-from dcod.scoring import in_tokens
+from dcod.ingest import assemble
+from dcod.models import loading
+from dcod.models.batches import Example, stored_record
+from dcod.objective import weighting
+from dcod.retrain import decide, history, monitors
+from dcod.retrain.decide import Evidence, Losses, Source
+from dcod.score.parts import in_tokens
 from dcod.stages.evaluate import evaluator_of
-from dcod.traces import FILE, Trace, read_traces, write_traces
-from dcod.tracesets import ListedTraces, Schedule
-from dcod.tracking import StageRun
+from dcod.traces import FILE, Trace, prompts, read_traces, write_traces
+from dcod.tracking import StageRun, lineage
+from dcod.tracking.registry import Registry
+from dcod.train import loop
+from dcod.train.sets import ListedTraces, Schedule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -74,7 +67,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
 
     judge = Judge(config, champion)
     held_out = judge.score(sample([t for t in pool.old if t.split == "selection"], config.retrain.sample))
-    begin = judge if models.digest(start) == judge.digest else Judge(config, start)
+    begin = judge if loading.digest(start) == judge.digest else Judge(config, start)
     chosen = {digest: sample(group, config.retrain.sample) for digest, group in pool.new.items()}
     left_out = before.get("far", [])
     measured = {
@@ -91,7 +84,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         "new_traces": float(sum(map(len, pool.new.values()))),
         "old_traces": float(len(pool.old)),
         "left_out_traces": float(sum(len(pool.new[digest]) for digest in far)),
-        **retraining.worst(list(measured.values())),
+        **decide.worst(list(measured.values())),
         **({"champion_loss_new": fmean(losses.new)} if losses.new else {}),
         **({"champion_loss_old": fmean(losses.old)} if losses.old else {}),
         **_teacher(pool, traces, usable, held_out, config),
@@ -101,12 +94,12 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
     warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
     lone = alone(near, config.train.correction)
     evidence = Evidence(list(measured.values()), not learned, losses, waiting.version if waiting else 0, lone)
-    decision = retraining.decide(evidence, config.retrain, warnings)
+    decision = decide.decide(evidence, config.retrain, warnings)
     if decision.outcome == "go":
         (out / history.SELECTED).mkdir()
         picked = selected(pool, far, config)
         write_traces(out / history.SELECTED / FILE, picked)
-        storage.write_json(out / history.SELECTED / intake.COUNTS, _counts(pool, picked, far))
+        storage.write_json(out / history.SELECTED / assemble.COUNTS, _counts(pool, picked, far))
 
     now = config.retrain.clock()
     kept: dict[str, Any] = {
@@ -167,7 +160,7 @@ class Judge:
     """
 
     def __init__(self, config: Config, folder: Path) -> None:
-        self.config, self.digest = config, models.digest(folder)
+        self.config, self.digest = config, loading.digest(folder)
         self.tokenizer: PreTrainedTokenizerBase = prompts.load_tokenizer(folder, config.student.chat_template)
         self._tokens = prompts.tokenizer_digest(self.tokenizer)
         self._engine = TransformersEngine(folder, self.tokenizer, config.student.dtype)
@@ -186,7 +179,7 @@ class Judge:
         correction = yardstick(train.correction)
         found: list[tuple[float, float, float, int]] = []
         listed = ListedTraces(self.score(traces))
-        training.check(train, listed)
+        loop.check(train, listed)
         schedule = Schedule(listed, train, self.config.seed)
         tempered = correction.name != "none" and correction.gamma_max > 0.0
         for number in range(len(schedule)):
@@ -270,7 +263,7 @@ def _teacher(
     found = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
     found |= monitors.surprisal(new, old, config.train.correction.bucket_width)
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for file in json.loads((traces / intake.SOURCES).read_text(encoding="utf-8"))["files"]:
+    for file in json.loads((traces / assemble.SOURCES).read_text(encoding="utf-8"))["files"]:
         sides[file["digest"] in pool.known].update({"accepted": file["accepted"], **file["quarantined"]})
     return found | monitors.verdicts(*sides)
 

@@ -5,7 +5,7 @@
 3. generate (or, with ``responses``, read recorded answers: no model is loaded), grade, and count:
    correct + wrong + unparseable + truncated + error = answers;
 4. record a few greedy answers, token by token, which the registered model must reproduce before it is promoted;
-5. with traces given, look for problems of the benchmarks in them (dcod.contamination), and measure how far the model
+5. with traces given, look for problems of the benchmarks in them (dcod.ingest.contamination), and measure how far the model
    is from the teacher on the selection split, per position;
 6. write examples.parquet (one row an answer), summary.json, and recorded.json.
 """
@@ -24,18 +24,20 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import benchmarks, engines, fitting, models, prompts, reproducing, storage, summaries, turns
-from dcod import responses as recorded
+from dcod import benchmarks, engines, storage
 from dcod.benchmarks import Problem
 from dcod.config import BenchmarkConfig, Config
-from dcod.contamination import KINDS, Contamination
-from dcod.engines import Engine, Sampling
+from dcod.engines import Engine, Sampling, reproduce
 from dcod.errors import UserError
+from dcod.evaluate import responses as recorded
+from dcod.evaluate import summaries
+from dcod.evaluate.responses import Response
+from dcod.evaluate.summaries import OUTCOMES
 from dcod.grading import Grade
-from dcod.responses import Response
-from dcod.stages import note
-from dcod.summaries import OUTCOMES
-from dcod.traces import Message, Trace, read_traces
+from dcod.ingest.contamination import KINDS, Contamination
+from dcod.models import fitting, loading
+from dcod.stages.execute import note
+from dcod.traces import Message, Trace, prompts, read_traces, turns
 from dcod.tracking import Log
 
 if TYPE_CHECKING:
@@ -227,10 +229,10 @@ def _ask(
     if padding != "left":
         note(out, student={"padding": padding})
     if not few_shot and section.engine.name != "openai":
-        reproducing.record(engine, [one for tokens in encoded for one in tokens], section.engine.name, config, out)
+        reproduce.record(engine, [one for tokens in encoded for one in tokens], section.engine.name, config, out)
     if traces is not None and not few_shot and section.drift_traces:
         storage.write_json(out / "drift.json", _drift(engine, tokenizer, traces, section.drift_traces))
-    return written, {"digest": models.digest(student), "uri": str(student)}, evaluator_of(config, tokenizer)
+    return written, {"digest": loading.digest(student), "uri": str(student)}, evaluator_of(config, tokenizer)
 
 
 def evaluator_of(config: Config, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -284,7 +286,7 @@ def _summarise(benchmark: BenchmarkConfig, rows: Sequence[dict[str, Any]], sampl
 
 def _drift(engine: Engine, tokenizer: PreTrainedTokenizerBase, traces: Path, count: int) -> dict[str, Any]:
     """Per position, in buckets: how surprised the model is by the teacher beyond its own entropy, in nats."""
-    from dcod.packing import Example
+    from dcod.models.batches import Example
 
     def example(trace: Trace) -> Example:
         return Example(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dcod import outcomes
 from dcod.config import Config
-from dcod.examining import Examiner, examined
-from dcod.outcomes import Share
-from dcod.stages import ingest, sharding
+from dcod.ingest import examined_rows
+from dcod.ingest.examine import Examiner, examined
+from dcod.ingest.examined_rows import Share
+from dcod.stages import ingest, shards
 from dcod.tracking import Log
 
 SECTIONS = ingest.SECTIONS
@@ -27,10 +27,10 @@ def run(config: Config, out: Path, log: Log, *, student: Path, part: str) -> dic
     Raises:
         UserError: ``part`` is not of that form, or as `ingest`.
     """
-    share = Share(*sharding.parse(part))
+    share = Share(*shards.parse(part))
     examiner = Examiner(config, student)
     given = ingest.units(config)
     rows = share.of(ingest.blocks(given, config.ingest.row_bytes))
     workers = ingest.processes(ingest.size_of(given) // share.count)
-    count = outcomes.write(out / outcomes.FILE, examined(rows, examiner, lambda: None, workers))
+    count = examined_rows.write(out / examined_rows.FILE, examined(rows, examiner, lambda: None, workers))
     return {"rows": float(count)}

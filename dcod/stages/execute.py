@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import dcod
-from dcod import models, outputs, places, room, storage
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
+from dcod.models import loading
+from dcod.storage import outputs, places, room
 from dcod.tracking import SOURCE, NullLog, Tracker
 
 FACTS = "facts.json"
@@ -120,7 +122,7 @@ def output_digest(path: Path) -> str:
     if path.is_file():
         return storage.digest_file(path)
     if (path / "config.json").is_file():
-        return models.digest(path)
+        return loading.digest(path)
     if (path / "manifest.json").is_file():
         return str(_read_manifest(path)["digest"])
     return storage.digest_folder(path)

@@ -10,9 +10,9 @@ import os
 import shutil
 from pathlib import Path
 
-from dcod import models, registry
 from dcod.config import Config
-from dcod.tracking import Log
+from dcod.models import loading
+from dcod.tracking import Log, registry
 
 SECTIONS = ("student",)
 
@@ -25,8 +25,8 @@ def run(config: Config, out: Path, log: Log, *, which: str) -> dict[str, float]:
         which = "champion" if config.retrain.start == "champion" else "start"
     if which == "champion" and store.champion(config.promote.registered_model):
         uri = f"models:/{config.promote.registered_model}@champion"
-    folder = models.resolve(uri, config.student.revision, store.resolve)
-    for path in {p for pattern in models.MODEL_FILES for p in folder.glob(pattern)}:
+    folder = loading.resolve(uri, config.student.revision, store.resolve)
+    for path in {p for pattern in loading.MODEL_FILES for p in folder.glob(pattern)}:
         if path.name == "manifest.json":
             continue
         try:
@@ -34,5 +34,5 @@ def run(config: Config, out: Path, log: Log, *, which: str) -> dict[str, float]:
         except OSError:  # another file system
             shutil.copyfile(path, out / path.name)
     size = sum(p.stat().st_size for p in out.iterdir())
-    log.text("model.txt", f"{which}: {uri}\ndigest: {models.digest(out)}\n")
+    log.text("model.txt", f"{which}: {uri}\ndigest: {loading.digest(out)}\n")
     return {"bytes": float(size)}

@@ -2,10 +2,10 @@
 
 1. the start becomes the first champion where the registry has none;
 2. a champion whose results are missing or were made by another evaluator is evaluated again;
-3. student and champion are compared on the gate split of the same problems (dcod.gate), the student with its SFT
+3. student and champion are compared on the gate split of the same problems (dcod.promote.gate), the student with its SFT
    twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
-5. student and start get their model cards (dcod.model_card), with the files behind the student (dcod.lineage);
+5. student and start get their model cards (dcod.reports.model_card), with the files behind the student (dcod.tracking.lineage);
 6. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
 """
 
@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import dcod
-from dcod import accounts, history, inspecting, lineage, model_card, models, report, storage
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.gate import Decision, Reason, load_results
-from dcod.lineage import Origin
-from dcod.registry import Registry
-from dcod.stages import code_digest, evaluate, output_digest, promote
-from dcod.tracking import NullLog, StageRun, Tracker
+from dcod.models import loading
+from dcod.promote.gate import Decision, Reason, load_results
+from dcod.reports import model_card, report, sections, trace_pages
+from dcod.retrain import history
+from dcod.stages import evaluate, promote
+from dcod.stages.execute import code_digest, output_digest
+from dcod.tracking import NullLog, StageRun, Tracker, lineage
+from dcod.tracking.lineage import Origin
+from dcod.tracking.registry import Registry
 
 SECTIONS = ("promote", "evaluate")
 LATER = ("promotion",)  # `dcod promote` puts its outcome there
@@ -35,7 +39,7 @@ def accuracy_table(results: Mapping[str, Path]) -> str:
     """Accuracies on the report split, which the gate never looks at, as lines of text.
 
     ``detectable`` is the difference to another model that a paired test on so many problems would find; see
-    :func:`dcod.summaries.detectable`.
+    :func:`dcod.evaluate.summaries.detectable`.
     """
     rows: list[tuple[str, ...]] = [
         ("report split", "accuracy", "95 % interval", "n", "detectable", "unparseable", "truncated")
@@ -85,7 +89,7 @@ def run(
         raise UserError("gate: a twin needs its model folder and its results")
     if twin is not None and twin_results is not None:
         equal_compute(student, twin)
-        if load_results(twin_results).model.digest != models.digest(twin):
+        if load_results(twin_results).model.digest != loading.digest(twin):
             raise UserError(f"{twin_results}: results of another model than the twin {twin}")
     if traces is not None:
         storage.write_json(out / history.TRAINED_ON, lineage.sources_of(traces))
@@ -118,8 +122,8 @@ def run(
     viewer = ""
     if scores is not None and traces is not None:
         viewer = "traces.html"
-        own = inspecting.of_training(student, config)
-        text = inspecting.page(own, scores, student, traces=traces, limit=_TRACES)
+        own = trace_pages.of_training(student, config)
+        text = trace_pages.page(own, scores, student, traces=traces, limit=_TRACES)
         storage.write_text(out / viewer, text)
         log.text(viewer, text)
     page = report.page(
@@ -132,7 +136,7 @@ def run(
         lineage={name: output_digest(path) for name, path in folders.items() if path is not None}
         | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest()}"},
         origin=origin,
-        costs=accounts.costs(log),
+        costs=sections.costs(log),
         viewer=viewer,
     )
     storage.write_text(out / "report.html", page)
@@ -158,7 +162,7 @@ def describe(
     version = registry.by_version(name, decision.challenger.version)
     if decision.outcome != "already_champion" and version is not None:
         registry.describe(version, model_card.student(decision, results, student, traces, licence, origin))
-    first = registry.find(name, models.digest(start))
+    first = registry.find(name, loading.digest(start))
     if first is not None and not registry.card(first.uri):
         registry.describe(first, model_card.start(name, first.version, config.student.model, licence))
 

@@ -1,11 +1,11 @@
 """Ingest: raw traces become verified training traces; every row is accepted or quarantined with a reason.
 
 1. carry an earlier set on, where one is given: its traces stay as they are;
-2. read the rows of all sources, broken ones too (dcod.sources, dcod.reading); or of the earlier set's quarantine;
-3. examine each row alone, on all processors: format, cleaning, verdict, contamination, length (dcod.examining);
-4. in order: the limit, duplicates, the split (dcod.intake);
+2. read the rows of all sources, broken ones too (dcod.traces.sources, dcod.traces.reading); or of the earlier set's quarantine;
+3. examine each row alone, on all processors: format, cleaning, verdict, contamination, length (dcod.ingest.examine);
+4. in order: the limit, duplicates, the split (dcod.ingest.assemble);
 5. write traces.parquet, quarantine.parquet, counts.json, where read = accepted + quarantined, sources.json, where that
-   holds for every file, and the data card (dcod.card).
+   holds for every file, and the data card (dcod.reports.data_card).
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from typing import cast
 
 from joblib import cpu_count
 
-from dcod import card, intake, parquet, quarantine, sources, storage, turns
+from dcod import storage
 from dcod.config import Config
-from dcod.duplicates import Index
 from dcod.errors import UserError
-from dcod.examining import Examined, Examiner, examined
-from dcod.intake import Intake
-from dcod.newness import new_files
+from dcod.ingest import assemble, quarantine
+from dcod.ingest.assemble import Intake
+from dcod.ingest.duplicates import Index
+from dcod.ingest.examine import Examined, Examiner, examined
+from dcod.ingest.quarantine import Quarantine
 from dcod.progress import track
-from dcod.quarantine import Quarantine
-from dcod.reading import BLOCK_ROWS, Block
-from dcod.sources import Unit
-from dcod.stages import note
-from dcod.traces import FILE, check_tokenizer, write_traces
+from dcod.reports import data_card
+from dcod.stages.execute import note
+from dcod.storage import parquet
+from dcod.traces import FILE, check_tokenizer, sources, turns, write_traces
+from dcod.traces.newness import new_files
+from dcod.traces.reading import BLOCK_ROWS, Block
+from dcod.traces.sources import Unit
 from dcod.tracking import Log
 
 SECTIONS = ("student", "ingest", "evaluate")
@@ -128,10 +131,10 @@ def write(
     assert counts["read"] == counts["accepted"] + sum(counts["quarantined"].values()), "a row was lost"
     if not counts["accepted"]:
         raise UserError(_nothing(kept, counts["read"]))
-    storage.write_json(out / intake.COUNTS, counts)
+    storage.write_json(out / assemble.COUNTS, counts)
     left = [] if replayed else sources.left_out(config.ingest.sources)
-    storage.write_json(out / intake.SOURCES, {**found.sources(), "left_out": sources.told(left)})
-    card.write(out)
+    storage.write_json(out / assemble.SOURCES, {**found.sources(), "left_out": sources.told(left)})
+    data_card.write(out)
     reasons = "".join(f"{n} {reason}\n" for reason, n in kept.reasons.most_common())
     log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in _unmarked(counts["unmarked"])))
     return {
@@ -146,7 +149,7 @@ def write(
 
 def table(folder: Path) -> str:
     """What became of each file of a trace set, for the command line."""
-    read = json.loads((folder / intake.SOURCES).read_text(encoding="utf-8"))
+    read = json.loads((folder / assemble.SOURCES).read_text(encoding="utf-8"))
     files = read["files"]
     whole: Counter[str] = Counter()
     rows = []
@@ -160,7 +163,7 @@ def table(folder: Path) -> str:
     for name, count, accepted, quarantined in rows:
         told = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
         lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {told}".rstrip())
-    counts = json.loads((folder / intake.COUNTS).read_text(encoding="utf-8"))
+    counts = json.loads((folder / assemble.COUNTS).read_text(encoding="utf-8"))
     return "\n".join([*lines, *_unmarked(counts.get("unmarked", {})), *filter(None, [read.get("left_out", "")])])
 
 
@@ -181,7 +184,7 @@ def units(config: Config, onto: Path | None = None) -> dict[str, list[Unit]]:
     """
     section = config.ingest
     sources.expand_all(section.sources)
-    known = set(section.seen) | (intake.seen(onto) if onto else set())
+    known = set(section.seen) | (assemble.seen(onto) if onto else set())
     found = {uri: new_files([uri], known) for uri in section.sources}
     if not onto and not any(found.values()):
         raise UserError("ingest: no file is new: the digests of all stand in ingest.seen; give other sources")

@@ -11,10 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcod import outcomes, prompts, turns
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import code_digest, ingest, note, output_digest, sharding
+from dcod.ingest import examined_rows
+from dcod.stages import ingest, shards
+from dcod.stages.execute import code_digest, note, output_digest
+from dcod.traces import prompts, turns
 from dcod.tracking import Log
 
 VERB = "ingest"
@@ -33,11 +35,11 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
     read = {unit.name: unit.digest() for some in given.values() for unit in some}
     folders = _ordered(config, student, parts, read)
     rows = ingest.watched(ingest.blocks(given, config.ingest.row_bytes), given)
-    files = [folder / outcomes.FILE for folder in folders]
+    files = [folder / examined_rows.FILE for folder in folders]
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     note(out, turns=turns.of(tokenizer).table())
     digest = prompts.tokenizer_digest(tokenizer)
-    return ingest.write(config, out, log, lambda _: outcomes.joined(rows, files), tokenizer=digest)
+    return ingest.write(config, out, log, lambda _: examined_rows.joined(rows, files), tokenizer=digest)
 
 
 def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:
@@ -52,11 +54,11 @@ def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[s
     for folder in parts.values():
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         shard = manifest["options"]["part"]
-        number, count = sharding.parse(shard)
+        number, count = shards.parse(shard)
         if count != len(parts) or number in found or any(manifest[name] != value for name, value in wanted.items()):
             raise UserError(f"join {folder}: shard {shard} of another ingestion; give each shard of one once")
         odd = sorted(set(read.items()) ^ set(manifest["sources"].items()))
         if odd:
-            raise outcomes.changed(odd[0][0])
+            raise examined_rows.changed(odd[0][0])
         found[number] = folder
     return [found[number] for number in sorted(found)]

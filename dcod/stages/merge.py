@@ -16,11 +16,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from dcod import scores, storage
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
+from dcod.score import scores
 from dcod.stages import score
-from dcod.stages.sharding import EMPTY
+from dcod.stages.shards import EMPTY
 from dcod.tracking import Log
 
 SECTIONS = ("student", "score", "evaluate")

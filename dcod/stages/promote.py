@@ -2,12 +2,12 @@
 
 :func:`gate`, before anything moves:
   1. where the registry has no champion, the start becomes version 1 and champion;
-  2. decide (:mod:`dcod.gate`) between the student and the champion;
+  2. decide (:mod:`dcod.promote.gate`) between the student and the champion;
   3. register the student once per digest, as ``challenger``, with the decision and its reasons as tags, and as a JSON
      artifact beside the model.
 
 :func:`promote`, on a positive decision: a fresh process loads the registered version and must reproduce recorded
-answers (dcod.reproducing); then the alias ``champion`` moves, unless the champion is no longer the one that was
+answers (dcod.engines.reproduce); then the alias ``champion`` moves, unless the champion is no longer the one that was
 compared. :func:`rollback` moves it back. MLflow has no compare-and-set: the lease serialises
 all who use dcod, and every alias is read again after it was set.
 
@@ -29,12 +29,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dcod import models, reproducing, storage
+from dcod import storage
 from dcod.config import Config
+from dcod.engines import reproduce
 from dcod.errors import UserError
-from dcod.gate import Decision, Model, Reason, Results, against_twin, decide, load_results
-from dcod.registry import CHALLENGER, CHAMPION, Registry, Version
+from dcod.models import loading
+from dcod.promote.gate import Decision, Model, Reason, Results, against_twin, decide, load_results
 from dcod.tracking import Log, StageRun, Tracker
+from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 
 SECTIONS = ("promote",)
 _WAIT_S = 300.0  # for the lease: another gate may be uploading a model
@@ -87,7 +89,7 @@ def gate(
         UserError: the student's results are of another model.
     """
     registry, name = Registry(tracker), config.promote.registered_model
-    challenger, digest = load_results(results), models.digest(student)
+    challenger, digest = load_results(results), loading.digest(student)
     if challenger.model.digest != digest:
         raise UserError(f"{results}: results of another model than {student}; evaluate this one")
     candidates = [load_results(folder) for folder in (champion_results, start_results)]
@@ -109,10 +111,10 @@ def gate(
             registry.set_alias(name, CHALLENGER, version.version)
             decision = replace(decision, challenger=replace(decision.challenger, version=version.version))
         storage.write_text(out / "decision.json", decision.to_json())
-        if (results / reproducing.FILE).is_file():
-            shutil.copyfile(results / reproducing.FILE, out / reproducing.FILE)
+        if (results / reproduce.FILE).is_file():
+            shutil.copyfile(results / reproduce.FILE, out / reproduce.FILE)
         if decision.outcome != "already_champion":  # all that another run needs to promote it, the decision last
-            told = [path for path in (*beside, out / reproducing.FILE, out / "decision.json") if path.is_file()]
+            told = [path for path in (*beside, out / reproduce.FILE, out / "decision.json") if path.is_file()]
             for path in told:
                 registry.attach(version, path, "decision")
     log.text("decision.json", decision.to_json())
@@ -145,7 +147,7 @@ def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
     if config.promote.load_check and (champion is None or champion.version != checked.version):
         # Before the lease: it takes as long as loading the model twice, and changes nothing.
         folder = decision if decision.is_dir() else decision.parent
-        found = reproducing.reproduce(registry.resolve(checked.uri), folder / reproducing.FILE)
+        found = reproduce.reproduce(registry.resolve(checked.uri), folder / reproduce.FILE)
         registry.tag(checked, {"dcod.reproduced": f"{'yes' if found.holds else 'NO'}: {found.text}"})
         if not found.holds:
             registry.tag(checked, {"dcod.outcome": "not_reproduced", "dcod.outcome_reason": found.text})

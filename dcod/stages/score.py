@@ -17,22 +17,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dcod import card, fitting, intake, lineage, models, prompts, report, scores, scoring, selfcheck, storage, turns
+from dcod import storage
 from dcod.config import Config
-from dcod.stages import attempt_digest, note
-from dcod.traces import check_tokenizer, count_traces
-from dcod.tracking import SOURCE, Log, StageRun
+from dcod.ingest import assemble
+from dcod.models import fitting, loading, selfcheck
+from dcod.reports import data_card, report
+from dcod.score import parts as scoring
+from dcod.score import scores
+from dcod.stages.execute import attempt_digest, note
+from dcod.traces import check_tokenizer, count_traces, prompts, turns
+from dcod.tracking import SOURCE, Log, StageRun, lineage
 
 SECTIONS = ("student", "score")
 
 
 def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> dict[str, float]:
     """Scores a trace set with a student; see the module."""
-    if isinstance(log, StageRun):  # for dcod.lineage; a shard names those of its part
+    if isinstance(log, StageRun):  # for dcod.tracking.lineage; a shard names those of its part
         log.inputs([(file, key, file) for key, file in lineage.sources_of(traces).items()], SOURCE)
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     fitting.check_student(student, tokenizer, config.student.max_length)
-    whose = scores.Scored(models.digest(student), prompts.tokenizer_digest(tokenizer))
+    whose = scores.Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer))
     check_tokenizer(traces, whose.tokenizer, str(student))
     kept = parts_of(config, traces, student)
     parts = kept or scoring.Parts(str(out / ".parts"))
@@ -79,8 +84,8 @@ def write_drift(drift: Drift, out: Path, log: Log, traces: Path | None) -> None:
     curve = drift.curve()
     storage.write_json(out / "drift.json", curve)
     log.figure("drift.png", report.drift_figure(curve))
-    if traces and (traces / intake.SOURCES).is_file():  # not in a shard of a set
-        card.write(out, traces, curve)
+    if traces and (traces / assemble.SOURCES).is_file():  # not in a shard of a set
+        data_card.write(out, traces, curve)
 
 
 class Drift:

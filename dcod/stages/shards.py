@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dcod import parquet, storage, traces
+from dcod import storage, traces
 from dcod.config import Config
 from dcod.errors import UserError
+from dcod.storage import parquet
 
 EMPTY = "empty.json"
 

@@ -1,6 +1,6 @@
 """Teach: a teacher's attempts at prompts, with the log-probs that they were drawn with; `ingest` takes them in.
 
-1. read the questions (dcod.questions), and what an earlier run of the same teacher left in ``teach.work``;
+1. read the questions (dcod.teach.questions), and what an earlier run of the same teacher left in ``teach.work``;
 2. go round by round: one attempt at every question that has neither ``teach.attempts`` of them nor
    ``teach.enough`` different correct answers, each drawn with a seed of question and number;
 3. verify each answer, and keep the attempts in shards as they come, wrong and truncated ones too;
@@ -21,15 +21,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import cleaning, engines, fitting, grading, models, progress, prompts, questions, sources, storage
-from dcod.asking import TeachConfig
-from dcod.attempts import FILE, VERSION, Attempts
+from dcod import engines, grading, progress, storage
 from dcod.config import Config
+from dcod.config.teach import TeachConfig
 from dcod.engines import Completion, Sampling, seed_for
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
-from dcod.questions import Question
-from dcod.traces import Trace
+from dcod.models import fitting, loading
+from dcod.teach import questions
+from dcod.teach.attempts import FILE, VERSION, Attempts
+from dcod.teach.questions import Question
+from dcod.traces import Trace, cleaning, prompts, sources
 from dcod.tracking import Log
 
 if TYPE_CHECKING:
@@ -151,7 +153,7 @@ def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str
     engine = (
         [teach.engine.name, teach.engine.model] if teach.engine.name == "openai" else engines.identity(teach.engine)
     )
-    model = models.digest(teacher) if teacher else ""
+    model = loading.digest(teacher) if teacher else ""
     decides: list[Any] = [VERSION, engine, model, teach.dtype, teach.chat_template, teach.endpoint_logprobs]
     decides += [sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.record]
     return hashlib.sha256(json.dumps([*decides, sampling.top_k]).encode()).hexdigest()[:16]

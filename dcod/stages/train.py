@@ -1,6 +1,6 @@
 """Train: the start becomes the student, on weighted supervision.
 
-0. where several ranks are wanted and none was started yet, start them (dcod.stages.ranks); each comes back here;
+0. where several ranks are wanted and none was started yet, start them (dcod.stages.train_ranks); each comes back here;
 1. check that the scores are of this very student, and open them, split train and selection; a step's traces are read
    when it comes;
 2. check that the correction has all it needs, before the model is loaded;
@@ -15,12 +15,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod import fitting, models, prompts, report, storage, training, turns
-from dcod.checkpoints import Checkpoints
+from dcod import storage
 from dcod.config import Config
-from dcod.scores import Scored, check_scored, open_scores
-from dcod.stages import attempt_digest, note, ranks
+from dcod.models import fitting, loading
+from dcod.reports import report
+from dcod.score.scores import Scored, check_scored, open_scores
+from dcod.stages import train_ranks
+from dcod.stages.execute import attempt_digest, note
+from dcod.traces import prompts, turns
 from dcod.tracking import Log
+from dcod.train import loop
+from dcod.train.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,19 +37,19 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     """Trains a student; see the module.
 
     Raises:
-        UserError: the scores are of another student, or it cannot be loaded whole; as :func:`dcod.training.train`.
+        UserError: the scores are of another student, or it cannot be loaded whole; as :func:`dcod.train.loop.train`.
     """
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     fitting.check_student(student, tokenizer, config.student.max_length)
-    check_scored(scores, student, Scored(models.digest(student), prompts.tokenizer_digest(tokenizer)))
-    count = ranks.wanted(config)
+    check_scored(scores, student, Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer)))
+    count = train_ranks.wanted(config)
     if count > 1:
-        return ranks.run(config, out, log, scores=scores, student=student, count=count)
+        return train_ranks.run(config, out, log, scores=scores, student=student, count=count)
     splits = open_scores(scores)
-    training.check(config.train, splits["train"])
+    loop.check(config.train, splits["train"])
     longest = max(int(traces.sizes.max(initial=0)) for traces in splits.values())
     fitting.check_room(student, longest, f"train: {scores}", "ingest the traces with a lower student.max_length")
-    model = models.load(student, config.student.dtype)
+    model = loading.load(student, config.student.dtype)
     best = out / "best"
 
     def save(trained: PreTrainedModel) -> None:
@@ -52,7 +57,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
             trained.save_pretrained(scratch)
 
     kept = checkpoints_of(config, scores, student)
-    result = training.train(
+    result = loop.train(
         model,
         splits["train"],
         splits["selection"],
@@ -69,7 +74,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     tokenizer.save_pretrained(out)
     turns.settle(out, tokenizer)
     note(out, turns=turns.of(tokenizer).table())
-    training.write_history(out / "training.jsonl", result.history)
+    loop.write_history(out / "training.jsonl", result.history)
     storage.write_json(out / "weights.json", result.weights)
     for name, figure in report.training_figures(result.history).items():
         log.figure(f"{name}.png", figure)

@@ -18,14 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dcod import report, storage
-from dcod.cluster import ClusterConfig
+from dcod import storage
+from dcod.cluster.kubernetes import Kube, own_pod
+from dcod.cluster.trainjobs import Follower, TrainJobError, build, job_name
 from dcod.config import Config
+from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
-from dcod.kube import Kube, own_pod
-from dcod.stages.trainnode import ERROR, METRICS, OUTPUT
+from dcod.reports import report
+from dcod.stages.train_node import ERROR, METRICS, OUTPUT
 from dcod.tracking import Log
-from dcod.trainjobs import Follower, TrainJobError, build, job_name
 
 VERB = "train"
 SECTIONS = ("student", "train")

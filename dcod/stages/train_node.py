@@ -1,4 +1,4 @@
-"""What runs on every rank of a TrainJob: `torchrun --module dcod.stages.trainnode WORK`.
+"""What runs on every rank of a TrainJob: `torchrun --module dcod.stages.train_node WORK`.
 
 1. the first rank of a node fetches configuration, scores and start from WORK;
 2. all ranks train as the stage `train` does; rank 0 prints its metrics and writes the student;
@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod import storage, workers
+from dcod import storage
 from dcod.config import Config, load_config
 from dcod.errors import UserError
+from dcod.storage import workers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,13 +89,14 @@ def _inputs(work: str, local: int) -> tuple[Config, Path, Path]:
 
 def _take_part(config: Config, scores: Path, student: Path) -> None:
     """The same training, of which this rank keeps nothing."""
-    from dcod import models, training
-    from dcod.scores import open_scores
+    from dcod.models import loading
+    from dcod.score.scores import open_scores
     from dcod.stages.train import checkpoints_of
+    from dcod.train import loop
 
     splits = open_scores(scores)
-    training.train(
-        models.load(student, config.student.dtype),
+    loop.train(
+        loading.load(student, config.student.dtype),
         splits["train"],
         splits["selection"],
         config.train,
@@ -106,7 +108,7 @@ def _take_part(config: Config, scores: Path, student: Path) -> None:
 
 
 def _put(path: Path, place: str) -> None:
-    from dcod.stages.trainjob import put
+    from dcod.stages.train_job import put
 
     put(path, place)
 

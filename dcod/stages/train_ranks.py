@@ -1,4 +1,4 @@
-"""Train on several ranks of this machine, one a GPU: torchrun on dcod.stages.trainnode, in this very pod.
+"""Train on several ranks of this machine, one a GPU: torchrun on dcod.stages.train_node, in this very pod.
 
 1. a folder with configuration, scores and start, as the nodes of a TrainJob find it;
 2. torchrun; its lines are relayed, training metrics go to MLflow; told to stop, it is told to stop;
@@ -21,11 +21,12 @@ from pathlib import Path
 import torch
 from joblib import cpu_count
 
-from dcod import storage, workers
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import PreemptedError, UserError
-from dcod.stages import trainjob
-from dcod.stages.trainnode import ERROR, OUTPUT
+from dcod.stages import train_job
+from dcod.stages.train_node import ERROR, OUTPUT
+from dcod.storage import workers
 from dcod.tracking import Log
 
 
@@ -55,19 +56,19 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, cou
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ, workers.LIFE: workers.life()}
         with workers.unasked():
             ranks = subprocess.Popen(
-                [*command, "--module", "dcod.stages.trainnode", str(work)],
+                [*command, "--module", "dcod.stages.train_node", str(work)],
                 env=environment, stdout=subprocess.PIPE, text=True, errors="replace",
             )  # fmt: skip
         with _passing_on(ranks) as asked:
             assert ranks.stdout is not None
             for line in ranks.stdout:
-                trainjob.relay(line.rstrip("\n"), log, steps)
+                train_job.relay(line.rstrip("\n"), log, steps)
             status = ranks.wait()
         if status == 0:
-            return trainjob.take_over(str(work / OUTPUT), out, log, steps)
+            return train_job.take_over(str(work / OUTPUT), out, log, steps)
         if asked:
             raise PreemptedError("train: asked to stop; its ranks kept their state where train.checkpoints.uri is set")
-        told = trainjob.note(str(work / ERROR), work)
+        told = train_job.note(str(work / ERROR), work)
         if told and told["users_mistake"]:
             raise UserError(told["error"])
         raise RuntimeError(f"train: a rank failed: {told['error'] if told else f'exit status {status}'}")

@@ -1,7 +1,7 @@
 """Local outputs: whole or not at all, and never in place of what dcod did not write itself.
 
 An output is made in a scratch folder beside its place and takes the place in one rename. What is there is looked at
-before any work (see :mod:`dcod.marks`), and again at the rename, when something else may have come.
+before any work (see :mod:`dcod.storage.marks`), and again at the rename, when something else may have come.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dcod import marks, room, scratch
 from dcod.errors import UserError
+from dcod.storage import marks, room, temporary
 
 _NOREPLACE, _EXCHANGE = 1, 2  # of Linux's renameat2
 
@@ -65,7 +65,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes an output file where the user wants it; ``text`` has :data:`dcod.marks.FILE_MARK` near its beginning.
+    """Writes an output file where the user wants it; ``text`` has :data:`dcod.storage.marks.FILE_MARK` near its beginning.
 
     Raises:
         UserError: a file or folder is there that dcod did not write, or the place cannot be written.
@@ -142,7 +142,7 @@ def remove_folder(path: Path) -> None:
     """Removes an output folder; what is not dcod's own stays."""
     path = Path(path)
     if path.is_dir() and not marks.foreign(path):
-        with suppress(OSError), scratch.held(path.parent, scratch.beside(path)) as holder:
+        with suppress(OSError), temporary.held(path.parent, temporary.beside(path)) as holder:
             path.rename(holder / "new")
 
 
@@ -150,8 +150,8 @@ def remove_folder(path: Path) -> None:
 def _replacing(target: Path, path: Path, way: str) -> Iterator[Path]:
     """A place beside the target for what is to become it."""
     with room.writing(path, way):
-        scratch.sweep(target.parent)
-        with scratch.held(target.parent, scratch.beside(target)) as holder:
+        temporary.sweep(target.parent)
+        with temporary.held(target.parent, temporary.beside(target)) as holder:
             yield holder / "new"
 
 

@@ -27,7 +27,7 @@ _WORDS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
 }
-# As dcod.scratch names them: a user knows nothing of them.
+# As dcod.storage.temporary names them: a user knows nothing of them.
 _SCRATCH = re.compile(r"/(\.(?P<name>[^/]+)\.)?dcod-[0-9a-f]{16}/new")
 _ROOM = 1e6  # bytes; with less a file system is full
 _ENDS = "what was there before is intact"

@@ -7,8 +7,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from dcod import workers
 from dcod.errors import StoppedError
+from dcod.storage import workers
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dcod import marks, room
 from dcod.errors import UserError
+from dcod.storage import marks, room
 
 _LOCK = "dcod-scratch.lock"
 _SCRATCH = re.compile(

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dcod.scratch import scratch
+from dcod.storage.temporary import scratch
 
 LIFE = "DCOD_LIFE"  # in the environment of a worker: the pipe of its parent; nobody sets it by hand
 

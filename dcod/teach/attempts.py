@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import room, storage, traces
+from dcod import storage, traces
+from dcod.storage import room
 
 FILE = "attempts.parquet"
 VERSION = 1  # moves with every change after which earlier shards are of no use

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dcod import formats, sources
 from dcod.errors import UserError
-from dcod.formats import RowError
-from dcod.formats._fields import ask, check_prompt, final_answer, first_key, has_turns, last_box, text, turns
-from dcod.reading import RawRow
-from dcod.traces import Message, prompt_digest
+from dcod.traces import Message, formats, prompt_digest, sources
+from dcod.traces.formats import RowError
+from dcod.traces.formats._fields import ask, check_prompt, final_answer, first_key, has_turns, last_box, text, turns
+from dcod.traces.reading import RawRow
 
 _TEXTS = ("problem", "question", "prompt")
 
@@ -39,8 +38,8 @@ def read(uris: Sequence[str], kind: str) -> tuple[list[Question], Counter[str]]:
     """The questions of all sources, in their order, and how many rows were passed over, by reason.
 
     Args:
-        uris: sources, as :func:`dcod.sources.expand` knows them.
-        kind: the instruction below a bare problem, a key of :data:`dcod.prompts.INSTRUCTIONS`.
+        uris: sources, as :func:`dcod.traces.sources.expand` knows them.
+        kind: the instruction below a bare problem, a key of :data:`dcod.traces.prompts.INSTRUCTIONS`.
 
     Raises:
         UserError: a source is missing or empty, or no row of them is a question.

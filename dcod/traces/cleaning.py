@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from dcod import thoughts
-from dcod.answers import TURN, extract, run_on
-from dcod.turns import MARK
+from dcod.grading import thoughts
+from dcod.grading.ends import MARK
+from dcod.grading.extract import TURN, extract, run_on
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -37,7 +37,7 @@ def strip_calculator(text: str) -> str:
 def cut_run_on(text: str) -> str:
     """Text without an invented next question or turn after its answer, and without end-of-turn marks.
 
-    Only what follows a stated answer is cut, and never anything inside a thought; see :func:`dcod.answers.run_on`.
+    Only what follows a stated answer is cut, and never anything inside a thought; see :func:`dcod.grading.extract.run_on`.
     """
     if thoughts.kind(text) == "unclosed":
         return without_marks(text)
@@ -50,7 +50,7 @@ def cut_run_on(text: str) -> str:
 
 
 def _turns(text: str, begin: int, end: int) -> Iterator[re.Match[str]]:
-    """Marks of a turn's end; that of a solution belongs to a thought's tags (:mod:`dcod.thoughts`)."""
+    """Marks of a turn's end; that of a solution belongs to a thought's tags (:mod:`dcod.grading.thoughts`)."""
     return (match for match in TURN.finditer(text, begin, end) if match.group() != "<|end_of_solution|>")
 
 

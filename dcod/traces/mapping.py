@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dcod import turns
-from dcod.formats import RowError
-from dcod.traces import Trace
+from dcod.traces import Trace, turns
+from dcod.traces.formats import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
-from dcod import sources
-from dcod.sources import Unit
+from dcod.traces import sources
+from dcod.traces.sources import Unit
 
 
 def new_files(uris: Iterable[str], seen: Set[str]) -> list[Unit]:

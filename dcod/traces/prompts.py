@@ -10,8 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dcod import turns
 from dcod.errors import UserError, one_line
+from dcod.traces import turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import zstandard
 
-from dcod import bounded
 from dcod.errors import one_line
+from dcod.traces import bounded
 
 ROW_BYTES = 2**26  # of the longest row that is read, unless told otherwise
 BLOCK_ROWS = 256

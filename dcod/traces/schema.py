@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dcod import parquet
 from dcod.errors import UserError
+from dcod.storage import parquet
 
 FILE = "traces.parquet"
 SCHEMA_VERSION = 2
-_TOKENIZER = "dcod.traces.tokenizer"
+_TOKENIZER = "dcod.traces.schema.tokenizer"
 _AT_ONCE = 64  # traces that become columns together
 _GROUP_BYTES = 2**25  # of a row group that takes no more, before compression
 
@@ -87,7 +87,7 @@ class Trace:
         top_ids, top_logprobs: the sampler's likeliest tokens at each position and their log-probs, nats [T, <= K].
         source_line: 1-based line (or row) in ``source_file``; ``source_digest`` is that file's SHA-256.
         licence: of the text, as the source names it.
-        sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.mapping.
+        sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.traces.mapping.
     """
 
     prompt: list[Message]

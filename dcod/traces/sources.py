@@ -1,4 +1,4 @@
-"""Where traces come from: files, folders, globs, s3:// and reasoning-gym:// sets; :mod:`dcod.reading` reads them.
+"""Where traces come from: files, folders, globs, s3:// and reasoning-gym:// sets; :mod:`dcod.traces.reading` reads them.
 
 Every row of a source comes out exactly once, with its place, broken or not; blank lines are no rows.
 """
@@ -19,9 +19,11 @@ from urllib.parse import parse_qsl, urlparse
 
 import pyarrow.parquet as pq
 
-from dcod import parquet, reading, storage, synthetic
+from dcod import storage
 from dcod.errors import UserError, one_line
-from dcod.reading import Block, Found, RawRow
+from dcod.storage import parquet
+from dcod.traces import reading, synthetic
+from dcod.traces.reading import Block, Found, RawRow
 
 _LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))
@@ -310,7 +312,7 @@ def _hidden(name: str) -> bool:
 
 def _synthetic(unit: Unit) -> Iterator[Block]:
     """The worked solutions of a set, as rows of ours."""
-    from dcod.prompts import prompt_for
+    from dcod.traces.prompts import prompt_for
 
     name, line, digest = synthetic.parse(unit.name), 0, unit.digest()
     for problem in synthetic.problems(unit.name):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlparse
 
-from dcod import verifying
 from dcod.errors import UserError
+from dcod.grading import worker
 
 SCHEME = "reasoning-gym"
 PROBLEMS = 100_000  # of one set, which is held in memory; several sets have seeds of their own
@@ -95,7 +95,7 @@ def problems(uri: str) -> list[SyntheticProblem]:
 
     name = parse(uri)
     large = any(not isinstance(value, str) and abs(value) > _SURE for _, value in name.options)
-    if large and not verifying.ask("dcod.synthetic", [name.task, name.seed, dict(name.options)]):
+    if large and not worker.ask("dcod.synthetic", [name.task, name.seed, dict(name.options)]):
         raise UserError(f"{uri}: {_SLOW}")
     found: dict[str, SyntheticProblem] = {}
     try:
@@ -220,4 +220,4 @@ def _number(text: str) -> int | float | str:
 
 
 if __name__ == "__main__":
-    verifying.serve(possible, "reasoning_gym")
+    worker.serve(possible, "reasoning_gym")

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from dcod import thoughts
 from dcod.errors import UserError
+from dcod.grading import thoughts
+from dcod.grading.ends import ENDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,16 +28,7 @@ if TYPE_CHECKING:
 TODAY = dt.datetime(2026, 1, 1)  # of templates that write the date: else tokens change overnight
 _USER, _SAID, _MORE = "Qquestion7", "Aanswer7", "Qfurther7"
 _BEHIND = ("So", "4", "The", "\\boxed", "$x$", "(a)")  # how completions begin
-_OF = "end[_▁]?of[_▁]?(?:text|turn|sentence|utterance|message|role|document)(?:_token)?"
-# Of every family; never the tags of a thought or of an answer.
-_ENDS = (
-    rf"<[|｜](?:im_end|{_OF}|eo[tmsadu](?:_id)?|end|return|role_end)[|｜]>|<(?:{_OF}|eo[tmsdp])>"
-    r"|<turn\|>|\[e~\[|</s>|\[EOS\]"
-)
-MARK = (
-    rf"(?i:{_ENDS}|<[|｜](?:im_start|im_sep|start_header_id|call|user|observation)[|｜]>|<\|/(?:assistant|message)\|>)"
-)
-_MARKS = re.compile(_ENDS, re.IGNORECASE)
+_MARKS = re.compile(ENDS, re.IGNORECASE)
 _ENDING = re.compile(r"end|stop|return|eo[a-z]{1,2}(?![a-z])|^</s>$|pad", re.IGNORECASE)
 _KEPT = re.compile(r"<\|(?:start|end|channel|message|constrain)\|>")  # parts of harmony's tags
 
@@ -124,7 +116,7 @@ _KNOWN: WeakKeyDictionary[Any, tuple[str, Turns]] = WeakKeyDictionary()
 
 
 def of(tokenizer: PreTrainedTokenizerBase) -> Turns:
-    """The turns of a tokenizer that :func:`dcod.prompts.load_tokenizer` gave, or of one without a folder."""
+    """The turns of a tokenizer that :func:`dcod.traces.prompts.load_tokenizer` gave, or of one without a folder."""
     template, found = _KNOWN.get(tokenizer) or ("", None)
     return found if found and template == str(tokenizer.chat_template) else learn(tokenizer, None)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dcod import models, outputs, places, registry, storage
+from dcod import storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError
-from dcod.model_card import FILE
+from dcod.models import loading
+from dcod.reports.model_card import FILE
+from dcod.storage import outputs, places
+from dcod.tracking import registry
 
 _PRIVATE = "manifest.json"  # it names places of ours
 
@@ -32,7 +35,7 @@ def export(tracking: TrackingConfig, uri: str, out: Path) -> bool:
                 shutil.copyfile(path, scratch / path.name)
         if card:
             storage.write_text(scratch / FILE, card)
-    assert models.digest(out) == models.digest(folder), "a file of the model was lost"
+    assert loading.digest(out) == loading.digest(folder), "a file of the model was lost"
     return bool(card)
 
 

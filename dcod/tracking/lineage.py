@@ -2,7 +2,7 @@
 
 A run names its inputs as MLflow's data sets, with whole digests, and is tagged with the digest of its output. So a
 training leads to its scores, a scoring names the files that its traces came from, and the model that a training began
-with leads to the training that made it. What a retrain asks of the past is :mod:`dcod.history`.
+with leads to the training that made it. What a retrain asks of the past is :mod:`dcod.retrain.history`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dcod.registry import Registry, Version
 from dcod.traces import read_batches
 from dcod.tracking import SOURCE, Tracker
+from dcod.tracking.registry import Registry, Version
 
 _COLUMNS = ["source_digest", "source_file"]
 _PAGE = 500

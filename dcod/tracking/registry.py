@@ -2,7 +2,7 @@
 
 A model is logged from its checkpoint folder, never from a loaded model: safetensors and tokenizer as they lie,
 under ``model/`` beside MLflow's ``MLmodel``. So the folder can be loaded by transformers directly, and its
-digest (:func:`dcod.models.digest`) is that of the checkpoint. What else a stage wrote beside the weights
+digest (:func:`dcod.models.loading.digest`) is that of the checkpoint. What else a stage wrote beside the weights
 belongs to its run, not to the model: two runs may end with the same weights.
 """
 
@@ -22,18 +22,20 @@ from urllib.parse import unquote, urlparse
 
 import yaml
 
-from dcod import model_card, models, storage, store
+from dcod import storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError, one_line
-from dcod.store import StoreError
-from dcod.tracking import Tracker
+from dcod.models import loading
+from dcod.reports import model_card
+from dcod.tracking import Tracker, store
+from dcod.tracking.store import StoreError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-UNDIGESTED = ("manifest.json", "generation_config.json")  # what dcod.models.digest leaves out
+UNDIGESTED = ("manifest.json", "generation_config.json")  # what dcod.models.loading.digest leaves out
 _REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers")
 
 
@@ -42,7 +44,7 @@ class Version:
     """A version of a registered model.
 
     Attributes:
-        digest: of the checkpoint, :func:`dcod.models.digest`; empty if another tool registered the version.
+        digest: of the checkpoint, :func:`dcod.models.loading.digest`; empty if another tool registered the version.
         run_id: the run that made it.
         uri: ``models:/name/version``.
     """
@@ -65,7 +67,7 @@ class Registry:
         """Logs a checkpoint folder as an MLflow model, once per digest; the id of the logged model."""
         from mlflow.entities import LoggedModelStatus
 
-        client, digest = self.tracker.client, models.digest(folder)
+        client, digest = self.tracker.client, loading.digest(folder)
         earlier = self._logged(digest)
         if earlier is not None:
             self._link(run_id, earlier)
@@ -96,7 +98,7 @@ class Registry:
 
         Nothing is registered twice. Hold the promotion lease: MLflow has no compare-and-set.
         """
-        digest = models.digest(folder)
+        digest = loading.digest(folder)
         found = self.find(name, digest)
         if found is not None:
             self.tag(found, tags or {})
@@ -325,8 +327,8 @@ class Registry:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of a model folder that belong to the model; see :data:`dcod.models.MODEL_FILES`."""
-    return sorted({path for pattern in models.MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
+    """The files of a model folder that belong to the model; see :data:`dcod.models.loading.MODEL_FILES`."""
+    return sorted({path for pattern in loading.MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
 
 
 def _envelope(folder: Path, scratch: Path, model_id: str, run_id: str, location: str) -> Path:

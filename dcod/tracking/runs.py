@@ -1,4 +1,4 @@
-"""Runs, metrics and artifacts in MLflow; the registry is :mod:`dcod.registry`. These two import mlflow, lazily.
+"""Runs, metrics and artifacts in MLflow; the registry is :mod:`dcod.tracking.registry`. These two import mlflow, lazily.
 
 One parent run is a pipeline run, one nested run is a stage. Every call names its run: there is no active
 run, so processes and threads do not see each other. Tags that dcod reads back:
@@ -29,11 +29,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dcod import __version__, room, storage, store
-from dcod.addresses import hidden
+from dcod import __version__, storage
 from dcod.config import Config, TrackingConfig
-from dcod.errors import AwayError, UserError, one_line
-from dcod.store import StoreError
+from dcod.errors import AwayError, UserError, hidden, one_line
+from dcod.storage import room
+from dcod.tracking import store
+from dcod.tracking.store import StoreError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -169,7 +170,7 @@ class Tracker:
         tags = self.client.get_run(run_id).data.tags
         with storage.output_folder(folder) as scratch:
             if tags.get("dcod.output") == "model":
-                from dcod import registry
+                from dcod.tracking import registry
 
                 registry.Registry(self).download(
                     self.client.get_logged_model(tags["dcod.model_id"]).artifact_location, scratch
@@ -394,7 +395,7 @@ class StageRun:
         Returns:
             The id of the logged model; an earlier one when the same digest was logged before.
         """
-        from dcod import registry
+        from dcod.tracking import registry
 
         model_id = registry.Registry(self.tracker).log_model(path, self.run_id)
         shared = {file for file in registry.checkpoint_files(path) if file.name not in registry.UNDIGESTED}

@@ -1,7 +1,7 @@
 """The tracking store seen from outside: how long it is waited for, and one kind of error for all that goes wrong there.
 
 A server may answer 500, garbage, half a body or nothing. mlflow then lets out what requests, protobuf and SQLAlchemy
-raise, so every call of :mod:`dcod.tracking` and :mod:`dcod.registry` goes through :func:`asked`.
+raise, so every call of :mod:`dcod.tracking` and :mod:`dcod.tracking.registry` goes through :func:`asked`.
 """
 
 from __future__ import annotations

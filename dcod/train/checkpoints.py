@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from dcod import storage
-from dcod.masters import Masters
-from dcod.parallel import placed, whole
+from dcod.train.masters import Masters
+from dcod.train.parallel import placed, whole
 
 MARK = "state.json"  # written last: a checkpoint without it is none
 

@@ -1,7 +1,7 @@
 """The training loop: weighted supervision on scored traces, on accelerate.
 
 One optimizer step:
-  1. plan: gamma and normalisers for the traces of the whole step, over all ranks (dcod.weighting.plan);
+  1. plan: gamma and normalisers for the traces of the whole step, over all ranks (dcod.objective.weighting.plan);
   2. split this rank's share into micro-batches of like length;
   3. per micro-batch: body forward, weights, fused head and loss, backward;
   4. clip, step, schedule; a non-finite step is skipped and counted, three in a row stop the run;
@@ -27,18 +27,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dcod import adapters, checkpoints, corrections, parallel, selfcheck, weighting
-from dcod.checkpoints import Checkpoints
 from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
-from dcod.fused import Objective
-from dcod.losses import LOSSES
-from dcod.masters import Masters
-from dcod.packing import Example, Layout, collate, micro_batch_rows, stored_record, to_device
+from dcod.models import selfcheck
+from dcod.models.batches import Example, Layout, collate, micro_batch_rows, stored_record, to_device
+from dcod.models.fused_head import Objective
+from dcod.objective import corrections, weighting
+from dcod.objective.losses import LOSSES
+from dcod.objective.weighting import Plan, WeightCounts
 from dcod.progress import track
-from dcod.stepping import StudentWithLoss, forward_backward, gathered, is_live, layout_of, step_record
-from dcod.tracesets import Schedule, TraceSet, trace_set
-from dcod.weighting import Plan, WeightCounts
+from dcod.train import checkpoints, lora, parallel
+from dcod.train.checkpoints import Checkpoints
+from dcod.train.masters import Masters
+from dcod.train.sets import Schedule, TraceSet, trace_set
+from dcod.train.step import StudentWithLoss, forward_backward, gathered, is_live, layout_of, step_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,8 +59,8 @@ class Result:
         start_nll, best_nll: mean NLL per token on the selection split, nats.
         skipped: optimizer steps that were not finite.
         history: one row of metrics per step.
-        weights: histograms of the weights by position; see :class:`dcod.weighting.WeightCounts`.
-        student: how the student was run: its head and the layout of its batches; see :mod:`dcod.selfcheck`.
+        weights: histograms of the weights by position; see :class:`dcod.objective.weighting.WeightCounts`.
+        student: how the student was run: its head and the layout of its batches; see :mod:`dcod.models.selfcheck`.
     """
 
     best_step: int = 0
@@ -180,7 +182,7 @@ def train(
     facts = {**reading.facts(), "layout": layout}
     if accelerator.is_main_process:
         selfcheck.say(facts, asked=config.layout)
-    adapters.adapt(model, config.lora)
+    lora.adapt(model, config.lora)
     wrapped = parallel.distributed(accelerator, StudentWithLoss(model, reading).train(), model, config)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
     masters = Masters(parameters)
@@ -195,7 +197,7 @@ def train(
         if parallel.is_sharded(wrapped) or config.lora.rank:
             tensors = checkpoints.whole_of(checkpoints.held(student, masters), main)
             if main:
-                save_best(adapters.plain(student, tensors, config.lora))
+                save_best(lora.plain(student, tensors, config.lora))
         elif main:
             save_best(student)
         accelerator.wait_for_everyone()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from dcod.checkpoints import buffers
 from dcod.config import LoraConfig
 from dcod.errors import UserError
+from dcod.train.checkpoints import buffers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,7 +47,7 @@ def plain(model: PreTrainedModel, tensors: Mapping[str, Tensor], config: LoraCon
 
     Args:
         model: the student that was trained, for its kind; not changed.
-        tensors: all that it holds, whole, by the names it has there; see :func:`dcod.checkpoints.held`. What is trained
+        tensors: all that it holds, whole, by the names it has there; see :func:`dcod.train.checkpoints.held`. What is trained
             may be finer than the student: it is merged as it is, and rounded once.
         config: as in :func:`adapt`.
     """

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcod.config import TrainConfig
-from dcod.packing import Example, epoch_rows, numbered
+from dcod.models.batches import Example, epoch_rows, numbered
 
 
 class TraceSet(Protocol):
-    """Scored traces by row number; :class:`dcod.scores.StoredTraces` is the one that streams.
+    """Scored traces by row number; :class:`dcod.score.scores.StoredTraces` is the one that streams.
 
     Attributes:
         prompts: of each trace the number of its prompt, in order of first appearance [B].

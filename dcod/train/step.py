@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dcod import weighting
-from dcod.attention import separable
 from dcod.config import TrainConfig
-from dcod.corrections import Record
 from dcod.errors import UserError
-from dcod.fused import Objective, live_loss, weighted_loss
-from dcod.layouts import exact_layout
-from dcod.masters import Masters
-from dcod.models import hidden_states
-from dcod.packing import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
-from dcod.parallel import is_sharded
-from dcod.selfcheck import Reading, examine
-from dcod.weighting import Plan, WeightCounts
+from dcod.models.attention import separable
+from dcod.models.batches import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
+from dcod.models.fused_head import Objective, live_loss, weighted_loss
+from dcod.models.layouts import exact_layout
+from dcod.models.loading import hidden_states
+from dcod.models.selfcheck import Reading, examine
+from dcod.objective import weighting
+from dcod.objective.corrections import Record
+from dcod.objective.weighting import Plan, WeightCounts
+from dcod.train.masters import Masters
+from dcod.train.parallel import is_sharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,7 +76,7 @@ class StudentWithLoss(nn.Module):
 
 
 def layout_of(config: TrainConfig, model: PreTrainedModel, reading: Reading, device: torch.device) -> Layout:
-    """How micro-batches are laid out: what is asked for where it is exact for this student; see :mod:`dcod.layouts`.
+    """How micro-batches are laid out: what is asked for where it is exact for this student; see :mod:`dcod.models.layouts`.
 
     ``auto`` is packed, which is faster on a GPU, and on a CPU where attention can be made to work within traces.
     """

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from dcod import benchmarks, grading, prompts, spelling, synthetic
+from dcod import benchmarks, grading
 from dcod.config import BenchmarkConfig
 from dcod.errors import UserError
+from dcod.grading import spelling
+from dcod.traces import prompts, synthetic
 
 ROWS = {
     "gsm8k": 1319,

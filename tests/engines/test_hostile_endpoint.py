@@ -10,14 +10,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import prompts, web
 from dcod.config import parse_config
 from dcod.engines import Sampling
 from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
-from dcod.packing import Example
-from dcod.stages import Where, execute
+from dcod.models.batches import Example
+from dcod.stages.execute import Where, execute
+from dcod.storage import web
+from dcod.traces import prompts
 from tests.answering import answering
 
 KEY = "PLANTED-KEY-OF-A-USER"

@@ -16,15 +16,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import engines, formats, prompts
+from dcod import engines
 from dcod.config import Config, EngineConfig, parse_config
 from dcod.engines import Sampling
 from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.packing import Example
-from dcod.stages import Where, execute
+from dcod.models.batches import Example
+from dcod.stages.execute import Where, execute
+from dcod.traces import formats, prompts
 from tests.tiny import TWICE
 
 TEXTS = ["2 + 2?", "What is three plus four?", "x", "Say something long and then stop."]

@@ -12,10 +12,10 @@ import torch
 from scipy import stats
 from transformers import AutoModelForCausalLM
 
-from dcod import prompts
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.prompts import prompt_for
+from dcod.traces import prompts
+from dcod.traces.prompts import prompt_for
 from tests.tiny import TWICE
 
 SETTINGS = [(1.0, 1.0), (0.7, 1.0), (1.0, 0.8), (1.4, 0.9)]

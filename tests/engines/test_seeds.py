@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
-from dcod import prompts
 from dcod.engines import Sampling, seed_for
 from dcod.engines.transformers import TransformersEngine
-from dcod.prompts import prompt_for
+from dcod.traces import prompts
+from dcod.traces.prompts import prompt_for
 
 PROMPTS = [[5, number] for number in range(20)]
 

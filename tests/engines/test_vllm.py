@@ -17,11 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcod import engines, exporting, formats, models, prompts, reproducing
+from dcod import engines
 from dcod.config import Config, EngineConfig
-from dcod.engines import Sampling
+from dcod.engines import Sampling, reproduce
 from dcod.engines.transformers import TransformersEngine
-from dcod.packing import Example
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.traces import formats, prompts
+from dcod.tracking import export
 from tests.engines.test_recording import SETTINGS, policy
 from tests.tiny import TWICE, save_tiny_teacher
 
@@ -54,7 +57,7 @@ def hostile_teacher(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def exact(folder: Path) -> torch.nn.Module:
-    return models.load(folder, "float64").eval()
+    return loading.load(folder, "float64").eval()
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +175,8 @@ def test_a_fresh_process_reproduces_what_was_evaluated(
     engine: VllmEngine, folder: Path, asked: list[list[int]], tmp_path: Path
 ) -> None:
     """What a promotion asks for, of a model that was evaluated with vLLM."""
-    reproducing.record(engine, asked, "vllm", Config(), tmp_path)
-    found = reproducing.reproduce(folder, tmp_path / reproducing.FILE)
+    reproduce.record(engine, asked, "vllm", Config(), tmp_path)
+    found = reproduce.reproduce(folder, tmp_path / reproduce.FILE)
     assert found.holds, found.text
     assert found.text.startswith("4 of 4 recorded answers reproduced by a fresh process")
 
@@ -182,14 +185,14 @@ def test_an_exported_version_says_the_same_tokens(
     folder: Path, reference: TransformersEngine, asked: list[list[int]], tmp_path: Path
 ) -> None:
     from dcod.engines.vllm import VllmEngine
-    from dcod.registry import Registry
     from dcod.tracking import Tracker
+    from dcod.tracking.registry import Registry
     from tests.tracked import fresh_store
 
     tracker = Tracker(fresh_store(tmp_path / "store"))
     with tracker.stage("train", None, digest="t") as log:
         version = Registry(tracker).register("student-of-test", folder, log.run_id)
-    exporting.export(tracker.config, version.uri, tmp_path / "exported")
+    export.export(tracker.config, version.uri, tmp_path / "exported")
     theirs = reference.generate(asked, Sampling(32), 4)
     ours = VllmEngine(tmp_path / "exported", reference.tokenizer).generate(asked, Sampling(32), 4)
     assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]

@@ -20,15 +20,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcod import models, prompts
 from dcod.config import parse_config
 from dcod.engines import Sampling
 from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.packing import Example
-from dcod.stages import Where, execute
+from dcod.models import loading
+from dcod.models.batches import Example
+from dcod.stages.execute import Where, execute
+from dcod.traces import prompts
 from tests.engines.test_vllm import NATS, TEXTS, assert_of_the_sampler, hostile_teacher
 from tests.tiny import TWICE
 
@@ -72,7 +73,7 @@ class Served:
 
     def assert_taught(self, rows: list[dict[str, Any]], temperature: float, top_p: float) -> None:
         """The rows' log-probs are the sampler's."""
-        exact: torch.nn.Module = models.load(self.folder, "float64").eval()
+        exact: torch.nn.Module = loading.load(self.folder, "float64").eval()
         encoded = [prompts.encode_prompt(self.local.tokenizer, row["prompt"]) for row in rows]
         records = [(ids, row["token_ids"], row["behavior_logprobs"]) for ids, row in zip(encoded, rows, strict=True)]
         assert_of_the_sampler(exact, records, temperature, top_p)

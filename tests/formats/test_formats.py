@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from dcod import formats
 from dcod.errors import UserError
-from dcod.formats import RowError
-from dcod.prompts import INSTRUCTIONS
-from dcod.traces import Trace
+from dcod.traces import Trace, formats
+from dcod.traces.formats import RowError
+from dcod.traces.prompts import INSTRUCTIONS
 
 FORMATS = (
     "benchmark_responses",

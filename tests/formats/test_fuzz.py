@@ -10,11 +10,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dcod import formats
 from dcod.config import IngestConfig
-from dcod.examining import clean, verify
-from dcod.formats import RowError
-from dcod.traces import Trace, write_traces
+from dcod.ingest.examine import clean, verify
+from dcod.traces import Trace, formats, write_traces
+from dcod.traces.formats import RowError
 from tests.formats.test_formats import ROWS
 from tests.formats.test_sampled import DEEPSEEK, OPENAI, VLLM
 

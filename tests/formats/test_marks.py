@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from dcod import formats
-from dcod.formats import RowError
-from dcod.traces import Trace
+from dcod.traces import Trace, formats
+from dcod.traces.formats import RowError
 
 USER = {"role": "user", "content": "2+2?"}
 PARTS = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "4"}]

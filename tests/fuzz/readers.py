@@ -20,11 +20,10 @@ ROW_BYTES = 2000
 
 def check(data: bytes, folder: Path) -> None:
     """Reads a file with this content, and makes traces of its rows by every format."""
-    from dcod import formats, reading
     from dcod.config import IngestConfig
-    from dcod.examining import clean
-    from dcod.formats import RowError
-    from dcod.traces import write_traces
+    from dcod.ingest.examine import clean
+    from dcod.traces import formats, reading, write_traces
+    from dcod.traces.formats import RowError
 
     path = folder / NAMES[data[0] % len(NAMES)]
     path.write_bytes(data[1:])

@@ -28,11 +28,12 @@ def reader(data: bytes) -> None:
 
 def extraction(data: bytes) -> None:
     """Any text as a response: an answer is found or not, and cleaning makes nothing up."""
-    from dcod import answers, cleaning
+    from dcod.grading import extract
+    from dcod.traces import cleaning
 
     text = data.decode("utf-8", "replace")
     for last_number in (False, True):
-        found = answers.extract(text, last_number=last_number)
+        found = extract.extract(text, last_number=last_number)
         assert found is None or found.strip()
     cut = cleaning.cut_run_on(text)
     assert text.startswith(cut.rstrip())
@@ -42,7 +43,8 @@ def extraction(data: bytes) -> None:
 
 def grading(data: bytes) -> None:
     """Any two texts as reference and answer: a verdict or none, and never "different" of the same text."""
-    from dcod import equality, grading
+    from dcod import grading
+    from dcod.grading import equality
 
     equality.ask = lambda *_: None  # type: ignore[attr-defined]  # the worker has limits of its own
     gold, _, answer = data.decode("utf-8", "replace").partition("\n")
@@ -54,8 +56,8 @@ def grading(data: bytes) -> None:
 
 def templates(data: bytes) -> None:
     """Any text in a chat's turns, and any text as a templated prompt."""
-    from dcod import formats, prompts
-    from dcod.formats import RowError, vllm
+    from dcod.traces import formats, prompts
+    from dcod.traces.formats import RowError, vllm
 
     first, _, second = data.decode("utf-8", "replace").partition("\n")
     ids = prompts.encode_prompt(
@@ -89,7 +91,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 @cache
 def _tokenizer() -> Any:
-    from dcod import prompts
+    from dcod.traces import prompts
     from tests.tiny import save_tiny_student
 
     return prompts.load_tokenizer(save_tiny_student(Path(_scratch.name) / "student"))
@@ -101,9 +103,7 @@ def main() -> None:
 
     name, seconds = sys.argv[1], sys.argv[2]
     with atheris.instrument_imports(include=["dcod"]):
-        import dcod.config
-        import dcod.examining  # noqa: F401 (brings the others along)
-        from dcod import formats
+        from dcod.traces import formats
 
         for one in formats.names():
             formats.get(one)

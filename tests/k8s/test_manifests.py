@@ -240,7 +240,7 @@ def test_the_rule_for_read_only_roots_is_valid_and_fits_the_pipeline() -> None:
 
 def test_the_secrets_of_a_store_are_all_that_runs_and_services_name() -> None:
     """Every secret of `prod` but the certificate, and those that the compiled pipeline names."""
-    from dcod.cluster import SecretsConfig
+    from dcod.config.cluster import SecretsConfig
 
     made = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in example("external-secrets.yaml")}
     wanted = {("dcod", name) for item in render("prod") for name in secret_names(item)} - {("dcod", "mlflow-tls")}
@@ -252,8 +252,8 @@ def test_the_alerts_ask_for_figures_that_are_exported(tmp_path: Path) -> None:
     """The job is a valid one with a command that exists; every expression names figures that dcod makes."""
     import re
 
-    from dcod import monitors
-    from dcod.exposition import _HELP, PREFIX
+    from dcod.cluster.prometheus import _HELP, PREFIX
+    from dcod.retrain import monitors
     from pipelines.presets import names
 
     job, rules = example("retrain-alerts.yaml")

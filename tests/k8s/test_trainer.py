@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dcod.cluster import NodesConfig
+from dcod.config.cluster import NodesConfig
 from tests.fake_kubernetes import unknown
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dcod import parquet
-from dcod.cluster import ClusterConfig
 from dcod.config import Config
-from dcod.registry import Registry
+from dcod.config.cluster import ClusterConfig
+from dcod.storage import parquet
 from dcod.tracking import Tracker
+from dcod.tracking.registry import Registry
 from tests.tracked import fresh_store
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -136,8 +136,8 @@ def test_gpus_go_to_the_stages_that_use_them(tmp_path: Path) -> None:
 
 def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Config]:
     """GCDs whose answer is 1 more often than not, and traces that say so: a thing a tiny student can learn."""
-    from dcod import synthetic
-    from dcod.prompts import prompt_for
+    from dcod.traces import synthetic
+    from dcod.traces.prompts import prompt_for
 
     rows = [
         {"prompt": prompt_for("number", p.question)[0]["content"], "completion": "#### 1", "gold": "1"}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dcod import lineage, storage
+from dcod import storage
 from dcod.config import load_config
-from dcod.registry import Registry
-from dcod.stages import Where, execute
-from dcod.tracking import Tracker
+from dcod.stages.execute import Where, execute
+from dcod.tracking import Tracker, lineage
+from dcod.tracking.registry import Registry
 from tests.pipelines.test_distill import write_inputs
 from tests.retrain import nights
 

@@ -14,8 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 from dcod.cli import app
-from dcod.cluster import ClusterConfig, GpuConfig
 from dcod.config import Config, load_config, parse_config
+from dcod.config.cluster import ClusterConfig, GpuConfig
 from dcod.errors import UserError
 from pipelines import submitting
 from tests.fake_kubeflow import FakeKubeflow, serving, strict, validate_spec

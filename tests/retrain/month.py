@@ -58,7 +58,7 @@ def _gibberish(rng: random.Random) -> str:
 
 def arrive(folder: Path, what: str, traces: int, seed: int) -> None:
     """Puts a batch into the folder that the schedule looks at."""
-    from dcod.prompts import prompt_for
+    from dcod.traces.prompts import prompt_for
 
     folder.mkdir(exist_ok=True)
     rows = [

@@ -145,7 +145,9 @@ def _kill_at(point: str, night: int) -> None:
     when the champion's alias has moved and nothing says so yet; ``promote`` before it begins; of any other component
     when its work is done and nothing of it is stored.
     """
-    from dcod import registry, stages, training
+    from dcod.stages import execute
+    from dcod.tracking import registry
+    from dcod.train import loop
 
     def die() -> None:
         os.kill(night, signal.SIGKILL)
@@ -167,12 +169,12 @@ def _kill_at(point: str, night: int) -> None:
     always, never = (lambda *_: True), (lambda *_: False)
     steps = iter(range(1_000_000))
     if point == "train":
-        wrap(training, "forward_backward", lambda *_: next(steps) == 4, never)
+        wrap(loop, "forward_backward", lambda *_: next(steps) == 4, never)
     elif point == "gate:registered":
         wrap(registry.Registry, "set_alias", lambda *given: given[2] == registry.CHALLENGER, never)
     elif point == "promote:moved":
         wrap(registry.Registry, "set_alias", never, always)
     elif point == "promote":
-        wrap(stages, "_run", always, never)
+        wrap(execute, "_run", always, never)
     else:
-        wrap(stages, "_run", never, always)
+        wrap(execute, "_run", never, always)

@@ -5,7 +5,7 @@ import os
 import pkgutil
 
 import dcod
-from dcod import store
+from dcod.tracking import store
 
 for name, value in store.ENVIRONMENT.items():
     os.environ.setdefault(name, value)

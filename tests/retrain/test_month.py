@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from dcod import history, lineage, notify, storage
+from dcod import storage
+from dcod.cluster import webhook
 from dcod.config import Config
-from dcod.registry import Registry, Version
-from dcod.tracking import Tracker
+from dcod.retrain import history
+from dcod.tracking import Tracker, lineage
+from dcod.tracking.registry import Registry, Version
 from tests.retrain import month, nights
 from tests.test_notify import receiving
 from tests.tiny import save_tiny_student
@@ -123,9 +125,9 @@ def test_a_week(tmp_path: Path) -> None:
     """The first nights of the month: trained and promoted, then nothing new, then a teacher that is too far."""
     plan = {night["day"]: night for night in month.plan()["nights"]}
     world = new_world(tmp_path, 0)
-    world.environment = {notify.SECRET: "key"}
+    world.environment = {webhook.SECRET: "key"}
     with receiving(503, 200) as receiver:
-        world.environment |= {notify.ADDRESS: receiver.url}
+        world.environment |= {webhook.ADDRESS: receiver.url}
         world.arguments.append("notify.url=environment")
         live_through(world, [plan[1], plan[3], plan[10]])
     champion = world.registry.champion("dcod-student")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import zstandard
 
-from dcod import downloads, sources, storage
+from dcod import storage
 from dcod.errors import UserError
+from dcod.storage import downloads
+from dcod.traces import sources
 from tests.services import servers
 from tests.services.proxy import Proxy, proxied
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dcod import inspecting
 from dcod.config import Config, CorrectionConfig, TrainConfig
+from dcod.reports import trace_pages
 from tests.pipelines.test_distill import dcod
 from tests.test_inspecting import data_of
 from tests.test_report import full_page  # noqa: F401 (a fixture)
@@ -201,7 +201,7 @@ def test_colours_numbers_and_keys(viewed: Path, opened: Any) -> None:
 def test_without_the_teachers_log_probs_the_gap_says_why(tmp_path: Path, tiny_student: Path, opened: Any) -> None:
     _, scores, _ = write_set(tmp_path, tiny_student, 3, teacher=False)
     file = tmp_path / "page.html"
-    file.write_text(inspecting.page(Config(), scores, tiny_student), encoding="utf-8")
+    file.write_text(trace_pages.page(Config(), scores, tiny_student), encoding="utf-8")
     with opened(file) as it:
         assert it.page.is_disabled("[name=by][value=gap]")
         assert "not known token by token" in it.page.inner_text("#by")
@@ -227,7 +227,7 @@ def test_nothing_sticks_out(viewed: Path, opened: Any, width: int) -> None:
 def test_a_thousand_long_traces_draw_only_what_is_seen(tmp_path: Path, tiny_student: Path, opened: Any) -> None:
     traces, scores, _ = write_set(tmp_path, tiny_student, 1000, longer=300)
     file = tmp_path / "page.html"
-    file.write_text(inspecting.page(CONFIG, scores, tiny_student, traces=traces), encoding="utf-8")
+    file.write_text(trace_pages.page(CONFIG, scores, tiny_student, traces=traces), encoding="utf-8")
     assert file.stat().st_size < 20e6
     with opened(file) as it:
         assert it.count() == 1000

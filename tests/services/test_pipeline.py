@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dcod import lineage, model_card, storage
+from dcod import storage
 from dcod.config import Config
-from dcod.registry import Registry
-from dcod.tracking import Tracker
+from dcod.reports import model_card
+from dcod.tracking import Tracker, lineage
+from dcod.tracking.registry import Registry
 from tests.pipelines.test_distill import dcod, write_inputs
 from tests.services.servers import Server, add_user, answers, mlflow_command
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dcod import history, storage
+from dcod import storage
 from dcod.config import Config
-from dcod.registry import Registry
+from dcod.retrain import history
 from dcod.tracking import Tracker
+from dcod.tracking.registry import Registry
 from tests.retrain import month, nights
 from tests.services.servers import Server, add_user, mlflow_command
 

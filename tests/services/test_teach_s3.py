@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from dcod import storage
-from dcod.attempts import Attempts
 from dcod.errors import UserError
 from dcod.stages import teach
+from dcod.teach.attempts import Attempts
 from tests.stages.test_teach import Killed, asked, run, section
 
 pytestmark = pytest.mark.service

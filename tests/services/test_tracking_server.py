@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dcod import model_card
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.registry import Registry
+from dcod.reports import model_card
 from dcod.tracking import Tracker
+from dcod.tracking.registry import Registry
 from tests.services import servers
 
 pytestmark = pytest.mark.service

@@ -13,8 +13,9 @@ import pytest
 from dcod import benchmarks
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, StudentConfig
 from dcod.errors import UserError
-from dcod.stages import Where, evaluate, execute
-from dcod.summaries import OUTCOMES
+from dcod.evaluate.summaries import OUTCOMES
+from dcod.stages import evaluate
+from dcod.stages.execute import Where, execute
 from dcod.traces import Trace, write_traces
 from dcod.tracking import NullLog
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dcod import notify
+from dcod.cluster import webhook
 from dcod.config import Config
-from dcod.gate import Decision, Model, Reason
+from dcod.promote.gate import Decision, Model, Reason
 from dcod.stages.component import finish
 from dcod.tracking import Tracker
 from tests.test_notify import receiving
@@ -34,10 +34,10 @@ def ended(config: Config, pipeline: str, stages: dict[str, str], error: str = ""
 
 
 def test_told_how_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(notify.SECRET, "key")
+    monkeypatch.setenv(webhook.SECRET, "key")
     values: dict[str, Any] = {"name": "nightly", "tracking": fresh_store(tmp_path).model_dump()}
     with receiving(200) as receiver:
-        monkeypatch.setenv(notify.ADDRESS, receiver.url)
+        monkeypatch.setenv(webhook.ADDRESS, receiver.url)
         config = Config.model_validate(values | {"notify": {"url": "environment"}})
         ended(config, "skipped", {"decide": "too_few"})
         ended(config, "better", {"decide": "go", "gate": "promote", "promote": "promoted"})
@@ -64,10 +64,10 @@ def test_told_how_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_receiver_that_is_away_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(notify.SECRET, "key")
+    monkeypatch.setenv(webhook.SECRET, "key")
     values: dict[str, Any] = {"tracking": fresh_store(tmp_path).model_dump()}
     with receiving(403) as receiver:
-        monkeypatch.setenv(notify.ADDRESS, receiver.url)
+        monkeypatch.setenv(webhook.ADDRESS, receiver.url)
         config = Config.model_validate(values | {"notify": {"url": "environment"}})
         ended(config, "run", {"gate": "refuse"})
     tracker = Tracker(config.tracking)

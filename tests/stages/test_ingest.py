@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import stages, storage
+from dcod import storage
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, IngestConfig, StudentConfig
 from dcod.errors import UserError
-from dcod.stages import ingest
+from dcod.stages import execute, ingest
 from dcod.traces import Trace, read_traces
 from dcod.tracking import NullLog
 
@@ -188,7 +188,7 @@ def test_a_completion_longer_than_the_context(run: Ingest) -> None:
 
 
 def test_length_counts_prompt_completion_and_end_token(run: Ingest, tiny_student: Path) -> None:
-    from dcod import prompts
+    from dcod.traces import prompts
 
     tokenizer = prompts.load_tokenizer(tiny_student)
     trace = run(solved(1)).traces[0]
@@ -315,7 +315,7 @@ def test_an_output_that_cannot_be_written(run: Ingest, tmp_path: Path, tiny_stud
     with pytest.raises(UserError, match=r"file/out.*: cannot be written"):
         ingest.run(config, out, NullLog(), student=tiny_student)
     with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"):
-        stages.execute("ingest", config, out, {"student": tiny_student}, stages.Where(tracked=False))
+        execute.execute("ingest", config, out, {"student": tiny_student}, execute.Where(tracked=False))
 
 
 def test_the_digest_of_the_stage_follows_the_sources(tmp_path: Path, tiny_student: Path) -> None:
@@ -324,7 +324,7 @@ def test_the_digest_of_the_stage_follows_the_sources(tmp_path: Path, tiny_studen
     seen = []
     for row in (solved(1), solved(2), solved(1)):
         file.write_text(json.dumps(row))
-        stages.execute("ingest", config, tmp_path / "out", {"student": tiny_student}, stages.Where(tracked=False))
+        execute.execute("ingest", config, tmp_path / "out", {"student": tiny_student}, execute.Where(tracked=False))
         seen.append(json.loads((tmp_path / "out" / "manifest.json").read_text())["digest"])
     assert seen[0] == seen[2] != seen[1]
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import card, mapping, parquet, prompts, reading
 from dcod.errors import UserError
-from dcod.traces import Trace, read_traces, write_traces
+from dcod.reports import data_card
+from dcod.storage import parquet
+from dcod.traces import Trace, mapping, prompts, read_traces, reading, write_traces
 from tests.stages.test_ingest import Ingest, Ingested, response, solved
 
 
@@ -215,7 +216,7 @@ def test_the_data_card_escapes_what_traces_say(run: Ingest, tmp_path: Path) -> N
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = run(sources=[str(file)])
-    page, text = ((found.out / name).read_text() for name in (card.PAGE, card.TEXT))
+    page, text = ((found.out / name).read_text() for name in (data_card.PAGE, data_card.TEXT))
     for written in (page, text.replace("    ", "")):
         assert "no_answer" in written.replace("\\", "")
         assert "correct" in written
@@ -248,7 +249,7 @@ def test_any_number_of_processes_gives_the_same(run: Ingest, tmp_path: Path, mon
     options: dict[str, Any] = {"near_duplicates": 0.95, "limit": 60}
     alone, together = (run(sources=[str(folder)], workers=workers, **options) for workers in (1, 2))
     assert alone.counts["quarantined"].keys() >= {"duplicate", "bad_json", "wrong_answer", "over_limit"}
-    for name in ("counts.json", "sources.json", card.PAGE):
+    for name in ("counts.json", "sources.json", data_card.PAGE):
         assert (alone.out / name).read_bytes() == (together.out / name).read_bytes()
     assert alone.traces == together.traces
     assert alone.quarantine == together.quarantine

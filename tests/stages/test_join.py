@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dcod import outcomes, reading, storage
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import Where, execute, ingest
-from dcod.traces import read_traces
+from dcod.stages import ingest
+from dcod.stages.execute import Where, execute
+from dcod.traces import read_traces, reading
 from tests.stages.test_ingest import response, solved
 
 HERE = Where(tracked=False)
@@ -86,9 +87,9 @@ def test_what_cannot_be_joined(config: Config, tmp_path: Path, tiny_student: Pat
 def test_the_rows_of_the_shards_are_those_of_the_blocks(config: Config, tmp_path: Path, tiny_student: Path) -> None:
     """Nothing is put beside another row, even where the digests of the sources are the same."""
     parts = sharded(config, tmp_path, tiny_student, 2)
-    files = [parts[name] / outcomes.FILE for name in ("part0", "part1")]
+    files = [parts[name] / shards.FILE for name in ("part0", "part1")]
     blocks = list(ingest.blocks(ingest.units(config), SECTIONS["row_bytes"]))
-    assert [block for block, _ in outcomes.joined(blocks, files)] == blocks
+    assert [block for block, _ in shards.joined(blocks, files)] == blocks
     for wrong in (blocks[1:], blocks[:-1], [*blocks, blocks[0]]):
         with pytest.raises(UserError, match="run it again"):
-            list(outcomes.joined(wrong, files))
+            list(shards.joined(wrong, files))

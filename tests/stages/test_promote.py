@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import models
 from dcod.config import Config, PromoteConfig
 from dcod.errors import UserError
-from dcod.gate import Decision
-from dcod.registry import Registry
+from dcod.models import loading
+from dcod.promote.gate import Decision
 from dcod.stages import promote
 from dcod.tracking import NullLog, Tracker
+from dcod.tracking.registry import Registry
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
 
@@ -31,7 +31,7 @@ def results(folder: Path, model: Path, right: Iterable[int], fingerprint: str = 
     folder.mkdir(parents=True)
     correct = set(right)
     entry = {"fingerprint": fingerprint, "role": "primary", "version": "1", "prompting": {"zero_shot": {}}}
-    summary = {"model": {"digest": models.digest(model), "uri": str(model)}, "benchmarks": {"sums": entry}}
+    summary = {"model": {"digest": loading.digest(model), "uri": str(model)}, "benchmarks": {"sums": entry}}
     (folder / "summary.json").write_text(json.dumps(summary))
     rows: list[dict[str, Any]] = [
         {

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from dcod import models, reproducing
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, PromoteConfig, StudentConfig
+from dcod.engines import reproduce
 from dcod.errors import UserError
-from dcod.gate import load_results
-from dcod.registry import Registry
+from dcod.models import loading
+from dcod.promote.gate import load_results
 from dcod.stages import evaluate, gate, promote
 from dcod.tracking import NullLog, Tracker
+from dcod.tracking.registry import Registry
 from tests.stages.test_promote import NAME, Place, results
 from tests.tracked import fresh_store
 
@@ -39,22 +40,22 @@ def recorded(place: Place, student: Path) -> Path:
     out.mkdir()
     asked = BenchmarkConfig(name="reasoning_gym", source=SUMS, max_new_tokens=4)
     evaluate.run(Config(evaluate=EvaluateConfig(benchmarks=[asked])), out, NullLog(), student=student)
-    return out / reproducing.FILE
+    return out / reproduce.FILE
 
 
 def decided(place: Place, student: Path, right: Iterable[int] = range(60)) -> Path:
     """A positive decision with the student's recorded answers."""
     decision, out = place.gate(student, right)
     assert decision.outcome == "promote"
-    shutil.copyfile(recorded(place, student), out / reproducing.FILE)
+    shutil.copyfile(recorded(place, student), out / reproduce.FILE)
     return out
 
 
 def test_a_fresh_process_reproduces_recorded_answers_before_the_alias_moves(place: Place) -> None:
     changed(place, load_check=True)
     out = decided(place, place.student(1))
-    data = json.loads((out / reproducing.FILE).read_text())
-    assert len(data["prompts"]) == len(data["tokens"]) == reproducing.PROMPTS
+    data = json.loads((out / reproduce.FILE).read_text())
+    assert len(data["prompts"]) == len(data["tokens"]) == reproduce.PROMPTS
     assert place.promote(out) == "promoted"
     version = place.registry.champion(NAME)
     assert version is not None
@@ -95,8 +96,8 @@ def test_an_answer_counts_though_the_process_falls_at_its_exit(
     file = recorded(place, tiny_student)
     for told, holds in (('{"of": 4, "same": 4, "same_device": true, "difference": 0.0}', True), ("", False)):
         fallen = subprocess.CompletedProcess([], -6, f"engine talk\n{told}\n", "terminate called\n")
-        monkeypatch.setattr(reproducing.subprocess, "run", lambda *_, fallen=fallen, **__: fallen)
-        found = reproducing.reproduce(tiny_student, file)
+        monkeypatch.setattr(reproduce.subprocess, "run", lambda *_, fallen=fallen, **__: fallen)
+        found = reproduce.reproduce(tiny_student, file)
         assert found.holds == holds
     assert found.text == "a fresh process cannot run the registered model: terminate called"
 
@@ -106,16 +107,16 @@ def test_on_another_device_the_log_probs_decide(place: Place, tiny_student: Path
     data = json.loads(file.read_text()) | {"device": "cuda"}
     data["tokens"][0][-1] = 7  # as if rounding had turned the last choice there
     file.write_text(json.dumps(data))
-    far = reproducing.reproduce(tiny_student, file)
+    far = reproduce.reproduce(tiny_student, file)
     assert not far.holds  # its log-prob is not that of token 7
     data = json.loads(recorded(place, place.student(3)).read_text()) | {"device": "cuda"}
     data["logprobs"] = [[value + 0.01 for value in one] for one in data["logprobs"]]
     file.write_text(json.dumps(data))
-    near = reproducing.reproduce(place.student(3), file)
+    near = reproduce.reproduce(place.student(3), file)
     assert near.holds
     assert "on another device" in near.text
     file.write_text(json.dumps(data | {"device": "cpu", "tokens": [[7, *one[1:]] for one in data["tokens"]]}))
-    assert not reproducing.reproduce(place.student(3), file).holds
+    assert not reproduce.reproduce(place.student(3), file).holds
 
 
 def test_a_period_holds_so_many_tests_and_each_has_its_part_of_the_level(place: Place) -> None:
@@ -158,7 +159,7 @@ def test_the_decision_lies_beside_the_registered_model(place: Place) -> None:
     model = place.registry.resolve(f"models:/{NAME}/2")
     stored = model.parent / "decision" / "decision.json"
     assert stored.read_text() == (out / "decision.json").read_text()
-    assert models.digest(model) == decision.challenger.digest
+    assert loading.digest(model) == decision.challenger.digest
 
 
 def test_a_champion_evaluated_otherwise_is_evaluated_again(tmp_path: Path, tiny_student: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_champion_evaluated_otherwise_is_evaluated_again(tmp_path: Path, tiny_
     anew = find(config, out, place.tracker, made["student"], [made["other"], made["student"]])
     assert anew == out / "champion"
     assert load_results(anew).fingerprints == load_results(made["student"]).fingerprints
-    assert load_results(anew).model.digest == models.digest(tiny_student)
+    assert load_results(anew).model.digest == loading.digest(tiny_student)
     section = config.promote.model_copy(update={"reevaluate": False})
     off = config.model_copy(update={"promote": section})
     assert find(off, out, place.tracker, made["student"], [made["other"]]) == made["other"]

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import Where, execute, ranks
+from dcod.stages import train_ranks
+from dcod.stages.execute import Where, execute
 
 HERE = Where(tracked=False)
 KNOBS = {"processes": 2, "sharding": "fsdp", "learning_rate": 1e-3}
@@ -38,11 +39,11 @@ def on_two(config: Config, folder: Path, **knobs: object) -> Config:
 
 
 def test_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ranks.wanted(Config()) == 1
+    assert train_ranks.wanted(Config()) == 1
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
-    assert ranks.wanted(Config()) == 8
+    assert train_ranks.wanted(Config()) == 8
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "there")
-    assert ranks.wanted(Config()) == 1
+    assert train_ranks.wanted(Config()) == 1
 
 
 @pytest.mark.slow

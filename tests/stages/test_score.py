@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dcod import prompts
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.scores import read_scores
+from dcod.score.scores import read_scores
 from dcod.stages import score
-from dcod.traces import Trace, write_traces
+from dcod.traces import Trace, prompts, write_traces
 from dcod.tracking import NullLog
 
 

@@ -15,14 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcod import scoring, stages, storage, traces, workers
+from dcod import storage, traces
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.prompts import load_tokenizer
-from dcod.scores import read_scores
-from dcod.stages import score
+from dcod.score import parts
+from dcod.score.scores import read_scores
+from dcod.stages import execute, score
+from dcod.storage import workers
 from dcod.traces import Trace, write_traces
+from dcod.traces.prompts import load_tokenizer
 from dcod.tracking import NullLog
 from tests.stages.test_score import trace
 
@@ -92,7 +94,7 @@ def test_parts_hold_the_traces_in_their_order(
     assert [e.trace_id for e in found] == [t.trace_id for t in made]
     assert sorted(path.name for path in calm[0].iterdir()) == ["drift.json", "facts.json", "scores.parquet"]
     assert pq.ParquetFile(calm[0] / "scores.parquet").num_row_groups == 3
-    whole = [scoring.in_tokens(t, load_tokenizer(tiny_student), "") for t in made]
+    whole = [parts.in_tokens(t, load_tokenizer(tiny_student), "") for t in made]
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(whole, 4096)
     for one, other in zip(found, whole, strict=True):
         assert one.student_logprobs == pytest.approx(other.student_logprobs, abs=1e-5)
@@ -109,15 +111,15 @@ def test_a_killed_scoring_goes_on_and_writes_the_same_file(
 ) -> None:
     config = configured(tmp_path / "parts")
     asked: list[int] = []
-    own = scoring.Scorer.score
+    own = parts.Scorer.score
 
-    def dying(self: scoring.Scorer, number: int) -> None:
+    def dying(self: parts.Scorer, number: int) -> None:
         if asked == [0]:
             raise KeyboardInterrupt
         asked.append(number)
         own(self, number)
 
-    monkeypatch.setattr(scoring.Scorer, "score", dying)
+    monkeypatch.setattr(parts.Scorer, "score", dying)
     with pytest.raises(KeyboardInterrupt):
         scored(config, tmp_path / "first", trace_set, tiny_student)
     assert asked == [0]
@@ -137,16 +139,16 @@ def test_parts_go_only_when_the_scores_are_in_place(
     trace_set: Path, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed a moment before, the next attempt still goes on from them."""
-    out, own = tmp_path / "out", scoring.Parts.clear
+    out, own = tmp_path / "out", parts.Parts.clear
     seen: list[bool] = []
 
-    def clear(self: scoring.Parts) -> None:
+    def clear(self: parts.Parts) -> None:
         seen.append((out / "manifest.json").is_file())
         own(self)
 
-    monkeypatch.setattr(scoring.Parts, "clear", clear)
+    monkeypatch.setattr(parts.Parts, "clear", clear)
     inputs = {"traces": trace_set, "student": tiny_student}
-    stages.execute("score", configured(tmp_path / "parts"), out, inputs, stages.Where(tracked=False))
+    execute.execute("score", configured(tmp_path / "parts"), out, inputs, execute.Where(tracked=False))
     assert seen == [True]
     assert list((tmp_path / "parts").iterdir()) == []
 
@@ -165,15 +167,15 @@ def test_another_run_has_other_parts(trace_set: Path, tiny_student: Path, tmp_pa
     for number, section in enumerate(({}, {"workers": 1}, {"top_k": 3}, {"batch_tokens": 99})):
         root = tmp_path / f"parts-{number}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scoring, "score_parts", lambda job, numbers: _copy(job, tiny_student, numbers))
+            patch.setattr(parts, "score_parts", lambda job, numbers: _copy(job, tiny_student, numbers))
             scored(configured(root, **section), tmp_path / f"out-{number}", trace_set, tiny_student)
         places.append(next(root.iterdir()).name)
     assert places[0] == places[1]
     assert len(set(places)) == 3
 
 
-def _copy(job: scoring.Job, student: Path, numbers: list[int]) -> dict[str, object]:
-    scorer = scoring.Scorer(job)
+def _copy(job: parts.Job, student: Path, numbers: list[int]) -> dict[str, object]:
+    scorer = parts.Scorer(job)
     for number in numbers:
         scorer.score(number)
     return scorer.facts
@@ -198,7 +200,7 @@ def test_parts_in_a_bucket(
         boto3.client("s3").create_bucket(Bucket="runs")
         config = configured("s3://runs/checkpoints")
         scored(config, tmp_path / "first", trace_set, tiny_student)
-        monkeypatch.setattr(scoring.Scorer, "score", lambda self, number: pytest.fail("it was there"))
+        monkeypatch.setattr(parts.Scorer, "score", lambda self, number: pytest.fail("it was there"))
         scored(config, tmp_path / "second", trace_set, tiny_student)
         score.settle(config, traces=trace_set, student=tiny_student)
         assert storage.list_objects("s3://runs/checkpoints") == []
@@ -242,7 +244,7 @@ def test_a_dead_process_is_an_error_with_a_way_out(
 ) -> None:
     class Breaking(workers.Pool):
         def submit(self, *_: object, **__: object) -> Future[None]:
-            raise scoring.BrokenProcessPool
+            raise parts.BrokenProcessPool
 
     monkeypatch.setattr(workers, "Pool", Breaking)
     with pytest.raises(UserError, match=r"one of 2 processes ended.*lower score\.workers"):

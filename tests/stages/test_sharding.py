@@ -10,8 +10,9 @@ import pytest
 
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.scores import read_scores
-from dcod.stages import Where, component, execute, sharding
+from dcod.score.scores import read_scores
+from dcod.stages import component, shards
+from dcod.stages.execute import Where, execute
 from tests.pipelines.test_distill import write_inputs
 
 HERE = Where(tracked=False)
@@ -64,7 +65,7 @@ def test_results_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], t
         options = {"shard": f"{number}/3", "few_shot": False, "metrics": f"{out}.json"}
         component.run("evaluate", config.to_json(), "p", str(out), inputs, label="start", **options)
         parts[f"part{number - 1}"] = out
-    assert [path.name for path in (folder / "evaluate-3").glob("[!.]*")] == [sharding.EMPTY]
+    assert [path.name for path in (folder / "evaluate-3").glob("[!.]*")] == [shards.EMPTY]
     whole = execute("evaluate", config, folder / "all", {"student": tiny_student}, HERE, few_shot=False)
     merged = execute("merge", config, folder / "both", parts, HERE, kind="evaluate")
     assert merged == whole
@@ -80,8 +81,8 @@ def test_what_cannot_be_cut_or_merged(prepared: tuple[Path, Config], tmp_path: P
     folder, config = prepared
     for shard in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(UserError, match="expected k/n"):
-            sharding.part("score", shard, config, {"traces": folder / "traces"}, tmp_path)
-    sharding.write_empty(tmp_path / "empty")
+            shards.part("score", shard, config, {"traces": folder / "traces"}, tmp_path)
+    shards.write_empty(tmp_path / "empty")
     with pytest.raises(UserError, match="all 1 shards are empty"):
         execute("merge", config, tmp_path / "out", {"part0": tmp_path / "empty"}, HERE, kind="score")
     with pytest.raises(UserError, match="expected score or evaluate"):

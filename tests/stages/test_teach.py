@@ -13,15 +13,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import prompts, questions, training
-from dcod.asking import TeachConfig
-from dcod.attempts import Attempts
 from dcod.config import parse_config
+from dcod.config.teach import TeachConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.scores import read_scores
-from dcod.stages import Where, execute, teach
-from dcod.traces import prompt_digest
+from dcod.score.scores import read_scores
+from dcod.stages import teach
+from dcod.stages.execute import Where, execute
+from dcod.teach import questions
+from dcod.teach.attempts import Attempts
+from dcod.traces import prompt_digest, prompts
+from dcod.train import loop
 from tests.tiny import TWICE
 
 
@@ -79,7 +81,7 @@ def test_attempts_go_through_ingest_and_score_to_the_trace_correction(
             assert all((one.prompt_id, one.completion_tokens, one.behavior_logprobs) in drawn for one in examples)
             assert all(one.behavior_total == pytest.approx(sum(one.behavior_logprobs or ())) for one in examples)
             assert all(one.teacher_top_ids for one in examples)
-        training.check(config.train, splits["train"])
+        loop.check(config.train, splits["train"])
         return len(examples)
 
     different = {row["good"] for row in rows if row["good"]}
@@ -138,7 +140,7 @@ def test_stopped_anywhere_it_ends_with_the_same_attempts(
             die()
         with pytest.MonkeyPatch.context() as patch:
             if shards == 3 and moment == "half":
-                patch.setattr("dcod.attempts.os.replace", die)
+                patch.setattr("dcod.teach.attempts.os.replace", die)
             add(self, rows)
         if shards == 3:
             die()

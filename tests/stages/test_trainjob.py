@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from dcod import kube, trainjobs
-from dcod.cluster import ClusterConfig
+from dcod.cluster import kubernetes, trainjobs
 from dcod.config import Config
+from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
-from dcod.stages import Where, component, execute, trainjob, trainnode
+from dcod.stages import component, train_job, train_node
+from dcod.stages.execute import Where, execute
 from dcod.tracking import NullLog
 from tests.fake_kubernetes import FakeKubernetes, RefusedError, serving, validate_trainjob
 from tests.tracked import fresh_store
@@ -57,13 +58,13 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubern
     with serving(server, tmp_path) as kubeconfig:
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.setattr(kube, "PATIENCE_S", 10.0)
+        monkeypatch.setattr(kubernetes, "PATIENCE_S", 10.0)
         yield server
 
 
 def on_a_volume(folder: Path, monkeypatch: pytest.MonkeyPatch, poll_s: float) -> ClusterConfig:
     """A cluster of two nodes whose shared volume is a folder of this machine."""
-    monkeypatch.setattr("dcod.cluster.MOUNT", str(folder))
+    monkeypatch.setattr("dcod.config.cluster.MOUNT", str(folder))
     nodes = {"num_nodes": 2, "poll_s": poll_s}
     return ClusterConfig.model_validate({"storage": f"{folder}/shared", "volume": "claim", "train": nodes})
 
@@ -97,8 +98,8 @@ def finished(config: Config, student: Path) -> Any:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainjob.report, "training_figures", lambda history: {})
-    monkeypatch.setattr(trainjob.report, "weight_figure", lambda weights: None)
+    monkeypatch.setattr(train_job.report, "training_figures", lambda history: {})
+    monkeypatch.setattr(train_job.report, "weight_figure", lambda weights: None)
 
 
 class Recorded(NullLog):
@@ -161,7 +162,7 @@ def test_submitted_followed_and_taken_over(
     out = tmp_path / "out"
     out.mkdir()
     log = Recorded()
-    metrics = trainjob.run(config, out, log, **inputs, pipeline="run-1")
+    metrics = train_job.run(config, out, log, **inputs, pipeline="run-1")
     assert metrics == {"steps": 2.0}
     assert (out / "model.safetensors").read_bytes() == (inputs["student"] / "model.safetensors").read_bytes()
     assert {"done.json", "config.json.bak", ".fetched"} & {path.name for path in out.iterdir()} == set()
@@ -179,13 +180,13 @@ def test_a_restarted_component_finds_its_job(
     work = f"{config.cluster.storage}/trainjobs/{trainjobs.job_name('run-1')}"
     job = trainjobs.build(config.cluster, trainjobs.job_name("run-1"), "run-1", work)
     fake.jobs[job["metadata"]["name"]] = job
-    trainjob.put(inputs["scores"], f"{work}/scores")
+    train_job.put(inputs["scores"], f"{work}/scores")
     (Path(work) / "config.json").write_text(config.to_json())
     finished(config, inputs["student"])(job)
     fake.statuses = [nodes(active=2), condition("Complete")]
     out = tmp_path / "out"
     out.mkdir()
-    trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+    train_job.run(config, out, NullLog(), **inputs, pipeline="run-1")
     assert "POST" not in {method for method, _ in fake.requests}
     assert trainjobs.job_name("run-1") != trainjobs.job_name("run-2")
 
@@ -199,7 +200,7 @@ def test_a_failed_job_of_an_earlier_attempt_is_replaced(
     fake.on_create = finished(config, inputs["student"])
     out = tmp_path / "out"
     out.mkdir()
-    trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+    train_job.run(config, out, NullLog(), **inputs, pipeline="run-1")
     methods = [method for method, path in fake.requests if "trainjobs" in path]
     assert methods.index("DELETE") < methods.index("POST")
 
@@ -213,7 +214,7 @@ def test_every_bad_end_says_what_and_where_to_look(
     def ending() -> str:
         fake.jobs.clear()
         with pytest.raises((trainjobs.TrainJobError, UserError)) as caught:
-            trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+            train_job.run(config, out, NullLog(), **inputs, pipeline="run-1")
         return str(caught.value)
 
     fake.statuses = [nodes(active=2), condition("Failed", "JobsFailed", "jobset failed") | nodes(failed=1)]
@@ -249,13 +250,13 @@ def test_every_bad_end_says_what_and_where_to_look(
 def test_an_api_that_stays_away_is_given_up(fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.broken = 100
     with pytest.raises(UserError, match=r"no answer for 2 s \(503 etcd is away\)"):
-        kube.Kube("dcod-runs", patience_s=2).names("secret")
+        kubernetes.Kube("dcod-runs", patience_s=2).names("secret")
     fake.broken, fake.forbidden = 0, {"secrets"}
     with pytest.raises(UserError, match=r"not allowed.*k8s/runs/access\.yaml"):
-        kube.Kube("dcod-runs").names("secret")
+        kubernetes.Kube("dcod-runs").names("secret")
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     with pytest.raises(UserError, match="set KUBECONFIG"):
-        kube.Kube("dcod-runs")
+        kubernetes.Kube("dcod-runs")
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -272,7 +273,7 @@ def test_a_cancelled_run_deletes_its_job_a_moved_pod_does_not(
     out.mkdir()
     said = "the next attempt follows it" if moved else "cancelled; TrainJob .* is deleted"
     with pytest.raises(trainjobs.TrainJobError, match=said):
-        trainjob.run(config, out, NullLog(), **inputs, pipeline="run-1")
+        train_job.run(config, out, NullLog(), **inputs, pipeline="run-1")
     assert bool(fake.jobs) is moved
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -336,4 +337,4 @@ def test_two_real_ranks_behind_the_job(
     assert manifest["stage"] == "train"
     assert manifest["sources"] == {"ranks": "2x1"}
     assert len((tmp_path / "out" / "training.jsonl").read_text().splitlines()) == metrics["steps"]
-    assert trainnode.METRICS in (tmp_path / "node.log").read_text()
+    assert train_node.METRICS in (tmp_path / "node.log").read_text()

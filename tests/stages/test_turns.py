@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from dcod import prompts, storage, turns
+from dcod import storage
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.stages import score, train
-from dcod.traces import FILE, Trace, write_traces
+from dcod.traces import FILE, Trace, prompts, turns, write_traces
 from dcod.tracking import NullLog
 from tests import families
 from tests.stages.test_ingest import Ingest, response

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dcod.answers import boxed
-from dcod.chunks import ChunkError, Spoken, is_chunked, spoken
-from dcod.formats import RowError
-from dcod.formats._marks import check_row, until_taught
-from dcod.prompts import prompt_for
+from dcod.grading.extract import boxed
 from dcod.traces import Message, Trace
+from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
+from dcod.traces.formats import RowError
+from dcod.traces.formats._marks import check_row, until_taught
+from dcod.traces.prompts import prompt_for
 
 RESPONSES = ("full_response", "response")
 GENERATIONS = ("generation", "generated_solution")

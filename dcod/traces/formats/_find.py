@@ -1,14 +1,11 @@
-"""Trace formats: one file each, found by name; adding a format means adding a file here.
-
-A format has ``detect(row) -> bool``, which must be true for its rows and for no other format's, and
-``to_trace(row) -> Trace``, which takes over what the row says, verbatim, or raises :class:`RowError`.
-"""
+"""Formats found by name or by a row, and how a row is refused."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from dcod.errors import UserError
@@ -42,7 +39,9 @@ class Format(Protocol):
 @cache
 def names() -> list[str]:
     """The names of all formats, sorted."""
-    return sorted(item.name for item in pkgutil.iter_modules(__path__) if not item.name.startswith("_"))
+    return sorted(
+        item.name for item in pkgutil.iter_modules([str(Path(__file__).parent)]) if not item.name.startswith("_")
+    )
 
 
 @cache
@@ -54,7 +53,7 @@ def get(name: str) -> Format:
     """
     if name not in names():
         raise UserError(f"ingest.format {name!r}: unknown; known: auto, {', '.join(names())}")
-    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+    return cast(Format, importlib.import_module(f"{__package__}.{name}"))
 
 
 def detect(row: dict[str, Any]) -> str:

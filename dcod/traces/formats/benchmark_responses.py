@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.answers import extract
-from dcod.formats._fields import (
+from dcod.grading.extract import extract
+from dcod.traces import Trace
+from dcod.traces.formats._fields import (
     RESPONSES,
     ask,
     final_answer,
@@ -20,7 +21,6 @@ from dcod.formats._fields import (
     optional_text,
     text,
 )
-from dcod.traces import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:

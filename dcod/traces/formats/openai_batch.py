@@ -2,7 +2,7 @@
 
 A batch result does not repeat its request. Put it beside the result as ``request`` (the line of the batch's
 input file with the same ``custom_id``), or put ``messages`` there and set ``ingest.format=openai_batch``. Log-probs
-have no token ids in this format; dcod.mapping says what becomes of them.
+have no token ids in this format; dcod.traces.mapping says what becomes of them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dcod.formats import RowError
-from dcod.formats._fields import check_prompt, final_answer, has_turns, make, split_chat, turns
-from dcod.formats._sampled import check_finish, check_logprobs, check_sampler, sampler
 from dcod.traces import Trace
+from dcod.traces.formats import RowError
+from dcod.traces.formats._fields import check_prompt, final_answer, has_turns, make, split_chat, turns
+from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler
 
 _OTHERS = (
     "messages", "prompt", "completion", "conversations", "problem", "question", "outputs", "input", "generation",

@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.formats._fields import check_prompt, final_answer, has_text, has_turns, make, text, turns, with_reasoning
 from dcod.traces import Message, Trace
+from dcod.traces.formats._fields import (
+    check_prompt,
+    final_answer,
+    has_text,
+    has_turns,
+    make,
+    text,
+    turns,
+    with_reasoning,
+)
 
 _PROMPTS = ("prompt", "question", "problem", "instruction")
 

@@ -5,7 +5,7 @@ detached: each chunk of logits is turned into log-probs, entropies and its own g
 
 A head is a product with the output embedding, and what some models do to the logits behind it: a factor, a bias, a soft
 cap. Where a model does anything else, its own head runs in chunks, and autograd runs each once more on the way back.
-:mod:`dcod.selfcheck` finds out which it is.
+:mod:`dcod.models.selfcheck` finds out which it is.
 
 Shape suffixes: N counted tokens of a micro-batch, D hidden size, V vocabulary.
 """
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from dcod import products
 from dcod.config import LossConfig
-from dcod.losses import LOSSES, TopK, forward_kl, log_loss
+from dcod.models import matmul
+from dcod.objective.losses import LOSSES, TopK, forward_kl, log_loss
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}  # the second is a guess: not run on a GPU
 KEPT_CHUNKS = 4  # of live weights, between their statistics and their gradient: memory, for a second pass saved
@@ -74,7 +74,7 @@ class Objective:
     """What the head minimises, per counted token of a micro-batch: w * loss + anchor * KL(start || student).
 
     Attributes:
-        loss: of the state; see :mod:`dcod.losses`.
+        loss: of the state; see :mod:`dcod.objective.losses`.
         focus: alpha; the log loss is multiplied by the detached pi(y)^alpha. 1 is DFT (METHOD 4).
         anchor: weight of the divergence to the start.
         teacher: the teacher's recorded top-k [N, K], for losses that need it.
@@ -150,8 +150,8 @@ class _Logits:
     def _product(self, hidden: Tensor, weight_VD: Tensor) -> Tensor:
         if hidden.dtype != torch.float32:
             return (hidden @ weight_VD.T).float()
-        if products.applies(hidden, weight_VD):
-            return products.product(hidden, weight_VD)
+        if matmul.applies(hidden, weight_VD):
+            return matmul.product(hidden, weight_VD)
         if self._buffer is None:
             rows = max(len(self._hidden[one]) for one in self.parts)
             self._buffer = torch.empty((rows, len(weight_VD)), dtype=torch.float32, device=hidden.device)
@@ -212,8 +212,8 @@ class _Fused(torch.autograd.Function):
             if head.scale != 1:
                 grad.mul_(head.scale)
             grad = grad.to(head_VD.dtype)
-            by_onednn = products.applies(grad, head_VD)
-            grad_hidden_ND[part] = products.product(grad, head_VD.T) if by_onednn else grad @ head_VD
+            by_onednn = matmul.applies(grad, head_VD)
+            grad_hidden_ND[part] = matmul.product(grad, head_VD.T) if by_onednn else grad @ head_VD
             if not ctx.needs_input_grad[1]:
                 continue
             if grad_head_VD is None:
@@ -261,7 +261,7 @@ def _log_gradient(
 def _any_gradient(
     logits: Tensor, targets: Tensor, weights: Tensor, objective: Objective, part: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Any loss of dcod.losses and the anchor, by autograd within the chunk."""
+    """Any loss of dcod.objective.losses and the anchor, by autograd within the chunk."""
     with torch.enable_grad():
         logits = logits.detach().requires_grad_()
         loss, logprob = _chunk_loss(logits, targets, weights, objective, part)

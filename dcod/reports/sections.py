@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import figures, parquet
-from dcod.tables import missing, note, pairs, plot, table
+from dcod.reports import figures
+from dcod.reports.html import missing, note, pairs, plot, table
+from dcod.storage import parquet
 from dcod.traces import FILE, read_batches
 
 if TYPE_CHECKING:
-    from dcod.lineage import Origin
     from dcod.tracking import StageRun
+    from dcod.tracking.lineage import Origin
 
 _COLUMNS = ("source_file", "teacher", "licence", "verdict", "split")
 _SHARES = (("clipped_share", "clipped tokens"), ("truncated_share", "truncated weights"))

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from dcod import traces
 from dcod.errors import UserError
-from dcod.examining import Examined
-from dcod.reading import BLOCK_ROWS, Block
+from dcod.ingest.examine import Examined
 from dcod.traces import Trace
+from dcod.traces.reading import BLOCK_ROWS, Block
 
 FILE = "examined.parquet"
 SCHEMA = pa.schema(

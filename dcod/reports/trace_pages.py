@@ -1,7 +1,7 @@
 """A scored trace set as a page to look at: every token with its weight, surprisal and gap; see docs/pages.md.
 
 The weights are those of training: planned over the same optimizer steps of its first epoch, from the same stored
-scores (:func:`dcod.training.first_weights`).
+scores (:func:`dcod.train.loop.first_weights`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import engines, grading, pages, prompts, training
+from dcod import engines, grading
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.errors import UserError
-from dcod.packing import Example
-from dcod.scores import read_scores
-from dcod.traces import Trace, prompt_digest, read_traces
+from dcod.models.batches import Example
+from dcod.reports import viewer
+from dcod.score.scores import read_scores
+from dcod.traces import Trace, prompt_digest, prompts, read_traces
+from dcod.train import loop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,7 +58,7 @@ def page(
     examples = [*splits["train"], *splits["selection"]]
     if not examples:
         raise UserError(f"{scores}: no trace in it; see the quarantine of the ingest stage")
-    weights = training.first_weights(splits["train"], config.train, config.seed) if splits["train"] else {}
+    weights = loop.first_weights(splits["train"], config.train, config.seed) if splits["train"] else {}
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     known = _known(examples, traces)
     if known:
@@ -79,7 +81,7 @@ def page(
         "spelled": pieces.spelled,
         "traces": rows,
     }
-    return pages.render("viewer", f"{config.name}: traces", data)
+    return viewer.render("viewer", f"{config.name}: traces", data)
 
 
 def of_training(folder: Path, fallback: Config) -> Config:

@@ -1,7 +1,7 @@
 """The page of a run: one self-contained HTML file, no script, no network; everything from a trace is escaped.
 
-What is missing is named on the page, never left out in silence. The plots come from :mod:`dcod.figures`, what went into
-the run from :mod:`dcod.accounts`.
+What is missing is named on the page, never left out in silence. The plots come from :mod:`dcod.reports.figures`, what went into
+the run from :mod:`dcod.reports.sections`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import accounts
-from dcod.accounts import Cost
-from dcod.figures import accuracy_figure, drift_figure, ess_figure, training_figures, weight_figure
-from dcod.tables import chapters, document, glance, missing, note, pairs, plot, table
+from dcod.reports import sections
+from dcod.reports.figures import accuracy_figure, drift_figure, ess_figure, training_figures, weight_figure
+from dcod.reports.html import chapters, document, glance, missing, note, pairs, plot, table
+from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
-    from dcod.gate import Comparison, Decision
-    from dcod.lineage import Origin
+    from dcod.promote.gate import Comparison, Decision
+    from dcod.tracking.lineage import Origin
 
 __all__ = [
     "accuracy_figure",
@@ -72,20 +72,20 @@ def page(
         viewer: the file name of the traces' page, where it lies beside this one.
     """
     summaries = {
-        label: found for label, folder in results.items() if (found := accounts.of_json(folder / "summary.json"))
+        label: found for label, folder in results.items() if (found := sections.of_json(folder / "summary.json"))
     }
-    history = accounts.history_of(training)
+    history = sections.history_of(training)
     parts = {
         "Accuracy": _accuracy(summaries),
         "How steady the answers are": _steadiness(summaries),
         "Student against champion": _comparisons(decision),
         "Better and worse": _examples(results),
-        "Training": accounts.training(training),
-        "Weights": accounts.weights(training) + _viewer(viewer),
-        "Drift": accounts.drift(scores),
-        "Data": accounts.data(ingest),
-        "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + accounts.files(origin),
-        "Cost": accounts.cost(costs, history),
+        "Training": sections.training(training),
+        "Weights": sections.weights(training) + _viewer(viewer),
+        "Drift": sections.drift(scores),
+        "Data": sections.data(ingest),
+        "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
+        "Cost": sections.cost(costs, history),
     }
     top = [f"<h1>{escape(title)}</h1>", _decision(decision), _glance(summaries, history, costs)]
     return document(title, [*top, *chapters(parts)])
@@ -113,7 +113,7 @@ def _glance(
         tiles.append(("Correction", f"γ {gamma:.2f}", f"mean over the steps; ESS / N {ess:.2f}"))
     if costs:
         taken = sum(one.seconds or 0.0 for one in costs)
-        tiles.append(("Time", accounts.duration(taken), f"{len(costs)} stages, wall clock"))
+        tiles.append(("Time", sections.duration(taken), f"{len(costs)} stages, wall clock"))
     return glance(tiles)
 
 

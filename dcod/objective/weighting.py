@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dcod.config import CorrectionConfig
-from dcod.corrections import CORRECTIONS, IW_SFT_BOUND, LOWEST_LOGPROB, Group, Record, lengths, surprisals
+from dcod.objective.corrections import CORRECTIONS, IW_SFT_BOUND, LOWEST_LOGPROB, Group, Record, lengths, surprisals
 
 BISECTIONS = 30
 

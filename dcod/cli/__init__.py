@@ -1,0 +1,8 @@
+"""The command line: ``dcod VERB --config FILE section.key=value …``. No logic; only here kfp is imported, lazily.
+
+A verb stands in ``stages`` (one stage), ``runs`` (whole runs and what they left) or ``cluster`` (Kubeflow).
+"""
+
+from dcod.cli.command import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,1 @@
+"""What a cluster speaks: Kubernetes, TrainJobs, Prometheus, a webhook. Alone imports kubernetes."""

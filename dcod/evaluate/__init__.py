@@ -1,0 +1,1 @@
+"""Answers become figures: recorded answers (``responses``), summaries of them, and their statistics."""

@@ -1,0 +1,6 @@
+"""A model folder and what is computed with it: loading and its checks, batches, the head, attention. torch.
+
+``loading`` opens a student, ``fitting`` refuses what does not fit, ``selfcheck`` holds our numbers against its own
+forward pass, ``layouts`` says which layout is exact. A setting of the GPU's arithmetic goes into ``matmul`` or
+``attention``. This package imports nothing here, since its modules load torch.
+"""

@@ -1,0 +1,31 @@
+"""Files and buckets: atomic, checksummed, leased, gone through again after a kill. Alone imports boto3.
+
+``files`` is what all use; ``outputs`` decides what may be replaced and ``marks`` what is dcod's; ``temporary`` and
+``workers`` see that nothing outlives its process. A new kind of store goes behind ``files``.
+"""
+
+from dcod.storage.files import cache_folder, digest_file, digest_folder, is_s3
+from dcod.storage.leases import lease
+from dcod.storage.marks import MARK
+from dcod.storage.outputs import output_folder, remove_folder, write_json, write_text
+from dcod.storage.s3 import fetch, list_objects, probe, remove, upload
+from dcod.storage.temporary import scratch
+
+__all__ = [
+    "MARK",
+    "cache_folder",
+    "digest_file",
+    "digest_folder",
+    "fetch",
+    "is_s3",
+    "lease",
+    "list_objects",
+    "output_folder",
+    "probe",
+    "remove",
+    "remove_folder",
+    "scratch",
+    "upload",
+    "write_json",
+    "write_text",
+]

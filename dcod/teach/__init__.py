@@ -1,0 +1,1 @@
+"""Questions put to a teacher (``questions``), and its attempts, kept one by one (``attempts``)."""

@@ -1,0 +1,37 @@
+"""The trace (``schema``), where rows come from (``sources``, ``reading``, ``formats``) and what a student is asked.
+
+A new format is a file in ``formats``; a new kind of place a branch of ``sources``. ``turns`` knows where a student's
+turn ends, ``prompts`` how a problem is put.
+"""
+
+from dcod.traces.schema import (
+    FILE,
+    SCHEMA,
+    Message,
+    Split,
+    Trace,
+    Verdict,
+    check_tokenizer,
+    count_traces,
+    prompt_digest,
+    read_batches,
+    read_traces,
+    schema_of,
+    write_traces,
+)
+
+__all__ = [
+    "FILE",
+    "SCHEMA",
+    "Message",
+    "Split",
+    "Trace",
+    "Verdict",
+    "check_tokenizer",
+    "count_traces",
+    "prompt_digest",
+    "read_batches",
+    "read_traces",
+    "schema_of",
+    "write_traces",
+]

@@ -1,0 +1,9 @@
+"""Trace formats: one file each, found by name; adding a format means adding a file here.
+
+A format has ``detect(row) -> bool``, which must be true for its rows and for no other format's, and
+``to_trace(row) -> Trace``, which takes over what the row says, verbatim, or raises :class:`RowError`.
+"""
+
+from dcod.traces.formats._find import MESSAGE, Format, RowError, detect, get, names
+
+__all__ = ["MESSAGE", "Format", "RowError", "detect", "get", "names"]

@@ -1,0 +1,8 @@
+"""Runs (``runs``), logged models and the registry (``registry``), lineage, and the store behind them. Alone imports mlflow.
+
+What is written of a run goes through ``runs``; what asks the registry stands in ``registry``.
+"""
+
+from dcod.tracking.runs import SOURCE, Log, NullLog, StageRun, Tracker, flatten
+
+__all__ = ["SOURCE", "Log", "NullLog", "StageRun", "Tracker", "flatten"]
