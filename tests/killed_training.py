@@ -1,4 +1,4 @@
-"""Run by tests/test_checkpoints.py: trains with a checkpoint a step, and may kill itself inside one."""
+"""Run by tests/train/test_checkpoints.py: trains with a checkpoint a step, and may kill itself inside one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dcod.config import TrainConfig
 from dcod.models import loading
 from dcod.train import checkpoints, loop
 from dcod.train.checkpoints import Checkpoints
-from tests.test_checkpoints import KNOBS, make_examples
+from tests.train.test_checkpoints import KNOBS, make_examples
 
 
 def killing(function: Callable[..., Any], when: Callable[..., bool], after: bool) -> Callable[..., Any]:

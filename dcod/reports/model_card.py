@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from dcod.promote.gate import Decision
     from dcod.tracking.lineage import Origin
 
-FILE = "README.md"
-DESCRIPTION = 5000  # characters that MLflow's database holds of a description
 _SOURCES = 10  # that are named
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _USE = """```python
@@ -79,17 +77,6 @@ def start(name: str, version: int, model: str, base_licence: str) -> str:
     first = "The start of the first run, registered as the first champion. It was not trained by dcod."
     parts = {"Use": _USE, "Licences": _licences(model, base_licence, None)}
     return _head(title, model, base_licence, {}, {}) + _body(title, [first], parts)
-
-
-def description(card: str) -> str:
-    """The card without its head, at most as long as a registry holds; cut between sections."""
-    body = card.partition("\n---\n")[2].strip()
-    if len(body) <= DESCRIPTION:
-        return body
-    end = f"\n\nThe whole card is {FILE} beside the weights."
-    kept = body[: DESCRIPTION - len(end)]
-    cut = kept.rfind("\n## ")
-    return kept[: cut if cut > 0 else kept.rfind("\n")].rstrip() + end
 
 
 def _head(name: str, base: str, base_licence: str, summary: Mapping[str, Any], settings: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ from dcod import storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.reports.model_card import FILE
+from dcod.tracking.cards import FILE
 from dcod.storage import outputs, places
 from dcod.tracking import registry
 

@@ -26,7 +26,7 @@ from dcod import storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError, one_line
 from dcod.models import loading
-from dcod.reports import model_card
+from dcod.tracking import cards
 from dcod.tracking import Tracker, store
 from dcod.tracking.store import StoreError
 
@@ -188,10 +188,10 @@ class Registry:
 
     def describe(self, version: Version, card: str) -> None:
         """Makes a model card the description of a version, and a README.md beside its weights."""
-        text = model_card.description(card)
+        text = cards.description(card)
         self.tracker.client.update_model_version(version.name, str(version.version), description=text)
         with storage.scratch() as scratch:
-            path = scratch / model_card.FILE
+            path = scratch / cards.FILE
             path.write_text(card, encoding="utf-8")
             self.attach(version, path, "model")
 
@@ -200,10 +200,10 @@ class Registry:
         version = self.version_of(uri)
         logged = self._logged(version.digest)
         found = self.tracker.client.list_logged_model_artifacts(logged, "model") if logged else []
-        if not any(Path(item.path).name == model_card.FILE for item in found):
+        if not any(Path(item.path).name == cards.FILE for item in found):
             return ""
         place = self.tracker.client.get_model_version_download_uri(version.name, str(version.version)).rstrip("/")
-        where = f"{place}/model/{model_card.FILE}"
+        where = f"{place}/model/{cards.FILE}"
         with storage.scratch() as scratch:
             return self._fetched(where, scratch).read_text(encoding="utf-8")
 
@@ -269,7 +269,7 @@ class Registry:
         """
         local = _local(location)
         if local is not None:
-            without = shutil.ignore_patterns(model_card.FILE)
+            without = shutil.ignore_patterns(cards.FILE)
             shutil.copytree(_checkpoint(local, location), folder, dirs_exist_ok=True, ignore=without)
             return
         try:
@@ -278,7 +278,7 @@ class Registry:
             raise UserError(f"{location}: the model cannot be fetched ({one_line(error)[:200]})") from error
         if not got.is_dir():
             raise UserError(f"{location}: what is stored there is no folder, so no model; it was deleted, or replaced")
-        (got / model_card.FILE).unlink(missing_ok=True)
+        (got / cards.FILE).unlink(missing_ok=True)
         if got.resolve() == folder.resolve():
             return
         inner = got.rename(folder / ".fetched")

@@ -49,7 +49,7 @@ def check(data: bytes, folder: Path) -> None:
 
 def seeds(folder: Path) -> None:
     """Rows of every format, in every kind of file."""
-    from tests.formats.test_fuzz import SEEDS
+    from tests.traces.formats.test_fuzz import SEEDS
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for _, row in SEEDS]

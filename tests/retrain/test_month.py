@@ -16,7 +16,7 @@ from dcod.retrain import history
 from dcod.tracking import Tracker, lineage
 from dcod.tracking.registry import Registry, Version
 from tests.retrain import month, nights
-from tests.test_notify import receiving
+from tests.cluster.test_webhook import receiving
 from tests.tiny import save_tiny_student
 
 

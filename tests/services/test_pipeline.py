@@ -61,7 +61,7 @@ def test_the_pipeline_on_real_servers(
     card = registry.card(champion.uri)
     assert set(behind) < set(card.replace("`", " ").split())
     described = registry.tracker.client.get_model_version(champion.name, str(champion.version)).description
-    assert described == model_card.description(card)
+    assert described == cards.description(card)
 
     # The champion is loaded by its name, from S3 through the server, and another run starts from it.
     again = dcod(

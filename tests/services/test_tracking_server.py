@@ -54,10 +54,10 @@ def test_a_card_longer_than_a_description_may_be_is_kept_whole(
     registry.describe(version, card)
     assert registry.card(version.uri) == card
     described = registry.tracker.client.get_model_version("cards", str(version.version)).description
-    assert described == model_card.description(card)
-    assert 4000 < len(described) <= model_card.DESCRIPTION
+    assert described == cards.description(card)
+    assert 4000 < len(described) <= cards.DESCRIPTION
     assert described.endswith("The whole card is README.md beside the weights.")
-    full = "x" * model_card.DESCRIPTION  # all that the database's column takes
+    full = "x" * cards.DESCRIPTION  # all that the database's column takes
     registry.describe(version, f"---\n---\n{full}")
     assert registry.tracker.client.get_model_version("cards", str(version.version)).description == full
     assert registry.card("models:/cards/1") == f"---\n---\n{full}"

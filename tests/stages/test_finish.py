@@ -13,7 +13,7 @@ from dcod.config import Config
 from dcod.promote.gate import Decision, Model, Reason
 from dcod.stages.component import finish
 from dcod.tracking import Tracker
-from tests.test_notify import receiving
+from tests.cluster.test_webhook import receiving
 from tests.tracked import fresh_store
 
 

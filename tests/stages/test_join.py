@@ -22,7 +22,7 @@ SECTIONS = {"limit": 50, "near_duplicates": 0.8, "selection_share": 0.3, "row_by
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A large file, small ones, a cut one, a made set: with repeats, faults and contamination across all shards."""
+    """A large file, small ones, a cut one, a made set: with repeats, faults and contamination across all examined_rows."""
     monkeypatch.setattr(reading, "BLOCK_ROWS", 7)
     long = " ".join(f"word{n}" for n in range(100))
     rows = [response(n, "The answer is 5.") for n in range(5)] + [{"foo": 1}, response(3, "\ud83d \\boxed{6}")]
@@ -87,9 +87,9 @@ def test_what_cannot_be_joined(config: Config, tmp_path: Path, tiny_student: Pat
 def test_the_rows_of_the_shards_are_those_of_the_blocks(config: Config, tmp_path: Path, tiny_student: Path) -> None:
     """Nothing is put beside another row, even where the digests of the sources are the same."""
     parts = sharded(config, tmp_path, tiny_student, 2)
-    files = [parts[name] / shards.FILE for name in ("part0", "part1")]
+    files = [parts[name] / examined_rows.FILE for name in ("part0", "part1")]
     blocks = list(ingest.blocks(ingest.units(config), SECTIONS["row_bytes"]))
-    assert [block for block, _ in shards.joined(blocks, files)] == blocks
+    assert [block for block, _ in examined_rows.joined(blocks, files)] == blocks
     for wrong in (blocks[1:], blocks[:-1], [*blocks, blocks[0]]):
         with pytest.raises(UserError, match="run it again"):
-            list(shards.joined(wrong, files))
+            list(examined_rows.joined(wrong, files))

@@ -16,7 +16,7 @@ from dcod.models.batches import Example
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints, weights_of
 from dcod.train.masters import Masters
-from tests.test_checkpoints import make_examples, same
+from tests.train.test_checkpoints import make_examples, same
 
 KNOBS: dict[str, Any] = {"learning_rate": 1e-5, "epochs": 3, "traces_per_step": 4, "validations": 2}
 

@@ -14,8 +14,8 @@ from dcod.config import IngestConfig
 from dcod.ingest.examine import clean, verify
 from dcod.traces import Trace, formats, write_traces
 from dcod.traces.formats import RowError
-from tests.formats.test_formats import ROWS
-from tests.formats.test_sampled import DEEPSEEK, OPENAI, VLLM
+from tests.traces.formats.test_formats import ROWS
+from tests.traces.formats.test_sampled import DEEPSEEK, OPENAI, VLLM
 
 OWN = ROWS[0][1] | {
     "token_ids": [5, 2],

@@ -16,7 +16,7 @@ from dcod.models.batches import Example, micro_batches
 from dcod.score import scores
 from dcod.train import loop
 from dcod.train.sets import ListedTraces, Schedule
-from tests.test_checkpoints import KNOBS, Stop, make_examples, run, same
+from tests.train.test_checkpoints import KNOBS, Stop, make_examples, run, same
 
 
 def made(prompts: list[int], told: list[bool]) -> list[Example]:

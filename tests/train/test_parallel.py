@@ -20,7 +20,7 @@ from dcod.models import loading
 from dcod.models.batches import Example
 from dcod.train import loop, lora
 from dcod.train.checkpoints import Checkpoints, weights_of
-from tests.test_checkpoints import make_examples, same
+from tests.train.test_checkpoints import make_examples, same
 
 KNOBS: dict[str, Any] = {
     "learning_rate": 1e-2,

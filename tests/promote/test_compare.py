@@ -11,7 +11,7 @@ import pytest
 from bench import gate as simulation
 from dcod.evaluate import statistics
 from dcod.promote.compare import Comparison, compare, lower_bound, score_bound
-from tests.test_gate import allowed
+from tests.promote.test_gate import allowed
 
 LEVEL = 0.05 / 30
 

@@ -22,7 +22,7 @@ from dcod.grading import extract as answers
 from dcod.grading.extract import extract
 from dcod.grading.worker import Verifier
 
-CASES = Path(__file__).parent / "data" / "grading"
+CASES = Path(__file__).parents[1] / "data" / "grading"
 
 
 def cases(name: str) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:12])
 def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: str) -> None:
-    verifier, begun = Verifier("dcod.grading", cpu_seconds=2), time.monotonic()
+    verifier, begun = Verifier("dcod.grading.verdict", cpu_seconds=2), time.monotonic()
     try:
         assert not verifier.ask(["5", hostile, 0.0])
         assert verifier.ask(["x+1", "1+x", 0.0]) is True
@@ -164,14 +164,14 @@ def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: s
 
 
 def test_a_worker_that_dies_is_replaced() -> None:
-    verifier = Verifier("dcod.grading")
+    verifier = Verifier("dcod.grading.verdict")
     assert verifier.ask(["x+1", "1+x", 0.0]) is True
     assert verifier.process is not None
     verifier.process.kill()
     verifier.process.wait()
     assert verifier.ask(["x+1", "1+x", 0.0]) is True
     verifier.close()
-    stuck = Verifier("dcod.grading", cpu_seconds=30, wall_seconds=0.5)
+    stuck = Verifier("dcod.grading.verdict", cpu_seconds=30, wall_seconds=0.5)
     assert stuck.ask(["5", "9^{9^{9^{9}}}", 0.0]) is None
     assert stuck.process is None
 
@@ -226,10 +226,10 @@ def test_a_forked_child_gets_workers_of_its_own() -> None:
 
 def test_works_from_another_folder_and_leaves_no_process(tmp_path: Path) -> None:
     script = (
-        f"import sys; sys.path.insert(0, {str(Path(grading.__file__).parent.parent)!r})\n"
+        f"import sys; sys.path.insert(0, {str(Path(grading.__file__).parents[2])!r})\n"
         "from dcod import grading, verifying\n"
         "assert grading.equivalent('x+1', '1+x')\n"
-        "print(next(iter(verifying._idle['dcod.grading'].queue)).process.pid)\n"
+        "print(next(iter(verifying._idle['dcod.grading.verdict'].queue)).process.pid)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     with pytest.raises(ProcessLookupError):

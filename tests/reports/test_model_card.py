@@ -21,7 +21,7 @@ from dcod.tracking import Tracker, export
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
 from tests.stages.test_promote import NAME, results
-from tests.test_report import HISTORY, HOSTILE, decision, write_results
+from tests.reports.test_report import HISTORY, HOSTILE, decision, write_results
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
 
@@ -101,11 +101,11 @@ def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
 
 def test_a_description_fits_into_a_registry(tmp_path: Path) -> None:
     card = model_card.student(decision(), {}, tmp_path, None, "", Origin({}))
-    assert model_card.description(card).startswith("# student, version 2")
-    assert "license:" not in model_card.description(card)
+    assert cards.description(card).startswith("# student, version 2")
+    assert "license:" not in cards.description(card)
     long = card + "".join(f"\n## More {i}\n\n{'x' * 400}\n" for i in range(20))
-    short = model_card.description(long)
-    assert len(short) <= model_card.DESCRIPTION
+    short = cards.description(long)
+    assert len(short) <= cards.DESCRIPTION
     assert short.endswith("xxx\n\nThe whole card is README.md beside the weights.")
 
 
@@ -131,7 +131,7 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
     card = registry.card(f"models:/{NAME}@challenger")
     assert f"# {NAME.replace('-', '-')}, version 2" in card
     described = tracker.client.get_model_version(NAME, "2").description
-    assert described == model_card.description(card)
+    assert described == cards.description(card)
     assert "not trained by dcod" in registry.card(f"models:/{NAME}@champion")
     found = tracker.find_output("train", "t")
     assert found is not None

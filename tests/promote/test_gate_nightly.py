@@ -1,7 +1,7 @@
 """A month of nightly gates on one gate split: noise, a guard's fall, or more loops, get through at most at the level.
 
 The champion's answers are drawn once a month, the challengers' every night, on the same problems: the tests of a month
-hang together as those of a real schedule do. ``python -m tests.test_gate_nightly MONTHS`` prints the rates of
+hang together as those of a real schedule do. ``python -m tests.promote.test_gate_nightly MONTHS`` prints the rates of
 docs/evaluation.md.
 """
 
@@ -17,7 +17,7 @@ from dcod.config import PromoteConfig
 from dcod.evaluate import statistics
 from dcod.promote.compare import lower_bound
 from dcod.promote.gate import level_of
-from tests.test_gate import Side, allowed, run, side
+from tests.promote.test_gate import Side, allowed, run, side
 
 NIGHTS, N, GUARDS = 30, 150, 300
 REPEATED = PromoteConfig(schedule="repeated", tests_per_period=NIGHTS, margin=0.1, stability_margin=0.15)

@@ -1,7 +1,7 @@
 """Every correction with every loss and focus: one step's gradient against plain autograd in float64.
 
 The reference runs the whole model in float64, builds the full logits, writes the losses out, and takes the
-weights of dcod.objective.weighting (which tests/test_corrections.py checks against exact mathematics).
+weights of dcod.objective.weighting (which tests/objective/test_corrections.py checks against exact mathematics).
 """
 
 from __future__ import annotations
