@@ -38,10 +38,11 @@ def errors(path: Path) -> list[tuple[int, str]]:
         ((GOOD * 300).decode().encode("utf-16-be"), "UTF-16"),
         ((GOOD * 300).decode().encode("utf-32"), "UTF-32"),
         ((GOOD * 300).decode().encode("utf-32-le"), "UTF-32"),
-        (gzip.compress(gzip.compress(GOOD, mtime=0)), "packed with gzip twice"),
+        (gzip.compress(gzip.compress(GOOD)), "packed with gzip twice"),
         (bz2.compress(GOOD), "bzip2"),
         (b"PAR1" + GOOD, "Parquet"),
     ],
+    ids=["utf-16", "utf-16-be", "utf-32", "utf-32-le", "gzip twice", "bzip2", "Parquet"],
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: bytes, said: str, name: str) -> None:
@@ -65,9 +66,9 @@ def test_text_that_begins_with_letters_of_a_kind_is_read(tmp_path: Path) -> None
 def test_an_archive_unpacks_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "FREE", 10_000)
     monkeypatch.setattr(reading, "_FEED", 64)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD + b"\n" * 3_000_000, mtime=0))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD + b"\n" * 3_000_000)
     assert [error for _, error in errors(tmp_path / "a.jsonl.gz")] == ["", "broken_file"]
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(GOOD * 1000, mtime=0))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(GOOD * 1000)
     assert {error for _, error in errors(tmp_path / "b.jsonl.gz")} == {""}
 
 
