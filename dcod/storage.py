@@ -79,7 +79,11 @@ def fetch(uri: str, folder: Path | None = None) -> Path:
     """
     if not is_s3(uri):
         path = Path(uri.removeprefix("file://"))
-        if not path.exists():
+        try:
+            found = path.exists()
+        except OSError as error:
+            raise UserError(f"{uri}: cannot be read ({error.strerror}); check who may read it") from None
+        if not found:
             raise UserError(f"{uri}: no such file or folder")
         return path
     objects = list_objects(uri)

@@ -215,6 +215,28 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
         list(rows)
 
 
+def test_a_file_that_can_no_longer_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken for a fault of the output, which `ingest` tells of every other OSError."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD)
+
+    def shut(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(reading, "_kind", shut)
+    with pytest.raises(UserError, match=r"source .*a\.jsonl: cannot be read \(Permission denied\)"):
+        errors(path)
+    monkeypatch.setattr("dcod.storage.digest_file", shut)
+    with pytest.raises(UserError, match=r"source .*a\.jsonl: cannot be read \(Permission denied\)"):
+        errors(path)
+
+
+def test_many_keys_and_one_of_them_twice() -> None:
+    keys = ", ".join(f'"k{i}": 0' for i in range(300_000))
+    row = reading.parse("f", 1, "d", f'{{{keys}, "k299999": 1}}'.encode())
+    assert (row.error, row.message) == ("duplicate_key", "the key 'k299999' stands twice in one object")
+
+
 def test_a_hub_set_is_never_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "name").mkdir(parents=True)
