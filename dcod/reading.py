@@ -240,7 +240,7 @@ def _inflated(file: IO[bytes], data: bytes, start: Any) -> Iterator[bytes]:
         chunk = codec.decompress(data)
         packed, plain = packed + len(data) - len(codec.unused_data), plain + len(chunk)
         yield chunk
-        if plain > bounded.FREE + bounded.EXPANSION * packed:
+        if plain > bounded.ARCHIVE + bounded.EXPANSION * packed:
             raise EOFError(
                 f"it unpacks to more than {bounded.EXPANSION} times its size; unpack it yourself if that is right"
             )

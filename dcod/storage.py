@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dcod.downloads import download
+from dcod.downloads import download, forget
 from dcod.errors import UserError
 from dcod.marks import MARK as MARK
 from dcod.outputs import output_folder as output_folder
@@ -305,8 +305,7 @@ def _forget_vanished(root: Path, folder: Path, keys: set[str]) -> None:
     for mark in list(folder.rglob(".*.etag")) if folder.is_dir() else []:
         target = mark.with_name(mark.name.removeprefix(".").removesuffix(".etag"))
         if target.relative_to(root).as_posix() not in keys:
-            target.unlink(missing_ok=True)
-            mark.unlink()
+            forget(target)
 
 
 def _split(uri: str) -> tuple[str, str]:
