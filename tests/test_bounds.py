@@ -66,9 +66,9 @@ def test_text_that_begins_with_letters_of_a_kind_is_read(tmp_path: Path) -> None
 def test_an_archive_unpacks_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "ARCHIVE", 10_000)
     monkeypatch.setattr(reading, "_FEED", 64)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD + b"\n" * 3_000_000)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD + b"\n" * 3_000_000))
     assert [error for _, error in errors(tmp_path / "a.jsonl.gz")] == ["", "broken_file"]
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(GOOD * 1000)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(GOOD * 1000))
     assert {error for _, error in errors(tmp_path / "b.jsonl.gz")} == {""}
 
 
