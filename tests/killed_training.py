@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from dcod import checkpoints, models, storage, training
+from dcod import checkpoints, models, outputs, training
 from dcod.checkpoints import Checkpoints
 from dcod.config import TrainConfig
 from tests.test_checkpoints import KNOBS, make_examples
@@ -46,7 +46,7 @@ def main(student: str, folder: str, die: str) -> None:
             checkpoints.shutil.copyfile, lambda source, *_: "state" in str(source) and fourth(), False
         )
     elif die == "rename":
-        storage._replace_folder = killing(storage._replace_folder, fourth, False)
+        outputs._take_place = killing(outputs._take_place, fourth, False)
     elif die == "prune":
         checkpoints.shutil.rmtree = killing(
             checkpoints.shutil.rmtree, lambda path, *_: "step-" in Path(path).name and fourth(), False
