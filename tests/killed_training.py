@@ -12,9 +12,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from dcod import storage
 from dcod.config import TrainConfig
 from dcod.models import loading
+from dcod.storage import outputs
 from dcod.train import checkpoints, loop
 from dcod.train.checkpoints import Checkpoints
 from tests.train.test_checkpoints import KNOBS, make_examples
@@ -48,7 +48,7 @@ def main(student: str, folder: str, die: str) -> None:
             checkpoints.shutil.copyfile, lambda source, *_: "state" in str(source) and fourth(), False
         )
     elif die == "rename":
-        storage._replace_folder = killing(storage._replace_folder, fourth, False)
+        outputs._take_place = killing(outputs._take_place, fourth, False)
     elif die == "prune":
         checkpoints.shutil.rmtree = killing(
             checkpoints.shutil.rmtree, lambda path, *_: "step-" in Path(path).name and fourth(), False

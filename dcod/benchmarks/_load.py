@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,18 @@ from typing import Any, Literal
 from dcod import grading, storage
 from dcod.benchmarks._types import SAMPLED, Benchmark, Plan, Problem, Row
 from dcod.config import BenchmarkConfig
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.grading import Grade
-from dcod.traces import synthetic
+from dcod.traces import reading, sources, synthetic
+from dcod.traces.bounded import LONGEST
 from dcod.traces.prompts import INSTRUCTIONS, prompt_for
 
 GRADERS = ("math-verify", "latex2sympy2_extended", "sympy")  # their versions are part of every fingerprint
+_READ = (
+    "Parquet (.parquet) and JSON Lines, one object a line (.jsonl, .json, .ndjson), or one list of them (.json), also "
+    "packed with gzip or zstd"
+)
+_LONG = ("row_too_long", "row_too_complex")  # sound perhaps, but beyond the limits of docs/traces.md
 _EXAMPLES = {"reasoning_gym": ", such as reasoning-gym://chain_sum?problems=100&seed=1"}
 
 
@@ -159,13 +165,15 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f"{benchmark.name}: {source}:{line} is not a row of this set ({type(error).__name__}: {error}); "
-                f"its columns: {', '.join(row) if isinstance(row, dict) else 'none'}"
+                f"{benchmark.name}: {source}:{line} is not a row of this set ({type(error).__name__}: "
+                f"{one_line(error)[:200]}); its columns: {one_line(', '.join(row))[:500]}"
             ) from None
         if read is None:
             continue
         if not read.gold.strip() or not read.problem.strip():
             raise UserError(f"{benchmark.name}: {source}:{line} has an empty problem or answer; remove the row")
+        if (size := len(read.problem) + len(read.gold)) > LONGEST:
+            raise UserError(f"{benchmark.name}: {source}:{line} has {size} characters, at most {LONGEST} are read")
         rows.append(read)
     if benchmark.finish is not None:
         rows = benchmark.finish(rows)
@@ -188,40 +196,33 @@ def _objects(benchmark: Benchmark, source: str, revision: str) -> Iterable[dict[
     return objects(path)
 
 
-def objects(path: Path) -> Iterable[dict[str, Any]]:
+def objects(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file (``.parquet``), or of one of JSON Lines, whatever its ending.
 
+    The reader and its limits are those of ingestion (:mod:`dcod.traces.reading`); a row that it refuses is an error here: a
+    benchmark that lacks a row is another benchmark.
+
     Raises:
-        UserError: it is none.
+        UserError: it is none, or cannot be read.
     """
+    if why := sources.odd(path):
+        raise UserError(f"{path}: {why}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return _table(path) if path.suffix == ".parquet" else _lines(path)
+    return _sound(path)
 
 
-def _table(path: Path) -> Iterable[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _sound(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a Parquet file ({error})") from None
-    return rows
-
-
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
-                raise UserError(
-                    f"{path}:{number}: not a JSON object ({error}); read are Parquet (.parquet) and JSON Lines, one "
-                    "object a line (.jsonl, .json, .ndjson); write others so, also compressed ones and JSON lists"
-                ) from None
+        for block in reading.blocks(path, str(path), ""):
+            for row in block.rows():
+                if row.row is None:
+                    kind = "a Parquet file" if path.suffix == ".parquet" else "a JSON object"
+                    what = row.message if row.error in _LONG else f"not {kind} ({row.message})"
+                    raise UserError(f"{path}:{row.line}: {what}; read are {_READ}")
+                yield row.row
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check who may read it") from None
 
 
 def _from_hub(benchmark: Benchmark, revision: str) -> Iterable[dict[str, Any]]:

@@ -18,6 +18,7 @@ from dcod import benchmarks
 from dcod.benchmarks import Problem
 from dcod.errors import UserError
 from dcod.traces import cleaning
+from dcod.traces.bounded import LONGEST
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def read(path: Path, asked: Sequence[tuple[str, Sequence[Problem]]]) -> list[lis
         where = f"{path}:{line}"
         key, problem_id = _place(where, row, by_name)
         samples = found[key, problem_id]
-        samples.append((int(row.get("sample", len(samples))), _response(where, row)))
+        samples.append((_count(where, row, "sample", len(samples)), _response(where, row)))
     out = []
     for key, problems in asked:
         groups = [[r for _, r in sorted(found[key, p.id], key=lambda one: one[0])] for p in problems]
@@ -95,9 +96,21 @@ def _response(where: str, row: dict[str, Any]) -> Response:
     text = row.get("response")
     if not isinstance(text, str):
         raise UserError(f"{where}: `response` is missing or no text")
-    broken = cleaning.encoding_fault(text)
+    long = f"{len(text)} characters, at most {LONGEST} are read," if len(text) > LONGEST else ""
+    broken = long or cleaning.encoding_fault(text)
     if broken:  # ingestion refuses such a text; here it is no answer, and the run goes on
         _log.warning("%s: %s in `response`: graded as no answer", where, broken)
         text = ""
     truncated = bool(row.get("truncated", row.get("finish_reason") == "length"))
-    return Response(text, truncated, int(row.get("tokens") or len(text.split())))
+    return Response(text, truncated, _count(where, row, "tokens", 0) or len(text.split()))
+
+
+def _count(where: str, row: dict[str, Any], name: str, default: int) -> int:
+    value = row.get(name)
+    if value is None:
+        return default
+    if isinstance(value, str) and len(value) < 20 and value.isdecimal():
+        value = int(value)
+    if not isinstance(value, (int, float)) or not 0 <= value < 2**53 or value != int(value):
+        raise UserError(f"{where}: `{name}` must be a whole number from 0, got {value!r:.40}")
+    return int(value)

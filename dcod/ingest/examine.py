@@ -30,14 +30,15 @@ from dcod.ingest.contamination import SHARE, Contamination, Hit
 from dcod.models import fitting
 from dcod.storage import workers as processes
 from dcod.traces import Message, Trace, Verdict, cleaning, formats, mapping, prompts, turns
+from dcod.traces.bounded import LONGEST
 from dcod.traces.formats import RowError
 from dcod.traces.reading import Block, RawRow
 
 Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
 CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens
-LONGEST = 2**20  # characters of a text that cleaning may still shorten
 _NO_END = "stop at the end of the turn, or take the log-probs out of the rows to teach the text with an end"
 UNMARKED: tuple[Literal["last_number", "last_math"], ...] = ("last_number", "last_math")
+IN_FLIGHT = 2**27  # bytes of blocks that are handed out or wait; a longer block goes alone
 _PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
 
 
@@ -321,11 +322,14 @@ def examined(
         return
     with processes.pool(workers, _make, examiner.config, examiner.student) as pool:
         waiting: deque[tuple[Block, Future[list[Examined]]]] = deque()
+        size = 0
         for block in blocks:
-            waiting.append((block, pool.submit(Examiner.block, block, closed())))
-            if len(waiting) > 2 * workers:
+            while waiting and (len(waiting) > 2 * workers or size + block.size > IN_FLIGHT):
                 first, future = waiting.popleft()
+                size -= first.size
                 yield first, future.result()
+            waiting.append((block, pool.submit(Examiner.block, block, closed())))
+            size += block.size
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()

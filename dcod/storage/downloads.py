@@ -6,6 +6,9 @@
 3. a finished part is noted beside the file, so that another process does not read it again;
 4. the whole is compared with the checksum (or the ETag, where it is one) before it gets its name;
 5. an object that changed meanwhile is begun anew, a few times.
+
+A mark beside the file holds the ETag and the file's digest. What has no mark, or another content than the mark says, is
+the user's: it is never replaced.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dcod.errors import UserError
+from dcod.storage.outputs import write_text
 
 PART = 16 << 20  # bytes
 _AT_ONCE = 8
@@ -42,7 +46,7 @@ def download(client: Any, bucket: str, key: str, target: Path) -> None:
         UserError: the object changes faster than it can be read, the connection stays broken, or the disk refuses.
         ClientError: the store refuses, or the object is gone.
     """
-    mark = target.with_name(f".{target.name}.etag")
+    mark = _mark(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.with_name(f".{target.name}.lock").open("a") as lock:
@@ -59,16 +63,49 @@ def download(client: Any, bucket: str, key: str, target: Path) -> None:
     )
 
 
+def forget(target: Path) -> None:
+    """Removes what an earlier download brought.
+
+    Raises:
+        UserError: it is not that any more.
+    """
+    mark = _mark(target)
+    _refuse_foreign(target, mark)
+    target.unlink(missing_ok=True)
+    mark.unlink(missing_ok=True)
+
+
+def _mark(target: Path) -> Path:
+    return target.with_name(f".{target.name}.etag")
+
+
+def _refuse_foreign(target: Path, mark: Path) -> None:
+    """Raises a UserError where something stands that no download brought."""
+    if not os.path.lexists(target):
+        return
+    plain = target.is_file() and not target.is_symlink()
+    _, *digests = mark.read_text().split() if plain and mark.is_file() else [""]
+    if not digests or _digest(target, "sha256").hex() not in digests:
+        raise UserError(
+            f"{target}: stands where a download is kept, but dcod did not bring it, or it was changed since; it stays "
+            "as it is: move it away, or set another DCOD_CACHE"
+        )
+
+
 def _update(client: Any, bucket: str, key: str, target: Path, mark: Path) -> None:
     head = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
     size, etag = head["ContentLength"], head["ETag"]
-    if mark.exists() and mark.read_text() == etag and target.exists() and target.stat().st_size == size:
+    known = mark.read_text().split() if mark.exists() else []
+    plain = target.is_file() and not target.is_symlink()
+    if known[:1] == [etag] and plain and target.stat().st_size == size:
         return
+    _refuse_foreign(target, mark)
     part, journal = (target.with_name(f".{target.name}.{end}") for end in ("part", "parts"))
     name = f"{etag} {size} {PART}"
     lines = journal.read_text().split("\n") if part.exists() and journal.exists() else []
     if not lines or lines[0] != name:
-        part.write_bytes(b"")
+        part.unlink(missing_ok=True)
+        part.touch()
         journal.write_text(f"{name}\n")
         lines = []
     # A line that a kill cut short has no end; its part is read again.
@@ -95,8 +132,11 @@ def _update(client: Any, bucket: str, key: str, target: Path, mark: Path) -> Non
     if not _whole(client, bucket, key, part, head):
         part.unlink()
         raise _ChangedError
+    digest = _digest(part, "sha256").hex()
+    write_text(mark, " ".join(["changing", *known[1:], digest]))  # a kill leaves one of the two
+    _refuse_foreign(target, mark)  # it took a while
     os.replace(part, target)
-    mark.write_text(etag)
+    write_text(mark, f"{etag} {digest}")
     journal.unlink()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dcod.errors import UserError
-from dcod.storage.downloads import download
+from dcod.storage.downloads import download, forget
 from dcod.storage.files import cache_folder, is_s3
 
 _ABSENT = ("404", "NoSuchKey")
@@ -40,7 +40,11 @@ def fetch(uri: str, folder: Path | None = None) -> Path:
     """
     if not is_s3(uri):
         path = Path(uri.removeprefix("file://"))
-        if not path.exists():
+        try:
+            found = path.exists()
+        except OSError as error:
+            raise UserError(f"{uri}: cannot be read ({error.strerror}); check who may read it") from None
+        if not found:
             raise UserError(f"{uri}: no such file or folder")
         return path
     objects = list_objects(uri)
@@ -174,8 +178,7 @@ def _forget_vanished(root: Path, folder: Path, keys: set[str]) -> None:
     for mark in list(folder.rglob(".*.etag")) if folder.is_dir() else []:
         target = mark.with_name(mark.name.removeprefix(".").removesuffix(".etag"))
         if target.relative_to(root).as_posix() not in keys:
-            target.unlink(missing_ok=True)
-            mark.unlink()
+            forget(target)
 
 
 def split(uri: str) -> tuple[str, str]:

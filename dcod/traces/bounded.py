@@ -1,4 +1,4 @@
-"""Parquet that somebody else wrote, read in bounded memory: a small file can unpack to a very large table."""
+"""Limits of what somebody else wrote, and Parquet read in bounded memory: a small file may unpack to a large table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 EXPANSION = 200  # times: what a packed file may unpack to, beside FREE; real traces pack to a tenth
-FREE = 2**28  # bytes that may come out of any packed file
+FREE = 2**28  # bytes that may come out of any Parquet file
+ARCHIVE = 2**26  # and out of any that is packed whole: each byte may be one that a reader of JSON looks at alone
+LONGEST = 2**20  # characters of a text that anything looks at every part of
 COLUMNS = 10_000  # those inside of others counted
 _BATCH_BYTES = 2**26  # that are decoded at once, where a value does not have more
 _ROWS = 10_000_000  # that a file may have, however small it is

@@ -85,6 +85,11 @@ class Found:
     def rows(self) -> Iterator[RawRow]:
         return iter(self.items)
 
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return sum(len(row.raw) for row in self.items)
+
     def at(self, index: int) -> RawRow:
         return self.items[index]
 
@@ -102,6 +107,11 @@ class Lines:
 
     def rows(self) -> Iterator[RawRow]:
         return (parse(self.file, line, self.digest, data) for line, data in self.items)
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return sum(len(data) for _, data in self.items)
 
     def at(self, index: int) -> RawRow:
         """A row, not parsed."""
@@ -123,6 +133,11 @@ class Table:
 
     def rows(self) -> Iterator[RawRow]:
         return (self.at(index) for index in range(len(self)))
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return int(self.batch.nbytes)
 
     def at(self, index: int) -> RawRow:
         line = self.first + index
@@ -225,7 +240,7 @@ def _inflated(file: IO[bytes], data: bytes, start: Any) -> Iterator[bytes]:
         chunk = codec.decompress(data)
         packed, plain = packed + len(data) - len(codec.unused_data), plain + len(chunk)
         yield chunk
-        if plain > bounded.FREE + bounded.EXPANSION * packed:
+        if plain > bounded.ARCHIVE + bounded.EXPANSION * packed:
             raise EOFError(
                 f"it unpacks to more than {bounded.EXPANSION} times its size; unpack it yourself if that is right"
             )
@@ -418,8 +433,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; Python would silently keep the last of equal keys."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKeyError(repr(next(key for key in keys if keys.count(key) > 1)))
+        seen = set[str]()
+        raise _DuplicateKeyError(repr(next(key for key, _ in pairs if key in seen or seen.add(key))))  # type: ignore[func-returns-value]
     return found
 
 

@@ -155,13 +155,17 @@ def _steady(unit: Unit, path: Path, row_bytes: int) -> Iterator[Block]:
     """The blocks of a file that stays as it is.
 
     Raises:
-        UserError: it changed while it was read.
+        UserError: it changed while it was read, or cannot be opened any more.
     """
-    before = _state(path)
-    for block in reading.blocks(path, unit.name, unit.digest(), row_bytes):
-        if _state(path) != before:
-            break
-        yield block
+    before, digest = _state(path), unit.digest()
+    try:
+        for block in reading.blocks(path, unit.name, digest, row_bytes):
+            if _state(path) != before:
+                break
+            yield block
+    except OSError as error:  # else it would be taken for one of the output
+        if _state(path) == before:
+            raise UserError(f"source {unit.name}: cannot be read ({error.strerror}); check who may read it") from None
     if _state(path) != before:
         raise UserError(f"source {unit.name}: changed while it was read; run again when nobody writes to it")
 

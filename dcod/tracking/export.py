@@ -9,9 +9,9 @@ from dcod import storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.tracking.cards import FILE
 from dcod.storage import outputs, places
 from dcod.tracking import registry
+from dcod.tracking.cards import FILE
 
 _PRIVATE = "manifest.json"  # it names places of ours
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +17,7 @@ from dcod import benchmarks
 from dcod.benchmarks import custom
 from dcod.config import BenchmarkConfig
 from dcod.errors import UserError
+from dcod.traces import bounded
 
 
 def save(path: Path, *rows: dict[str, Any]) -> Path:
@@ -207,12 +210,29 @@ def test_endings(tmp_path: Path) -> None:
     row = {"problem": "1+1?", "answer": "2"}
     for name in ("a.jsonl", "a.json", "a.ndjson", "a"):
         assert len(load(save(tmp_path / name, row))) == 1
-    for name, data in (("a.csv", b"problem,answer\n1,2\n"), ("a.jsonl.gz", b"\x1f\x8b\x08"), ("b.json", b"[\n{}]"),
-                       ("deep.jsonl", b"[" * 200_000)):  # fmt: skip
+    text = json.dumps(row).encode()
+    for name, data in (("b.json", b"[\n" + text + b"]"), ("b.jsonl.gz", gzip.compress(text))):
+        (tmp_path / name).write_bytes(data)
+        assert len(load(tmp_path / name)) == 1
+    for name, data in (("a.csv", b"problem,answer\n1,2\n"), ("a.jsonl.gz", b"\x1f\x8b\x08"), ("c.jsonl", b"[\n{}]"),
+                       ("deep.jsonl", b"[" * 200_000), ("c.jsonl", text[:-1] + b', "problem": "1+2?"}')):  # fmt: skip
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=r"Parquet \(.parquet\) and JSON Lines") as caught:
             load(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for place, said in ((tmp_path / "pipe.jsonl", "a pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(UserError, match=said):
+            load(place)
+
+
+def test_an_endless_problem_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", {"problem": "x" * bounded.LONGEST, "answer": "2"})
+    with pytest.raises(UserError, match=rf"a\.jsonl:1 has {bounded.LONGEST + 1} characters, at most"):
+        load(path)
 
 
 def test_a_part_of_a_published_set(tmp_path: Path) -> None:

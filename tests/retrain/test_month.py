@@ -15,8 +15,8 @@ from dcod.config import Config
 from dcod.retrain import history
 from dcod.tracking import Tracker, lineage
 from dcod.tracking.registry import Registry, Version
-from tests.retrain import month, nights
 from tests.cluster.test_webhook import receiving
+from tests.retrain import month, nights
 from tests.tiny import save_tiny_student
 
 

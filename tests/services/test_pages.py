@@ -14,8 +14,8 @@ import pytest
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.reports import trace_pages
 from tests.pipelines.test_distill import dcod
-from tests.reports.test_trace_pages import data_of
 from tests.reports.test_report import full_page  # noqa: F401 (a fixture)
+from tests.reports.test_trace_pages import data_of
 from tests.viewed import HOSTILE, write_set
 
 pytestmark = pytest.mark.service

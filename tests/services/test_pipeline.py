@@ -17,7 +17,6 @@ import yaml
 
 from dcod import storage
 from dcod.config import Config
-from dcod.reports import model_card
 from dcod.tracking import Tracker, lineage
 from dcod.tracking.registry import Registry
 from tests.pipelines.test_distill import dcod, write_inputs

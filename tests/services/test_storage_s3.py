@@ -119,7 +119,7 @@ def test_an_object_that_vanishes_after_the_listing_is_named(
         store.delete_object(Bucket=bucket, Key="run/b")
         return found
 
-    monkeypatch.setattr(storage, "list_objects", list_then_lose)
+    monkeypatch.setattr("dcod.storage.s3.list_objects", list_then_lose)
     with pytest.raises(UserError, match=f"s3://{bucket}/run/b: ") as caught:
         storage.fetch(f"s3://{bucket}/run")
     assert "Not Found" in str(caught.value)

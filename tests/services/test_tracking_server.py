@@ -10,7 +10,6 @@ import pytest
 
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.reports import model_card
 from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry
 from tests.services import servers

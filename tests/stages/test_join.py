@@ -11,6 +11,7 @@ import pytest
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
+from dcod.ingest import examined_rows
 from dcod.stages import ingest
 from dcod.stages.execute import Where, execute
 from dcod.traces import read_traces, reading

@@ -384,7 +384,8 @@ class TestStoresWithoutConditions:
     def test_neither_lease_nor_probe_relies_on_them(
         self, bucket: Any, monkeypatch: pytest.MonkeyPatch, ignores: tuple[str, ...], code: str, text: str
     ) -> None:
-        monkeypatch.setattr(storage, "_client", lambda: Careless(bucket, ignores, code))
+        for module in ("s3", "leases"):
+            monkeypatch.setattr(f"dcod.storage.{module}.connect", lambda: Careless(bucket, ignores, code))
         with pytest.raises(UserError, match=f"{text}.*promote.lease"), storage.lease("s3://traces/lock", wait_s=0):
             pytest.fail("a lease that two can hold")
         with pytest.raises(UserError, match=text):

@@ -42,6 +42,7 @@ def errors(path: Path) -> list[tuple[int, str]]:
         (bz2.compress(GOOD), "bzip2"),
         (b"PAR1" + GOOD, "Parquet"),
     ],
+    ids=["utf-16", "utf-16-be", "utf-32", "utf-32-le", "gzip twice", "bzip2", "Parquet"],
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: bytes, said: str, name: str) -> None:
@@ -63,7 +64,7 @@ def test_text_that_begins_with_letters_of_a_kind_is_read(tmp_path: Path) -> None
 
 
 def test_an_archive_unpacks_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "FREE", 10_000)
+    monkeypatch.setattr(bounded, "ARCHIVE", 10_000)
     monkeypatch.setattr(reading, "_FEED", 64)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD + b"\n" * 3_000_000))
     assert [error for _, error in errors(tmp_path / "a.jsonl.gz")] == ["", "broken_file"]
@@ -212,6 +213,28 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
         file.write(GOOD)
     with pytest.raises(UserError, match=r"a\.jsonl: changed while it was read"):
         list(rows)
+
+
+def test_a_file_that_can_no_longer_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken for a fault of the output, which `ingest` tells of every other OSError."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD)
+
+    def shut(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(reading, "_kind", shut)
+    with pytest.raises(UserError, match=r"source .*a\.jsonl: cannot be read \(Permission denied\)"):
+        errors(path)
+    monkeypatch.setattr("dcod.storage.files.digest_file", shut)
+    with pytest.raises(UserError, match=r"source .*a\.jsonl: cannot be read \(Permission denied\)"):
+        errors(path)
+
+
+def test_many_keys_and_one_of_them_twice() -> None:
+    keys = ", ".join(f'"k{i}": 0' for i in range(300_000))
+    row = reading.parse("f", 1, "d", f'{{{keys}, "k299999": 1}}'.encode())
+    assert (row.error, row.message) == ("duplicate_key", "the key 'k299999' stands twice in one object")
 
 
 def test_a_hub_set_is_never_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
