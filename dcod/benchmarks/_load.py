@@ -199,8 +199,8 @@ def _objects(benchmark: Benchmark, source: str, revision: str) -> Iterable[dict[
 def objects(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file (``.parquet``), or of one of JSON Lines, whatever its ending.
 
-    The reader and its limits are those of ingestion (:mod:`dcod.traces.reading`); a row that it refuses is an error here: a
-    benchmark that lacks a row is another benchmark.
+    The reader and its limits are those of ingestion (:mod:`dcod.traces.reading`); a row that it refuses is an error
+    here: a benchmark that lacks a row is another benchmark.
 
     Raises:
         UserError: it is none, or cannot be read.

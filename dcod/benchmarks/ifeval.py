@@ -1,4 +1,4 @@
-"""IFEval: 541 prompts with instructions that a program can check (Zhou et al. 2023); see :mod:`dcod.grading.instructions`.
+"""IFEval: 541 prompts with instructions that a program can check (Zhou et al. 2023); see ``dcod.grading.instructions``.
 
 Correct is the strict reading of a whole prompt: every instruction is followed. The loose reading, and both per
 instruction, are its further figures. What a model thinks before it answers is not looked at.

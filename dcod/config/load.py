@@ -1,4 +1,4 @@
-"""A configuration read from a file or a text, with overrides; what is wrong in it, in one line that a user can act on."""
+"""A configuration read from a file or a text, with overrides; what is wrong in it is told in one line."""
 
 from __future__ import annotations
 

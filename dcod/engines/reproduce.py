@@ -1,8 +1,8 @@
 """Does a model folder still say what it said? A fresh process loads it and must reproduce recorded answers.
 
-``python -m dcod.engines.reproduce FOLDER RECORDED`` prints one JSON object: ``same`` answers out of ``of``, and the largest
-difference of their log-probs in nats. Equal tokens and equal log-probs are asked for; on another kind of device than
-the recording one (a GPU then, a CPU now) rounding may turn a greedy choice, so there the log-probs alone decide.
+``python -m dcod.engines.reproduce FOLDER RECORDED`` prints one JSON object: ``same`` answers out of ``of``, and the
+largest difference of their log-probs in nats. Equal tokens and equal log-probs are asked for; on another kind of device
+than the recording one (a GPU then, a CPU now) rounding may turn a greedy choice, so there the log-probs alone decide.
 """
 
 from __future__ import annotations

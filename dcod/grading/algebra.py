@@ -1,8 +1,8 @@
 """Whether two formulas are one, by math-verify's parser and rules; runs in the worker of :mod:`dcod.grading`.
 
-Formulas reach the parser without decimals (:func:`dcod.grading.spelling.latex`), so nothing is rounded there. What math-verify
-would take for equal and is not: numbers that differ beyond its digits, equations without a solution, and an equation
-for its right side, such as 2x = 5 for 5. Identities that it does not find are found by evaluating both sides.
+Formulas reach the parser without decimals (:func:`dcod.grading.spelling.latex`), so nothing is rounded there. What
+math-verify would take for equal and is not: numbers that differ beyond its digits, equations without a solution, and an
+equation for its right side, such as 2x = 5 for 5. Identities that it does not find are found by evaluating both sides.
 """
 
 from __future__ import annotations

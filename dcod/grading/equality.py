@@ -1,8 +1,8 @@
 r"""Whether two answers mean the same: what is decided without algebra, step by step.
 
-Answers come tidied and marked (:func:`dcod.grading.spelling.marked`). Lists, tuples, sets and intervals are compared by their
-members, none of them twice; numbers exactly, with their units; sentences by what they say. What is left are formulas,
-which go to math-verify in a worker process, :mod:`dcod.grading.algebra`.
+Answers come tidied and marked (:func:`dcod.grading.spelling.marked`). Lists, tuples, sets and intervals are compared by
+their members, none of them twice; numbers exactly, with their units; sentences by what they say. What is left are
+formulas, which go to math-verify in a worker process, :mod:`dcod.grading.algebra`.
 """
 
 from __future__ import annotations

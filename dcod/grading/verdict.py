@@ -3,12 +3,13 @@ r"""Is an answer right? Cheap exact comparison first, then math-verify in a work
 Outcomes are exhaustive: correct, wrong, unparseable (no answer found), truncated (the limit came before an
 answer), error (the comparison itself failed or took too long).
 
-1. :mod:`dcod.grading.extract` finds the final answer, :mod:`dcod.grading.hedges` says what it settles on, :mod:`dcod.grading.spelling` takes
-   its dress off.
+1. :mod:`dcod.grading.extract` finds the final answer, :mod:`dcod.grading.hedges` says what it settles on,
+   :mod:`dcod.grading.spelling` takes its dress off.
 2. :mod:`dcod.grading.equality` decides equal texts, letters of choices, exact numbers with their units
-   (:mod:`dcod.grading.quantities`), ratios and bases; lists, tuples, sets and intervals by their members, none of them twice.
-3. Formulas go to math-verify (sympy underneath) in a worker process, :mod:`dcod.grading.algebra`, with a limit on memory and on
-   processor time: not on wall time, so that a verdict does not depend on a busy machine.
+   (:mod:`dcod.grading.quantities`), ratios and bases; lists, tuples, sets and intervals by their members, none of them
+   twice.
+3. Formulas go to math-verify (sympy underneath) in a worker process, :mod:`dcod.grading.algebra`, with a limit on
+   memory and on processor time: not on wall time, so that a verdict does not depend on a busy machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Do training prompts hold problems of a benchmark? The one check that ingest and evaluate share.
 
-Texts are compared as :mod:`dcod.ingest.folding` spells them, without dcod's own instruction at their end, each message alone
-and all of a prompt (or of its user) in a row, since a problem may be split over them. Three kinds of hits:
+Texts are compared as :mod:`dcod.ingest.folding` spells them, without dcod's own instruction at their end, each message
+alone and all of a prompt (or of its user) in a row, since a problem may be split over them. Three kinds of hits:
 
 ``exact``   the prompt is the problem;
 ``inside``  the problem stands word for word in a longer prompt;

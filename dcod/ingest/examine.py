@@ -3,10 +3,10 @@
 1. its format makes it a trace (dcod.traces.formats);
 2. the completion is cleaned (dcod.traces.cleaning), each step as ``ingest`` says;
 3. its final answer is verified against the reference, and ``ingest.keep`` says what stays;
-4. the problem is looked for in the configured benchmarks (dcod.ingest.contamination), and the student's tokens are counted.
+4. the problem is looked for in the configured benchmarks (``contamination``), and the student's tokens are counted.
 
-What depends on other rows - the limit, duplicates, the split - comes after it, in order, in dcod.ingest.assemble. The outcome
-is the same for any number of processes.
+What depends on other rows - the limit, duplicates, the split - comes after it, in order, in dcod.ingest.assemble. The
+outcome is the same for any number of processes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From scored traces to batches: whole prompts a step, micro-batches of like length, padded or packed.
 
 A padded batch has a row a trace. A packed one has a single row without padding, and position ids that start anew with
-every trace: faster wherever attention keeps the traces apart by itself (dcod.models.loading.attention). Both give the same loss, where
-a student keeps padding and neighbours out (dcod.models.loading.layouts); else padding is masked, or each row runs apart.
+every trace: faster wherever attention keeps the traces apart by itself (dcod.models.attention). Both give the same
+loss, where a student keeps padding and neighbours out (dcod.models.layouts); else padding is masked, or each row runs
+apart.
 
 Shape suffixes: B traces, S tokens of prompt and completion, T completion positions, N counted tokens, K top-k.
 """

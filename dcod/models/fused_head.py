@@ -5,7 +5,7 @@ detached: each chunk of logits is turned into log-probs, entropies and its own g
 
 A head is a product with the output embedding, and what some models do to the logits behind it: a factor, a bias, a soft
 cap. Where a model does anything else, its own head runs in chunks, and autograd runs each once more on the way back.
-:mod:`dcod.models.loading.selfcheck` finds out which it is.
+:mod:`dcod.models.selfcheck` finds out which it is.
 
 Shape suffixes: N counted tokens of a micro-batch, D hidden size, V vocabulary.
 """

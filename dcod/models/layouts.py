@@ -31,7 +31,7 @@ _ALONE = 20.0  # times the rounding of one product: what layers add up to when r
 def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout, device: torch.device) -> Layout:
     """The wanted layout where it is exact, else the fastest that is: padded, padded with a mask, or row by row.
 
-    On a CPU attention is made to work within packed traces, where it can and is exact; see :mod:`dcod.models.loading.attention`.
+    On a CPU attention is made to work within packed traces, where it can and is exact; see ``dcod.models.attention``.
     """
     ways: list[Layout] = ["padded", "masked"]
     if wanted == "packed":

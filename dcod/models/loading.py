@@ -150,7 +150,7 @@ def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tenso
     Args:
         model: the student.
         batch: a micro-batch on its device.
-        body: the name of the module that :func:`dcod.models.loading.selfcheck.examine` found; empty: the model's decoder.
+        body: the name of the module that :func:`dcod.models.selfcheck.examine` found; empty: the model's decoder.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """A student tried when it is loaded: how its hidden states become logits.
 
-dcod runs a student's body, and its head apart, in chunks (dcod.models.loading.fused_head). That is right only where the model's own forward
-pass does the same, so a few random tokens go through both:
+dcod runs a student's body, and its head apart, in chunks (dcod.models.fused_head). That is right only where the model's
+own forward pass does the same, so a few random tokens go through both:
   1. a module is the body if its output, put back in its place, gives the model's own logits again;
   2. what the model does behind it, its own head, must treat every position alike;
   3. where that is a product with the output embedding, and a factor, a bias or a soft cap that the model's own numbers

@@ -1,7 +1,7 @@
 """The page of a run: one self-contained HTML file, no script, no network; everything from a trace is escaped.
 
-What is missing is named on the page, never left out in silence. The plots come from :mod:`dcod.reports.figures`, what went into
-the run from :mod:`dcod.reports.sections`.
+What is missing is named on the page, never left out in silence. The plots come from :mod:`dcod.reports.figures`, what
+went into the run from :mod:`dcod.reports.sections`.
 """
 
 from __future__ import annotations
@@ -12,25 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcod.reports import sections
-from dcod.reports.figures import accuracy_figure, drift_figure, ess_figure, training_figures, weight_figure
+from dcod.reports.figures import accuracy_figure
 from dcod.reports.html import chapters, document, glance, missing, note, pairs, plot, table
 from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
     from dcod.promote.gate import Comparison, Decision
     from dcod.tracking.lineage import Origin
-
-__all__ = [
-    "accuracy_figure",
-    "document",
-    "drift_figure",
-    "ess_figure",
-    "missing",
-    "page",
-    "table",
-    "training_figures",
-    "weight_figure",
-]
 
 _OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
 _EXAMPLES = 3  # of each kind

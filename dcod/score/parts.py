@@ -105,7 +105,7 @@ class Scorer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How the student was run; see :mod:`dcod.models.loading.selfcheck`."""
+        """How the student was run; see :mod:`dcod.models.selfcheck`."""
         return {**self.engine.reading.facts(), "layout": self.engine.layout}
 
     def score(self, number: int) -> None:

@@ -5,8 +5,8 @@
 3. generate (or, with ``responses``, read recorded answers: no model is loaded), grade, and count:
    correct + wrong + unparseable + truncated + error = answers;
 4. record a few greedy answers, token by token, which the registered model must reproduce before it is promoted;
-5. with traces given, look for problems of the benchmarks in them (dcod.ingest.contamination), and measure how far the model
-   is from the teacher on the selection split, per position;
+5. with traces given, look for problems of the benchmarks in them (dcod.ingest.contamination), and measure how far the
+   model is from the teacher on the selection split, per position;
 6. write examples.parquet (one row an answer), summary.json, and recorded.json.
 """
 

@@ -2,10 +2,11 @@
 
 1. the start becomes the first champion where the registry has none;
 2. a champion whose results are missing or were made by another evaluator is evaluated again;
-3. student and champion are compared on the gate split of the same problems (dcod.promote.gate), the student with its SFT
-   twin where there is one, and the training traces are searched for problems of the benchmarks;
+3. student and champion are compared on the gate split of the same problems (dcod.promote.gate), the student with its
+   SFT twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
-5. student and start get their model cards (dcod.reports.model_card), with the files behind the student (dcod.tracking.lineage);
+5. student and start get their model cards (dcod.reports.model_card), with the files behind the student
+   (dcod.tracking.lineage);
 6. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
 """
 

@@ -1,7 +1,8 @@
 """Ingest: raw traces become verified training traces; every row is accepted or quarantined with a reason.
 
 1. carry an earlier set on, where one is given: its traces stay as they are;
-2. read the rows of all sources, broken ones too (dcod.traces.sources, dcod.traces.reading); or of the earlier set's quarantine;
+2. read the rows of all sources, broken ones too (dcod.traces.sources, dcod.traces.reading); or of the earlier set's
+   quarantine;
 3. examine each row alone, on all processors: format, cleaning, verdict, contamination, length (dcod.ingest.examine);
 4. in order: the limit, duplicates, the split (dcod.ingest.assemble);
 5. write traces.parquet, quarantine.parquet, counts.json, where read = accepted + quarantined, sources.json, where that

@@ -21,7 +21,7 @@ from dcod import storage
 from dcod.config import Config
 from dcod.ingest import assemble
 from dcod.models import fitting, loading, selfcheck
-from dcod.reports import data_card, report
+from dcod.reports import data_card, figures
 from dcod.score import parts as scoring
 from dcod.score import scores
 from dcod.stages.execute import attempt_digest, note
@@ -83,7 +83,7 @@ def write_drift(drift: Drift, out: Path, log: Log, traces: Path | None) -> None:
     """The drift as a file, as a plot, and in the data card of the traces."""
     curve = drift.curve()
     storage.write_json(out / "drift.json", curve)
-    log.figure("drift.png", report.drift_figure(curve))
+    log.figure("drift.png", figures.drift_figure(curve))
     if traces and (traces / assemble.SOURCES).is_file():  # not in a shard of a set
         data_card.write(out, traces, curve)
 

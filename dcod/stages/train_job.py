@@ -11,21 +11,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dcod import storage
 from dcod.cluster.kubernetes import Kube, own_pod
 from dcod.cluster.trainjobs import Follower, TrainJobError, build, job_name
 from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
-from dcod.reports import report
-from dcod.stages.train_node import ERROR, METRICS, OUTPUT
+from dcod.stages import handover, train
+from dcod.stages.handover import ERROR, OUTPUT
 from dcod.tracking import Log
 
 VERB = "train"
@@ -51,95 +48,35 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
     steps: set[int] = set()
 
     def show(line: str) -> None:
-        relay(line, log, steps)
+        handover.relay(line, log, steps)
 
     follower = Follower(Kube(cluster.namespace), name, show, cluster.train.poll_s)
     with _stopping(follower):
-        put(scores, f"{work}/scores")
-        put(student, f"{work}/student")
+        handover.put(scores, f"{work}/scores")
+        handover.put(student, f"{work}/student")
         bare = config.model_copy(update={"cluster": ClusterConfig()})  # a node needs nothing of it
         (out / "config.json").write_text(bare.to_json(), encoding="utf-8")
-        put(out / "config.json", f"{work}/config.json")
+        handover.put(out / "config.json", f"{work}/config.json")
         (out / "config.json").write_text("{}", encoding="utf-8")
-        put(out / "config.json", f"{work}/{ERROR}")  # that of an earlier attempt must not speak
+        handover.put(out / "config.json", f"{work}/{ERROR}")  # that of an earlier attempt must not speak
         (out / "config.json").unlink()
         found = follower.start(build(cluster, name, pipeline, work))
         print(f"TrainJob {name} in {cluster.namespace}: {'found running' if found else 'submitted'}", flush=True)
         try:
             follower.follow()
         except TrainJobError as error:
-            told = note(f"{work}/{ERROR}", out)
+            told = handover.note(f"{work}/{ERROR}", out)
             if told and told["users_mistake"]:
                 raise UserError(told["error"]) from error
             raise TrainJobError(f"{error}{' Its own words: ' + told['error'] if told else ''}") from error
-        metrics = take_over(f"{work}/{OUTPUT}", out, log, steps)
+        metrics = handover.take_over(f"{work}/{OUTPUT}", out, log, steps)
         follower.delete()  # its student is here
     return metrics
 
 
 def settle(config: Config, *, scores: Path, student: Path) -> None:
     """Drops the checkpoints of a run whose student is kept."""
-    from dcod.stages import train  # which, by dcod.stages.ranks, imports this module
-
     train.settle(config, scores=scores, student=student)
-
-
-def relay(line: str, log: Log, steps: set[int]) -> None:
-    """A line of a node's log: training metrics go to MLflow, once a step, anything else into our own log."""
-    if not line.startswith(METRICS):
-        print(line, flush=True)
-        return
-    with contextlib.suppress(ValueError):  # a line that was cut
-        row = json.loads(line.removeprefix(METRICS))
-        if row["step"] not in steps:
-            steps.add(row["step"])
-            log.metrics(row["values"], step=row["step"])
-
-
-def put(path: Path, place: str) -> None:
-    """A file or folder to an s3:// prefix or a folder of the shared volume."""
-    if storage.is_s3(place):
-        storage.upload(path, place)
-    elif path.is_file():
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
-    else:
-        shutil.copytree(path, place, dirs_exist_ok=True)
-
-
-def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, float]:
-    """The student, and what training said: steps that the log lost are told to MLflow now."""
-    scratch = out / ".fetched"
-    try:
-        folder = storage.fetch(place, scratch)
-    except UserError as error:
-        raise TrainJobError(f"the job is complete, but its student cannot be fetched: {error}") from error
-    if not (folder / "done.json").is_file():
-        raise TrainJobError(f"the job is complete, but {place} holds no whole student; run it again")
-    for path in folder.iterdir():
-        if not path.name.startswith("."):
-            shutil.move(path, out / path.name)
-    shutil.rmtree(scratch, ignore_errors=True)
-    metrics: dict[str, float] = json.loads((out / "done.json").read_text(encoding="utf-8"))
-    (out / "done.json").unlink()
-    history = [json.loads(row) for row in (out / "training.jsonl").read_text(encoding="utf-8").splitlines()]
-    for row in history:
-        number = int(row["step"])
-        if number not in steps:
-            log.metrics({key: value for key, value in row.items() if key != "step"}, step=number)
-    for name, figure in report.training_figures(history).items():
-        log.figure(f"{name}.png", figure)
-    weights = json.loads((out / "weights.json").read_text(encoding="utf-8"))
-    log.figure("weights.png", report.weight_figure(weights))
-    return metrics
-
-
-def note(place: str, out: Path) -> dict[str, Any] | None:
-    """What a node wrote about its own failure, when it could."""
-    with contextlib.suppress(UserError, OSError, ValueError):
-        found: dict[str, Any] = json.loads(storage.fetch(place, out / ".note").read_text(encoding="utf-8"))
-        return found
-    return None
 
 
 @contextlib.contextmanager

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import Config, load_config
 from dcod.errors import UserError
+from dcod.stages.handover import ERROR, METRICS, OUTPUT, put
 from dcod.storage import workers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METRICS, OUTPUT, ERROR = "[dcod-metrics] ", "output", "error.json"
 _PATIENCE_S = 1800.0
 
 
@@ -53,9 +53,9 @@ def main(work: str) -> None:
         with storage.scratch() as folder:
             out = folder
             metrics = train.run(config, out, PrintedLog(), scores=scores, student=student)
-            _put(out, f"{work}/{OUTPUT}")
+            put(out, f"{work}/{OUTPUT}")
             storage.write_json(out / "done.json", metrics)
-            _put(out / "done.json", f"{work}/{OUTPUT}/done.json")
+            put(out / "done.json", f"{work}/{OUTPUT}/done.json")
     except Exception as error:
         mistake = isinstance(error, UserError)
         line = " ".join(str(error).split()) or type(error).__name__
@@ -63,7 +63,7 @@ def main(work: str) -> None:
         with storage.scratch() as folder:
             note = folder / ERROR
             storage.write_json(note, {"error": line, "users_mistake": mistake, "rank": rank})
-            _put(note, f"{work}/{ERROR}")
+            put(note, f"{work}/{ERROR}")
         raise
 
 
@@ -105,12 +105,6 @@ def _take_part(config: Config, scores: Path, student: Path) -> None:
         kept=checkpoints_of(config, scores, student),
         metrics=lambda _, __: None,
     )
-
-
-def _put(path: Path, place: str) -> None:
-    from dcod.stages.train_job import put
-
-    put(path, place)
 
 
 if __name__ == "__main__":

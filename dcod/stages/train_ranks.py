@@ -18,20 +18,21 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from joblib import cpu_count
 
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import PreemptedError, UserError
-from dcod.stages import train_job
-from dcod.stages.train_node import ERROR, OUTPUT
+from dcod.stages import handover
+from dcod.stages.handover import ERROR, OUTPUT
 from dcod.storage import workers
 from dcod.tracking import Log
 
 
 def wanted(config: Config) -> int:
     """How many ranks to start here; 1 within a rank that was started already."""
+    import torch
+
     if torch.distributed.is_torchelastic_launched():
         return 1
     asked = config.train.processes
@@ -62,13 +63,13 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, cou
         with _passing_on(ranks) as asked:
             assert ranks.stdout is not None
             for line in ranks.stdout:
-                train_job.relay(line.rstrip("\n"), log, steps)
+                handover.relay(line.rstrip("\n"), log, steps)
             status = ranks.wait()
         if status == 0:
-            return train_job.take_over(str(work / OUTPUT), out, log, steps)
+            return handover.take_over(str(work / OUTPUT), out, log, steps)
         if asked:
             raise PreemptedError("train: asked to stop; its ranks kept their state where train.checkpoints.uri is set")
-        told = train_job.note(str(work / ERROR), work)
+        told = handover.note(str(work / ERROR), work)
         if told and told["users_mistake"]:
             raise UserError(told["error"])
         raise RuntimeError(f"train: a rank failed: {told['error'] if told else f'exit status {status}'}")

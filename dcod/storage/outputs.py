@@ -65,7 +65,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes an output file where the user wants it; ``text`` has :data:`dcod.storage.marks.FILE_MARK` near its beginning.
+    """Writes an output file where the user wants it; ``text`` has ``marks.FILE_MARK`` near its beginning.
 
     Raises:
         UserError: a file or folder is there that dcod did not write, or the place cannot be written.

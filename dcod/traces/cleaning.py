@@ -37,7 +37,7 @@ def strip_calculator(text: str) -> str:
 def cut_run_on(text: str) -> str:
     """Text without an invented next question or turn after its answer, and without end-of-turn marks.
 
-    Only what follows a stated answer is cut, and never anything inside a thought; see :func:`dcod.grading.extract.run_on`.
+    Only what follows a stated answer is cut, and never anything inside a thought; see ``extract.run_on``.
     """
     if thoughts.kind(text) == "unclosed":
         return without_marks(text)

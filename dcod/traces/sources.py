@@ -1,4 +1,4 @@
-"""Where traces come from: files, folders, globs, s3:// and reasoning-gym:// sets; :mod:`dcod.traces.reading` reads them.
+"""Where traces come from: files, folders, globs, s3:// and reasoning-gym:// sets; ``reading`` reads them.
 
 Every row of a source comes out exactly once, with its place, broken or not; blank lines are no rows.
 """

@@ -1,4 +1,4 @@
-"""Runs (``runs``), logged models and the registry (``registry``), lineage, and the store behind them. Alone imports mlflow.
+"""Runs (``runs``), logged models and the registry (``registry``), lineage, the store. Alone imports mlflow.
 
 What is written of a run goes through ``runs``; what asks the registry stands in ``registry``.
 """

@@ -2,7 +2,7 @@
 
 A model is logged from its checkpoint folder, never from a loaded model: safetensors and tokenizer as they lie,
 under ``model/`` beside MLflow's ``MLmodel``. So the folder can be loaded by transformers directly, and its
-digest (:func:`dcod.models.loading.loading.digest`) is that of the checkpoint. What else a stage wrote beside the weights
+digest (:func:`dcod.models.loading.digest`) is that of the checkpoint. What else a stage wrote beside the weights
 belongs to its run, not to the model: two runs may end with the same weights.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-UNDIGESTED = ("manifest.json", "generation_config.json")  # what dcod.models.loading.loading.digest leaves out
+UNDIGESTED = ("manifest.json", "generation_config.json")  # what dcod.models.loading.digest leaves out
 _REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers")
 
 
@@ -43,7 +43,7 @@ class Version:
     """A version of a registered model.
 
     Attributes:
-        digest: of the checkpoint, :func:`dcod.models.loading.loading.digest`; empty if another tool registered the version.
+        digest: of the checkpoint, :func:`dcod.models.loading.digest`; empty if another tool registered the version.
         run_id: the run that made it.
         uri: ``models:/name/version``.
     """
@@ -326,7 +326,7 @@ class Registry:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of a model folder that belong to the model; see :data:`dcod.models.loading.loading.MODEL_FILES`."""
+    """The files of a model folder that belong to the model; see :data:`dcod.models.loading.MODEL_FILES`."""
     return sorted({path for pattern in loading.MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
 
 

@@ -1,4 +1,4 @@
-"""Runs, metrics and artifacts in MLflow; the registry is :mod:`dcod.tracking.registry`. These two import mlflow, lazily.
+"""Runs, metrics and artifacts in MLflow; the registry is ``dcod.tracking.registry``. These two import mlflow, lazily.
 
 One parent run is a pipeline run, one nested run is a stage. Every call names its run: there is no active
 run, so processes and threads do not see each other. Tags that dcod reads back:

@@ -60,7 +60,7 @@ class Result:
         skipped: optimizer steps that were not finite.
         history: one row of metrics per step.
         weights: histograms of the weights by position; see :class:`dcod.objective.weighting.WeightCounts`.
-        student: how the student was run: its head and the layout of its batches; see :mod:`dcod.models.loading.selfcheck`.
+        student: how the student was run: its head and the layout of its batches; see :mod:`dcod.models.selfcheck`.
     """
 
     best_step: int = 0

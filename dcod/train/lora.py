@@ -47,8 +47,8 @@ def plain(model: PreTrainedModel, tensors: Mapping[str, Tensor], config: LoraCon
 
     Args:
         model: the student that was trained, for its kind; not changed.
-        tensors: all that it holds, whole, by the names it has there; see :func:`dcod.train.checkpoints.held`. What is trained
-            may be finer than the student: it is merged as it is, and rounded once.
+        tensors: all that it holds, whole, by the names it has there; see :func:`dcod.train.checkpoints.held`. What is
+            trained may be finer than the student: it is merged as it is, and rounded once.
         config: as in :func:`adapt`.
     """
     import torch

@@ -76,7 +76,7 @@ class StudentWithLoss(nn.Module):
 
 
 def layout_of(config: TrainConfig, model: PreTrainedModel, reading: Reading, device: torch.device) -> Layout:
-    """How micro-batches are laid out: what is asked for where it is exact for this student; see :mod:`dcod.models.loading.layouts`.
+    """How micro-batches are laid out: what is asked for where it is exact for this student; see ``models.layouts``.
 
     ``auto`` is packed, which is faster on a GPU, and on a CPU where attention can be made to work within traces.
     """

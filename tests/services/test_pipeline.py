@@ -17,7 +17,7 @@ import yaml
 
 from dcod import storage
 from dcod.config import Config
-from dcod.tracking import Tracker, lineage
+from dcod.tracking import Tracker, cards, lineage
 from dcod.tracking.registry import Registry
 from tests.pipelines.test_distill import dcod, write_inputs
 from tests.services.servers import Server, add_user, answers, mlflow_command

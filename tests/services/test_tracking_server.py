@@ -10,7 +10,7 @@ import pytest
 
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.tracking import Tracker
+from dcod.tracking import Tracker, cards
 from dcod.tracking.registry import Registry
 from tests.services import servers
 

@@ -23,7 +23,7 @@ SECTIONS = {"limit": 50, "near_duplicates": 0.8, "selection_share": 0.3, "row_by
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A large file, small ones, a cut one, a made set: with repeats, faults and contamination across all examined_rows."""
+    """A large file, small ones, a cut one, a made set: with repeats, faults and contamination across all shards."""
     monkeypatch.setattr(reading, "BLOCK_ROWS", 7)
     long = " ".join(f"word{n}" for n in range(100))
     rows = [response(n, "The answer is 5.") for n in range(5)] + [{"foo": 1}, response(3, "\ud83d \\boxed{6}")]

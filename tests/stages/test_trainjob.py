@@ -20,7 +20,7 @@ from dcod.cluster import kubernetes, trainjobs
 from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
-from dcod.stages import component, train_job, train_node
+from dcod.stages import component, handover, train_job
 from dcod.stages.execute import Where, execute
 from dcod.tracking import NullLog
 from tests.fake_kubernetes import FakeKubernetes, RefusedError, serving, validate_trainjob
@@ -98,8 +98,8 @@ def finished(config: Config, student: Path) -> Any:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_job.report, "training_figures", lambda history: {})
-    monkeypatch.setattr(train_job.report, "weight_figure", lambda weights: None)
+    monkeypatch.setattr(handover.figures, "training_figures", lambda history: {})
+    monkeypatch.setattr(handover.figures, "weight_figure", lambda weights: None)
 
 
 class Recorded(NullLog):
@@ -180,7 +180,7 @@ def test_a_restarted_component_finds_its_job(
     work = f"{config.cluster.storage}/trainjobs/{trainjobs.job_name('run-1')}"
     job = trainjobs.build(config.cluster, trainjobs.job_name("run-1"), "run-1", work)
     fake.jobs[job["metadata"]["name"]] = job
-    train_job.put(inputs["scores"], f"{work}/scores")
+    handover.put(inputs["scores"], f"{work}/scores")
     (Path(work) / "config.json").write_text(config.to_json())
     finished(config, inputs["student"])(job)
     fake.statuses = [nodes(active=2), condition("Complete")]
@@ -337,4 +337,4 @@ def test_two_real_ranks_behind_the_job(
     assert manifest["stage"] == "train"
     assert manifest["sources"] == {"ranks": "2x1"}
     assert len((tmp_path / "out" / "training.jsonl").read_text().splitlines()) == metrics["steps"]
-    assert train_node.METRICS in (tmp_path / "node.log").read_text()
+    assert handover.METRICS in (tmp_path / "node.log").read_text()

@@ -1,0 +1,75 @@
+"""What ranks that train and who follows them hand each other: names, metrics in a log, the student, last words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dcod import storage
+from dcod.cluster.trainjobs import TrainJobError
+from dcod.errors import UserError
+from dcod.reports import figures
+from dcod.tracking import Log
+
+METRICS, OUTPUT, ERROR = "[dcod-metrics] ", "output", "error.json"
+
+
+def relay(line: str, log: Log, steps: set[int]) -> None:
+    """A line of a node's log: training metrics go to MLflow, once a step, anything else into our own log."""
+    if not line.startswith(METRICS):
+        print(line, flush=True)
+        return
+    with contextlib.suppress(ValueError):  # a line that was cut
+        row = json.loads(line.removeprefix(METRICS))
+        if row["step"] not in steps:
+            steps.add(row["step"])
+            log.metrics(row["values"], step=row["step"])
+
+
+def put(path: Path, place: str) -> None:
+    """A file or folder to an s3:// prefix or a folder of the shared volume."""
+    if storage.is_s3(place):
+        storage.upload(path, place)
+    elif path.is_file():
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    else:
+        shutil.copytree(path, place, dirs_exist_ok=True)
+
+
+def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, float]:
+    """The student, and what training said: steps that the log lost are told to MLflow now."""
+    scratch = out / ".fetched"
+    try:
+        folder = storage.fetch(place, scratch)
+    except UserError as error:
+        raise TrainJobError(f"the job is complete, but its student cannot be fetched: {error}") from error
+    if not (folder / "done.json").is_file():
+        raise TrainJobError(f"the job is complete, but {place} holds no whole student; run it again")
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            shutil.move(path, out / path.name)
+    shutil.rmtree(scratch, ignore_errors=True)
+    metrics: dict[str, float] = json.loads((out / "done.json").read_text(encoding="utf-8"))
+    (out / "done.json").unlink()
+    history = [json.loads(row) for row in (out / "training.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in history:
+        number = int(row["step"])
+        if number not in steps:
+            log.metrics({key: value for key, value in row.items() if key != "step"}, step=number)
+    for name, figure in figures.training_figures(history).items():
+        log.figure(f"{name}.png", figure)
+    weights = json.loads((out / "weights.json").read_text(encoding="utf-8"))
+    log.figure("weights.png", figures.weight_figure(weights))
+    return metrics
+
+
+def note(place: str, out: Path) -> dict[str, Any] | None:
+    """What a node wrote about its own failure, when it could."""
+    with contextlib.suppress(UserError, OSError, ValueError):
+        found: dict[str, Any] = json.loads(storage.fetch(place, out / ".note").read_text(encoding="utf-8"))
+        return found
+    return None
