@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dcod.benchmarks import EIGHT, Benchmark, Row
+from dcod.benchmarks._types import EIGHT, Benchmark, Row
 
 
 def _read(row: dict[str, Any], line: int) -> Row:

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from dcod import grading
-from dcod.benchmarks import Benchmark, Problem, Row
+from dcod.benchmarks._types import Benchmark, Problem, Row
 from dcod.errors import UserError
 from dcod.grading import Grade, extract, spelling
 from dcod.grading.quantities import as_number

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dcod.benchmarks import Benchmark, Row, grade_number
+from dcod.benchmarks._types import Benchmark, Row, grade_number
 
 
 def _read(row: dict[str, Any], line: int) -> Row:

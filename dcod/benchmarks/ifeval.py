@@ -7,7 +7,7 @@ instruction, are its further figures. What a model thinks before it answers is n
 from collections.abc import Sequence
 from typing import Any
 
-from dcod.benchmarks import Benchmark, Plan, Problem, Row
+from dcod.benchmarks._types import Benchmark, Plan, Problem, Row
 from dcod.grading import Grade, extract, instructions, thoughts
 
 

@@ -5,7 +5,7 @@ Where boxes stand side by side (``\boxed{1}$ and $\boxed{9}``) all of them are t
 
 from typing import Any
 
-from dcod.benchmarks import LONG, Benchmark, Row
+from dcod.benchmarks._types import LONG, Benchmark, Row
 from dcod.errors import UserError
 from dcod.grading.extract import boxed
 

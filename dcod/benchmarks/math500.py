@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dcod.benchmarks import LONG, Benchmark, Row
+from dcod.benchmarks._types import LONG, Benchmark, Row
 
 
 def _read(row: dict[str, Any], line: int) -> Row:

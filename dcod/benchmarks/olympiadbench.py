@@ -7,7 +7,7 @@ differ by it. A unit may be given or left out.
 from typing import Any
 
 from dcod import grading
-from dcod.benchmarks import LONG, Benchmark, Problem, Row
+from dcod.benchmarks._types import LONG, Benchmark, Problem, Row
 from dcod.grading import Grade
 
 

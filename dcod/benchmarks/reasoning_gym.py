@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 from dcod import grading
-from dcod.benchmarks import Benchmark, Problem, Row
+from dcod.benchmarks._types import Benchmark, Problem, Row
 from dcod.grading import Grade, spelling, worker
 from dcod.traces import synthetic
 

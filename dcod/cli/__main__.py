@@ -1,6 +1,6 @@
 """`python -m dcod.cli`."""
 
-from dcod.cli import main
+from dcod.cli.command import main
 
 if __name__ == "__main__":
     main()

@@ -25,7 +25,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dcod.engines import Completion, Sampling, likeliest
+from dcod.engines.base import Completion, Sampling, likeliest
 from dcod.errors import UserError, one_line
 from dcod.models.batches import Example
 from dcod.progress import track

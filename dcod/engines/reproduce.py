@@ -22,7 +22,7 @@ from dcod.storage import workers
 
 if TYPE_CHECKING:
     from dcod.config import Config
-    from dcod.engines import Engine
+    from dcod.engines.base import Engine
 
 FILE = "recorded.json"
 PROMPTS = 4
@@ -41,7 +41,7 @@ class Reproduction:
 
 def record(engine: Engine, prompts: Sequence[list[int]], name: str, config: Config, out: Path) -> None:
     """Writes recorded.json: greedy answers to the shortest prompts, with their log-probs."""
-    from dcod.engines import Sampling
+    from dcod.engines.base import Sampling
 
     chosen = sorted(prompts, key=len)[:PROMPTS]
     completions = engine.generate(chosen, Sampling(TOKENS), len(chosen)) if chosen else []
@@ -99,7 +99,7 @@ def main(folder: Path, recorded: Path) -> dict[str, Any]:
     """What the fresh process does."""
     from dcod import engines
     from dcod.config import EngineConfig
-    from dcod.engines import Sampling
+    from dcod.engines.base import Sampling
     from dcod.traces import prompts
 
     data = json.loads(recorded.read_text(encoding="utf-8"))

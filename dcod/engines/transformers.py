@@ -20,7 +20,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from dcod.engines import Completion, Sampling
+from dcod.engines.base import Completion, Sampling
 from dcod.models import loading
 from dcod.models.batches import Example, Layout, collate, micro_batches, to_device
 from dcod.models.fused_head import scored

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod.engines import Completion, Sampling, likeliest
+from dcod.engines.base import Completion, Sampling, likeliest
 from dcod.errors import UserError
 from dcod.models import loading
 from dcod.models.batches import Example

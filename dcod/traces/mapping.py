@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dcod.traces import Trace, turns
+from dcod.traces import turns
 from dcod.traces.formats import RowError
+from dcod.traces.schema import Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

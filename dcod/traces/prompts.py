@@ -16,7 +16,7 @@ from dcod.traces import turns
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from dcod.traces import Message
+    from dcod.traces.schema import Message
 
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ {'system': '', 'user': 'Question: ', 'assistant': 'Answer: '}[m.role] }}"

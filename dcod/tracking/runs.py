@@ -33,8 +33,8 @@ from dcod import __version__, storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import AwayError, UserError, hidden, one_line
 from dcod.storage import room
-from dcod.tracking import store
-from dcod.tracking.store import StoreError
+from dcod.tracking import logged_models, store
+from dcod.tracking.store import StoreError, quoted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,6 +74,7 @@ class Tracker:
     Attributes:
         client: every call goes through it, with explicit run ids.
         experiment_id: of ``tracking.experiment``, created on first use.
+        models: that are logged in it.
     """
 
     client: MlflowClient
@@ -99,6 +100,7 @@ class Tracker:
         self.experiment_id = self._experiment()
         if not self.experiment_id:
             raise StoreError(f"tracking.uri {config.uri}: it is no MLflow server; check the address")
+        self.models = logged_models.LoggedModels(self.client, config.uri, self.experiment_id)
 
     @property
     def remote(self) -> bool:
@@ -150,7 +152,7 @@ class Tracker:
     def find_output(self, stage: str, digest: str) -> str | None:
         """The newest finished stage run with this digest whose output is still stored."""
         query = (
-            f"tags.`dcod.stage` = {_quoted(stage)} and tags.`dcod.digest` = {_quoted(digest)} "
+            f"tags.`dcod.stage` = {quoted(stage)} and tags.`dcod.digest` = {quoted(digest)} "
             "and attributes.status = 'FINISHED'"
         )
         for run in self.client.search_runs([self.experiment_id], query, order_by=["attributes.start_time DESC"]):
@@ -170,11 +172,7 @@ class Tracker:
         tags = self.client.get_run(run_id).data.tags
         with storage.output_folder(folder) as scratch:
             if tags.get("dcod.output") == "model":
-                from dcod.tracking import registry
-
-                registry.Registry(self).download(
-                    self.client.get_logged_model(tags["dcod.model_id"]).artifact_location, scratch
-                )
+                self.models.download(self.client.get_logged_model(tags["dcod.model_id"]).artifact_location, scratch)
                 if self.client.list_artifacts(run_id, "output"):  # what this run wrote beside the weights
                     self._download(run_id, scratch)
             elif tags.get("dcod.output") == "folder":
@@ -269,7 +267,7 @@ class Tracker:
         return str(run.info.run_id)
 
     def _parents(self, pipeline_id: str) -> list[Run]:
-        runs = self.client.search_runs([self.experiment_id], f"tags.`dcod.pipeline` = {_quoted(pipeline_id)}")
+        runs = self.client.search_runs([self.experiment_id], f"tags.`dcod.pipeline` = {quoted(pipeline_id)}")
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def _params(self, run_id: str, values: Mapping[str, str]) -> None:
@@ -395,10 +393,8 @@ class StageRun:
         Returns:
             The id of the logged model; an earlier one when the same digest was logged before.
         """
-        from dcod.tracking import registry
-
-        model_id = registry.Registry(self.tracker).log_model(path, self.run_id)
-        shared = {file for file in registry.checkpoint_files(path) if file.name not in registry.UNDIGESTED}
+        model_id = self.tracker.models.log(path, self.run_id)
+        shared = {file for file in logged_models.checkpoint_files(path) if file.name not in logged_models.UNDIGESTED}
         for file in sorted(item for item in path.rglob("*") if item.is_file() and item not in shared):
             place = Path("output", file.relative_to(path).parent).as_posix()
             self.tracker.client.log_artifact(self.run_id, str(file), place)
@@ -420,9 +416,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return flat
-
-
-def _quoted(value: str) -> str:
-    if "'" in value:
-        raise UserError(f"{value!r}: an apostrophe is not allowed here")
-    return f"'{value}'"

@@ -105,3 +105,14 @@ def hurried() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def quoted(value: str) -> str:
+    """A value in a query of MLflow's, which knows no escape.
+
+    Raises:
+        UserError: it holds an apostrophe.
+    """
+    if "'" in value:
+        raise UserError(f"{value!r}: an apostrophe is not allowed here")
+    return f"'{value}'"

@@ -153,7 +153,7 @@ def test_a_single_gate_spends_nothing(place: Place) -> None:
 
 def test_the_decision_lies_beside_the_registered_model(place: Place) -> None:
     decision, out = place.gate(place.student(1), range(60))
-    logged = place.registry._logged(decision.challenger.digest)
+    logged = place.registry.models.find(decision.challenger.digest)
     client = place.tracker.client
     assert [f.path for f in client.list_logged_model_artifacts(logged, "decision")] == ["decision/decision.json"]
     model = place.registry.resolve(f"models:/{NAME}/2")

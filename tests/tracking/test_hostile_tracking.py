@@ -81,7 +81,7 @@ VERBS: dict[str, Callable[[Tracker], Any]] = {
     "version_of": lambda tracker: Registry(tracker).version_of("models:/m@champion"),
     "set_alias": lambda tracker: Registry(tracker).set_alias("m", "champion", 1),
     "note": lambda tracker: Registry(tracker).note("m", "k"),
-    "download": lambda tracker: Registry(tracker).download("mlflow-artifacts:/1/m", Path("nowhere")),
+    "download": lambda tracker: tracker.models.download("mlflow-artifacts:/1/m", Path("nowhere")),
     "lineage": lambda tracker: lineage.files(Registry(tracker), Version("m", 1, "d", "r", "models:/m/1", {})),
     "ending": lambda tracker: history.ending(tracker, "p"),
 }

@@ -51,7 +51,7 @@ class Place:
         digests = [("scores", _digest(scores), "scores"), ("student", loading.digest(start), "start")]
         with self.registry.tracker.stage("train", None, digest=f"of-{student.name}") as log:
             log.inputs(digests)
-            self.registry.log_model(student, log.run_id)
+            self.registry.models.log(student, log.run_id)
         with self.registry.tracker.stage("gate", None, digest=f"gate-{student.name}") as log:
             return self.registry.register("student", student, log.run_id)
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dcod.grading.extract import boxed
-from dcod.traces import Message, Trace
 from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
-from dcod.traces.formats import RowError
+from dcod.traces.formats._find import RowError
 from dcod.traces.formats._marks import check_row, until_taught
 from dcod.traces.prompts import prompt_for
+from dcod.traces.schema import Message, Trace
 
 RESPONSES = ("full_response", "response")
 GENERATIONS = ("generation", "generated_solution")

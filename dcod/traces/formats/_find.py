@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from dcod.errors import UserError
-from dcod.traces import Trace
+from dcod.traces.schema import Trace
 
 MESSAGE = 1000  # characters of what is said about a row: it may quote the row
 

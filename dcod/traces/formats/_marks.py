@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcod.traces.formats import RowError
+from dcod.traces.formats._find import RowError
 
 _TAUGHT = ("weight", "loss_weight", "loss", "loss_mask", "train", "training", "trainable", "train_on_turn", "learn")
 _LEFT_OUT = ("masked", "is_masked", "ignore", "ignored")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import number
+from dcod.traces.formats._find import RowError
 
 _LOWEST = -1e30  # well inside float32
 PROCESSED = "processed_logprobs"  # vLLM's name for log-probs after temperature and top-p

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from dcod.grading.extract import extract
-from dcod.traces import Trace
 from dcod.traces.formats._fields import (
     RESPONSES,
     ask,
@@ -21,6 +20,7 @@ from dcod.traces.formats._fields import (
     optional_text,
     text,
 )
+from dcod.traces.schema import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces import Trace
 from dcod.traces.formats._fields import final_answer, has_turns, make, optional_text, split_chat, turns
+from dcod.traces.schema import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dcod.traces import Trace
-from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import check_prompt, final_answer, has_text, has_turns, make, name, text, turns
+from dcod.traces.formats._find import RowError
 from dcod.traces.formats._sampled import check_finish, check_logprobs
+from dcod.traces.schema import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces import Trace
 from dcod.traces.formats._fields import after_hashes, ask, has_text, make, text
+from dcod.traces.schema import Trace
 
 _OTHERS = ("problem", "messages", "conversations", "prompt", "completion", "input", "output", "solution", "response")
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces import Trace
 from dcod.traces.formats._fields import SAMPLED, final_answer, has_turns, make, split_chat, turns
 from dcod.traces.formats.openai_batch import has_failed
+from dcod.traces.schema import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces import Trace
 from dcod.traces.formats._fields import GENERATIONS, ask, final_answer, first_key, has_text, make, text
+from dcod.traces.schema import Trace
 
 
 def detect(row: dict[str, Any]) -> bool:

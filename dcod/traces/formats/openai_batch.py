@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dcod.traces import Trace
-from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import check_prompt, final_answer, has_turns, make, split_chat, turns
+from dcod.traces.formats._find import RowError
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler
+from dcod.traces.schema import Trace
 
 _OTHERS = (
     "messages", "prompt", "completion", "conversations", "problem", "question", "outputs", "input", "generation",

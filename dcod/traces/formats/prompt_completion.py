@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces import Message, Trace
 from dcod.traces.formats._fields import check_prompt, final_answer, has_text, has_turns, make, split_chat, text, turns
+from dcod.traces.schema import Message, Trace
 
 
 def detect(row: dict[str, Any]) -> bool:

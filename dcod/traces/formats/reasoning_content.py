@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces import Message, Trace
 from dcod.traces.formats._fields import (
     check_prompt,
     final_answer,
@@ -18,6 +17,7 @@ from dcod.traces.formats._fields import (
     turns,
     with_reasoning,
 )
+from dcod.traces.schema import Message, Trace
 
 _PROMPTS = ("prompt", "question", "problem", "instruction")
 

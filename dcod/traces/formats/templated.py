@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces import Message, Trace
-from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import ROLES, check_prompt, final_answer, has_text, make, text
+from dcod.traces.formats._find import RowError
+from dcod.traces.schema import Message, Trace
 
 _HEADER = "<|start_header_id|>"
 _HEADER_END = "<|end_header_id|>"

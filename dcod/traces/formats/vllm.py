@@ -10,10 +10,10 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from dcod.traces import Message, Trace
-from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import ROLES, check_prompt, final_answer, make, name, text, turns
+from dcod.traces.formats._find import RowError
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, tops
+from dcod.traces.schema import Message, Trace
 
 _TURNS = {
     "<|im_start|>": re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>\n?|\Z)", re.DOTALL),
