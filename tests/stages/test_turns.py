@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dcod import prompts, storage, turns
+from dcod import prompts, scoring, storage, turns
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
@@ -78,6 +78,49 @@ def test_recorded_tokens_are_one_whole_turn_or_refused(tmp_path: Path) -> None:
     assert [len(trace.behavior_logprobs or []) for trace in found.traces] == [len(body) + 1] * 3
     assert found.reasons() == {3: "no_end", 5: "run_on"}
     assert found.counts["changes"] == {"end_mark": 1}
+
+
+def test_a_stop_string_is_taught_as_an_end_and_counted(tmp_path: Path) -> None:
+    """Rows of vLLM and of its server, with recorded tokens and with text alone."""
+    student = families.save(tmp_path / "chatml", "chatml")
+    fast = prompts.load_tokenizer(student)
+    ids, end = fast("#### 4</b>", add_special_tokens=False)["input_ids"], turns.of(fast).last
+    digest = prompts.tokenizer_digest(fast)
+
+    def asked(number: int) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": f"2+2, {number} times?"}], "gold": "4"}
+
+    def engine(number: int, reason: Any, **more: Any) -> dict[str, Any]:
+        output = {"text": "#### 4", "token_ids": ids, "finish_reason": "stop", "stop_reason": reason, **more}
+        params = {"temperature": 1.0, "top_p": 1.0, "stop": ["</b>"]}
+        return {**asked(number), "tokenizer_digest": digest, "sampling_params": params, "outputs": [output]}
+
+    def server(number: int, reason: Any) -> dict[str, Any]:
+        content = [{"token": letter, "logprob": -0.5} for letter in "#### 4</b>"]
+        choice = {"message": {"content": "#### 4"}, "logprobs": {"content": content}, "finish_reason": "stop"}
+        return {**asked(number), "temperature": 1, "top_p": 1, "choices": [{**choice, "stop_reason": reason}]}
+
+    values = [{str(token): {"logprob": -0.5}} for token in ids]
+    own = {"prompt": asked(7)["messages"], "completion": "#### 4", "gold": "4", "token_ids": ids, "stop_reason": "</b>"}
+    found = Ingest(tmp_path, student)(
+        engine(1, "</b>", logprobs=values),
+        engine(2, "</b>"),
+        engine(3, None, logprobs=values),
+        engine(4, "b>", logprobs=values),
+        server(5, "</b>"),
+        server(6, None),
+        own | {"behavior_logprobs": [-0.5] * len(ids), "tokenizer_digest": digest},
+        engine(8, "<|im_end|>"),
+    )
+    assert found.reasons() == {3: "no_end", 4: "no_end", 6: "bad_field"}
+    assert found.counts["changes"] == {"stop_string": 4}
+    for trace in (found.traces[0], found.traces[2], found.traces[3]):
+        assert trace.token_ids == [*ids[:6], end]
+        assert trace.behavior_logprobs == [-0.5] * 6 + [-2.0]
+        example = scoring.in_tokens(trace, fast, digest)
+        assert (example.completion_tokens, example.behavior_logprobs) == (trace.token_ids, trace.behavior_logprobs)
+    assert found.traces[1].token_ids is None
+    assert scoring.in_tokens(found.traces[1], fast, digest).completion_tokens == [*ids[:6], end]
 
 
 QUESTIONS = {f"twice {n}?": f"{2 * n}" for n in range(1, 5)}
