@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dcod import prompts, scoring, storage, turns
-from dcod.config import Config
+from dcod import prompts, scoring, turns
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.stages import score, train
-from dcod.traces import FILE, Trace, write_traces
-from dcod.tracking import NullLog
 from tests import families
 from tests.stages.test_ingest import Ingest, response
 
@@ -123,46 +118,28 @@ def test_a_stop_string_is_taught_as_an_end_and_counted(tmp_path: Path) -> None:
     assert scoring.in_tokens(found.traces[1], fast, digest).completion_tokens == [*ids[:6], end]
 
 
-QUESTIONS = {f"twice {n}?": f"{2 * n}" for n in range(1, 5)}
-
-
-@pytest.mark.parametrize(("family", "rank"), [("gemma", 0), ("chatml in text", 0), ("llama3", 8)])
+@pytest.mark.parametrize(("family", "rank"), families.TRAINED)
 def test_a_saved_folder_stops_where_dcod_stops(tmp_path: Path, family: str, rank: int) -> None:
-    """The files of the start name an end that the template does not write."""
+    """The files of the start name an end that the template does not write. vLLM's is in tests/engines/test_vllm.py."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    start = families.save(tmp_path / "start", family, hidden=48)
-    (start / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
-    fast = prompts.load_tokenizer(start)
-    asked = [prompts.encode_prompt(fast, [{"role": "user", "content": text}]) for text in QUESTIONS]
-    (tmp_path / "traces").mkdir()
-    write_traces(
-        tmp_path / "traces" / FILE,
-        [Trace([{"role": "user", "content": text}], said) for text, said in QUESTIONS.items()],
-    )
-    scores = tmp_path / "scores"
-    with storage.output_folder(scores) as scratch:
-        score.run(Config(), scratch, NullLog(), traces=tmp_path / "traces", student=start)
-    lora = {"rank": rank, "alpha": 32} if rank else {}
-    section = {"epochs": 60, "traces_per_step": 4, "learning_rate": 0.02, "correction": {"name": "none"}, "lora": lora}
-    config = Config.model_validate({"train": section})
-    out = tmp_path / "trained"
-    with storage.output_folder(out) as scratch:
-        train.run(config, scratch, NullLog(), scores=scores, student=start)
-
-    engine = TransformersEngine(out, prompts.load_tokenizer(out))
-    said = engine.generate(asked, Sampling(24), 4)
+    out, asked = families.save_trained(tmp_path, family, rank, hidden=48)
+    fast = prompts.load_tokenizer(tmp_path / "start")
+    known = turns.of(fast)
+    said = TransformersEngine(out, prompts.load_tokenizer(out)).generate(asked, Sampling(24), 4)
+    assert not all(one.truncated for one in said)
     assert rank or not any(one.truncated for one in said)
     model, own = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     ends = model.generation_config.eos_token_id
     assert model.config.eos_token_id == ends
-    assert set(ends if isinstance(ends, list) else [ends]) == set(turns.of(fast).stops)
+    assert set(ends if isinstance(ends, list) else [ends]) == set(known.stops)
     for prompt, one in zip(asked, said, strict=True):
         ids = torch.tensor([prompt])
         plain = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
         written = plain[0, len(prompt) :].tolist()
+        more = written[len(one.token_ids) :]
         assert written[: len(one.token_ids)] == one.token_ids
-        assert one.truncated or written[-1] in turns.of(fast).stops
-        assert len(written) - len(one.token_ids) <= 1  # behind an end of several tokens stands the tokenizer's
+        assert one.truncated or written[-1] in known.stops
+        assert not more or (known.stop_text and more == [known.last])  # behind several tokens stands the tokenizer's
         assert own.decode(written, skip_special_tokens=True).startswith(one.text)
