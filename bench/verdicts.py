@@ -1,15 +1,16 @@
 """`python -m bench.verdicts TRACES`: our verdicts beside those that came with real responses.
 
-Prints a table by file, and every row on which the two differ; `--out FILE` writes all verdicts as JSON Lines. The
-verdicts that came with the responses are other projects' and sometimes wrong, so what differs has to be read:
-bench/results/verdicts.json names the rows that were, and what was found.
+Prints a table by file, and every row on which the two differ; `--out FILE` keeps all verdicts as JSON Lines, and a run
+that finds some there goes on from them. The verdicts that came with the responses are other projects' and sometimes
+wrong, so what differs has to be read: bench/results/verdicts.json names the rows that were, and what was found. Rows
+that are not in it are printed as not read.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,9 @@ from typing import Annotated, Any
 import typer
 
 from dcod import grading
+from dcod.storage.outputs import write_text
 
+READ = Path(__file__).parent / "results" / "verdicts.json"
 _TEXT = ("response", "generation", "generated_solution", "full_response", "output", "messages")
 _GOLD = ("gold", "expected_answer", "ground_truth")
 _THEIRS = ("upstream_correct", "symbolic_correct", "is_correct")
@@ -45,9 +48,9 @@ def responses(folder: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
                 yield str(path.relative_to(folder)), number, row
 
 
-def verdicts(folder: Path) -> list[Verdict]:
-    """All responses below a folder, graded."""
-    found = list(responses(folder))
+def verdicts(folder: Path, files: Sequence[str] = ()) -> list[Verdict]:
+    """All responses below a folder, or of some of its files, graded."""
+    found = [item for item in responses(folder) if not files or item[0] in files]
 
     def grade(item: tuple[str, int, dict[str, Any]]) -> Verdict:
         file, number, row = item
@@ -61,14 +64,28 @@ def verdicts(folder: Path) -> list[Verdict]:
     return grading.in_parallel(grade, found)
 
 
+def differ(one: Verdict) -> bool:
+    """Whether our verdict is another than the one that came with the response."""
+    return one.theirs is not None and one.theirs != (one.outcome == "correct")
+
+
+def read_by_hand() -> dict[tuple[str, int], dict[str, Any]]:
+    """The rows on which the two differ, each with what reading it found (``found``, ``why``), by file and row."""
+    rows = json.loads(READ.read_text(encoding="utf-8"))["disagreements"]
+    return {(row["file"], row["row"]): row for row in rows}
+
+
 def main(
     traces: Annotated[Path, typer.Argument(help="A folder of responses with reference answers.")],
-    out: Annotated[Path | None, typer.Option(help="All verdicts, as JSON Lines.")] = None,
+    out: Annotated[Path | None, typer.Option(help="All verdicts, as JSON Lines, file by file; gone on with.")] = None,
 ) -> None:
     """Grades all responses and prints where the verdicts differ."""
-    found = verdicts(traces)
-    if out:
-        out.write_text("".join(json.dumps(asdict(one)) + "\n" for one in found), encoding="utf-8")
+    found = [Verdict(**json.loads(line)) for line in out.read_text().splitlines()] if out and out.exists() else []
+    done = {one.file for one in found}
+    for name in dict.fromkeys(file for file, _, _ in responses(traces) if file not in done):
+        found += verdicts(traces, [name])
+        if out:
+            write_text(out, "".join(json.dumps(asdict(one)) + "\n" for one in found))
     by_file: dict[str, Counter[str]] = {}
     for one in found:
         count = by_file.setdefault(one.file, Counter())
@@ -82,9 +99,13 @@ def main(
             f"{file}: {count['rows']} rows, {count['correct']} correct; right to them alone {count['stricter']}, "
             f"to us alone {count['milder']}"
         )
-    for one in found:
-        if one.theirs is not None and one.theirs != (one.outcome == "correct"):
-            print(f"{one.file}:{one.row} {one.outcome}, theirs {one.theirs}: {one.answer!r:.80} for {one.gold!r:.60}")
+    read = read_by_hand()
+    for one in filter(differ, found):
+        known = read.get((one.file, one.row), {})
+        why = f"{known['found']}, {known['why']}" if known.get("outcome") == one.outcome else "NOT READ"
+        print(
+            f"{one.file}:{one.row} {one.outcome}, theirs {one.theirs}: {one.answer!r:.80} for {one.gold!r:.60}: {why}"
+        )
 
 
 if __name__ == "__main__":

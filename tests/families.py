@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,34 @@ def save(folder: Path, name: str, hidden: int = 32, **generation: Any) -> Path:
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+QUESTIONS = {f"twice {n}?": f"{2 * n}" for n in range(1, 5)}
+TRAINED = [("gemma", 0), ("chatml in text", 0), ("llama3", 8)]  # families, and the rank of an update
+
+
+def save_trained(folder: Path, name: str, rank: int, hidden: int) -> tuple[Path, list[list[int]]]:
+    """The folder that `train` makes of a family's student that learned a few answers, and prompts that ask for them.
+
+    The start, in the folder ``start`` beside it, names an end in generation_config.json that no template writes.
+    """
+    from dcod import storage
+    from dcod.config import Config
+    from dcod.stages import score, train
+    from dcod.traces import FILE, Trace, prompts, write_traces
+    from dcod.tracking import NullLog
+
+    start, traces, scores, out = (folder / part for part in ("start", "traces", "scores", "trained"))
+    save(start, name, hidden=hidden)
+    (start / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+    traces.mkdir()
+    write_traces(traces / FILE, [Trace([{"role": "user", "content": text}], said) for text, said in QUESTIONS.items()])
+    lora = {"rank": rank, "alpha": 32} if rank else {}
+    section = {"epochs": 60, "traces_per_step": 4, "learning_rate": 0.02, "correction": {"name": "none"}, "lora": lora}
+    config = Config.model_validate({"train": section})
+    with storage.output_folder(scores) as scratch:
+        score.run(config, scratch, NullLog(), traces=traces, student=start)
+    with storage.output_folder(out) as scratch:
+        train.run(config, scratch, NullLog(), scores=scores, student=start)
+    fast = prompts.load_tokenizer(start)
+    return out, [prompts.encode_prompt(fast, [{"role": "user", "content": text}]) for text in QUESTIONS]

@@ -36,7 +36,6 @@ from dcod.traces.reading import Block, RawRow
 
 Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
 CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens
-_NO_END = "stop at the end of the turn, or take the log-probs out of the rows to teach the text with an end"
 UNMARKED: tuple[Literal["last_number", "last_math"], ...] = ("last_number", "last_math")
 IN_FLIGHT = 2**27  # bytes of blocks that are handed out or wait; a longer block goes alone
 _PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
@@ -130,6 +129,7 @@ class Examiner:
             raise RowError(row.error, row.message)
         chosen = formats.get(row.format) if row.format else self._format or formats.get(formats.detect(row.row))
         trace = chosen.to_trace(row.row)
+        stop = trace.stopped_by
         self._bound(trace, max(LONGEST, CHARACTERS * self.config.student.max_length))
         trace = clean(trace, self.config.ingest, changes, self._marks)
         if trace.sampled_texts is not None:
@@ -144,6 +144,8 @@ class Examiner:
             trace = self._whole(trace, changes)
             if trace.token_ids is not None:
                 mapping.check_text(trace, self.tokenizer)
+        if isinstance(stop, str) and cleaning.without_marks(f"x{stop}", self._marks) != "x":  # else it is an end itself
+            changes.append("stop_string")
         return trace
 
     def _bound(self, trace: Trace, most: int) -> None:
@@ -161,8 +163,7 @@ class Examiner:
         size = turns.ended(self.tokenizer, trace.token_ids)
         rest = trace.token_ids[size:]
         if not size:
-            name = self.tokenizer.convert_ids_to_tokens(trace.token_ids[-1]) if trace.token_ids else "nothing"
-            raise RowError("no_end", f"recorded tokens end in {name!r}, which ends no turn; {_NO_END}")
+            return mapping.with_end(trace, self.tokenizer)
         if not rest:
             return trace
         if str(self.tokenizer.decode(rest, skip_special_tokens=True)).strip():

@@ -88,6 +88,7 @@ class Trace:
         source_line: 1-based line (or row) in ``source_file``; ``source_digest`` is that file's SHA-256.
         licence: of the text, as the source names it.
         sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.traces.mapping.
+        stopped_by: the stop string or stop token at which the engine ended it; never stored, likewise.
     """
 
     prompt: list[Message]
@@ -110,6 +111,7 @@ class Trace:
     source_digest: str | None = None
     licence: str | None = None
     sampled_texts: list[str] | None = None
+    stopped_by: str | int | None = None
     prompt_id: str = field(default="")
     trace_id: str = field(default="")
 

@@ -143,7 +143,7 @@ class Tracker:
         run = StageRun(self, self._create(f"{stage} {label}".strip(), tags))
         try:
             yield run
-            run.flush()
+            run.close()
         except BaseException as error:
             self._fail(run.run_id, one_line(error) or type(error).__name__, traceback.format_exc(), run)
             raise
@@ -282,10 +282,10 @@ class Tracker:
         with store.hurried():
             try:
                 self.client.set_tag(run_id, "dcod.error", hidden(line)[:5000])
+                self.client.set_terminated(run_id, "FAILED")
                 self.client.log_text(run_id, hidden(text), "error.txt")
                 if run is not None:
-                    run.flush()
-                self.client.set_terminated(run_id, "FAILED")
+                    run.close()
             except Exception as error:
                 if room.explained(error, database="") is None:  # a full disk has been told already
                     _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
@@ -317,6 +317,7 @@ class StageRun:
         self._rows: list[Any] = []
         self._lock = threading.Lock()
         self._flush_at = time.monotonic() + _FLUSH_SECONDS
+        self._artifacts = store.Outbox(run_id)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Metrics, at a step or once; sent in batches."""
@@ -344,12 +345,22 @@ class StageRun:
             self._flush_at = time.monotonic() + _FLUSH_SECONDS
 
     def figure(self, name: str, figure: Figure) -> None:
-        """A matplotlib figure as an artifact; SVG unless the name says otherwise."""
-        self.tracker.client.log_figure(self.run_id, figure, name if Path(name).suffix else f"{name}.svg")
+        """A matplotlib figure as an artifact; SVG unless the name says otherwise. A store that is away can lose it."""
+        name = name if Path(name).suffix else f"{name}.svg"
+        self._artifacts.send(name, lambda: self.tracker.client.log_figure(self.run_id, figure, name), needed=False)
 
     def text(self, name: str, text: str) -> None:
-        """A text file as an artifact."""
-        self.tracker.client.log_text(self.run_id, hidden(text), name)
+        """A text file as an artifact; sent before the stage ends, or that fails."""
+        self._artifacts.send(name, lambda: self.tracker.client.log_text(self.run_id, hidden(text), name), needed=True)
+
+    def close(self) -> None:
+        """Sends all that waits.
+
+        Raises:
+            StoreError: metrics or a text cannot be sent.
+        """
+        self.flush()
+        self._artifacts.close()
 
     def tag(self, key: str, value: str) -> None:
         """A tag of the run."""

@@ -7,10 +7,13 @@ raise, so every call of :mod:`dcod.tracking` and :mod:`dcod.tracking.registry` g
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from dcod.errors import AwayError, UserError, one_line
@@ -30,6 +33,11 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+_log = logging.getLogger(__name__)
+_PAUSE_S = 60.0  # before a store that was away is asked for what can wait
+_WAITS = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR")
+_LONG = ("log_artifact", "log_model_artifact", "download_artifact")  # may carry any size, so may take any time
 
 
 class StoreError(AwayError):
@@ -74,21 +82,52 @@ def asked(uri: str, what: str) -> Iterator[None]:
 
 def through(client: Any, uri: str) -> Any:
     """A client all of whose calls go through :func:`asked`."""
+    remote = uri.startswith(("http://", "https://"))
 
     class Asking:
         def __getattr__(self, name: str) -> Any:
             found = getattr(client, name)
             if not callable(found):
                 return found
+            bounded = remote and not name.startswith(_LONG)
 
             @functools.wraps(found)
             def call(*args: Any, **named: Any) -> Any:
                 with asked(uri, name):
-                    return found(*args, **named)
+                    return _within(_limit(), found, args, named) if bounded else found(*args, **named)
 
             return call
 
     return Asking()
+
+
+def _limit() -> float:
+    """Seconds that a call may take with all of its tries, and as many again."""
+    tries, wait, factor = (float(os.environ.get(name) or ENVIRONMENT[name]) for name in _WAITS)
+    return 2 * (tries + 1) * wait + factor * 2**tries
+
+
+def _within(seconds: float, function: Any, args: Any, named: Any) -> Any:
+    """Calls a function, and leaves it alone when it takes too long.
+
+    A time-out of requests begins anew with every byte, so a server that sends one now and then is never given up.
+    """
+    found: list[Any] = []
+
+    def work() -> None:
+        try:
+            found.extend((function(*args, **named), None))
+        except BaseException as error:
+            found.extend((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)  # nobody waits for it at the end
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        raise TimeoutError(f"no whole answer within {seconds:.0f} s")
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
 
 
 @contextmanager
@@ -116,3 +155,52 @@ def quoted(value: str) -> str:
     if "'" in value:
         raise UserError(f"{value!r}: an apostrophe is not allowed here")
     return f"'{value}'"
+
+
+class Outbox:
+    """Artifacts of a run on their way: while the store is away they are kept, and the stage goes on without it."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._waiting: list[tuple[str, Callable[[], object], bool]] = []
+        self._sending = threading.Lock()
+        self._away_until = 0.0
+
+    def send(self, name: str, send: Callable[[], object], *, needed: bool) -> None:
+        """Sends an artifact, after those that wait.
+
+        Args:
+            name: of the artifact.
+            send: sends it; raises AwayError where the store does not take it.
+            needed: in the end it is sent, or the stage fails.
+        """
+        with self._sending:
+            self._waiting.append((name, send, needed))
+            if time.monotonic() < self._away_until:
+                return
+            try:
+                while self._waiting:
+                    self._waiting[0][1]()
+                    del self._waiting[0]
+            except AwayError as error:
+                name = self._waiting[0][0]
+                _log.warning("%s of run %s is held back: %s", name, self.run_id, one_line(error)[:200])
+                self._away_until = time.monotonic() + _PAUSE_S
+
+    def close(self) -> None:
+        """Sends all that waits; what is not needed may be lost, in one line.
+
+        Raises:
+            AwayError: what is needed cannot be sent.
+        """
+        with self._sending, ExitStack() as stack:
+            while self._waiting:
+                name, send, needed = self._waiting[0]
+                try:
+                    send()
+                except AwayError as error:
+                    if needed:
+                        raise
+                    _log.warning("%s of run %s is lost: %s", name, self.run_id, one_line(error)[:200])
+                    stack.enter_context(hurried())
+                del self._waiting[0]

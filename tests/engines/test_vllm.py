@@ -23,8 +23,9 @@ from dcod.engines import Sampling, reproduce
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 from dcod.models.batches import Example
-from dcod.traces import formats, prompts
+from dcod.traces import formats, prompts, turns
 from dcod.tracking import export
+from tests import families
 from tests.engines.test_recording import SETTINGS, policy
 from tests.tiny import TWICE, save_tiny_teacher
 
@@ -197,3 +198,30 @@ def test_an_exported_version_says_the_same_tokens(
     ours = VllmEngine(tmp_path / "exported", reference.tokenizer).generate(asked, Sampling(32), 4)
     assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
     assert sum(len(one.token_ids) for one in ours) > 30
+
+
+@pytest.mark.parametrize(("family", "rank"), families.TRAINED)
+def test_a_saved_folder_stops_by_itself(tmp_path: Path, family: str, rank: int) -> None:
+    """vLLM is told no end here: it takes those of the folder that `train` wrote, and stops where dcod stops."""
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    from dcod.engines.vllm import VllmEngine
+
+    out, asked = families.save_trained(tmp_path, family, rank, hidden=128)
+    tokenizer = prompts.load_tokenizer(out)
+    known = turns.of(tokenizer)
+    said = TransformersEngine(out, tokenizer).generate(asked, Sampling(24), 4)
+    assert not all(one.truncated for one in said)
+    engine: Any = VllmEngine(out, tokenizer)
+    try:
+        given = [TokensPrompt(prompt_token_ids=prompt) for prompt in asked]
+        plain = SamplingParams(max_tokens=24, temperature=0.0)
+        written = [list(one.outputs[0].token_ids) for one in engine.llm.generate(given, plain, use_tqdm=False)]
+    finally:
+        engine.llm.llm_engine.engine_core.shutdown()
+    for one, tokens in zip(said, written, strict=True):
+        more = tokens[len(one.token_ids) :]
+        assert tokens[: len(one.token_ids)] == one.token_ids
+        assert one.truncated or tokens[-1] in known.stops
+        assert not more or (known.stop_text and more == [known.last])  # behind several tokens stands the tokenizer's

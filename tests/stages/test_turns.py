@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dcod import storage
-from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.stages import score, train
-from dcod.traces import FILE, Trace, prompts, turns, write_traces
-from dcod.tracking import NullLog
+from dcod.score import parts
+from dcod.traces import prompts, turns
 from tests import families
 from tests.stages.test_ingest import Ingest, response
 
@@ -80,46 +76,71 @@ def test_recorded_tokens_are_one_whole_turn_or_refused(tmp_path: Path) -> None:
     assert found.counts["changes"] == {"end_mark": 1}
 
 
-QUESTIONS = {f"twice {n}?": f"{2 * n}" for n in range(1, 5)}
+def test_a_stop_string_is_taught_as_an_end_and_counted(tmp_path: Path) -> None:
+    """Rows of vLLM and of its server, with recorded tokens and with text alone."""
+    student = families.save(tmp_path / "chatml", "chatml")
+    fast = prompts.load_tokenizer(student)
+    ids, end = fast("#### 4</b>", add_special_tokens=False)["input_ids"], turns.of(fast).last
+    digest = prompts.tokenizer_digest(fast)
+
+    def asked(number: int) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": f"2+2, {number} times?"}], "gold": "4"}
+
+    def engine(number: int, reason: Any, **more: Any) -> dict[str, Any]:
+        output = {"text": "#### 4", "token_ids": ids, "finish_reason": "stop", "stop_reason": reason, **more}
+        params = {"temperature": 1.0, "top_p": 1.0, "stop": ["</b>"]}
+        return {**asked(number), "tokenizer_digest": digest, "sampling_params": params, "outputs": [output]}
+
+    def server(number: int, reason: Any) -> dict[str, Any]:
+        content = [{"token": letter, "logprob": -0.5} for letter in "#### 4</b>"]
+        choice = {"message": {"content": "#### 4"}, "logprobs": {"content": content}, "finish_reason": "stop"}
+        return {**asked(number), "temperature": 1, "top_p": 1, "choices": [{**choice, "stop_reason": reason}]}
+
+    values = [{str(token): {"logprob": -0.5}} for token in ids]
+    own = {"prompt": asked(7)["messages"], "completion": "#### 4", "gold": "4", "token_ids": ids, "stop_reason": "</b>"}
+    found = Ingest(tmp_path, student)(
+        engine(1, "</b>", logprobs=values),
+        engine(2, "</b>"),
+        engine(3, None, logprobs=values),
+        engine(4, "b>", logprobs=values),
+        server(5, "</b>"),
+        server(6, None),
+        own | {"behavior_logprobs": [-0.5] * len(ids), "tokenizer_digest": digest},
+        engine(8, "<|im_end|>"),
+    )
+    assert found.reasons() == {3: "no_end", 4: "no_end", 6: "bad_field"}
+    assert found.counts["changes"] == {"stop_string": 4}
+    for trace in (found.traces[0], found.traces[2], found.traces[3]):
+        assert trace.token_ids == [*ids[:6], end]
+        assert trace.behavior_logprobs == [-0.5] * 6 + [-2.0]
+        example = parts.in_tokens(trace, fast, digest)
+        assert (example.completion_tokens, example.behavior_logprobs) == (trace.token_ids, trace.behavior_logprobs)
+    assert found.traces[1].token_ids is None
+    assert parts.in_tokens(found.traces[1], fast, digest).completion_tokens == [*ids[:6], end]
 
 
-@pytest.mark.parametrize(("family", "rank"), [("gemma", 0), ("chatml in text", 0), ("llama3", 8)])
+@pytest.mark.parametrize(("family", "rank"), families.TRAINED)
 def test_a_saved_folder_stops_where_dcod_stops(tmp_path: Path, family: str, rank: int) -> None:
-    """The files of the start name an end that the template does not write."""
+    """The files of the start name an end that the template does not write. vLLM's is in tests/engines/test_vllm.py."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    start = families.save(tmp_path / "start", family, hidden=48)
-    (start / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
-    fast = prompts.load_tokenizer(start)
-    asked = [prompts.encode_prompt(fast, [{"role": "user", "content": text}]) for text in QUESTIONS]
-    (tmp_path / "traces").mkdir()
-    write_traces(
-        tmp_path / "traces" / FILE,
-        [Trace([{"role": "user", "content": text}], said) for text, said in QUESTIONS.items()],
-    )
-    scores = tmp_path / "scores"
-    with storage.output_folder(scores) as scratch:
-        score.run(Config(), scratch, NullLog(), traces=tmp_path / "traces", student=start)
-    lora = {"rank": rank, "alpha": 32} if rank else {}
-    section = {"epochs": 60, "traces_per_step": 4, "learning_rate": 0.02, "correction": {"name": "none"}, "lora": lora}
-    config = Config.model_validate({"train": section})
-    out = tmp_path / "trained"
-    with storage.output_folder(out) as scratch:
-        train.run(config, scratch, NullLog(), scores=scores, student=start)
-
-    engine = TransformersEngine(out, prompts.load_tokenizer(out))
-    said = engine.generate(asked, Sampling(24), 4)
+    out, asked = families.save_trained(tmp_path, family, rank, hidden=48)
+    fast = prompts.load_tokenizer(tmp_path / "start")
+    known = turns.of(fast)
+    said = TransformersEngine(out, prompts.load_tokenizer(out)).generate(asked, Sampling(24), 4)
+    assert not all(one.truncated for one in said)
     assert rank or not any(one.truncated for one in said)
     model, own = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     ends = model.generation_config.eos_token_id
     assert model.config.eos_token_id == ends
-    assert set(ends if isinstance(ends, list) else [ends]) == set(turns.of(fast).stops)
+    assert set(ends if isinstance(ends, list) else [ends]) == set(known.stops)
     for prompt, one in zip(asked, said, strict=True):
         ids = torch.tensor([prompt])
         plain = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
         written = plain[0, len(prompt) :].tolist()
+        more = written[len(one.token_ids) :]
         assert written[: len(one.token_ids)] == one.token_ids
-        assert one.truncated or written[-1] in turns.of(fast).stops
-        assert len(written) - len(one.token_ids) <= 1  # behind an end of several tokens stands the tokenizer's
+        assert one.truncated or written[-1] in known.stops
+        assert not more or (known.stop_text and more == [known.last])  # behind several tokens stands the tokenizer's
         assert own.decode(written, skip_special_tokens=True).startswith(one.text)

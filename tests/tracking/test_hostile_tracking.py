@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
 
 from dcod.config import Config, TrackingConfig, parse_config
 from dcod.errors import UserError
 from dcod.retrain import history
 from dcod.stages.execute import Where, execute
-from dcod.tracking import Tracker, lineage
+from dcod.tracking import Tracker, lineage, store
 from dcod.tracking.registry import Registry, Version
 from tests.answering import answering
 from tests.tracked import fresh_store
@@ -149,3 +151,88 @@ def test_what_a_stage_wrote_outlives_the_server(
     with pytest.raises(UserError, match="the server is away"):
         execute("ingest", whole, tmp_path / "out", {"student": tiny_student}, Where())
     assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nX-Drip: ", http(b'{"experiment": ', size=10**6)])
+def test_one_that_drips_is_given_up(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then begins the time-out anew; the call as a whole has an end too."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    with answering(begin, for_ever=" ", every_s=0.1) as url, pytest.raises(UserError) as caught:
+        Tracker(TrackingConfig(uri=url))
+    assert "no whole answer within 2 s" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_call_has_time_for_all_of_its_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in store.ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    assert 7 * 30 + 2 * (2**7 - 2) / 2 < store._limit() < 600
+    with store.hurried():
+        assert store._limit() < 60
+
+
+class Away:
+    """A tracking server that is away for some artifacts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.away = 0, False
+        for name in ("log_text", "log_figure"):
+            plain = getattr(MlflowClient, name)
+
+            def send(*given: Any, plain: Any = plain, **named: Any) -> None:
+                self.calls += 1
+                if self.away:
+                    raise ConnectionError("the server is away")
+                plain(*given, **named)
+
+            monkeypatch.setattr(MlflowClient, name, send)
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Away:
+    return Away(monkeypatch)
+
+
+def test_a_stage_goes_on_while_the_server_is_away(tmp_path: Path, away: Away, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(fresh_store(tmp_path))
+    with tracker.stage("score", None, digest="d") as run:
+        away.away = True
+        run.text("a.txt", "1")
+        run.figure("b", Figure())
+        run.text("c.txt", "2")
+        assert away.calls == 1, "one that is away is not waited for at every word"
+        away.away = False
+    assert {item.path for item in tracker.client.list_artifacts(run.run_id)} == {"a.txt", "b.svg", "c.txt"}
+    assert tracker.client.get_run(run.run_id).info.status == "FINISHED"
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"a.txt of run {run.run_id} is held back: tracking.uri")
+
+
+def test_a_figure_that_cannot_be_kept_is_lost_in_one_line(
+    tmp_path: Path, away: Away, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Tracker(fresh_store(tmp_path))
+    with tracker.stage("score", None, digest="d") as run:
+        away.away = True
+        run.figure("b", Figure())
+        run.figure("c.png", Figure())
+    assert tracker.client.get_run(run.run_id).info.status == "FINISHED"
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(": ")[0].partition(" of run ")[0] for line in told] == ["b.svg", "b.svg", "c.png"]
+    assert "is lost: tracking.uri" in told[-1]
+
+
+def test_a_text_that_cannot_be_kept_ends_the_stage_in_one_line(tmp_path: Path, away: Away) -> None:
+    tracker = Tracker(fresh_store(tmp_path))
+    runs = []
+
+    def work() -> None:
+        with tracker.stage("gate", None, digest="d") as run:
+            away.away = True
+            run.text("decision.txt", "yes")
+            runs.append(run.run_id)  # the work goes on
+
+    with pytest.raises(UserError, match="the server is away") as caught:
+        work()
+    assert len(str(caught.value).splitlines()) == 1
+    assert tracker.client.get_run(runs[0]).info.status == "FAILED"

@@ -67,11 +67,19 @@ def on_two_ranks(
     return json.loads((folder / "history").read_text()), load_file(folder / "best" / "model.safetensors")
 
 
-def close(left: list[dict[str, float]], right: list[dict[str, float]], rel: float = 1e-3) -> None:
+FIGURES = frozenset({"loss", "gamma", "selection_nll"})
+
+
+def close(
+    left: list[dict[str, float]],
+    right: list[dict[str, float]],
+    rel: float = 1e-3,
+    figures: frozenset[str] = FIGURES | {"grad_norm"},
+) -> None:
     assert len(left) == len(right) == 6
     for one, other in zip(left, right, strict=True):
         assert set(one) == set(other)
-        for figure in {"loss", "grad_norm", "gamma", "selection_nll"} & set(one):
+        for figure in figures & set(one):
             assert one[figure] == pytest.approx(other[figure], rel=rel), figure
 
 
@@ -147,10 +155,15 @@ def test_recomputed_activations_change_no_bit(tiny_student: Path, examples: list
 def test_bfloat16_follows_float32_roughly(
     tiny_student: Path, examples: list[Example], tmp_path: Path, sharding: str
 ) -> None:
-    """The arithmetic is coarse, the weights that are saved are not."""
+    """The arithmetic is coarse, the weights that are saved are not.
+
+    AdamW's first steps magnify what is rounded otherwise: from the second step on a gradient is one of other weights,
+    so only the first one's norm can be compared. The same holds on one rank.
+    """
     expected, _ = alone(tiny_student, examples)
     history, student = on_two_ranks(tiny_student, examples, tmp_path / "two", sharding=sharding, precision="bfloat16")
-    close(expected.history, history, rel=0.05)
+    close(expected.history, history, 0.05, FIGURES)
+    assert history[0]["grad_norm"] == pytest.approx(expected.history[0]["grad_norm"], rel=0.05)
     assert history[0]["loss"] != expected.history[0]["loss"]
     assert {value.dtype for value in student.values()} == {torch.float32}
     assert any(not torch.equal(value, value.bfloat16().float()) for value in student.values())

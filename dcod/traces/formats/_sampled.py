@@ -28,6 +28,15 @@ def check_finish(reason: Any) -> None:
         raise RowError("truncated", f"the completion was broken off (finish_reason={reason})")
 
 
+def stop(part: dict[str, Any]) -> str | int | None:
+    """The stop string, or the id of the stop token, at which an engine ended a completion; None for its own end.
+
+    vLLM tells it as ``stop_reason``, in its outputs and in the choices of its server.
+    """
+    reason = part.get("stop_reason")
+    return reason if type(reason) is int or (isinstance(reason, str) and reason) else None
+
+
 def sampler(row: dict[str, Any], params: dict[str, Any]) -> tuple[float | None, float | None]:
     """Temperature and top-p from the request's parameters, else from the row."""
     values = [

@@ -10,7 +10,7 @@ from typing import Any
 
 from dcod.traces.formats._fields import check_prompt, final_answer, has_text, has_turns, make, name, text, turns
 from dcod.traces.formats._find import RowError
-from dcod.traces.formats._sampled import check_finish, check_logprobs
+from dcod.traces.formats._sampled import check_finish, check_logprobs, stop
 from dcod.traces.schema import Trace
 
 
@@ -40,6 +40,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
         tokenizer_digest=name(row, "tokenizer_digest"),
         token_ids=ids,
         behavior_logprobs=logprobs,
+        stopped_by=stop(row),
         **_tops(row, ids),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dcod.traces.formats._fields import check_prompt, final_answer, has_turns, make, split_chat, turns
 from dcod.traces.formats._find import RowError
-from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler
+from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, stop
 from dcod.traces.schema import Trace
 
 _OTHERS = (
@@ -57,7 +57,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
     _, completion = split_chat([*prompt, *turns([{"role": "assistant", **_mapping(choice.get("message"))}])])
     trace = make(prompt, completion, final_answer(row), {"model": body.get("model"), **row})
     temperature, top_p = sampler(row, request)
-    trace = replace(trace, temperature=temperature, top_p=top_p)
+    trace = replace(trace, temperature=temperature, top_p=top_p, stopped_by=stop(choice))
     tokens = _mapping(choice.get("logprobs") or {}).get("content")
     if not tokens:
         return trace
@@ -66,7 +66,9 @@ def to_trace(row: dict[str, Any]) -> Trace:
     check_sampler(temperature, top_p, row.get("logprobs_mode"))
     pieces = [_bytes(token) for token in tokens]
     whole = completion.encode("utf-8", "surrogatepass")
-    if whole not in (b"".join(pieces), b"".join(pieces[:-1])):  # servers may record the end of the turn as well
+    said, ended = b"".join(pieces), trace.stopped_by  # a stop string may be in the tokens alone
+    stopped = isinstance(ended, str) and said.startswith(whole + ended.encode("utf-8", "surrogatepass"))
+    if not stopped and whole not in (said, b"".join(pieces[:-1])):  # servers may record the end of the turn as well
         raise RowError("bad_field", "logprobs.content: its tokens do not spell the completion")
     logprobs = check_logprobs([token.get("logprob") for token in tokens])
     return replace(

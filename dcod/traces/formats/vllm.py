@@ -12,7 +12,7 @@ from typing import Any
 
 from dcod.traces.formats._fields import ROLES, check_prompt, final_answer, make, name, text, turns
 from dcod.traces.formats._find import RowError
-from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, tops
+from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, stop, tops
 from dcod.traces.schema import Message, Trace
 
 _TURNS = {
@@ -44,7 +44,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
     if not isinstance(params, dict):
         raise RowError("bad_field", f"sampling_params: expected an object, got {type(params).__name__}")
     temperature, top_p = sampler(row, params)
-    trace = replace(trace, temperature=temperature, top_p=top_p)
+    trace = replace(trace, temperature=temperature, top_p=top_p, stopped_by=stop(output))
     if not output.get("logprobs"):
         return trace
     check_sampler(temperature, top_p, row.get("logprobs_mode"))
