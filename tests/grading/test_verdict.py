@@ -228,9 +228,10 @@ def test_a_forked_child_gets_workers_of_its_own() -> None:
 def test_works_from_another_folder_and_leaves_no_process(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(Path(grading.__file__).parents[2])!r})\n"
-        "from dcod import grading, verifying\n"
+        "from dcod import grading\n"
+        "from dcod.grading import worker\n"
         "assert grading.equivalent('x+1', '1+x')\n"
-        "print(next(iter(verifying._idle['dcod.grading.verdict'].queue)).process.pid)\n"
+        "print(next(iter(worker._idle['dcod.grading.verdict'].queue)).process.pid)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     with pytest.raises(ProcessLookupError):

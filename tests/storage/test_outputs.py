@@ -241,7 +241,7 @@ def test_a_sweep_takes_dead_scratch_alone(tmp_path: Path) -> None:
     code = f"""
         import os, sys
         from pathlib import Path
-        from dcod import scratch
+        from dcod.storage import temporary as scratch
         with scratch.held(Path(sys.argv[1]), {begin!r}) as one, scratch.scratch(Path(sys.argv[1])) as two:
             one.joinpath("new").mkdir()
             two.joinpath("left.txt").write_text("left")
@@ -299,11 +299,13 @@ FILL = """
     from pathlib import Path
     import pyarrow as pa, pyarrow.parquet as pq, torch
     from safetensors.torch import save_file
-    from dcod import outputs, room, scoring, storage
-    from dcod.attempts import SCHEMA, Attempts, Tally
-    from dcod.checkpoints import Checkpoints
+    from dcod import storage
+    from dcod.storage import outputs, room
+    from dcod.score import parts
+    from dcod.teach.attempts import SCHEMA, Attempts, Tally
+    from dcod.train.checkpoints import Checkpoints
     from dcod.errors import UserError
-    from dcod.packing import Example
+    from dcod.models.batches import Example
 
     here, much = Path(sys.argv[1]), os.urandom(100_000).hex()
     (here / "work").mkdir()
@@ -346,7 +348,7 @@ FILL = """
     table = pa.table({"x": [much]})
     trials = {
         "scores": lambda: folder("scores", lambda out: pq.write_table(table, out / "scores.parquet")),
-        "part": lambda: scoring.Parts(str(here / "parts")).put(3, [example], ["train"]),
+        "part": lambda: parts.Parts(str(here / "parts")).put(3, [example], ["train"]),
         "checkpoint": lambda: Checkpoints(str(here / "kept")).save(1, model, optimizer, {}),
         "best": lambda: Checkpoints(str(here / "kept")).save_best(1, model),
         "student": lambda: folder("student", lambda out: save_file(tensors, out / "model.safetensors")),
