@@ -54,7 +54,7 @@ def test_bfloat16_goes_the_way_of_float32(tiny_student: Path, examples: list[Exa
     moved = {name: (fine[name] - start[name]).flatten().double() for name in start}
     went = {name: (coarse[name].float() - start[name].bfloat16().float()).flatten().double() for name in start}
     along = sum(float(went[name] @ moved[name]) for name in start) / sum(float(v @ v) for v in moved.values())
-    assert along == pytest.approx(1, abs=0.4)  # a tenth without masters
+    assert along == pytest.approx(1, abs=0.4)  # 0.81 where it was measured, 0.09 without masters
     assert json.loads((tmp_path / "bfloat16" / "best" / "config.json").read_text())["dtype"] == "bfloat16"
     again = models.load(tmp_path / "bfloat16" / "best", "bfloat16")
     assert same(again.state_dict(), coarse)
