@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from dcod import models, training
@@ -16,6 +17,7 @@ from dcod.config import TrainConfig
 from dcod.masters import Masters
 from dcod.packing import Example
 from tests.test_checkpoints import make_examples, same
+from tests.test_parallel import on_two_ranks
 
 KNOBS: dict[str, Any] = {"learning_rate": 1e-5, "epochs": 3, "traces_per_step": 4, "validations": 2}
 
@@ -165,6 +167,18 @@ def test_what_is_saved_is_what_was_trained_buffers_too(
     assert torch.equal(again(ids).logits, said[-1])
     assert not torch.equal(said[-1], before)
     assert again.config.dtype == getattr(torch, dtype)
+
+
+@pytest.mark.slow
+def test_shards_of_two_ranks_are_saved_with_their_buffers(
+    routed: Path, questions: list[Example], tmp_path: Path
+) -> None:
+    start, ids = models.load(routed), torch.arange(3, 21).reshape(2, 9)
+    _, saved = on_two_ranks(routed, questions, tmp_path / "two", sharding="fsdp")
+    again = models.load(tmp_path / "two" / "best")
+    assert torch.equal(saved[BIAS], start.get_buffer(BIAS))
+    assert torch.equal(again(ids).logits, load_file(tmp_path / "two" / "said")["logits"])
+    assert not torch.equal(again(ids).logits, start(ids).logits)
 
 
 def test_buffers_are_a_part_of_checkpoints(routed: Path) -> None:
