@@ -8,26 +8,39 @@ from pathlib import Path
 import pytest
 
 from dcod import cli
+from tests import planting
 from tests.tracked import fresh_store
 
-VARIABLES = [  # what of the environment is a secret, or an address that holds one
-    "OPENAI_API_KEY",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "HF_TOKEN",
-    "KUBEFLOW_TOKEN",
-    "DCOD_WEBHOOK_SECRET",
-    "DCOD_WEBHOOK_URL",
-]
-ADDRESSES = ["HTTPS_PROXY", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL"]
 OPTIONS = ["--traces", "--student", "--replay", "--onto", "--out", "--config"]
 
-
-def _left(folder: Path) -> list[str]:
-    """Files below a folder that hold a planted word."""
-    return [path.name for path in folder.rglob("*") if path.is_file() and b"PLANTED" in path.read_bytes()]
+WORDS = [  # {}: an address that holds a secret; of each verb, whatever takes a place or a name
+    "cancel {}",
+    "compile --out p.yaml --image {}",
+    "compile --out {} cluster.image=x",
+    "evaluate --no-track --out o --student {}",
+    "evaluate --no-track --out o --responses {}",
+    "evaluate --no-track --out o --student none --traces {}",
+    "evaluate --no-track --out {} --student none",
+    "export {} --output o",
+    "export models:/a@b --output {}",
+    "export models:/a@b --output o --push {}",
+    "inspect {} --output p.html --no-open",
+    "inspect none --output {} --no-open",
+    "inspect none --output p.html --no-open --traces {}",
+    "lineage {}",
+    "metrics --push {}",
+    "promote --results {} --start-results none --student none --out o",
+    "promote --results none --start-results none --student {} --out o",
+    "run --config {}",
+    "run --preset {}",
+    "schedule {} --cron 5",
+    "score --no-track --traces {} --out o --student none",
+    "score --no-track --traces none --out o --student {}",
+    "status {}",
+    "teach --no-track --out o --prompts {} --teacher none",
+    "teach --no-track --out o --teacher {}",
+    "train --no-track --scores {} --out o --student none",
+]
 
 
 def _dcod(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -41,12 +54,8 @@ def _dcod(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 @pytest.fixture
 def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for number, name in enumerate(VARIABLES):
-        monkeypatch.setenv(
-            name, f"https://hooks.example.org/PLANTED-{number}" if name.endswith("URL") else f"PLANTED-{number:08}"
-        )
-    for number, name in enumerate(ADDRESSES):
-        monkeypatch.setenv(name, f"http://me:PLANTED-{number}@127.0.0.1:9")
+    for name, value in planting.environment().items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
     work = tmp_path / "work"
     work.mkdir()
@@ -55,7 +64,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_all_places_are_here() -> None:
-    assert (len(VARIABLES), len(ADDRESSES), len(OPTIONS)) == (9, 3, 6)
+    assert (len(planting.VARIABLES), len(planting.ADDRESSES), len(OPTIONS), len(WORDS)) == (9, 3, 6, 26)
 
 
 def test_nothing_of_the_environment_is_kept(
@@ -75,7 +84,7 @@ def test_nothing_of_the_environment_is_kept(
         "notify.url=environment",
     ]
     assert _dcod(monkeypatch, *words, f"tracking.uri={tracking.uri}", f"tracking.artifacts={tracking.artifacts}") == 0
-    assert _left(planted) == []
+    assert planting.left(planted) == []
     assert list(planted.rglob("*.parquet"))
     shown = capfd.readouterr()
     assert "PLANTED" not in shown.out + shown.err
@@ -97,7 +106,7 @@ def test_nothing_of_an_option_is_shown_or_kept(
     assert _dcod(monkeypatch, "ingest", "--no-track", *words) == 2
     shown = capfd.readouterr()
     assert "PLANTED" not in shown.out + shown.err + caplog.text
-    assert _left(planted) == []
+    assert planting.left(planted) == []
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/x", "s3://bucket/x/"])
@@ -113,3 +122,23 @@ def test_a_store_that_is_away_does_not_tell_the_password_of_its_address(
     shown = capfd.readouterr()
     assert "s3://bucket/x" in shown.err
     assert "PLANTED" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_no_verb_shows_or_keeps_one_of_an_address(
+    words: str,
+    planted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    tracking = fresh_store(planted / "store")
+    (planted / "store" / "c.yaml").write_text(f"tracking: {tracking.model_dump_json()}")
+    given = words.format("https://me:PLANTED@host/x?token=PLANTED").split()
+    given += [] if "--config" in given else ["--config", "store/c.yaml"]
+    assert _dcod(monkeypatch, *given) == 2
+    shown = capfd.readouterr()
+    assert "PLANTED" not in shown.out + shown.err + caplog.text
+    assert shown.err.strip()
+    assert planting.left(planted) == []

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+
 from dcod.config import TrainConfig
 from dcod.models import loading
 from dcod.train import loop
@@ -25,6 +28,9 @@ def main(student: str, folder: str, config: str, kept: str = "", stop_at: str = 
 
     def save(trained: Any) -> None:
         trained.save_pretrained(out / "best")
+        with torch.no_grad():
+            logits = trained(torch.arange(3, 21).reshape(2, 9)).logits
+        save_file({"logits": logits.contiguous()}, out / "said")
 
     knobs = TrainConfig.model_validate_json(config)
     store = Checkpoints(kept) if kept else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,9 +27,8 @@ def compile_pipeline(
     """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
     from pipelines.compiling import compile_to
 
-    read = configured(config, preset, overrides)
-    if image:
-        read = read.model_copy(update={"cluster": read.cluster.model_copy(update={"image": image})})
+    given = [f"cluster.image={json.dumps(image)}"] if image else []
+    read = configured(config, preset, [*(overrides or ()), *given])
     compile_to(out, read)
     console.print(f"wrote {out}")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 
-from dcod.errors import AwayError, one_line
+from dcod.errors import AwayError, UserError, holds_secret, one_line
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -36,7 +36,12 @@ def push(figures: Mapping[str, float], gateway: str, schedule: str) -> None:
 
     Raises:
         AwayError: it does not take it.
+        UserError: its address holds a password, which is not sent, and would stand in messages.
     """
+    if holds_secret(gateway):
+        raise UserError(
+            f"--push {gateway}: no password or key belongs in it; such as http://pushgateway.monitoring:9091"
+        )
     from prometheus_client import push_to_gateway
 
     registry, group = _registry(figures, schedule), {"schedule": schedule}

@@ -31,6 +31,7 @@ _HEAD = 1000  # bytes that are kept of a row that is too long
 _BOM = b"\xef\xbb\xbf"
 VALUES = 4_000_000  # of a row of JSON, counted by its commas and brackets: each takes up to 120 bytes of memory
 DEPTH = 200  # brackets in one another
+_HOPELESS = 100_000  # brackets in one another, after which the rest of an array is not looked at
 _MARKS = re.compile(rb'["\\{}\[\],]')
 _DEPTH = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -386,6 +387,12 @@ def _items(chunks: Iterator[bytes | RawRow], limit: int) -> Iterator[tuple[int, 
                 continue
             quoted = mark == b'"'
             depth += _DEPTH.get(mark, 0)
+            if depth > _HOPELESS:
+                yield (
+                    number,
+                    _broken(f"brackets {depth} deep; what is behind them is not read", bytes(row.data[:_HEAD])),
+                )
+                return
             if not begun:
                 begun, begin = True, match.end()
             elif depth == 0 or (depth == 1 and mark == b","):

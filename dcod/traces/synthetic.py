@@ -3,7 +3,9 @@
 ``reasoning-gym://TASK?problems=200&traces=2&seed=1&min_terms=3`` names a set: ``problems`` distinct problems,
 ``traces`` worked solutions of each, everything else goes to the task's own generator. reasoning-gym seeds
 problem i with ``seed + i``, so the seeds of two sets that must not overlap lie further apart than four times their
-sizes.
+sizes. It stays so, unlike the seeds of samples, which are hashed: a URI names the very problems that reasoning-gym
+gives for its seed. Where two sets overlap, ingestion keeps a trace once and refuses problems of a benchmark, and a
+problem is on the same side of gate and report in every set.
 """
 
 from __future__ import annotations

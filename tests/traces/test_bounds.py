@@ -91,6 +91,13 @@ def test_depth_and_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading.loads(json.dumps({"a": [1] * 100}).encode())[1] == "row_too_complex"
 
 
+def test_brackets_without_end_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'[{"question": "2+2?", "answer": "#### 4"}, ' + b"[" * 5_000_000)
+    (first, second) = sources.read_rows(str(tmp_path / "a.json"))
+    assert (first.error, second.error) == ("", "broken_file")
+    assert "100001 deep" in second.message
+
+
 def test_a_long_key_is_not_quoted_whole() -> None:
     key = "k" * 100_000
     row = reading.parse("f", 1, "d", f'{{"{key}": 1, "{key}": 2}}'.encode())
