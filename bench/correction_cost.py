@@ -24,8 +24,8 @@ from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.evaluate import statistics as metrics
 from dcod.models import loading
-from dcod.models.batches import Example
 from dcod.traces import prompts
+from dcod.traces.scored import Example
 from dcod.train import loop
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -207,10 +207,10 @@ def measure(data: Path, student: str, count: int) -> dict[str, Any]:
     from dcod.config import parse_config
     from dcod.engines.transformers import TransformersEngine
     from dcod.models import loading
-    from dcod.models.batches import Example
     from dcod.score.scores import write_scores
     from dcod.stages import ingest
     from dcod.traces import prompts, read_traces
+    from dcod.traces.scored import Example
     from dcod.tracking import NullLog
 
     base = loading.resolve(student)

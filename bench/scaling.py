@@ -21,8 +21,8 @@ import typer
 from bench.training import jobs
 from bench.training.__main__ import ROOT, child
 from dcod import storage
-from dcod.models.batches import Example
 from dcod.score.scores import write_scores
+from dcod.traces.scored import Example
 
 RESULTS = ROOT / "bench" / "results" / "scaling.json"
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)

@@ -28,10 +28,11 @@ import typer
 from dcod import storage
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
-from dcod.models import loading
-from dcod.models.batches import Example, collate, micro_batches
+from dcod.models import attention, loading
+from dcod.models.batches import collate, micro_batches
 from dcod.score import parts as scoring
 from dcod.traces import Trace, prompts, write_traces
+from dcod.traces.scored import Example
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def examples(count: int, vocabulary: int) -> list[Example]:
 def body(engine: TransformersEngine, traces: list[Example]) -> None:
     """The forward pass without a head."""
     for group in micro_batches(traces, BATCH_TOKENS):
-        loading.hidden_states(engine.model, collate(group))
+        attention.hidden_states(engine.model, collate(group))
 
 
 @torch.inference_mode()

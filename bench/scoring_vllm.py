@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from dcod.engines.vllm import VllmEngine
-from dcod.models.batches import Example
 from dcod.traces import prompts
+from dcod.traces.scored import Example
 
 
 def processor_seconds() -> float:

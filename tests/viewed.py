@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from dcod.models.batches import Example
 from dcod.score.scores import write_scores
 from dcod.traces import Trace, prompts, write_traces
+from dcod.traces.scored import Example
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> & \u2028 <!-- \\u003c"
 

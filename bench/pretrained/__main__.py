@@ -32,9 +32,9 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.evaluate import statistics
 from dcod.grading import find
 from dcod.models import loading
-from dcod.models.batches import Example
 from dcod.score.scores import read_scores, write_scores
 from dcod.traces import prompts, synthetic
+from dcod.traces.scored import Example
 from dcod.train import loop
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -23,8 +23,8 @@ from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.models.batches import Example
 from dcod.score.scores import read_scores, write_scores
+from dcod.traces.scored import Example
 from dcod.train import loop
 
 TOP_K = 8  # of the teacher, recorded

@@ -10,9 +10,10 @@ from bench.study.lab import TEST, VALIDATION, encode, problems, tokenizer
 from bench.study.regimes import Problem, Regime, answer_of
 from dcod.engines import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.models.batches import Example, collate, micro_batches
+from dcod.models.attention import hidden_states
+from dcod.models.batches import collate, micro_batches
 from dcod.models.fused_head import likeliest
-from dcod.models.loading import hidden_states
+from dcod.traces.scored import Example
 
 SAMPLES, VALIDATION_SAMPLES = 8, 4
 

@@ -22,10 +22,11 @@ from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.models.batches import Example, Layout, collate
+from dcod.models.batches import Layout, collate
 from dcod.models.fused_head import Objective
 from dcod.models.layouts import exact_layout
 from dcod.models.selfcheck import examine, numbers
+from dcod.traces.scored import Example
 from dcod.train.step import StudentWithLoss
 
 SIZES = ((3, 7), (9, 4), (5, 12))  # tokens of prompt and completion

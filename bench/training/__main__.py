@@ -27,9 +27,9 @@ from bench.training import jobs, machine
 from bench.training.contestant import CONTESTANTS, SAME
 from dcod import storage
 from dcod.models import loading
-from dcod.models.batches import Example
 from dcod.score.scores import write_scores
 from dcod.traces import prompts
+from dcod.traces.scored import Example
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "training.json"

@@ -15,8 +15,8 @@ from typing import Any
 
 from dcod import storage
 from dcod.config import TrainConfig
-from dcod.models.batches import Example
 from dcod.score.scores import read_scores
+from dcod.traces.scored import Example
 from dcod.train import loop
 from dcod.train.sets import ListedTraces, Schedule
 

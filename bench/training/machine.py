@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dcod.models.batches import Example
+from dcod.traces.scored import Example
 
 # Square and large; the first is a chunk of the head of SmolLM2, the second an up projection of 1024 tokens.
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (336, 576, 49152), (1024, 576, 1536))

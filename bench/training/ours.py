@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.training.jobs import Clock, Job
-from dcod.models.batches import Example
+from dcod.traces.scored import Example
 from dcod.train import loop
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.training.jobs import Clock, Job, steps
-from dcod.models.batches import Example
+from dcod.traces.scored import Example
 
 
 def run(job: Job, examples: list[Example], model: Any, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.training.jobs import Clock, Job, steps
-from dcod.models.batches import Example
+from dcod.traces.scored import Example
 
 
 def run(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from dcod.models.batches import Example
+    from dcod.traces.scored import Example
 
 _CUT = -9000.0  # JSON has no -inf: vLLM's server writes -9999
 

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dcod.engines.base import Completion, Sampling, likeliest
 from dcod.errors import UserError, one_line
-from dcod.models.batches import Example
 from dcod.progress import track
 from dcod.storage import web
 from dcod.traces import chunks, turns
+from dcod.traces.scored import Example
 
 if TYPE_CHECKING:
     import httpx2

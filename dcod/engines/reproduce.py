@@ -117,7 +117,7 @@ def main(folder: Path, recorded: Path) -> dict[str, Any]:
 
 
 def _logprobs(engine: Engine, prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> list[list[float]]:
-    from dcod.models.batches import Example
+    from dcod.traces.scored import Example
 
     examples = [
         Example(

@@ -21,13 +21,14 @@ from transformers import (
 )
 
 from dcod.engines.base import Completion, Sampling
-from dcod.models import loading
-from dcod.models.batches import Example, Layout, collate, micro_batches, to_device
+from dcod.models import attention, loading
+from dcod.models.batches import Layout, collate, micro_batches, to_device
 from dcod.models.fused_head import scored
 from dcod.models.layouts import Padding, exact_layout, exact_padding
 from dcod.models.selfcheck import Reading, examine
 from dcod.progress import track
 from dcod.traces import turns
+from dcod.traces.scored import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -132,7 +133,7 @@ class TransformersEngine:
         for group in track(micro_batches(examples, batch_tokens, layout=layout), "score"):
             with torch.inference_mode():
                 batch = to_device(collate(group, self._pad, layout), self.device)
-                hidden = loading.hidden_states(self.model, batch, body)
+                hidden = attention.hidden_states(self.model, batch, body)
                 logprobs, entropies, top = scored(hidden, head, batch.targets, top_k)
             values = [logprobs, entropies, top.ids, top.logprobs]
             sizes = [len(example.completion_tokens) for example in group]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from dcod.engines.base import Completion, Sampling, likeliest
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.models.batches import Example
 from dcod.traces import turns
+from dcod.traces.scored import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

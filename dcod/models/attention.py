@@ -1,4 +1,4 @@
-"""Attention within packed traces, one trace at a time: nothing is spent on padding or on pairs from two traces.
+"""The body of a student over a batch, and attention within packed traces, one trace at a time.
 
 transformers keeps packed traces apart by a mask over the whole row, whose cost grows with the square of the row. On a
 CPU, cutting the row where traces end is cheaper, and causality then needs no mask at all.
@@ -15,8 +15,37 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from dcod.models.batches import Batch
+
 NAME = "dcod_by_trace"
 _KNOWN = {"full_attention", "sliding_attention"}  # kinds of layers whose mask is known here
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tensor:
+    """Last hidden states of the positions that predict the counted tokens [N, D]; the body alone runs.
+
+    ``use_cache=False`` is what makes transformers keep packed traces apart, together with position ids that
+    start anew and no mask; a test compares every packed trace with itself alone.
+
+    Args:
+        model: the student.
+        batch: a micro-batch on its device.
+        body: the name of the module that :func:`dcod.models.selfcheck.examine` found; empty: the model's decoder.
+    """
+    run: Any = model.get_submodule(body) if body else model.get_decoder()
+    if batch.apart:
+        sizes = [len(example) for example in batch.examples]
+        rows = zip(batch.input_ids.split(1), sizes, strict=True)
+        alone = [run(input_ids=ids[:, :size], use_cache=False)[0][0] for ids, size in rows]
+        offsets = torch.tensor([0, *sizes[:-1]], device=batch.rows.device).cumsum(0)
+        return torch.cat(alone)[offsets[batch.rows] + batch.columns]
+    where = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+    given: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
+    packed = batch.position_ids is not None and batch.attention_mask is None
+    if packed and model.config._attn_implementation == NAME:
+        given["trace_sizes"] = [len(e) for e in batch.examples]
+    out: Tensor = run(input_ids=batch.input_ids, use_cache=False, **given)[0]
+    return out[batch.rows, batch.columns]
 
 
 def separable(model: PreTrainedModel) -> bool:

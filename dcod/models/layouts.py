@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from dcod.models import attention
-from dcod.models.batches import Example, Layout, collate, to_device
-from dcod.models.loading import hidden_states
+from dcod.models.attention import hidden_states
+from dcod.models.batches import Layout, collate, to_device
 from dcod.models.selfcheck import Reading, close, random_tokens, refusal, trial
+from dcod.traces.scored import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

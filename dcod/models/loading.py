@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from dcod import storage
 from dcod.errors import UserError
-from dcod.models import attention, fitting, matmul, weightfiles
+from dcod.models import fitting, weightfiles
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
-    from dcod.models.batches import Batch
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 
@@ -85,6 +83,8 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     Raises:
         UserError: it cannot be read, or its tensors are missing, unexpected, of another shape or no numbers.
     """
+    from dcod.models import matmul
+
     model = _read(folder, dtype)
     fitting.check_finite(folder, model.state_dict().items())
     # Tied by config.json, yet saved with a head of its own: transformers keeps that head, and so must what is saved.
@@ -139,35 +139,6 @@ def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
     fitting.check_architecture(folder, type(model).__name__, model.config.architectures or ())
     fitting.check_tensors(folder, type(model).__name__, read[1])
     return model
-
-
-def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tensor:
-    """Last hidden states of the positions that predict the counted tokens [N, D]; the body alone runs.
-
-    ``use_cache=False`` is what makes transformers keep packed traces apart, together with position ids that
-    start anew and no mask; a test compares every packed trace with itself alone.
-
-    Args:
-        model: the student.
-        batch: a micro-batch on its device.
-        body: the name of the module that :func:`dcod.models.selfcheck.examine` found; empty: the model's decoder.
-    """
-    import torch
-
-    run: Any = model.get_submodule(body) if body else model.get_decoder()
-    if batch.apart:
-        sizes = [len(example) for example in batch.examples]
-        rows = zip(batch.input_ids.split(1), sizes, strict=True)
-        alone = [run(input_ids=ids[:, :size], use_cache=False)[0][0] for ids, size in rows]
-        offsets = torch.tensor([0, *sizes[:-1]], device=batch.rows.device).cumsum(0)
-        return torch.cat(alone)[offsets[batch.rows] + batch.columns]
-    where = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-    given: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
-    packed = batch.position_ids is not None and batch.attention_mask is None
-    if packed and model.config._attn_implementation == attention.NAME:
-        given["trace_sizes"] = [len(e) for e in batch.examples]
-    out: Tensor = run(input_ids=batch.input_ids, use_cache=False, **given)[0]
-    return out[batch.rows, batch.columns]
 
 
 def digest(folder: Path) -> str:

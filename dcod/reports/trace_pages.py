@@ -16,11 +16,10 @@ from dcod import engines, grading
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.errors import UserError
-from dcod.models.batches import Example
 from dcod.reports import viewer
 from dcod.score.scores import read_scores
 from dcod.traces import Trace, prompt_digest, prompts, read_traces
-from dcod.train import loop
+from dcod.traces.scored import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,6 +53,8 @@ def page(
     Raises:
         UserError: the folders do not belong together, or the correction cannot be applied to the scores.
     """
+    from dcod.train import loop  # loads torch, which a gate without a page does not need
+
     splits = read_scores(scores)
     examples = [*splits["train"], *splits["selection"]]
     if not examples:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from dcod.config.retrain import LimitsConfig
-from dcod.models.batches import Example
 from dcod.objective.weighting import octaves
+from dcod.traces.scored import Example
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|\n+")
 

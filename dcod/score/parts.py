@@ -23,11 +23,11 @@ from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import fitting
-from dcod.models.batches import Example
 from dcod.progress import track
 from dcod.score.scores import write_scores
 from dcod.storage import workers as processes
 from dcod.traces import Trace, prompts, read_traces
+from dcod.traces.scored import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dcod import storage
 from dcod.errors import UserError
-from dcod.models.batches import Example
+from dcod.traces.scored import Example
 
 SCHEMA = pa.schema(
     [

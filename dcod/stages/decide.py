@@ -28,13 +28,14 @@ from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.ingest import assemble
 from dcod.models import loading
-from dcod.models.batches import Example, stored_record
+from dcod.models.batches import stored_record
 from dcod.objective import weighting
 from dcod.retrain import decide, history, monitors
 from dcod.retrain.decide import Evidence, Losses, Source
 from dcod.score.parts import in_tokens
 from dcod.stages.evaluate import evaluator_of
 from dcod.traces import FILE, Trace, prompts, read_traces, write_traces
+from dcod.traces.scored import Example
 from dcod.tracking import StageRun, lineage
 from dcod.tracking.registry import Registry
 from dcod.train import loop

@@ -286,7 +286,7 @@ def _summarise(benchmark: BenchmarkConfig, rows: Sequence[dict[str, Any]], sampl
 
 def _drift(engine: Engine, tokenizer: PreTrainedTokenizerBase, traces: Path, count: int) -> dict[str, Any]:
     """Per position, in buckets: how surprised the model is by the teacher beyond its own entropy, in nats."""
-    from dcod.models.batches import Example
+    from dcod.traces.scored import Example
 
     def example(trace: Trace) -> Example:
         return Example(

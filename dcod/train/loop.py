@@ -30,12 +30,13 @@ from torch import nn
 from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.models import selfcheck
-from dcod.models.batches import Example, Layout, collate, micro_batch_rows, stored_record, to_device
+from dcod.models.batches import Layout, collate, micro_batch_rows, stored_record, to_device
 from dcod.models.fused_head import Objective
 from dcod.objective import corrections, weighting
 from dcod.objective.losses import LOSSES
 from dcod.objective.weighting import Plan, WeightCounts
 from dcod.progress import track
+from dcod.traces.scored import Example
 from dcod.train import checkpoints, lora, parallel
 from dcod.train.checkpoints import Checkpoints
 from dcod.train.masters import Masters

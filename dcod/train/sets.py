@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcod.config import TrainConfig
-from dcod.models.batches import Example, epoch_rows, numbered
+from dcod.models.batches import epoch_rows, numbered
+from dcod.traces.scored import Example
 
 
 class TraceSet(Protocol):

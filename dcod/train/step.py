@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from dcod.config import TrainConfig
 from dcod.errors import UserError
-from dcod.models.attention import separable
-from dcod.models.batches import Batch, Example, Layout, collate, micro_batches, stored_record, to_device
+from dcod.models.attention import hidden_states, separable
+from dcod.models.batches import Batch, Layout, collate, micro_batches, stored_record, to_device
 from dcod.models.fused_head import Objective, live_loss, weighted_loss
 from dcod.models.layouts import exact_layout
-from dcod.models.loading import hidden_states
 from dcod.models.selfcheck import Reading, examine
 from dcod.objective import weighting
 from dcod.objective.corrections import Record
 from dcod.objective.weighting import Plan, WeightCounts
+from dcod.traces.scored import Example
 from dcod.train.masters import Masters
 from dcod.train.parallel import is_sharded
 

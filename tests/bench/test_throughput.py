@@ -13,9 +13,9 @@ from bench.training import __main__ as bench
 from bench.training import jobs, machine
 from bench.training.contestant import CONTESTANTS, SAME, measure
 from dcod.engines.transformers import TransformersEngine
-from dcod.models.batches import Example
 from dcod.score.scores import write_scores
 from dcod.traces.prompts import load_tokenizer
+from dcod.traces.scored import Example
 
 
 @pytest.fixture(scope="module")

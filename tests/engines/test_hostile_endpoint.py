@@ -15,10 +15,10 @@ from dcod.engines import Sampling
 from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
-from dcod.models.batches import Example
 from dcod.stages.execute import Where, execute
 from dcod.storage import web
 from dcod.traces import prompts
+from dcod.traces.scored import Example
 from tests.answering import answering
 
 KEY = "PLANTED-KEY-OF-A-USER"

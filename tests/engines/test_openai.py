@@ -23,9 +23,9 @@ from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.models.batches import Example
 from dcod.stages.execute import Where, execute
 from dcod.traces import formats, prompts
+from dcod.traces.scored import Example
 from tests.tiny import TWICE
 
 TEXTS = ["2 + 2?", "What is three plus four?", "x", "Say something long and then stop."]

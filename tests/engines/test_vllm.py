@@ -22,8 +22,8 @@ from dcod.config import Config, EngineConfig
 from dcod.engines import Sampling, reproduce
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
-from dcod.models.batches import Example
 from dcod.traces import formats, prompts, turns
+from dcod.traces.scored import Example
 from dcod.tracking import export
 from tests import families
 from tests.engines.test_recording import SETTINGS, policy

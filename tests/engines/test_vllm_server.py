@@ -27,9 +27,9 @@ from dcod.engines.openai import OpenAIEngine
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.models.batches import Example
 from dcod.stages.execute import Where, execute
 from dcod.traces import prompts
+from dcod.traces.scored import Example
 from tests.engines.test_vllm import NATS, TEXTS, assert_of_the_sampler, hostile_teacher
 from tests.tiny import TWICE
 

@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from dcod.models import attention
-from dcod.models.batches import Example, collate
-from dcod.models.loading import hidden_states
+from dcod.models.attention import hidden_states
+from dcod.models.batches import collate
+from dcod.traces.scored import Example
 
 SIZES = (7, 3, 19, 12)
 SMALL: dict[str, Any] = {

@@ -7,7 +7,8 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from dcod.models.batches import OWN_COST, Example, Layout, collate, micro_batches
+from dcod.models.batches import OWN_COST, Layout, collate, micro_batches
+from dcod.traces.scored import Example
 
 
 def traces(seed: int, count: int, prompts: int) -> list[Example]:

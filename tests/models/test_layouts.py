@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from dcod.models import attention, layouts, selfcheck
-from dcod.models.batches import Example, Layout, collate
-from dcod.models.loading import hidden_states
+from dcod.models.attention import hidden_states
+from dcod.models.batches import Layout, collate
+from dcod.traces.scored import Example
 
 SMALL: dict[str, Any] = {"vocab_size": 67, "hidden_size": 32, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}

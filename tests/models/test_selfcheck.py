@@ -25,8 +25,9 @@ from transformers import (
 from dcod.config import LoraConfig
 from dcod.errors import UserError
 from dcod.models import selfcheck
-from dcod.models.batches import Example, collate
+from dcod.models.batches import collate
 from dcod.models.fused_head import Head, Objective, OwnHead
+from dcod.traces.scored import Example
 from dcod.train import lora
 from dcod.train.step import StudentWithLoss
 

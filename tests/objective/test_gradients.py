@@ -16,12 +16,13 @@ import torch
 from dcod.config import CorrectionConfig, LossConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
-from dcod.models.batches import Batch, Example, Layout, collate, stored_record
+from dcod.models.batches import Batch, Layout, collate, stored_record
 from dcod.models.fused_head import Objective
 from dcod.objective import weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
 from dcod.traces.prompts import load_tokenizer
+from dcod.traces.scored import Example
 from dcod.train.step import StudentWithLoss
 
 TOP = 5

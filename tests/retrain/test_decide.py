@@ -8,12 +8,12 @@ import pytest
 
 from dcod.config import CorrectionConfig
 from dcod.config.retrain import LimitsConfig, RetrainConfig
-from dcod.models.batches import Example
 from dcod.retrain import decide as retraining
 from dcod.retrain import monitors
 from dcod.retrain.decide import Evidence, Losses, Source
 from dcod.stages import decide
 from dcod.traces import Trace
+from dcod.traces.scored import Example
 
 CONFIG = RetrainConfig(min_new_traces=40)
 NEAR, FAR, CLIPPED = Source("a", 60), Source("b", 60, gamma=0.02, ess=0.01), Source("c", 60, clipped=0.8)

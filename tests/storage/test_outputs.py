@@ -305,7 +305,7 @@ FILL = """
     from dcod.teach.attempts import SCHEMA, Attempts, Tally
     from dcod.train.checkpoints import Checkpoints
     from dcod.errors import UserError
-    from dcod.models.batches import Example
+    from dcod.traces.scored import Example
 
     here, much = Path(sys.argv[1]), os.urandom(100_000).hex()
     (here / "work").mkdir()

@@ -22,8 +22,8 @@ from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import PreemptedError
 from dcod.models import loading
-from dcod.models.batches import Example
 from dcod.traces.prompts import load_tokenizer
+from dcod.traces.scored import Example
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints, moments_of, weights_of
 

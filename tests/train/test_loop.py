@@ -18,11 +18,12 @@ from dcod.config import CorrectionConfig, TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.models.batches import Example, collate, micro_batches, stored_record
+from dcod.models.batches import collate, micro_batches, stored_record
 from dcod.objective import weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
 from dcod.traces.prompts import load_tokenizer
+from dcod.traces.scored import Example
 from dcod.train import loop
 from dcod.train import step as stepping
 from dcod.train.sets import ListedTraces, Schedule

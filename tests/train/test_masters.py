@@ -13,7 +13,7 @@ from torch import nn
 
 from dcod.config import TrainConfig
 from dcod.models import loading
-from dcod.models.batches import Example
+from dcod.traces.scored import Example
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints, weights_of
 from dcod.train.masters import Masters

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from dcod.config import LoraConfig, TrainConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.models.batches import Example
+from dcod.traces.scored import Example
 from dcod.train import loop, lora
 from dcod.train.checkpoints import Checkpoints, weights_of
 from tests.train.test_checkpoints import make_examples, same

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from dcod.config import TrainConfig
 from dcod.errors import UserError
-from dcod.models.batches import Example, micro_batches
+from dcod.models.batches import micro_batches
 from dcod.score import scores
+from dcod.traces.scored import Example
 from dcod.train import loop
 from dcod.train.sets import ListedTraces, Schedule
 from tests.train.test_checkpoints import KNOBS, Stop, make_examples, run, same

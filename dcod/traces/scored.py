@@ -1,0 +1,35 @@
+"""A trace in the tokens of a student, with what the student and its teacher said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Example:
+    """One scored trace in the student's tokens.
+
+    Attributes:
+        prompt_tokens, completion_tokens: token ids; the completion ends with the end-of-turn token.
+        student_logprobs, entropies: of the student that scored it, nats, one a completion token.
+        behavior_logprobs: of the teacher's sampler, or None.
+        behavior_total: their sum as the teacher's own tokenizer gave it, or None; see METHOD 7.
+        teacher_top_ids, teacher_top_logprobs: the sampler's likeliest tokens at each position, or None.
+        start_top_ids, start_top_logprobs: the same of the student that scored it, or None.
+    """
+
+    trace_id: str
+    prompt_id: str
+    prompt_tokens: list[int]
+    completion_tokens: list[int]
+    student_logprobs: list[float]
+    entropies: list[float]
+    behavior_logprobs: list[float] | None = None
+    behavior_total: float | None = None
+    teacher_top_ids: list[list[int]] | None = None
+    teacher_top_logprobs: list[list[float]] | None = None
+    start_top_ids: list[list[int]] | None = None
+    start_top_logprobs: list[list[float]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompt_tokens) + len(self.completion_tokens)
