@@ -181,7 +181,8 @@ def test_the_command_ends_and_accounts_for_every_row(tmp_path: Path, tiny_studen
     assert len(expected) == {texts: 4, shapes: 4, files: 7, answers: 3}[made]
     code, said, seconds, memory = ingest(folder, tiny_student)
     assert (code, "Traceback" in said) == (0, False), said[-2000:]
-    assert (seconds < CPU_SECONDS, memory < MEMORY) == (True, True), (seconds, memory)
+    most = len(ANSWERS) * 2 * 5.0 if made is answers else CPU_SECONDS  # a comparison may take 5 s; there are many
+    assert (seconds < most, memory < MEMORY) == (True, True), (seconds, memory)
     found = json.loads((tmp_path / "in-out" / "sources.json").read_text())["files"]
     for item in found:
         assert item["read"] == item["accepted"] + sum(item["quarantined"].values())
