@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Processes that test at once; 0 for one that a debugger can enter. A file's tests stay together.
+WORKERS ?= 2
 # For example STUDY_ARGS=--quick: a few minutes, beside the committed figures.
 STUDY_ARGS ?=
 # For example BENCH_ARGS="--model tiny --repetitions 1"; the data set lies in ../shared/data, or --data-dir.
@@ -33,7 +35,7 @@ run: setup  ## the quickstart: a student from the first trace to the registry, i
 	$(BIN)/dcod run --preset quickstart
 
 test: setup lint  ## lint, types and all tests that need no server
-	$(BIN)/python -m pytest -m "not slow and not service and not vllm" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not service and not vllm" $(PYTEST_ARGS)
 
 test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2

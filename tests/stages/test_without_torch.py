@@ -1,4 +1,4 @@
-"""What does not compute with torch does without it: a pod that only keeps the books starts in a moment, in little room."""
+"""What does not compute with torch does without it: a pod that only keeps books starts in a moment, and is small."""
 
 import subprocess
 import sys
