@@ -39,6 +39,7 @@ def text(count: int) -> list[Example]:
 def run(device: str, dtype: torch.dtype, precision: str, steps: int, hidden: int = 256, step: int = 32) -> list[float]:
     """The losses of a small Qwen2 from the same start on the same steps, of ``step`` traces each."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from transformers import AutoModelForCausalLM, Qwen2Config
 
     torch.manual_seed(0)
@@ -53,11 +54,12 @@ def run(device: str, dtype: torch.dtype, precision: str, steps: int, hidden: int
     )
     known = parallel.accelerator_for
 
-    def here(asked: TrainConfig) -> Any:
-        accelerator = known(asked)
-        return accelerator if device != "cpu" else Accelerator(cpu=True)
+    def on_the_cpu(_: TrainConfig) -> Any:
+        return Accelerator(cpu=True)
 
-    parallel.accelerator_for = here
+    AcceleratorState._reset_state(reset_partial_state=True)  # it knows the device of the run before
+    if device == "cpu" and torch.cuda.is_available():
+        parallel.accelerator_for = on_the_cpu
     try:
         training.train(
             made, text(step * steps), [], knobs, 0, save_best=lambda _: None,
@@ -65,6 +67,7 @@ def run(device: str, dtype: torch.dtype, precision: str, steps: int, hidden: int
         )  # fmt: skip
     finally:
         parallel.accelerator_for = known
+        AcceleratorState._reset_state(reset_partial_state=True)
     return losses
 
 
