@@ -27,6 +27,7 @@ from dcod.config import TrainConfig
 from dcod.packing import Example
 
 TRACES, MICRO = 64, 4 * ROW  # of an optimizer step
+ROWS = 2  # at once in the plain loop, whose logits of all positions take four times the room
 WARM_UP, TIMED = 2, 4
 
 
@@ -135,15 +136,15 @@ def plain(step: Step, shape: str) -> dict[str, Any]:
     examples = shapes.traces(TRACES * (WARM_UP + TIMED) * 5 // 4, made.config.vocab_size, step.quick)
     ids = torch.tensor([t for e in examples for t in e.prompt_tokens + e.completion_tokens])
     labels = torch.tensor([t for e in examples for t in [-100] * len(e.prompt_tokens) + e.completion_tokens])
-    batches = len(ids) // (4 * row)
-    ids, labels = (x[: batches * 4 * row].view(batches, 4, row).to(step.device) for x in (ids, labels))
+    batches = len(ids) // (ROWS * row)
+    ids, labels = (x[: batches * ROWS * row].view(batches, ROWS, row).to(step.device) for x in (ids, labels))
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-5, weight_decay=0.0, fused=True)
     clock = Clock(step.device)
     for number in range(WARM_UP + TIMED):
         total = 0.0
-        for index in range(number * 4, number * 4 + 4):
+        for index in range(number * 16 // ROWS, (number + 1) * 16 // ROWS):
             with torch.autocast(step.device, torch.bfloat16):
-                loss = made(input_ids=ids[index], labels=labels[index], use_cache=False).loss / 4
+                loss = made(input_ids=ids[index], labels=labels[index], use_cache=False).loss * ROWS / 16
             loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
