@@ -34,7 +34,7 @@ class Part:
 
 PARTS = (
     Part("tests", 130, ("pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider", "--durations=8", "tests/gpu")),
-    Part("training 1.5B", 150, ("bench.gpu.training", "qwen2.5-1.5b")),
+    Part("training 1.5B", 180, ("bench.gpu.training", "qwen2.5-1.5b")),
     Part("scoring 1.5B", 50, ("bench.gpu.scoring", "qwen2.5-1.5b", "usual")),
     Part("training 0.5B", 60, ("bench.gpu.training", "qwen2.5-0.5b")),
     Part("curves", 45, ("bench.gpu.curves",)),

@@ -22,7 +22,7 @@ import torch
 from bench.gpu import shapes
 from bench.gpu.shapes import ROW, Step
 from bench.training.machine import step_flops
-from dcod import training
+from dcod import fused, training
 from dcod.config import TrainConfig
 from dcod.packing import Example
 
@@ -52,6 +52,16 @@ def knobs(**own: Any) -> TrainConfig:
     """As a user of dcod would write it."""
     base = {"epochs": 1, "warmup_share": 0.0, "validations": 1, "learning_rate": 1e-5, "traces_per_step": TRACES}
     return TrainConfig.model_validate({**base, "micro_batch_tokens": MICRO, **own})
+
+
+def in_large_chunks(step: Step, shape: str, **own: Any) -> dict[str, Any]:
+    """The same with another size of the head's chunks: 2 GiB of logits."""
+    usual = dict(fused.CHUNK_BYTES)
+    fused.CHUNK_BYTES["cuda"] = 2 * 2**30
+    try:
+        return ours(step, shape, torch.bfloat16, **own)
+    finally:
+        fused.CHUNK_BYTES.update(usual)
 
 
 def ours(step: Step, shape: str, dtype: torch.dtype, profile: bool = False, **own: Any) -> dict[str, Any]:
@@ -218,6 +228,8 @@ def contestants(step: Step, shape: str) -> dict[str, Callable[[], dict[str, Any]
         "TRL, Liger, borders crossed": lambda: trl(step, shape, True, "wrapped"),
         "plain loop": lambda: plain(step, shape),
         "dcod, live weights": lambda: ours(step, shape, low, correction=live),
+        "dcod, live weights, chunks of 2 GiB": lambda: in_large_chunks(step, shape, correction=live),
+        "dcod, chunks of 2 GiB": lambda: in_large_chunks(step, shape),
         "TRL": lambda: trl(step, shape, False),
         "dcod, autocast": lambda: ours(step, shape, full, precision="bfloat16"),
         "dcod, 32,768 at once": lambda: ours(
@@ -225,7 +237,9 @@ def contestants(step: Step, shape: str) -> dict[str, Callable[[], dict[str, Any]
         ),
     }
     if cheap:
-        del found["dcod, 32,768 at once"], found["TRL"], found["dcod, autocast"]
+        for name in [name for name in found if "GiB" in name or "once" in name or "auto" in name]:
+            del found[name]
+        del found["TRL"]
     if step.device == "cpu":
         del found["TRL, Liger"], found["TRL, Liger, borders crossed"]  # its kernels are Triton's
     return found
