@@ -20,12 +20,14 @@ PIP := $(BIN)/pip --disable-pip-version-check
 RESOLVE := build/lock/bin/pip install --dry-run --ignore-installed --quiet --report build/lock/report.json
 # As an image is built: from the plain index alone, whose torch is the CUDA build, whatever this machine prefers.
 RESOLVE_CUDA := env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(RESOLVE)
+# The Python of the host that `make gpu-pack` packs for.
+GPU_PYTHON ?= 3.12
 VLLM := 0.32.0
 VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench tests .ci docker)
 
-.PHONY: help run test test-avx2 test-services test-vllm lint bench sweep fuzz golden lock setup clean
+.PHONY: help run test test-avx2 test-services test-vllm lint bench sweep fuzz gpu-pack golden lock setup clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -68,6 +70,9 @@ sweep: setup  ## every causal architecture that transformers lists, tiny, agains
 fuzz: setup  ## every fuzzer for FUZZ_SECONDS (120); inputs from tests/fuzz/corpus, the outcome in tests/fuzz/last-run.log
 	$(PIP) install --quiet atheris
 	tests/fuzz/run.sh $(BIN)/python $(FUZZ_SECONDS)
+
+gpu-pack: setup  ## build/gpu-pack: what a host with a GPU and no network needs; there: dcod/bench/gpu/run.sh
+	$(BIN)/python -m bench.gpu.pack --python $(GPU_PYTHON)
 
 golden: setup  ## rewrites tests/golden; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines

@@ -187,7 +187,9 @@ class TrainConfig(Section):
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-4
     epochs: Few = 2
     traces_per_step: Positive = Field(16, description="Global, over all ranks and micro-batches.")
-    micro_batch_tokens: Positive = Field(2048, description="Padded tokens per forward pass and rank.")
+    micro_batch_tokens: Positive | Literal["auto"] = Field(
+        2048, description="Padded tokens per forward pass and rank; `auto`: as many as a GPU's memory holds, by trying."
+    )
     warmup_share: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0

@@ -56,7 +56,7 @@ class TransformersEngine:
     @cached_property
     def layout(self) -> Layout:
         """How batches are laid out for scoring."""
-        return exact_layout(self.model, self.reading, "padded", self.device)
+        return exact_layout(self.model, self.reading, "padded")
 
     @cached_property
     def padding(self) -> Padding:

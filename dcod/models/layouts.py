@@ -29,15 +29,15 @@ _STEPS = 3  # that are generated
 _ALONE = 20.0  # times the rounding of one product: what layers add up to when rows have another shape
 
 
-def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout, device: torch.device) -> Layout:
+def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout) -> Layout:
     """The wanted layout where it is exact, else the fastest that is: padded, padded with a mask, or row by row.
 
-    On a CPU attention is made to work within packed traces, where it can and is exact; see ``dcod.models.attention``.
+    Attention is made to work within packed traces, where it can and is exact; see :mod:`dcod.models.attention`.
     """
     ways: list[Layout] = ["padded", "masked"]
     if wanted == "packed":
         ways.insert(0, "packed")
-        if device.type == "cpu" and attention.separate(model):
+        if attention.separate(model):
             if is_exact(model, reading, "packed"):
                 return "packed"
             model.set_attn_implementation("sdpa")
@@ -106,13 +106,14 @@ def _written_alike(model: Any, pad: int, sizes: Sequence[int], steps: int) -> bo
     ids = torch.full((len(rows), width), pad, device=rows[0].device)
     for row, tokens in zip(ids, rows, strict=True):
         row[width - len(tokens) :] = tokens
+    made = next(model.parameters()).dtype  # generate() gives float32 whatever the arithmetic was
     mask = torch.stack([torch.arange(width) >= width - len(tokens) for tokens in rows]).long().to(ids.device)
     try:
         together = _generated(model, ids, mask, pad, steps)
         for index, tokens in enumerate(rows):
             alone = _generated(model, tokens[None], torch.ones_like(tokens[None]), pad, steps)
             for ours, theirs in zip(together, alone, strict=False):  # one may have ended
-                if not close(ours[index], theirs[0], theirs.dtype, _ALONE):
+                if not close(ours[index], theirs[0], made, _ALONE):
                     return False
                 if ours[index].argmax() != theirs[0].argmax():  # a tie: from here on they write different texts
                     break

@@ -19,7 +19,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +41,19 @@ from dcod.train import checkpoints, lora, parallel
 from dcod.train.checkpoints import Checkpoints
 from dcod.train.masters import Masters
 from dcod.train.sets import Schedule, TraceSet, trace_set
-from dcod.train.step import StudentWithLoss, forward_backward, gathered, is_live, layout_of, step_record
+from dcod.train.step import (
+    StudentWithLoss,
+    first_size,
+    forward_backward,
+    gathered,
+    halved,
+    is_live,
+    layout_of,
+    step_record,
+)
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import PreTrainedModel
 
 MAX_SKIPPED_IN_A_ROW = 3
@@ -211,7 +221,8 @@ def train(
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
     live = is_live(config)
     first = weighting.plan(config.correction, stored_record(schedule[0])) if live else Plan()
-    progress = _Progress(WeightCounts(config.correction), first, config.micro_batch_tokens)
+    progress = _Progress(WeightCounts(config.correction), first, 0)
+    progress.micro_batch_tokens = first_size(config, accelerator.device, accelerator.num_processes)
     done = 0
     found = kept.latest() if kept else None
     _agree(accelerator, found.step if found else 0, config)
@@ -224,7 +235,7 @@ def train(
         checkpoints.load_weights(student, found.model, masters)
         checkpoints.load_moments(optimizer, found.optimizer)
     elif selection_set:
-        progress.result.start_nll = selection_nll(wrapped, selection_set, layout, config, accelerator.device)
+        progress.result.start_nll = selection_nll(wrapped, selection_set, layout, progress, accelerator)
     result = progress.result
     result.student = facts
     if selection_set:
@@ -262,7 +273,7 @@ def train(
             if live:
                 progress.lagged = weighting.plan(config.correction, record)
             if selection_set and number in measured:
-                row["selection_nll"] = selection_nll(wrapped, selection_set, layout, config, accelerator.device)
+                row["selection_nll"] = selection_nll(wrapped, selection_set, layout, progress, accelerator)
                 progress.without_a_better_one += 1
                 if row["selection_nll"] < result.best_nll:
                     result.best_nll, result.best_step = row["selection_nll"], number
@@ -349,12 +360,27 @@ def learning_rate(config: TrainConfig, number: int, total: int) -> float:
 
 
 @torch.no_grad()
-def selection_nll(wrapped: nn.Module, traces: TraceSet, layout: Layout, config: TrainConfig, device: Any) -> float:
-    """Mean NLL per token on the selection split, nats; every rank measures all of it."""
+def selection_nll(
+    wrapped: nn.Module, traces: TraceSet, layout: Layout, progress: _Progress, accelerator: Accelerator
+) -> float:
+    """Mean NLL per token on the selection split, nats; every rank measures all of it.
+
+    Raises:
+        UserError: memory does not hold a single trace.
+    """
+    while True:
+        rows = micro_batch_rows(traces.sizes.tolist(), range(len(traces)), progress.micro_batch_tokens, layout)
+        with suppress(torch.OutOfMemoryError):
+            return _nll(wrapped, traces, rows, layout, accelerator.device)
+        most = max(map(len, rows))
+        halved(progress, most == 1, accelerator.num_processes, most)
+
+
+def _nll(wrapped: nn.Module, traces: TraceSet, groups: list[list[int]], layout: Layout, device: torch.device) -> float:
     wrapped.eval()
     total = torch.zeros((), dtype=torch.float64)
     count = 0
-    for rows in micro_batch_rows(traces.sizes.tolist(), range(len(traces)), config.micro_batch_tokens, layout):
+    for rows in groups:
         batch = to_device(collate(traces.take(rows), layout=layout), device)
         ones = torch.ones(len(batch.targets), device=device)
         _, logprobs, _ = wrapped(batch, lambda *_, ones=ones: ones, Objective(), False)

@@ -45,8 +45,10 @@ class Masters:
         """Takes the gradients of a backward over, and adds them to those that are there."""
         for parameter, master in self._coarse:
             if parameter.grad is not None:
-                grad = parameter.grad.float()
-                master.grad = grad if master.grad is None else master.grad + grad
+                if master.grad is None:
+                    master.grad = parameter.grad.float()
+                else:  # in place: on a GPU this is bound by memory
+                    master.grad += parameter.grad
                 parameter.grad = None
 
     @torch.no_grad()

@@ -48,7 +48,9 @@ def distributed(accelerator: Accelerator, wrapped: nn.Module, model: PreTrainedM
         config: precision, sharding, activation checkpointing.
     """
     if config.activation_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        renamed = hasattr(model, "activation_checkpointing_enable")  # in transformers 5.23 or a little before
+        enable: Any = model.activation_checkpointing_enable if renamed else model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if not is_sharded_by(config):
         prepared: nn.Module = accelerator.prepare_model(wrapped)
         return prepared

@@ -7,7 +7,7 @@ micro-batching, padding, packing and the number of ranks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,7 +81,34 @@ def layout_of(config: TrainConfig, model: PreTrainedModel, reading: Reading, dev
     ``auto`` is packed, which is faster on a GPU, and on a CPU where attention can be made to work within traces.
     """
     packed = config.layout == "packed" or (config.layout == "auto" and (device.type == "cuda" or separable(model)))
-    return exact_layout(model, reading, "packed" if packed else "padded", device)
+    return exact_layout(model, reading, "packed" if packed else "padded")
+
+
+def first_size(config: TrainConfig, device: torch.device, ranks: int) -> int:
+    """Tokens of the first micro-batches; :func:`halved` makes them fewer where a GPU's memory does not hold them.
+
+    With several ranks, which cannot change it alone, ``auto`` is a size that 80 GB hold for students up to some 2B.
+    """
+    if config.micro_batch_tokens != "auto":
+        return config.micro_batch_tokens
+    if device.type != "cuda":
+        return 2048
+    return 65536 if ranks == 1 else 8192
+
+
+def halved(progress: Progress, single: bool, ranks: int, most: int) -> None:
+    """Half as large micro-batches, after the memory of a GPU did not hold one.
+
+    Raises:
+        UserError: they hold no more than what must stay together, or other ranks would go on without this one.
+    """
+    if single or ranks > 1:
+        raise UserError(
+            f"train: out of memory with train.micro_batch_tokens={progress.micro_batch_tokens} and at most {most} "
+            "traces at once; lower it, or student.max_length, or use a larger GPU"
+        )
+    progress.micro_batch_tokens //= 2
+    torch.cuda.empty_cache()
 
 
 def is_live(config: TrainConfig) -> bool:
@@ -122,21 +149,14 @@ def forward_backward(
     while True:
         groups = micro_batches(share, progress.micro_batch_tokens, by_prompt=True, layout=layout)
         seen = WeightCounts(config.correction)
-        try:
+        with suppress(torch.OutOfMemoryError):
             found = _accumulate(accelerator, wrapped, masters, groups, layout, config, plan, factor, seen)
-        except torch.OutOfMemoryError:
-            single = all(len({e.prompt_id for e in group}) == 1 for group in groups)
-            if single or accelerator.num_processes > 1:  # ranks would wait for one another
-                raise UserError(
-                    f"train: out of memory with train.micro_batch_tokens={progress.micro_batch_tokens} and at most "
-                    f"{max(map(len, groups))} traces at once; lower it, or student.max_length, or use a larger GPU"
-                ) from None
-            progress.micro_batch_tokens //= 2
-            masters.zero_grad()
-            torch.cuda.empty_cache()
-            continue
-        progress.seen.merge(seen)
-        return found
+            progress.seen.merge(seen)
+            return found
+        # here and not while the error is handled, which keeps all that the forward pass has made
+        single = all(len({e.prompt_id for e in group}) == 1 for group in groups)
+        masters.zero_grad()
+        halved(progress, single, accelerator.num_processes, max(map(len, groups)))
 
 
 def _accumulate(

@@ -66,9 +66,9 @@ class Sees(LlamaForCausalLM):
 def test_packed_only_where_no_trace_sees_another(kind: str, packed: Layout) -> None:
     model = tiny(kind)
     reading = selfcheck.examine(model)
-    assert layouts.exact_layout(model, reading, "packed", CPU) == packed
+    assert layouts.exact_layout(model, reading, "packed") == packed
     assert (model.config._attn_implementation == attention.NAME) == (kind == "llama")
-    assert layouts.exact_layout(model, reading, "padded", CPU) == "padded"
+    assert layouts.exact_layout(model, reading, "padded") == "padded"
 
 
 @pytest.mark.parametrize(("what", "layout"), [("the width", "apart"), ("other rows", "apart"), ("", "padded")])
@@ -76,7 +76,7 @@ def test_a_planted_leak_is_found(what: str, layout: Layout) -> None:
     model = Sees(LlamaConfig(**SMALL, **HEADS, num_hidden_layers=1)).eval()
     reading = selfcheck.examine(model)
     model.what = what
-    assert layouts.exact_layout(model, reading, "padded", CPU) == layout
+    assert layouts.exact_layout(model, reading, "padded") == layout
 
 
 def test_every_layout_that_is_called_exact_gives_the_states_of_each_trace_alone() -> None:
