@@ -15,8 +15,8 @@ import torch
 from dcod.config import TrainConfig
 from dcod.engines import Sampling
 from dcod.models import attention
+from dcod.models.attention import hidden_states
 from dcod.models.batches import Example, collate, to_device
-from dcod.models.loading import hidden_states
 from dcod.models.selfcheck import examine
 from dcod.train import step
 from tests.gpu.students import DEVICE, V, engine, student
