@@ -12,7 +12,7 @@ from bench.gpu import shapes
 from bench.gpu.card import timed
 from bench.gpu.shapes import ROW, Step
 from dcod.engines import Sampling
-from dcod.models import loading
+from dcod.models import attention
 from dcod.models.batches import collate, micro_batches, to_device
 
 TRACES, PROMPTS, WRITTEN = 128, 128, 128
@@ -23,7 +23,7 @@ def bare(engine: Any, examples: list[Any], tokens: int) -> None:
     with torch.inference_mode():
         for group in micro_batches(examples, tokens, layout=engine.layout):
             batch = to_device(collate(group, layout=engine.layout), engine.device)
-            loading.hidden_states(engine.model, batch, engine.reading.body)
+            attention.hidden_states(engine.model, batch, engine.reading.body)
 
 
 def whole(engine: Any, examples: list[Any], tokens: int) -> None:
@@ -31,7 +31,7 @@ def whole(engine: Any, examples: list[Any], tokens: int) -> None:
     with torch.inference_mode():
         for group in micro_batches(examples, tokens, layout=engine.layout):
             batch = to_device(collate(group, layout=engine.layout), engine.device)
-            hidden = loading.hidden_states(engine.model, batch, engine.reading.body)
+            hidden = attention.hidden_states(engine.model, batch, engine.reading.body)
             for part in hidden.split(1024):
                 engine.model.get_output_embeddings()(part)
 
