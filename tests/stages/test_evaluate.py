@@ -119,7 +119,7 @@ def test_recorded_responses_are_matched_by_text_or_name(run: Run, tmp_path: Path
         (lambda said: [*said, {"problem": "other"}], r":4: "),
         (lambda said: [{"problem": "p0"}, *said[1:]], r":1: `response` is missing"),
         (lambda said: [{"response": "x"}, *said[1:]], r":1: a recorded response needs"),
-        (lambda said: ["text", *said], r":1: a recorded response needs"),
+        (lambda said: ["text", *said], r":1: not a JSON object"),
         (lambda said: [{**said[0], "benchmark": "gsm8k"}, *said[1:]], None),  # only one is configured
     ],
 )
