@@ -10,7 +10,7 @@ for target in reader extraction grading templates configuration; do
     "/tmp/dcod-fuzz-$$.txt" | sed 's/stat:://; s/: */=/' | tr '\n' ' ')"
   cover="$(grep -aoE 'cov: [0-9]+ ft: [0-9]+' "/tmp/dcod-fuzz-$$.txt" | tail -1)"
   echo "$target: $outcome; $cover; $stats" | tee -a "$log"
-  [ $outcome = sound ] || grep -aE -A20 'Uncaught Python exception|^==[0-9]+== (ERROR|libFuzzer)' "/tmp/dcod-fuzz-$$.txt" | tee -a "$log"
+  [ $outcome = sound ] || grep -aE -A20 'Uncaught Python exception|^==[0-9]+== (ERROR|libFuzzer)' "/tmp/dcod-fuzz-$$.txt" | sed "s|$PWD/||g" | tee -a "$log"
 done
 rm -f "/tmp/dcod-fuzz-$$.txt"
 exit $failed
