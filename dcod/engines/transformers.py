@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class TransformersEngine:
     """Runs one model folder on the GPU, or on the CPU where there is none.
 
-    Implements :class:`dcod.engines.Engine`. The GPU path was not run on a GPU; `bench/gpu` and `tests/gpu` are its checks.
+    Implements :class:`dcod.engines.Engine`. Not run on a GPU: `bench/gpu` and `tests/gpu` are the checks.
     """
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32") -> None:
