@@ -64,7 +64,7 @@ def of(kind: str, work: Path) -> dict[str, Any]:
         with torch.no_grad():
             reading = examine(model)
         ours = copy.deepcopy(model)  # packed where it can be, which may change its attention
-        packed = exact_layout(ours, reading, "packed", torch.device("cpu"))
+        packed = exact_layout(ours, reading, "packed")
         engine = TransformersEngine(work, marks())
         padded = engine.layout
     except UserError as error:
