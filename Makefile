@@ -65,7 +65,7 @@ bench: .venv-bench/setup.stamp  ## training against TRL and a plain loop, on ben
 	.venv-bench/bin/python -m bench.training $(BENCH_ARGS)
 
 sweep: setup  ## every causal architecture that transformers lists, tiny, against its own forward pass (minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sweep
+	OMP_NUM_THREADS=1 bash -o pipefail -c '$(BIN)/python -m bench.sweep | tee bench/results/sweep.log'
 
 fuzz: setup  ## every fuzzer for FUZZ_SECONDS (120); inputs from tests/fuzz/corpus, the outcome in tests/fuzz/last-run.log
 	$(PIP) install --quiet atheris
