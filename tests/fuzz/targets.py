@@ -103,6 +103,8 @@ def main() -> None:
 
     name, seconds = sys.argv[1], sys.argv[2]
     with atheris.instrument_imports(include=["dcod"]):
+        import dcod.config.load
+        import dcod.ingest.examine  # noqa: F401 (brings the others along)
         from dcod.traces import formats
 
         for one in formats.names():
