@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -93,9 +94,12 @@ def _task_server(killed_in: str) -> Callable[[dict[str, Any]], int]:
     os.close(their_in)
     replies = os.fdopen(our_in)
 
+    one_at_a_time = threading.Lock()  # the runner takes the turns of a loop in threads
+
     def ask(request: dict[str, Any]) -> int:
-        os.write(our_out, (json.dumps(request) + "\n").encode())
-        return int(replies.readline())
+        with one_at_a_time:
+            os.write(our_out, (json.dumps(request) + "\n").encode())
+            return int(replies.readline())
 
     return ask
 
