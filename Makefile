@@ -37,7 +37,7 @@ run: setup  ## the quickstart: a student from the first trace to the registry, i
 	$(BIN)/dcod run --preset quickstart
 
 test: setup lint  ## lint, types and all tests that need no server
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not service and not vllm" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not service and not vllm" $(PYTEST_ARGS)
 
 test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2

@@ -66,8 +66,8 @@ def config(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(kube, "PATIENCE_S", 5.0)
     monkeypatch.setattr(preflight, "_tracking", lambda config: "good")
-    monkeypatch.setattr("dcod.storage.files.probe", lambda uri: None)
-    monkeypatch.setattr("dcod.storage.files.list_objects", lambda uri: [f"{uri}a.jsonl"])
+    monkeypatch.setattr("dcod.storage.probe", lambda uri: None)
+    monkeypatch.setattr("dcod.storage.list_objects", lambda uri: [f"{uri}a.jsonl"])
     with fake_kubeflow.serving(kubeflow) as address, fake_kubernetes.serving(kubernetes, tmp_path) as kubeconfig:
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
         yield Config.model_validate(
@@ -121,7 +121,7 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert "does not have it; push it" in failed("image", image=f"{registry}/team/dcod:2")
     assert "cluster.image is empty" in failed("image", image="")
     assert "cluster.tracking" in failed("configuration", tracking="")
-    monkeypatch.setattr("dcod.storage.files.list_objects", lambda uri: [])
+    monkeypatch.setattr("dcod.storage.list_objects", lambda uri: [])
     assert "nothing at s3://dcod/traces/; upload" in failed("traces are there")
 
 

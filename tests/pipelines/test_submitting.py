@@ -142,12 +142,12 @@ def test_scheduled_replaced_and_removed(fake: FakeKubeflow, cluster: Path) -> No
         assert dcod("schedule", name, "--cron", "@daily", *with_config)[0] == 0
     code, output = dcod("schedule", "nightly", "--cron", "30 2 * * 1-5", *with_config)
     assert code == 0, output
-    assert "nightly: at 02:30 on Monday, Tuesday, Wednesday, Thursday and Friday" in output
+    assert "nightly: At 02:30 on Monday through Friday" in output
     assert "0 30 2 * * 1-5" in output
     made = next(one for one in fake.recurring.values() if one["display_name"] == "nightly")
     assert made["trigger"] == {"cron_schedule": {"cron": "0 30 2 * * 1-5"}}
     assert (made["max_concurrency"], made["no_catchup"], made["mode"]) == (1, True, "ENABLE")
-    assert made["description"].startswith("at 02:30")
+    assert made["description"].startswith("At 02:30")
     code, output = dcod("schedule", "nightly", "--cron", "0 4 * * 7", *with_config)
     assert "in place of 1 earlier" in output
     named = [one for one in fake.recurring.values() if one["display_name"] == "nightly"]
