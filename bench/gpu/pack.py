@@ -19,7 +19,7 @@ import typer
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_MIB = 40
-# The trace of what training, scoring and evaluation import: tests/bench/test_gpu.py blocks all that is not listed here.
+# What training, scoring and evaluation import and the host lacks, found by blocking all that is not listed.
 WHEELS = {
     "pydantic": "dcod's configuration",
     "pydantic-core": "pydantic, compiled for the host's Python",

@@ -16,8 +16,6 @@ from dcod.errors import UserError
 from dcod.storage.files import is_s3
 from dcod.storage.s3 import connect, explained, look, put_if, split, try_conditions
 
-_ABSENT = ("404", "NoSuchKey")
-
 
 @contextmanager
 def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 120.0) -> Iterator[Callable[[], None]]:

@@ -50,10 +50,7 @@ def output_folder(path: Path, later: Iterable[str] = ()) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Writes a file of dcod's own, whole or not at all."""
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    _make_parent(path, path, "")
     with _replacing(path, path, "") as new:
         _write(new, text)
         os.replace(new, path)
@@ -72,10 +69,7 @@ def write_file(path: Path, text: str) -> None:
     """
     assert marks.FILE_MARK in text[: marks.HEAD], "an output file must be known again"
     target = check_file(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another name") from None
+    _make_parent(target, path, "; choose another name")
     with _replacing(target, path, "choose another name") as new:
         _write(new, text)
         _take_place(new, target, lambda old: marks.refuse_unmarked(path, old))
@@ -153,6 +147,13 @@ def _replacing(target: Path, path: Path, way: str) -> Iterator[Path]:
         temporary.sweep(target.parent)
         with temporary.held(target.parent, temporary.beside(target)) as holder:
             yield holder / "new"
+
+
+def _make_parent(target: Path, path: Path, way_out: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}){way_out}") from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -440,8 +441,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; Python would silently keep the last of equal keys."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen = set[str]()
-        raise _DuplicateKeyError(repr(next(key for key, _ in pairs if key in seen or seen.add(key))))  # type: ignore[func-returns-value]
+        raise _DuplicateKeyError(repr(Counter(key for key, _ in pairs).most_common(1)[0][0]))
     return found
 
 
