@@ -47,6 +47,7 @@ OWNERS = {
     "kubernetes": "dcod/cluster/",
     "kubeflow_trainer_api": "dcod/cluster/",
 }
+OF_THEIR_OWN = ("tests/killed_training.py", "tests/retrain/nights.py")  # processes that change what they like
 PURE = "dcod/objective/"
 PURE_MAY = {"torch", "numpy"}
 TORCH = tuple(f"dcod/{room}/" for room in ("objective", "models", "engines", "train", "score"))  # load it, if need be
@@ -194,6 +195,30 @@ def door_offences(root: Path) -> list[str]:
     return found
 
 
+def patching_offences(root: Path) -> list[str]:
+    """A test that sets a name of one of our modules by hand leaves it so for all tests after it in its process."""
+    found = []
+    for file in files(root, ("tests",)):
+        if file.relative_to(root).as_posix() in OF_THEIR_OWN:
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        modules = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+            if (isinstance(node, ast.Import) or (node.module or "").partition(".")[0] in (*PACKAGES, "bench"))
+        }
+        found += [
+            f"{file.relative_to(root)}:{node.lineno}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and ast.unparse(node.value) in modules
+        ]
+    return found
+
+
 CHECKS: dict[Callable[[Path], list[str]], dict[str, str]] = {
     import_offences: {
         "dcod/storage/planted.py": "import kfp\n",
@@ -225,6 +250,10 @@ CHECKS: dict[Callable[[Path], list[str]], dict[str, str]] = {
         "dcod/other.py": "import torch\n\ntorch.load('x')\n",
         "bench/planted.py": "load(trust_remote_code=True)\n",
         "components/planted.py": "load(trust_remote_code=trust)\n",
+    },
+    patching_offences: {
+        "tests/fuzz/targets.py": "from dcod.grading import equality\n\nequality.ask = None\n",
+        "tests/planted.py": "import time\n\n\ndef f():\n    time.sleep = print\n",
     },
     package_offences: {"docker/__init__.py": "", "k8s/base/__init__.py": ""},
 }

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.fuzz import readers
 
@@ -46,11 +47,11 @@ def grading(data: bytes) -> None:
     from dcod import grading
     from dcod.grading import equality
 
-    equality.ask = lambda *_: None  # type: ignore[attr-defined]  # the worker has limits of its own
     gold, _, answer = data.decode("utf-8", "replace").partition("\n")
     if gold.strip():
-        assert grading.equivalent(gold, answer) in (True, False, None)
-        grade = grading.grade(answer, gold)
+        with mock.patch.object(equality, "ask", lambda *_: None):  # the worker has limits of its own
+            assert grading.equivalent(gold, answer) in (True, False, None)
+            grade = grading.grade(answer, gold)
         assert grade.outcome in ("correct", "wrong", "unparseable", "truncated", "error")
 
 
