@@ -25,7 +25,7 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.evaluate import statistics as metrics
 from dcod.models import loading
 from dcod.traces import prompts
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -40,14 +40,14 @@ VARIANTS = {
 }
 
 
-def examples(base: Path, count: int, completion: int) -> list[Example]:
+def examples(base: Path, count: int, completion: int) -> list[ScoredTrace]:
     """Scored traces of random tokens, four a prompt; the arithmetic does not depend on what they say."""
     generator = torch.Generator().manual_seed(0)
     out = []
     for index in range(count):
         tokens = torch.randint(100, 40_000, (40 + completion,), generator=generator).tolist()
         behavior = (-2 * torch.rand(completion, generator=generator)).tolist()
-        out.append(Example(str(index), str(index // 4), tokens[:40], tokens[40:], [], [], behavior))
+        out.append(ScoredTrace(str(index), str(index // 4), tokens[:40], tokens[40:], [], [], behavior))
     TransformersEngine(base, prompts.load_tokenizer(base)).annotate(out, 2048)
     return out
 

@@ -210,7 +210,7 @@ def measure(data: Path, student: str, count: int) -> dict[str, Any]:
     from dcod.score.scores import write_scores
     from dcod.stages import ingest
     from dcod.traces import prompts, read_traces
-    from dcod.traces.scored import Example
+    from dcod.traces.scored import ScoredTrace
     from dcod.tracking import NullLog
 
     base = loading.resolve(student)
@@ -226,7 +226,7 @@ def measure(data: Path, student: str, count: int) -> dict[str, Any]:
         found["ingested_per_core_second"] = round(len(traces) / spent, 1)
         tokenizer = prompts.load_tokenizer(base)
         examples = [
-            Example(
+            ScoredTrace(
                 t.trace_id,
                 t.prompt_id,
                 prompts.encode_prompt(tokenizer, t.prompt),
@@ -243,13 +243,13 @@ def measure(data: Path, student: str, count: int) -> dict[str, Any]:
         TransformersEngine(base, tokenizer).annotate(some, 2048)
         rows = _many(some, tokens=1_500_000)
 
-        def size(rows: list[Example]) -> int:
+        def size(rows: list[ScoredTrace]) -> int:
             write_scores(folder / "scores.parquet", rows, ["train"] * len(rows))
             return (folder / "scores.parquet").stat().st_size
 
         completion = sum(len(e.completion_tokens) for e in rows)
         alone = size(rows)
-        prompts_alone = size([Example(e.trace_id, e.prompt_id, e.prompt_tokens, [], [], []) for e in rows])
+        prompts_alone = size([ScoredTrace(e.trace_id, e.prompt_id, e.prompt_tokens, [], [], []) for e in rows])
         for example, other in zip(rows, _many(some, tokens=1_500_000, seed=1), strict=True):
             example.behavior_logprobs = other.student_logprobs  # the teacher's are as hard to compress
         found["prompt_bytes_per_token"] = round(prompts_alone / sum(len(e.prompt_tokens) for e in rows), 3)

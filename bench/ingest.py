@@ -31,7 +31,7 @@ from dcod.ingest import duplicates
 from dcod.ingest.examine import Examiner, clean, verify
 from dcod.models import loading
 from dcod.stages import ingest
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.traces import Trace, prompts, reading, write_traces
 from dcod.traces.formats import detect, get
 from dcod.tracking import NullLog
@@ -97,10 +97,10 @@ def pod(file: Path, data_dir: Path, kind: str, folder: Path, part: str) -> None:
     began = time.process_time()
     if part == "join":
         parts = {f"part{number}": path for number, path in enumerate(sorted(folder.glob("part-*")))}
-        execute("join", chosen, folder / "joined", {"student": student, **parts}, Where(tracked=False))
+        execute("join", chosen, folder / "joined", {"student": student, **parts}, RunContext(tracked=False))
     else:
         out = folder / f"part-{part.partition('/')[0]}"
-        execute("examine", chosen, out, {"student": student}, Where(tracked=False), part=part)
+        execute("examine", chosen, out, {"student": student}, RunContext(tracked=False), part=part)
     own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     taken = time.process_time() - began + others.ru_utime + others.ru_stime
     print(json.dumps({"cpu_s": round(taken, 1), "peak_mib_parent": own.ru_maxrss // 1024}))

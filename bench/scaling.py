@@ -22,7 +22,7 @@ from bench.training import jobs
 from bench.training.__main__ import ROOT, child
 from dcod import storage
 from dcod.score.scores import write_scores
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 RESULTS = ROOT / "bench" / "results" / "scaling.json"
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
@@ -46,7 +46,7 @@ def prepare(folder: Path, length: int, vocabulary: int, tokens: int, threads: in
     for index in range((jobs.WARM_UP + 1) * each):
         ids = torch.randint(vocabulary, (length,)).tolist()
         zeros = [0.0] * (length - length // 2)
-        examples.append(Example(str(index), str(index), ids[: length // 2], ids[length // 2 :], zeros, zeros))
+        examples.append(ScoredTrace(str(index), str(index), ids[: length // 2], ids[length // 2 :], zeros, zeros))
     write_scores(folder / "scores.parquet", examples, ["train"] * len(examples))
     jobs.save(folder, jobs.Job(str(folder / "model"), traces_per_step=each, threads=threads))
 

@@ -32,7 +32,7 @@ from dcod.models import attention, loading
 from dcod.models.batches import collate, micro_batches
 from dcod.score import parts as scoring
 from dcod.traces import Trace, prompts, write_traces
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,26 +43,26 @@ VLLM = "vLLM, prompt_logprobs"
 TOLERANCE = 1e-3  # nats, float32
 
 
-def examples(count: int, vocabulary: int) -> list[Example]:
+def examples(count: int, vocabulary: int) -> list[ScoredTrace]:
     """Traces of 40 + 60 to 240 random tokens."""
     generator = torch.Generator().manual_seed(0)
     out = []
     for index in range(count):
         size = int(torch.randint(60, 241, (), generator=generator))
         tokens = torch.randint(3, vocabulary, (40 + size,), generator=generator).tolist()
-        out.append(Example(str(index), str(index), tokens[:40], tokens[40:], [], []))
+        out.append(ScoredTrace(str(index), str(index), tokens[:40], tokens[40:], [], []))
     return out
 
 
 @torch.inference_mode()
-def body(engine: TransformersEngine, traces: list[Example]) -> None:
+def body(engine: TransformersEngine, traces: list[ScoredTrace]) -> None:
     """The forward pass without a head."""
     for group in micro_batches(traces, BATCH_TOKENS):
         attention.hidden_states(engine.model, collate(group))
 
 
 @torch.inference_mode()
-def full_logits(engine: TransformersEngine, traces: list[Example]) -> None:
+def full_logits(engine: TransformersEngine, traces: list[ScoredTrace]) -> None:
     """Log-softmax over the logits of all positions; log-probs and entropies of the completion."""
     for group in micro_batches(traces, BATCH_TOKENS):
         batch = collate(group)
@@ -73,7 +73,7 @@ def full_logits(engine: TransformersEngine, traces: list[Example]) -> None:
         _ = rows.gather(1, batch.targets[:, None]).tolist(), entropies[batch.rows, batch.columns].tolist()
 
 
-VARIANTS: dict[str, Callable[[TransformersEngine, list[Example]], None]] = {
+VARIANTS: dict[str, Callable[[TransformersEngine, list[ScoredTrace]], None]] = {
     BARE: body,
     "dcod": lambda engine, traces: engine.annotate(traces, BATCH_TOKENS),
     "dcod, top 32": lambda engine, traces: engine.annotate(traces, BATCH_TOKENS, 32),
@@ -84,7 +84,7 @@ VARIANTS: dict[str, Callable[[TransformersEngine, list[Example]], None]] = {
 class Vllm:
     """vLLM in another interpreter, which waits between rounds; see bench/scoring_vllm.py."""
 
-    def __init__(self, python: Path, folder: Path, traces: list[Example]) -> None:
+    def __init__(self, python: Path, folder: Path, traces: list[ScoredTrace]) -> None:
         command = [str(python.absolute()), "-m", "bench.scoring_vllm", str(folder)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         self._say(json.dumps([[trace.prompt_tokens, trace.completion_tokens] for trace in traces]))
@@ -106,14 +106,14 @@ class Vllm:
         self.process.stdin.flush()
 
 
-def timed(function: Callable[[TransformersEngine, list[Example]], None], *arguments: Any) -> dict[str, float]:
+def timed(function: Callable[[TransformersEngine, list[ScoredTrace]], None], *arguments: Any) -> dict[str, float]:
     """Seconds by the clock and of the processor."""
     began, spent = time.perf_counter(), time.process_time()
     function(*arguments)
     return {"clock": time.perf_counter() - began, "processor": time.process_time() - spent}
 
 
-def compared(engine: TransformersEngine, traces: list[Example], rounds: int, vllm: Vllm | None) -> dict[str, Any]:
+def compared(engine: TransformersEngine, traces: list[ScoredTrace], rounds: int, vllm: Vllm | None) -> dict[str, Any]:
     """What each variant scores a second, and its speed as a share of the body's; ratios are taken within a round."""
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in (*VARIANTS, *([VLLM] if vllm else []))}
     apart = 0.0
@@ -140,7 +140,7 @@ def compared(engine: TransformersEngine, traces: list[Example], rounds: int, vll
     return {"variants": table, **({"vllm_apart_nats": float(f"{apart:.1e}")} if vllm else {})}
 
 
-def largest_difference(traces: list[Example], theirs: list[list[float]]) -> float:
+def largest_difference(traces: list[ScoredTrace], theirs: list[list[float]]) -> float:
     """Between dcod's log-probs, which the traces carry, and another's; raises AssertionError where it is not noise."""
     pairs = [
         pair

@@ -17,7 +17,7 @@ import psutil
 
 from dcod.engines.vllm import VllmEngine
 from dcod.traces import prompts
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 
 def processor_seconds() -> float:
@@ -30,7 +30,9 @@ def main(folder: Path) -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # vLLM prints, too
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # as many threads as OMP_NUM_THREADS says, on any core
-    traces = [Example("", "", prompt, completion, [], []) for prompt, completion in json.loads(sys.stdin.readline())]
+    traces = [
+        ScoredTrace("", "", prompt, completion, [], []) for prompt, completion in json.loads(sys.stdin.readline())
+    ]
     engine = VllmEngine(folder, prompts.load_tokenizer(folder))
     for _ in iter(sys.stdin.readline, ""):
         began, spent = time.perf_counter(), processor_seconds()

@@ -10,14 +10,14 @@
   Whatever happens, `finish` closes the run in MLflow, with the error of the stage that failed.
 
 `build` makes the pipeline for a cluster; `dcod run` and `dcod submit` both run what it returns. Its shape
-depends on two settings only, `cluster.shards` and `cluster.train.num_nodes` (pipelines.wiring).
+depends on two settings only, `cluster.shards` and `cluster.train.num_nodes` (pipelines.tasks).
 """
 
 from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
-from pipelines.wiring import Wiring
+from pipelines.tasks import Tasks
 
 if TYPE_CHECKING:
     from dcod.config import Config
@@ -32,14 +32,14 @@ def build(settings: "Config | None" = None) -> Any:
     @dsl.pipeline(name="dcod-distill", description="Distribution-corrected offline distillation, gated.")
     def distill(config: str) -> None:
         """The pipeline; ``config`` is the resolved configuration as JSON (see `dcod presets`)."""
-        tasks = Wiring(cluster, config)
+        tasks = Tasks(cluster, config)
         with dsl.ExitHandler(tasks.closing(), name="record-outcome"):
-            start = tasks.fetched("start", "start")
-            champion = tasks.fetched("champion", "champion")
-            traces = tasks.ingested(start)
-            scores = tasks.scored(traces, start)
-            student = tasks.trained(scores, start)
-            tasks.judged(start, champion, student, traces, scores)
+            start = tasks.fetch("start", "start")
+            champion = tasks.fetch("champion", "champion")
+            traces = tasks.ingest(start)
+            scores = tasks.score(traces, start)
+            student = tasks.train(scores, start)
+            tasks.gate(start, champion, student, traces, scores)
 
     return distill
 

@@ -44,7 +44,7 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
         config: the whole configuration, as for `dcod submit`.
         traces: also fetch the student and read some traces.
     """
-    from pipelines.submitting import for_cluster
+    from pipelines.kubeflow import for_cluster
 
     resolved = config
     try:
@@ -77,7 +77,7 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
 
 def _kubeflow(config: Config) -> str:
     """The address answers, the token is good, and the experiment can be used."""
-    from pipelines.submitting import Kubeflow
+    from pipelines.kubeflow import Kubeflow
 
     kubeflow = Kubeflow(config)
     kubeflow.experiment()
@@ -272,7 +272,7 @@ def _student_and_traces(config: Config) -> str:
     from dcod.config import Config as Whole
     from dcod.errors import UserError
     from dcod.models import loading
-    from dcod.stages.execute import Where, execute
+    from dcod.stages.execute import RunContext, execute
     from dcod.storage import scratch
     from dcod.traces import read_traces
     from dcod.traces.prompts import load_tokenizer, tokenizer_digest
@@ -285,13 +285,13 @@ def _student_and_traces(config: Config) -> str:
     few: Whole = config.model_copy(update={"ingest": config.ingest.model_copy(update={"limit": SAMPLE})})
     with scratch() as folder:
         out = folder / "traces"
-        execute("ingest", few, out, {"student": student}, Where(tracked=False))
+        execute("ingest", few, out, {"student": student}, RunContext(tracked=False))
         found = list(read_traces(out))
     if not found:
         raise UserError(f"none of the first {SAMPLE} problems gave a trace; see the quarantine of `dcod ingest`")
     recorded = sum(trace.behavior_logprobs is not None for trace in found)
     own = sum(trace.behavior_logprobs is not None and trace.tokenizer_digest == digest for trace in found)
-    covers = {"behavior_logprobs": own, "behavior_totals": recorded}
+    covers = {"behavior_logprobs": own, "behavior_total": recorded}
     correction = config.train.correction
     for alternatives in _needs(correction):
         held = [covers.get(name, len(found)) for name in alternatives]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
-from pipelines.wiring import Wiring
+from pipelines.tasks import Tasks
 
 if TYPE_CHECKING:
     from dcod.config import Config
@@ -30,20 +30,20 @@ def build(settings: "Config | None" = None) -> Any:
     @dsl.pipeline(name="dcod-retrain", description="Distillation on what is new, if that is worth it; gated.")
     def retrain(config: str) -> None:
         """The pipeline; ``config`` is the resolved configuration as JSON (see `dcod presets`)."""
-        tasks = Wiring(cluster, config)
+        tasks = Tasks(cluster, config)
         with dsl.ExitHandler(tasks.closing(), name="record-outcome"):
-            begin = tasks.fetched("begin", "start")
-            champion = tasks.fetched("champion", "champion")
-            decided = tasks.decided(begin, champion, tasks.ingested(begin))
+            begin = tasks.fetch("begin", "start")
+            champion = tasks.fetch("champion", "champion")
+            decided = tasks.decide(begin, champion, tasks.ingest(begin))
             with dsl.If(decided["Output"] == "waiting", name="cut off"):
-                tasks.promoted(decided["decision"])
+                tasks.promote(decided["decision"])
             with dsl.If(decided["Output"] == "go", name="worth it"):
                 traces, student = decided["selected"], begin
                 for number in range(1, rounds + 1):
                     which = f", round {number}" if rounds > 1 else ""
-                    scores = tasks.scored(traces, student, which)
-                    student = tasks.trained(scores, student, which)
-                tasks.judged(begin, champion, student, traces, scores)
+                    scores = tasks.score(traces, student, which)
+                    student = tasks.train(scores, student, which)
+                tasks.gate(begin, champion, student, traces, scores)
 
     return retrain
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcod.config import Config
-from dcod.promote.gate import Decision, Model, Reason
+from dcod.promote.gate import Decision, ModelRef, Reason
 from dcod.stages import promote
 from dcod.tracking import Tracker
 from dcod.tracking.registry import CHAMPION, Registry
@@ -71,8 +71,8 @@ def races(config: Config, folder: Path, count: int) -> list[Race]:
                 promote=True,
                 reasons=(Reason("improves", "it is better", True),),
                 comparisons=(),
-                challenger=Model(f"{own:064x}", "", own),
-                baseline=Model(champion.digest, champion.uri, champion.version),
+                challenger=ModelRef(f"{own:064x}", "", own),
+                baseline=ModelRef(champion.digest, champion.uri, champion.version),
                 level=0.05,
                 margin=0.02,
                 registered_model=name,

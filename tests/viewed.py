@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dcod.score.scores import write_scores
 from dcod.traces import Trace, prompts, write_traces
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> & \u2028 <!-- \\u003c"
 
@@ -40,7 +40,7 @@ def traces(count: int, hostile: bool = True) -> list[Trace]:
 
 def write_set(
     folder: Path, student: Path, count: int, *, teacher: bool = True, longer: int = 0, hostile: bool = True
-) -> tuple[Path, Path, list[Example]]:
+) -> tuple[Path, Path, list[ScoredTrace]]:
     """A trace set and its scores, drawn at random.
 
     Args:
@@ -62,7 +62,7 @@ def write_set(
         tokens = [*tokens[:-1] * (1 + longer // len(tokens)), tokens[-1]]
         known = teacher and index < count - 1
         examples.append(
-            Example(
+            ScoredTrace(
                 trace_id=trace.trace_id,
                 prompt_id=trace.prompt_id,
                 prompt_tokens=prompts.encode_prompt(tokenizer, trace.prompt),

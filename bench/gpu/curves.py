@@ -9,7 +9,7 @@ import torch
 
 from bench.gpu.shapes import Step
 from dcod.config import TrainConfig
-from dcod.models.batches import Example
+from dcod.models.batches import ScoredTrace
 from dcod.train import loop, parallel
 
 STEPS, VOCABULARY = 50, 512
@@ -21,7 +21,7 @@ WAYS = {  # name: device, student's number format, arithmetic
 }
 
 
-def text(count: int) -> list[Example]:
+def text(count: int) -> list[ScoredTrace]:
     """Traces that follow a permutation three times in four: something that can be learned."""
     random = Random(0)
     following = list(range(3, VOCABULARY))
@@ -32,7 +32,7 @@ def text(count: int) -> list[Example]:
         for _ in range(random.randint(20, 60)):
             tokens.append(following[tokens[-1] - 3] if random.random() < 0.75 else random.randrange(3, VOCABULARY))
         size = len(tokens) - 4
-        out.append(Example(str(index), str(index), tokens[:4], tokens[4:], [-6.0] * size, [6.0] * size))
+        out.append(ScoredTrace(str(index), str(index), tokens[:4], tokens[4:], [-6.0] * size, [6.0] * size))
     return out
 
 

@@ -16,7 +16,7 @@ import torch
 from bench.gpu import shapes
 from bench.gpu.shapes import Step
 from dcod.engines import Sampling
-from dcod.models.batches import Example
+from dcod.models.batches import ScoredTrace
 
 SHAPE, STRETCH = "smollm2-135m", 12.0
 
@@ -65,7 +65,7 @@ def main() -> None:
     answers = writer.generate(prompts, sampling, count)
     drawn = [list(answer.logprobs or []) for answer in answers]
     examples = [
-        Example(str(i), str(i), prompt, answer.token_ids, [], [])
+        ScoredTrace(str(i), str(i), prompt, answer.token_ids, [], [])
         for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
     ]
     scored: dict[str, list[list[float]]] = {"written, bfloat16, " + step.device: drawn}

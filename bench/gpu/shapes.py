@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dcod.models.batches import Example
+from dcod.models.batches import ScoredTrace
 
 ROW = 4096  # tokens of a packed sequence
 QWEN = {"vocab_size": 151936, "max_position_embeddings": 32768, "tie_word_embeddings": True, "rope_theta": 1e6}
@@ -75,7 +75,7 @@ def model(name: str, device: str, dtype: torch.dtype, quick: bool) -> Any:
     return made.to(device)
 
 
-def traces(count: int, vocabulary: int, quick: bool, seed: int = 0) -> list[Example]:
+def traces(count: int, vocabulary: int, quick: bool, seed: int = 0) -> list[ScoredTrace]:
     """Traces of random tokens: prompts of 60 to 200, answers of some 200 to 3800, about 1000 together."""
     random, most = Random(seed), ROW // 32 if quick else ROW
     out = []
@@ -83,7 +83,7 @@ def traces(count: int, vocabulary: int, quick: bool, seed: int = 0) -> list[Exam
         prompt = random.randint(60, 200) // (32 if quick else 1) + 1
         answer = min(most - prompt, max(4, int(random.lognormvariate(6.6, 0.6)) // (32 if quick else 1)))
         drawn = [[random.randrange(3, vocabulary) for _ in range(size)] for size in (prompt, answer)]
-        out.append(Example(str(index), str(index), *drawn, [-8.0] * answer, [5.0] * answer))
+        out.append(ScoredTrace(str(index), str(index), *drawn, [-8.0] * answer, [5.0] * answer))
     return out
 
 

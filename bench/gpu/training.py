@@ -24,7 +24,7 @@ from bench.gpu.shapes import ROW, Step
 from bench.training.machine import step_flops
 from dcod.config import TrainConfig
 from dcod.models import fused_head
-from dcod.models.batches import Example
+from dcod.models.batches import ScoredTrace
 from dcod.train import loop
 
 TRACES, MICRO = 64, 4 * ROW  # of an optimizer step
@@ -121,7 +121,7 @@ def kernels(profiler: Any, seconds: float) -> dict[str, Any]:
     }
 
 
-def figures(made: Any, timed: list[Example], clock: Clock) -> dict[str, Any]:
+def figures(made: Any, timed: list[ScoredTrace], clock: Clock) -> dict[str, Any]:
     """From the traces of the timed steps."""
     needs = step_flops(made.config, made.num_parameters(), timed)
     tokens = sum(map(len, timed))

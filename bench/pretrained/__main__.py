@@ -34,7 +34,7 @@ from dcod.grading import find
 from dcod.models import loading
 from dcod.score.scores import read_scores, write_scores
 from dcod.traces import prompts, synthetic
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -64,7 +64,7 @@ def _hint(problem: synthetic.SyntheticProblem) -> str:
     return synthetic.WRITERS["chain_sum"][0](problem)
 
 
-def _fit(model: Any, examples: list[Example], method: str, seed: int) -> loop.Result:
+def _fit(model: Any, examples: list[ScoredTrace], method: str, seed: int) -> loop.Result:
     config = TrainConfig.model_validate(
         {"learning_rate": 2e-4, "epochs": 1, "traces_per_step": 8, "micro_batch_tokens": 1024, **METHODS[method]}
     )
@@ -81,7 +81,7 @@ def teacher(base: Path, work: Path) -> Path:
             for text in synthetic.worked(problem, 1, seed=1):  # one style a problem, drawn by the problem
                 tokens = _prompt(tokenizer, problem, _hint(problem))
                 completion = prompts.encode_completion(tokenizer, text)
-                examples.append(Example(problem.id, problem.id, tokens, completion, [], []))
+                examples.append(ScoredTrace(problem.id, problem.id, tokens, completion, [], []))
         model = loading.load(base)
         _fit(model, unscored(examples), "sft", seed=1)
         model.save_pretrained(folder)
@@ -90,7 +90,7 @@ def teacher(base: Path, work: Path) -> Path:
     return cached(work / "teacher", make)
 
 
-def traces(base: Path, seed: int, work: Path) -> list[Example]:
+def traces(base: Path, seed: int, work: Path) -> list[ScoredTrace]:
     """Verified traces of the teacher for one seed, scored by teacher and start."""
 
     def make(folder: Path) -> None:
@@ -102,7 +102,7 @@ def traces(base: Path, seed: int, work: Path) -> list[Example]:
         for number, (prompt, completion) in enumerate(zip(hinted, written, strict=True)):
             problem = drawn[number // TRACES]
             if not completion.truncated and find(completion.text, last_number=True) == problem.answer:
-                kept.append(Example(f"{problem.id}/{number}", problem.id, prompt, completion.token_ids, [], []))
+                kept.append(ScoredTrace(f"{problem.id}/{number}", problem.id, prompt, completion.token_ids, [], []))
         engine.annotate(kept, 2048)
         plain = {p.id: _prompt(engine.tokenizer, p) for p in drawn}
         for example in kept:

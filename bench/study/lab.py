@@ -24,7 +24,7 @@ from dcod.config import TrainConfig
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.score.scores import read_scores, write_scores
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 
 TOP_K = 8  # of the teacher, recorded
@@ -105,7 +105,7 @@ def cached(folder: Path, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def fit(model: Any, examples: list[Example], steps: int, batch: int, rate: float, seed: int) -> None:
+def fit(model: Any, examples: list[ScoredTrace], steps: int, batch: int, rate: float, seed: int) -> None:
     """Plain fine-tuning on as many traces as the steps need."""
     needed = examples[: steps * batch]
     config = TrainConfig(
@@ -114,8 +114,8 @@ def fit(model: Any, examples: list[Example], steps: int, batch: int, rate: float
     loop.train(model, needed, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
 
 
-def _written(texts: list[tuple[str, str]]) -> list[Example]:
-    return [Example(str(i), str(i), encode(p), [*encode(c), 2], [], []) for i, (p, c) in enumerate(texts)]
+def _written(texts: list[tuple[str, str]]) -> list[ScoredTrace]:
+    return [ScoredTrace(str(i), str(i), encode(p), [*encode(c), 2], [], []) for i, (p, c) in enumerate(texts)]
 
 
 def teacher(regime: Regime, work: Path) -> Path:
@@ -133,7 +133,7 @@ def teacher(regime: Regime, work: Path) -> Path:
     return cached(work / f"teacher-{regime.name}-{digest(regime)}", make)
 
 
-def unscored(examples: list[Example]) -> list[Example]:
+def unscored(examples: list[ScoredTrace]) -> list[ScoredTrace]:
     """Placeholders for scores that plain fine-tuning does not read."""
     return [replace(e, student_logprobs=[0.0] * len(e.completion_tokens)) for e in examples]
 
@@ -152,7 +152,7 @@ def start(regime: Regime, seed: int, work: Path) -> Path:
     return cached(work / f"start-{regime.name}-{seed}-{digest(regime)}", make)
 
 
-def traces(regime: Regime, seed: int, work: Path) -> dict[str, list[Example]]:
+def traces(regime: Regime, seed: int, work: Path) -> dict[str, list[ScoredTrace]]:
     """What the teacher wrote for this seed, scored by teacher and start: ``train`` and held-out ``selection``."""
 
     def make(folder: Path) -> None:
@@ -166,7 +166,7 @@ def traces(regime: Regime, seed: int, work: Path) -> dict[str, list[Example]]:
     return read_scores(cached(work / f"traces-{regime.name}-{seed}-{digest(regime)}", make))
 
 
-def sampled(regime: Regime, count: int, seed: int, work: Path) -> tuple[list[Example], dict[str, float]]:
+def sampled(regime: Regime, count: int, seed: int, work: Path) -> tuple[list[ScoredTrace], dict[str, float]]:
     """Traces that the teacher samples at temperature 1, and how good it is."""
     engine = TransformersEngine(teacher(regime, work), tokenizer())
     drawn = problems(regime, count, seed)
@@ -180,7 +180,7 @@ def sampled(regime: Regime, count: int, seed: int, work: Path) -> tuple[list[Exa
         right += fine
         if completion.truncated or (regime.verified and not fine):
             continue
-        examples.append(Example(f"{index}/{copy}", str(index), prompt, completion.token_ids, [], []))
+        examples.append(ScoredTrace(f"{index}/{copy}", str(index), prompt, completion.token_ids, [], []))
     engine.annotate(examples, 16384, TOP_K)
     for example in examples:  # the teacher's scores become the sampler's; the hint leaves the prompt
         example.behavior_logprobs, example.student_logprobs, example.entropies = example.student_logprobs, [], []

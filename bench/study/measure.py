@@ -13,12 +13,12 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.models.attention import hidden_states
 from dcod.models.batches import collate, micro_batches
 from dcod.models.fused_head import likeliest
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 SAMPLES, VALIDATION_SAMPLES = 8, 4
 
 
-def measure(student: Path, regime: Regime, seed: int, held: list[Example], quick: bool = False) -> dict[str, float]:
+def measure(student: Path, regime: Regime, seed: int, held: list[ScoredTrace], quick: bool = False) -> dict[str, float]:
     """All metrics of one student.
 
     Args:
@@ -70,13 +70,13 @@ def _repeats(text: str) -> bool:
     return len(set(steps)) < len(steps)
 
 
-def _nll(engine: TransformersEngine, held: list[Example]) -> float:
+def _nll(engine: TransformersEngine, held: list[ScoredTrace]) -> float:
     scores = engine.score(held, 16384)
     return -sum(sum(logprobs) for logprobs, _ in scores) / sum(len(logprobs) for logprobs, _ in scores)
 
 
 @torch.inference_mode()
-def _step_accuracy(engine: TransformersEngine, regime: Regime, seed: int, held: list[Example]) -> float:
+def _step_accuracy(engine: TransformersEngine, regime: Regime, seed: int, held: list[ScoredTrace]) -> float:
     """Share of the right steps of held-out traces whose result is the likeliest text after the teacher's prefix."""
     from bench.study.lab import SELECTION
 

@@ -26,7 +26,7 @@ from dcod.models.batches import Layout, collate
 from dcod.models.fused_head import Objective
 from dcod.models.layouts import exact_layout
 from dcod.models.selfcheck import examine, numbers
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train.step import StudentWithLoss
 
 SIZES = ((3, 7), (9, 4), (5, 12))  # tokens of prompt and completion
@@ -113,7 +113,7 @@ def _differences(trials: dict[str, Callable[[], float | str]]) -> dict[str, floa
     return found
 
 
-def examples(model: Any, seed: int = 1) -> list[Example]:
+def examples(model: Any, seed: int = 1) -> list[ScoredTrace]:
     """A few traces of two prompts."""
     generator = torch.Generator().manual_seed(seed)
     special = {value for name, value in numbers(model.config.to_dict()) if "token" in name}
@@ -121,11 +121,11 @@ def examples(model: Any, seed: int = 1) -> list[Example]:
     made = []
     for place, (prompt, completion) in enumerate(SIZES):
         tokens = usual[torch.randint(len(usual), (prompt + completion,), generator=generator)].tolist()
-        made.append(Example(str(place), str(place % 2), tokens[:prompt], tokens[prompt:], [], []))
+        made.append(ScoredTrace(str(place), str(place % 2), tokens[:prompt], tokens[prompt:], [], []))
     return made
 
 
-def own_logprobs(model: Any, example: Example) -> Tensor:
+def own_logprobs(model: Any, example: ScoredTrace) -> Tensor:
     """All log-probs of the completion [T, V], by the model's own forward pass."""
     ids = torch.tensor([example.prompt_tokens + example.completion_tokens])
     logits = model(input_ids=ids, use_cache=False).logits[0, len(example.prompt_tokens) - 1 : -1]

@@ -29,7 +29,7 @@ from dcod import storage
 from dcod.models import loading
 from dcod.score.scores import write_scores
 from dcod.traces import prompts
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "training.json"
@@ -53,18 +53,18 @@ def tiny_model(folder: Path, tokenizer: Any) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def gsm8k(path: Path, tokenizer: Any, count: int) -> list[Example]:
+def gsm8k(path: Path, tokenizer: Any, count: int) -> list[ScoredTrace]:
     """The first problems of the train split with their worked solutions, in a model's tokens."""
     out = []
     for index, line in enumerate(path.read_text(encoding="utf-8").splitlines()[:count]):
         row = json.loads(line)
         prompt = prompts.encode_prompt(tokenizer, [{"role": "user", "content": row["question"]}])
         completion = prompts.encode_completion(tokenizer, row["answer"])
-        out.append(Example(str(index), str(index), prompt, completion, [], []))
+        out.append(ScoredTrace(str(index), str(index), prompt, completion, [], []))
     return out
 
 
-def prepare(folder: Path, name: str, data: Path, steps: int, threads: int) -> list[Example]:
+def prepare(folder: Path, name: str, data: Path, steps: int, threads: int) -> list[ScoredTrace]:
     """Makes the job of a model: its folder, and GSM8K scored by it."""
     from dcod.engines.transformers import TransformersEngine
 
@@ -189,7 +189,7 @@ def table(figures: Mapping[str, Row], reference: str) -> str:
     return "\n".join(lines)
 
 
-def needs_per_token(folder: Path, examples: Sequence[Example]) -> dict[str, float]:
+def needs_per_token(folder: Path, examples: Sequence[ScoredTrace]) -> dict[str, float]:
     """FLOPs that a token of the job needs, by both counts."""
     job, _ = jobs.load(folder)
     model = loading.load(Path(job.model))

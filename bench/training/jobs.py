@@ -16,7 +16,7 @@ from typing import Any
 from dcod import storage
 from dcod.config import TrainConfig
 from dcod.score.scores import read_scores
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 from dcod.train.sets import ListedTraces, Schedule
 
@@ -56,11 +56,11 @@ def save(folder: Path, job: Job) -> None:
     storage.write_json(folder / "job.json", asdict(job))
 
 
-def load(folder: Path) -> tuple[Job, list[Example]]:
+def load(folder: Path) -> tuple[Job, list[ScoredTrace]]:
     return Job(**json.loads((folder / "job.json").read_text(encoding="utf-8"))), read_scores(folder)["train"]
 
 
-def steps(job: Job, examples: list[Example]) -> list[list[Example]]:
+def steps(job: Job, examples: list[ScoredTrace]) -> list[list[ScoredTrace]]:
     """The optimizer steps of dcod's own loop."""
     schedule = Schedule(ListedTraces(examples), job.config(), 0)
     return [schedule[number] for number in range(len(schedule))]
@@ -79,7 +79,7 @@ class Clock:
         self.cpu_seconds.append(time.process_time())
         self.losses.append(loss)
 
-    def measured(self, job: Job, examples: list[Example]) -> dict[str, Any]:
+    def measured(self, job: Job, examples: list[ScoredTrace]) -> dict[str, Any]:
         """Tokens (prompt and completion, no padding) and seconds of the timed steps, and losses of all."""
         timed = steps(job, examples)[WARM_UP:]
         assert len(self.seconds) == len(timed) + WARM_UP

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 # Square and large; the first is a chunk of the head of SmolLM2, the second an up projection of 1024 tokens.
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (336, 576, 49152), (1024, 576, 1536))
@@ -42,7 +42,7 @@ def matmul_rate(threads: int, seconds: float = 6.0) -> dict[str, float]:
     return found | {key: max(found[key], found[f"mm_{key}"]) for key in ("flops", "cpu_flops")}
 
 
-def step_flops(config: Any, parameters: int, examples: Sequence[Example]) -> dict[str, float]:
+def step_flops(config: Any, parameters: int, examples: Sequence[ScoredTrace]) -> dict[str, float]:
     """FLOPs of forward and backward over some traces, without padding.
 
     Returns:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bench.training.jobs import Clock, Job
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 
 
-def run(job: Job, examples: list[Example], model: Any, clock: Clock, **knobs: Any) -> None:
+def run(job: Job, examples: list[ScoredTrace], model: Any, clock: Clock, **knobs: Any) -> None:
     def metrics(row: dict[str, float], _: int) -> None:
         clock.step(row["loss"])
 

@@ -8,10 +8,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.training.jobs import Clock, Job, steps
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 
-def run(job: Job, examples: list[Example], model: Any, clock: Clock) -> None:
+def run(job: Job, examples: list[ScoredTrace], model: Any, clock: Clock) -> None:
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=job.learning_rate, weight_decay=0.0)
     batches = steps(job, examples)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.training.jobs import Clock, Job, steps
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 
 def run(
     job: Job,
-    examples: list[Example],
+    examples: list[ScoredTrace],
     model: Any,
     clock: Clock,
     loss_type: str,

@@ -16,15 +16,15 @@ from dcod.benchmarks._load import (
     plan,
     problem_texts,
 )
-from dcod.benchmarks._types import EIGHT, LONG, Benchmark, Plan, Problem, Row, grade_number, grade_text
+from dcod.benchmarks._types import EIGHT, LONG, Benchmark, Problem, Row, SamplingPlan, grade_number, grade_text
 
 __all__ = [
     "EIGHT",
     "LONG",
     "Benchmark",
-    "Plan",
     "Problem",
     "Row",
+    "SamplingPlan",
     "fingerprint",
     "get",
     "grade_all",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dcod import grading, storage
-from dcod.benchmarks._types import SAMPLED, Benchmark, Plan, Problem, Row
+from dcod.benchmarks._types import SAMPLED, Benchmark, Problem, Row, SamplingPlan
 from dcod.config import BenchmarkConfig
 from dcod.errors import UserError, one_line
 from dcod.grading import Grade
@@ -88,7 +88,7 @@ def grade_all(config: BenchmarkConfig, answers: Sequence[tuple[Problem, str, boo
     return grading.in_parallel(lambda answer: grade(*answer), answers)
 
 
-def plan(config: BenchmarkConfig) -> Plan:
+def plan(config: BenchmarkConfig) -> SamplingPlan:
     """How a configured benchmark is sampled: what is said wins, then the benchmark's own plan."""
     own = get(config.name).plan
     samples = config.samples
@@ -101,7 +101,7 @@ def plan(config: BenchmarkConfig) -> Plan:
     if top_p == "auto":
         top_p = SAMPLED[1] if temperature else 1.0
     limit = own.max_new_tokens if config.max_new_tokens == "auto" else config.max_new_tokens
-    return Plan(samples, temperature, top_p, limit)
+    return SamplingPlan(samples, temperature, top_p, limit)
 
 
 def fingerprint(config: BenchmarkConfig, evaluator: Mapping[str, Any] | None = None) -> str:

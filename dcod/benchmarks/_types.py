@@ -44,7 +44,7 @@ def grade_number(problem: Problem, response: str, truncated: bool) -> Grade:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """How a benchmark is sampled where the configuration says ``auto``; one sample is greedy.
 
     Attributes:
@@ -59,8 +59,8 @@ class Plan:
 
 
 SAMPLED = (0.6, 0.95)  # temperature and top_p of several samples, where nothing else is said
-EIGHT = Plan(8, *SAMPLED, max_new_tokens=4096)  # 30 to 40 problems: one greedy answer each says next to nothing
-LONG = Plan(max_new_tokens=2048)
+EIGHT = SamplingPlan(8, *SAMPLED, max_new_tokens=4096)  # 30 to 40 problems: one greedy answer each says next to nothing
+LONG = SamplingPlan(max_new_tokens=2048)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Benchmark:
     asks: str = "boxed"
     grade: Callable[[Problem, str, bool], Grade] = grade_text
     configure: Callable[[str], tuple[str, Benchmark]] | None = None
-    plan: Plan = Plan()
+    plan: SamplingPlan = SamplingPlan()
     libraries: tuple[str, ...] = ()
     figures: Callable[[Sequence[dict[str, float]]], dict[str, float]] | None = None
     finish: Callable[[list[Row]], list[Row]] | None = None

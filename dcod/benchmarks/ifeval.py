@@ -7,7 +7,7 @@ instruction, are its further figures. What a model thinks before it answers is n
 from collections.abc import Sequence
 from typing import Any
 
-from dcod.benchmarks._types import Benchmark, Plan, Problem, Row
+from dcod.benchmarks._types import Benchmark, Problem, Row, SamplingPlan
 from dcod.grading import Grade, extract, instructions, thoughts
 
 
@@ -52,5 +52,5 @@ def _figures(graded: Sequence[dict[str, float]]) -> dict[str, float]:
 
 BENCHMARK = Benchmark(
     "ifeval", 1, "google/IFEval@train", 541, _read, "as_is", _grade,
-    plan=Plan(max_new_tokens=1280), libraries=("langdetect",), figures=_figures,
+    plan=SamplingPlan(max_new_tokens=1280), libraries=("langdetect",), figures=_figures,
 )  # fmt: skip

@@ -142,7 +142,7 @@ def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
 def _retraining(folder: Path) -> str:
     import json
 
-    from dcod.retrain.decide import Decision
+    from dcod.retrain.decide import RetrainDecision
     from dcod.retrain.history import RECORD
 
-    return Decision.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))).text()
+    return RetrainDecision.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))).text()

@@ -133,7 +133,7 @@ def promote(
     overrides: Overrides = None,
 ) -> None:
     """The gate, and the champion alias if the student is really better. A refusal is a normal outcome."""
-    from dcod.stages.execute import Where, execute
+    from dcod.stages.execute import RunContext, execute
 
     read = configured(config, "", overrides)
     inputs = {
@@ -145,8 +145,8 @@ def promote(
     }
     optional = {"twin": twin, "twin_results": twin_results, "traces": traces}
     inputs |= {name: path for name, path in optional.items() if path is not None}
-    execute("gate", read, out, inputs, Where())
-    execute("promote", read, out / "promotion", {"decision": out}, Where())
+    execute("gate", read, out, inputs, RunContext())
+    execute("promote", read, out / "promotion", {"decision": out}, RunContext())
     print_decision(out)
     console.print((out / "promotion" / "outcome.json").read_text(encoding="utf-8").strip())
 
@@ -161,10 +161,10 @@ def _stage(
     told: bool = True,
     **inputs: Path,
 ) -> None:
-    from dcod.stages.execute import Where, execute
+    from dcod.stages.execute import RunContext, execute
 
     options = {} if few_shot is None else {"few_shot": few_shot}
-    metrics = execute(stage, config, out, inputs, Where(tracked=not no_track), **options)
+    metrics = execute(stage, config, out, inputs, RunContext(tracked=not no_track), **options)
     for name, value in metrics.items() if told else ():
         console.print(f"{name:<40} {value:.6g}")
     console.print(f"wrote {out}")

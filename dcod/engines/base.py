@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from dcod.traces.scored import Example
+    from dcod.traces.scored import ScoredTrace
 
 _CUT = -9000.0  # JSON has no -inf: vLLM's server writes -9999
 
@@ -92,7 +92,7 @@ class Engine(Protocol):
         """One completion per tokenised prompt, in the order of the prompts."""
         ...
 
-    def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
+    def score(self, examples: Sequence[ScoredTrace], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
         """Log-prob and entropy (nats) of every completion token of every example, in their order.
 
         The entropy is nan where the engine does not tell the whole distribution: never a number that is not it.

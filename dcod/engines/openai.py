@@ -30,7 +30,7 @@ from dcod.errors import UserError, one_line
 from dcod.progress import track
 from dcod.storage import web
 from dcod.traces import chunks, turns
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     import httpx2
@@ -151,7 +151,7 @@ class OpenAIEngine:
             f"{self.endpoint}/chat/completions", requests, [_chatted] * len(requests), "generate", batch_size
         )
 
-    def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
+    def score(self, examples: Sequence[ScoredTrace], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
         """Log-probs of the completion tokens, by ``echo``; the entropies are nan, since a server does not tell them.
 
         Raises:
@@ -170,7 +170,7 @@ class OpenAIEngine:
         takes = [lambda answer, one=example: self._echoed(answer, one) for example in examples]
         return self._ask_all(self.address, requests, takes, "score", self.concurrency)
 
-    def _echoed(self, answer: dict[str, Any], example: Example) -> tuple[list[float], list[float]]:
+    def _echoed(self, answer: dict[str, Any], example: ScoredTrace) -> tuple[list[float], list[float]]:
         found = _of(_choice(answer).get("logprobs"), dict).get("token_logprobs") or []
         begin, size = len(example.prompt_tokens), len(example.completion_tokens)
         values = _of(found, list)[begin : begin + size]

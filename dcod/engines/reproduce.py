@@ -117,10 +117,10 @@ def main(folder: Path, recorded: Path) -> dict[str, Any]:
 
 
 def _logprobs(engine: Engine, prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> list[list[float]]:
-    from dcod.traces.scored import Example
+    from dcod.traces.scored import ScoredTrace
 
     examples = [
-        Example(
+        ScoredTrace(
             trace_id=str(number),
             prompt_id=str(number),
             prompt_tokens=prompt,

@@ -28,7 +28,7 @@ from dcod.models.layouts import Padding, exact_layout, exact_padding
 from dcod.models.selfcheck import Reading, examine
 from dcod.progress import track
 from dcod.traces import turns
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -121,13 +121,13 @@ class TransformersEngine:
                 return [group[i : i + batch_size] for group in alike for i in range(0, len(group), batch_size)]
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
-    def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
+    def score(self, examples: Sequence[ScoredTrace], batch_tokens: int) -> list[tuple[list[float], list[float]]]:
         """Log-prob and entropy of every completion token, nats, in the order of the examples."""
         copies = [replace(example) for example in examples]
         self.annotate(copies, batch_tokens)
         return [(copy.student_logprobs, copy.entropies) for copy in copies]
 
-    def annotate(self, examples: Sequence[Example], batch_tokens: int, top_k: int = 0) -> None:
+    def annotate(self, examples: Sequence[ScoredTrace], batch_tokens: int, top_k: int = 0) -> None:
         """Writes log-probs and entropies into the examples, and the model's ``top_k`` likeliest tokens; one pass."""
         layout, body, head = self.layout, self.reading.body, self.reading.head(self.model)
         for group in track(micro_batches(examples, batch_tokens, layout=layout), "score"):

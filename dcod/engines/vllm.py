@@ -15,7 +15,7 @@ from dcod.engines.base import Completion, Sampling, likeliest
 from dcod.errors import UserError
 from dcod.models import loading
 from dcod.traces import turns
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,7 +84,7 @@ class VllmEngine:
             out.append(Completion(text, tokens, not whole, read=read, wrote=len(tokens), **record))
         return out
 
-    def score(self, examples: Sequence[Example], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
+    def score(self, examples: Sequence[ScoredTrace], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
         """Log-probs of the completion tokens; the entropies are nan: vLLM tells the likeliest tokens, not all."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt

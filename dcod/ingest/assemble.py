@@ -34,7 +34,7 @@ _SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hit
 
 
 @dataclass
-class Intake:
+class TraceSetBuilder:
     """Counts, index and quarantine of a set that is being made.
 
     Attributes:

@@ -40,7 +40,7 @@ _OTHERS = ("prompt_id", "refused", "code", "message", "key", "signature", "chang
 
 
 @dataclass(frozen=True)
-class Share:
+class ShardOf:
     """Which blocks a shard has: from the ``number``-th on, counted from 1, every ``count``-th."""
 
     number: int

@@ -14,7 +14,7 @@ from dcod.errors import UserError
 from dcod.storage import parquet
 from dcod.traces import reading
 from dcod.traces.formats import RowError
-from dcod.traces.reading import Found, RawRow
+from dcod.traces.reading import ParsedRows, RawRow
 
 FILE = "quarantine.parquet"
 VERSION = 2
@@ -114,14 +114,14 @@ def batches(folder: Path) -> Iterator[pa.RecordBatch]:
     yield from parquet.read(path)
 
 
-def read(folder: Path) -> Iterator[Found]:
+def read(folder: Path) -> Iterator[ParsedRows]:
     """The rows of a trace set's quarantine, parsed anew; those that were never whole keep their error.
 
     Raises:
         UserError: as :func:`batches`.
     """
     for batch in batches(folder):
-        yield Found([_again(row) for row in batch.to_pylist()])
+        yield ParsedRows([_again(row) for row in batch.to_pylist()])
 
 
 def _again(row: dict[str, Any]) -> RawRow:

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dcod.objective.corrections import Record
+from dcod.objective.corrections import StepScores
 from dcod.objective.losses import NO_TOKEN, TopK
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 Layout = Literal["padded", "masked", "packed", "apart"]
 
@@ -46,7 +46,7 @@ class Batch:
         teacher, start: recorded top-k of teacher and start at the counted tokens [N, K], where all traces have it.
     """
 
-    examples: list[Example]
+    examples: list[ScoredTrace]
     input_ids: Tensor
     attention_mask: Tensor | None
     position_ids: Tensor | None
@@ -65,7 +65,7 @@ class Batch:
         return out
 
 
-def collate(examples: Sequence[Example], pad_id: int = 0, layout: Layout = "padded") -> Batch:
+def collate(examples: Sequence[ScoredTrace], pad_id: int = 0, layout: Layout = "padded") -> Batch:
     """Examples as one micro-batch; padding never reaches the loss, whatever ``pad_id`` is."""
     sizes = [len(e) for e in examples]
     tokens = [torch.tensor(e.prompt_tokens + e.completion_tokens) for e in examples]
@@ -106,7 +106,7 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
     return replace(batch, **moved)
 
 
-def _top(examples: Sequence[Example], whose: str) -> TopK | None:
+def _top(examples: Sequence[ScoredTrace], whose: str) -> TopK | None:
     ids = [getattr(e, f"{whose}_top_ids") for e in examples]
     if any(values is None for values in ids):
         return None
@@ -119,7 +119,7 @@ def _top(examples: Sequence[Example], whose: str) -> TopK | None:
     )
 
 
-def stored_record(examples: Sequence[Example]) -> Record:
+def stored_record(examples: Sequence[ScoredTrace]) -> StepScores:
     """The stored scores of some traces as one record [B, T] (float32)."""
     width = max(len(e.completion_tokens) for e in examples)
 
@@ -136,12 +136,12 @@ def stored_record(examples: Sequence[Example]) -> Record:
     assert logprobs is not None
     behavior = pad("behavior_logprobs")
     totals = [sum(e.behavior_logprobs) if e.behavior_logprobs is not None else e.behavior_total for e in examples]
-    return Record(
+    return StepScores(
         student_logprobs=logprobs,
         mask=torch.arange(width)[None, :] < lengths[:, None],
         prompts=prompts,
         behavior_logprobs=behavior,
-        behavior_totals=None if None in totals else torch.tensor(totals, dtype=torch.float32),
+        behavior_total=None if None in totals else torch.tensor(totals, dtype=torch.float32),
         entropies=pad("entropies"),
         start_logprobs=logprobs,
     )
@@ -179,8 +179,8 @@ def epoch_rows(
 
 
 def micro_batches(
-    examples: Sequence[Example], max_tokens: int, by_prompt: bool = False, layout: Layout = "padded"
-) -> list[list[Example]]:
+    examples: Sequence[ScoredTrace], max_tokens: int, by_prompt: bool = False, layout: Layout = "padded"
+) -> list[list[ScoredTrace]]:
     """A step split into micro-batches; see :func:`micro_batch_rows`.
 
     Args:

@@ -17,7 +17,7 @@ from dcod.models import attention
 from dcod.models.attention import hidden_states
 from dcod.models.batches import Layout, collate, to_device
 from dcod.models.selfcheck import Reading, close, random_tokens, refusal, trial
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -68,12 +68,14 @@ def _tried(model: PreTrainedModel, reading: Reading, layout: Layout) -> bool:
     return True
 
 
-def _trace(model: PreTrainedModel, size: int) -> Example:
+def _trace(model: PreTrainedModel, size: int) -> ScoredTrace:
     tokens = random_tokens(model, size).tolist()
-    return Example("", "", tokens[:1], tokens[1:], [], [])
+    return ScoredTrace("", "", tokens[:1], tokens[1:], [], [])
 
 
-def _states(model: PreTrainedModel, reading: Reading, traces: Sequence[Example], layout: Layout) -> Sequence[Tensor]:
+def _states(
+    model: PreTrainedModel, reading: Reading, traces: Sequence[ScoredTrace], layout: Layout
+) -> Sequence[Tensor]:
     device = next(model.parameters()).device
     batch = to_device(collate(traces, layout=layout), device)
     states = hidden_states(model, batch, reading.body)

@@ -27,7 +27,7 @@ Group = Literal["prompt", "position", "length", "batch", "none"]
 
 
 @dataclass
-class Record:
+class StepScores:
     """What any correction may look at; one record serves them all.
 
     Attributes:
@@ -35,7 +35,7 @@ class Record:
         mask: which positions hold a completion token; each row is a run of True from position 0 [B, T].
         prompts: an integer per trace, equal for traces of one prompt [B].
         behavior_logprobs: log mu(y_t | s_t) of the teacher's sampler, nats [B, T], or None.
-        behavior_totals: log mu(y) of whole traces, nats [B], or None; all that a teacher with another
+        behavior_total: log mu(y) of whole traces, nats [B], or None; all that a teacher with another
             tokenizer can give.
         entropies: H(pi(. | s_t)), nats [B, T], or None.
         start_logprobs: log pi_0(y_t | s_t) of the student before training, nats [B, T], or None.
@@ -45,18 +45,18 @@ class Record:
     mask: Tensor
     prompts: Tensor
     behavior_logprobs: Tensor | None = None
-    behavior_totals: Tensor | None = None
+    behavior_total: Tensor | None = None
     entropies: Tensor | None = None
     start_logprobs: Tensor | None = None
 
-    def pick(self, rows: Tensor) -> Record:
+    def pick(self, rows: Tensor) -> StepScores:
         """The traces at ``rows`` (a mask or indices)."""
         known: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         picked: dict[str, Any] = {name: None if value is None else value[rows] for name, value in known.items()}
-        return Record(**picked)
+        return StepScores(**picked)
 
     @staticmethod
-    def concatenate(records: Sequence[Record]) -> Record:
+    def concatenate(records: Sequence[StepScores]) -> StepScores:
         """One record of several, padded to the longest."""
         width = max(r.mask.shape[1] for r in records)
 
@@ -66,7 +66,7 @@ class Record:
                 return None
             return torch.cat([F.pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])
 
-        return Record(**{f.name: join(f.name) for f in fields(Record)})  # type: ignore[arg-type]
+        return StepScores(**{f.name: join(f.name) for f in fields(StepScores)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,17 @@ class Correction:
     """One member of the family.
 
     Attributes:
-        needs: what it cannot do without: of each entry, any one field of a :class:`Record`.
+        needs: what it cannot do without: of each entry, any one field of a :class:`StepScores`.
         group: from a configuration, what its weights are compared within.
         log_weight: the logarithm l of the untempered weight [B, W].
     """
 
     needs: tuple[tuple[str, ...], ...]
     group: Callable[[CorrectionConfig], Group]
-    log_weight: Callable[[CorrectionConfig, Record], Tensor]
+    log_weight: Callable[[CorrectionConfig, StepScores], Tensor]
 
 
-def log_ratios(config: CorrectionConfig, record: Record) -> Tensor:
+def log_ratios(config: CorrectionConfig, record: StepScores) -> Tensor:
     """Per-token log pi - log mu, clipped to [-c, c] (or [-c, 0] one-sided), 0 outside the mask [B, T]."""
     assert record.behavior_logprobs is not None
     raw = record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.behavior_logprobs.clamp(min=LOWEST_LOGPROB)
@@ -92,7 +92,7 @@ def log_ratios(config: CorrectionConfig, record: Record) -> Tensor:
     return clipped.masked_fill(~record.mask, 0.0)
 
 
-def surprisals(config: CorrectionConfig, record: Record) -> Tensor:
+def surprisals(config: CorrectionConfig, record: StepScores) -> Tensor:
     """Entropy-centred surprisal -log pi - H(pi), clipped to [-c, c], 0 outside the mask [B, T] (METHOD 5)."""
     assert record.entropies is not None
     raw = -record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.entropies
@@ -126,21 +126,21 @@ def lengths(mask: Tensor) -> Tensor:
     return mask.sum(dim=1, keepdim=True)
 
 
-def _prefix(config: CorrectionConfig, record: Record) -> Tensor:
+def _prefix(config: CorrectionConfig, record: StepScores) -> Tensor:
     return running_sum(log_ratios(config, record), record.mask, config.decay)
 
 
-def _trace(config: CorrectionConfig, record: Record) -> Tensor:
+def _trace(config: CorrectionConfig, record: StepScores) -> Tensor:
     """Per-token ratios, clipped, where they are known; else the difference of the totals, unclipped."""
     if record.behavior_logprobs is not None:
         return whole_sum(log_ratios(config, record), record.mask, 1.0)
-    assert record.behavior_totals is not None
+    assert record.behavior_total is not None
     total = record.student_logprobs.clamp(min=LOWEST_LOGPROB).masked_fill(~record.mask, 0.0).sum(1, keepdim=True)
-    ratio = total - record.behavior_totals[:, None]
+    ratio = total - record.behavior_total[:, None]
     return ratio.clamp(max=0.0) if config.one_sided else ratio
 
 
-def _trace_mean(config: CorrectionConfig, record: Record) -> Tensor:
+def _trace_mean(config: CorrectionConfig, record: StepScores) -> Tensor:
     """The mean log-ratio of a trace: R without its length, as the sequence ratio of GSPO (arXiv 2507.18071).
 
     No importance weight: a long trace is not less likely for being long.
@@ -148,7 +148,7 @@ def _trace_mean(config: CorrectionConfig, record: Record) -> Tensor:
     return _trace(config, record) / lengths(record.mask).clamp(min=1)
 
 
-def _mixed(config: CorrectionConfig, record: Record) -> Tensor:
+def _mixed(config: CorrectionConfig, record: StepScores) -> Tensor:
     """l_prefix + rho * l_future: never the product of both weights, which would square the prefix."""
     before = _prefix(config, record)
     steps = log_ratios(config, record)
@@ -156,12 +156,12 @@ def _mixed(config: CorrectionConfig, record: Record) -> Tensor:
     return before + config.rho * future
 
 
-def _surprisal(config: CorrectionConfig, record: Record) -> Tensor:
+def _surprisal(config: CorrectionConfig, record: StepScores) -> Tensor:
     add = running_sum if config.scope == "token" else whole_sum
     return -add(surprisals(config, record), record.mask, config.decay).clamp(min=0.0)
 
 
-def _iw_sft(config: CorrectionConfig, record: Record) -> Tensor:
+def _iw_sft(config: CorrectionConfig, record: StepScores) -> Tensor:
     """Tau * mean_t log(pi / pi_0): how much likelier a trace has become."""
     assert record.start_logprobs is not None
     low = LOWEST_LOGPROB
@@ -169,23 +169,23 @@ def _iw_sft(config: CorrectionConfig, record: Record) -> Tensor:
     return config.tau * moved.masked_fill(~record.mask, 0.0).sum(1, keepdim=True) / lengths(record.mask).clamp(min=1)
 
 
-def _position_decay(config: CorrectionConfig, record: Record) -> Tensor:
+def _position_decay(config: CorrectionConfig, record: StepScores) -> Tensor:
     """Early tokens first, as strongly as the ESS floor allows: is it only that?"""
     positions = torch.arange(record.mask.shape[1], device=record.mask.device, dtype=torch.float32)
     return (-positions / config.bucket_width).expand(record.mask.shape)
 
 
-def _length_only(config: CorrectionConfig, record: Record) -> Tensor:
+def _length_only(config: CorrectionConfig, record: StepScores) -> Tensor:
     """Short traces of a prompt first: is it only that?"""
     return -lengths(record.mask).float() / config.bucket_width
 
 
-def _student_likelihood_only(config: CorrectionConfig, record: Record) -> Tensor:
+def _student_likelihood_only(config: CorrectionConfig, record: StepScores) -> Tensor:
     """Traces that the student finds easy first, whatever the teacher's own probability: is it only that?"""
     return record.student_logprobs.clamp(min=-config.clip).masked_fill(~record.mask, 0.0).sum(1, keepdim=True)
 
 
-def _shuffled(config: CorrectionConfig, record: Record) -> Tensor:
+def _shuffled(config: CorrectionConfig, record: StepScores) -> Tensor:
     """The log-weights of the next trace of the same prompt: the same spread, on the wrong traces."""
     weight = CORRECTIONS[config.base].log_weight(config, record)
     source = torch.arange(len(record.prompts), device=weight.device)
@@ -200,8 +200,8 @@ _RATIO = (("behavior_logprobs",),)
 CORRECTIONS: dict[str, Correction] = {
     "none": Correction((), lambda _: "none", lambda _, r: torch.zeros_like(r.student_logprobs[:, :1])),
     "prefix": Correction(_RATIO, lambda _: "position", _prefix),
-    "trace": Correction((("behavior_logprobs", "behavior_totals"),), lambda _: "prompt", _trace),
-    "trace_mean": Correction((("behavior_logprobs", "behavior_totals"),), lambda _: "prompt", _trace_mean),
+    "trace": Correction((("behavior_logprobs", "behavior_total"),), lambda _: "prompt", _trace),
+    "trace_mean": Correction((("behavior_logprobs", "behavior_total"),), lambda _: "prompt", _trace_mean),
     "mixed": Correction(_RATIO, lambda _: "position", _mixed),
     "surprisal": Correction((("entropies",),), lambda c: "position" if c.scope == "token" else "prompt", _surprisal),
     "iw_sft": Correction((("start_logprobs",),), lambda _: "none", _iw_sft),

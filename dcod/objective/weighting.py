@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from dcod.config import CorrectionConfig
-from dcod.objective.corrections import CORRECTIONS, IW_SFT_BOUND, LOWEST_LOGPROB, Group, Record, lengths, surprisals
+from dcod.objective.corrections import CORRECTIONS, IW_SFT_BOUND, LOWEST_LOGPROB, Group, StepScores, lengths, surprisals
 
 BISECTIONS = 30
 
 
 @dataclass(frozen=True)
-class Plan:
+class WeightPlan:
     """What a step decided: applied by :func:`weights`, and a part of a checkpoint.
 
     Attributes:
@@ -59,7 +59,7 @@ def group_of(config: CorrectionConfig) -> Group:
 
 
 @torch.no_grad()
-def plan(config: CorrectionConfig, record: Record) -> Plan:
+def plan(config: CorrectionConfig, record: StepScores) -> WeightPlan:
     """Chooses gamma and the normalisers from the records of a whole step.
 
     gamma is the largest value in [0, gamma_max] at which the untruncated weights keep the rescaled ESS,
@@ -68,7 +68,7 @@ def plan(config: CorrectionConfig, record: Record) -> Plan:
     """
     alive = record.mask.any(dim=1)
     if config.name == "none" or config.gamma_max == 0.0 or not bool(alive.any()):
-        return Plan()
+        return WeightPlan()
     record = record.pick(alive)
     log_weight = CORRECTIONS[config.name].log_weight(config, record).double()
     kind = group_of(config)
@@ -92,19 +92,19 @@ def plan(config: CorrectionConfig, record: Record) -> Plan:
             low, high = (middle, high) if deciding(ess(middle)) >= config.ess_floor else (low, middle)
         gamma = low
     if gamma == 0.0:
-        return Plan(ess_at_max=at_max)
+        return WeightPlan(ess_at_max=at_max)
     values, log_means = ess(gamma), list[float]()
     if kind in ("position", "length", "batch"):
         sums, counts = _log_sums((gamma * log_weight)[member], group[member])
         log_means = torch.where(counts > 0, sums - counts.log(), math.nan).tolist()
-    unscaled = Plan(gamma, log_means, 1.0, deciding(values), at_max, values if kind == "position" else [])
+    unscaled = WeightPlan(gamma, log_means, 1.0, deciding(values), at_max, values if kind == "position" else [])
     mean = weights(config, unscaled, record)[record.mask].double().mean().item()
     scale = 1.0 / mean if mean > 0.0 else 1.0  # iw_sft has no floor: all of a step's weights can vanish
-    return Plan(gamma, log_means, scale, unscaled.ess, at_max, unscaled.ess_per_bucket)
+    return WeightPlan(gamma, log_means, scale, unscaled.ess, at_max, unscaled.ess_per_bucket)
 
 
 @torch.no_grad()
-def weights(config: CorrectionConfig, plan: Plan, record: Record) -> Tensor:
+def weights(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> Tensor:
     """The weight of every token, 0 outside the mask [B, T], float32.
 
     Groups of prompts compare the traces of one prompt, so a record must hold all of a prompt's traces of the
@@ -122,7 +122,7 @@ def weights(config: CorrectionConfig, plan: Plan, record: Record) -> Tensor:
 
 
 @torch.no_grad()
-def diagnostics(config: CorrectionConfig, plan: Plan, record: Record) -> dict[str, float]:
+def diagnostics(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> dict[str, float]:
     """What every run must report of a step (METHOD 8), as plain numbers.
 
     The drift curve is ``abs_log_ratio_FIRST_LAST`` per octave of positions (the teacher's log-probs are
@@ -204,7 +204,7 @@ class WeightCounts:
         return {"edges": self.edges.tolist(), "counts": {name: c.tolist() for name, c in self.counts.items()}}
 
 
-def _groups(config: CorrectionConfig, kind: Group, record: Record, width: int) -> tuple[Tensor, Tensor]:
+def _groups(config: CorrectionConfig, kind: Group, record: StepScores, width: int) -> tuple[Tensor, Tensor]:
     """The group of every weight, and whether it counts in the group's mean ([B, W], [B, W])."""
     rows, device = len(record.prompts), record.mask.device
     everywhere = torch.ones((rows, width), dtype=torch.bool, device=device)
@@ -221,7 +221,7 @@ def _groups(config: CorrectionConfig, kind: Group, record: Record, width: int) -
     return torch.zeros((rows, width), dtype=torch.long, device=device), counted
 
 
-def _normalised(config: CorrectionConfig, plan: Plan, record: Record) -> Tensor:
+def _normalised(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> Tensor:
     """r: exp(gamma * l) over its group's mean, before truncation [B, T]."""
     tempered = plan.gamma * CORRECTIONS[config.name].log_weight(config, record).double()
     kind = group_of(config)

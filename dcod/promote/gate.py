@@ -51,7 +51,7 @@ Answers = Mapping[str, list[Row]]  # by problem, in the order of the samples
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRef:
     """A model of the comparison.
 
     Attributes:
@@ -81,8 +81,8 @@ class Decision:
     promote: bool
     reasons: tuple[Reason, ...]
     comparisons: tuple[Comparison, ...]
-    challenger: Model
-    baseline: Model
+    challenger: ModelRef
+    baseline: ModelRef
     level: float
     margin: float
     registered_model: str = ""
@@ -118,8 +118,8 @@ class Decision:
                     **data,
                     "reasons": tuple(Reason(**item) for item in data["reasons"]),
                     "comparisons": tuple(Comparison(**item) for item in data["comparisons"]),
-                    "challenger": Model(**data["challenger"]),
-                    "baseline": Model(**data["baseline"]),
+                    "challenger": ModelRef(**data["challenger"]),
+                    "baseline": ModelRef(**data["baseline"]),
                 }
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -136,9 +136,9 @@ class Results:
     examples: list[dict[str, Any]]
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ModelRef:
         """The model that was evaluated."""
-        return Model(self.summary["model"]["digest"], self.summary["model"]["uri"])
+        return ModelRef(self.summary["model"]["digest"], self.summary["model"]["uri"])
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -207,8 +207,8 @@ def decide(
         promote=all(reason.passed for reason in reasons),
         reasons=tuple(reasons),
         comparisons=tuple(comparisons),
-        challenger=Model(**challenger["model"]),
-        baseline=Model(**baseline["model"]),
+        challenger=ModelRef(**challenger["model"]),
+        baseline=ModelRef(**baseline["model"]),
         level=level,
         margin=config.margin,
         registered_model=config.registered_model,

@@ -19,7 +19,7 @@ from dcod.errors import UserError
 from dcod.reports import viewer
 from dcod.score.scores import read_scores
 from dcod.traces import Trace, prompt_digest, prompts, read_traces
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -142,7 +142,7 @@ class Pieces:
         )
 
 
-def _known(examples: Sequence[Example], traces: Path | None) -> dict[str, Trace]:
+def _known(examples: Sequence[ScoredTrace], traces: Path | None) -> dict[str, Trace]:
     """The traces behind the scores, in their order."""
     if traces is None:
         return {}
@@ -156,7 +156,7 @@ def _known(examples: Sequence[Example], traces: Path | None) -> dict[str, Trace]
     return found
 
 
-def _row(example: Example, weights: Sequence[float] | None, pieces: Pieces) -> dict[str, Any]:
+def _row(example: ScoredTrace, weights: Sequence[float] | None, pieces: Pieces) -> dict[str, Any]:
     """What is known of a trace by its scores; a weight that all tokens share stands there once."""
     numbers = _numbers(weights)
     return {
@@ -172,7 +172,7 @@ def _row(example: Example, weights: Sequence[float] | None, pieces: Pieces) -> d
     }
 
 
-def _of_trace(trace: Trace | None, example: Example, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _of_trace(trace: Trace | None, example: ScoredTrace, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """What only the trace set knows; without one, the prompt is what its tokens say."""
     if trace is None:
         return {"prompt": [["prompt", str(tokenizer.decode(example.prompt_tokens))]]}
@@ -204,12 +204,12 @@ def _asked(
     config: Config,
     student: Path,
     tokenizer: PreTrainedTokenizerBase,
-    shown: Sequence[Example],
+    shown: Sequence[ScoredTrace],
     known: Mapping[str, Trace],
     count: int,
 ) -> dict[str, dict[str, Any]]:
     """The student's own greedy answers to the first prompts, with room for twice the longest trace on the page."""
-    first: dict[str, Example] = {}
+    first: dict[str, ScoredTrace] = {}
     for example in shown:
         first.setdefault(example.prompt_id, example)
     chosen = list(first.values())[:count]

@@ -104,7 +104,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Decision:
+class RetrainDecision:
     """What was decided and why.
 
     Attributes:
@@ -129,7 +129,7 @@ class Decision:
         return {**json.loads(json.dumps(asdict(self))), "code": self.code}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Decision:
+    def from_dict(cls, data: Mapping[str, Any]) -> RetrainDecision:
         """Reads what :meth:`to_dict` wrote, among other keys or not."""
         reasons = tuple(Reason(**item) for item in data["reasons"])
         return cls(data["outcome"], reasons, tuple(data["warnings"]), tuple(data["left_out"]))
@@ -149,11 +149,11 @@ class Decision:
         return "\n".join(lines) + "\n"
 
 
-def decide(evidence: Evidence, config: RetrainConfig, warnings: Sequence[str] = ()) -> Decision:
+def decide(evidence: Evidence, config: RetrainConfig, warnings: Sequence[str] = ()) -> RetrainDecision:
     """Applies the rules of this module."""
     if evidence.waiting:
         text = f"version {evidence.waiting} was accepted by the gate and waits: it is promoted, nothing is trained"
-        return Decision("waiting", (Reason("waiting", text, True),), tuple(warnings))
+        return RetrainDecision("waiting", (Reason("waiting", text, True),), tuple(warnings))
     limits, wanted = config.limits, config.min_new_traces
     far = [source for source in evidence.sources if source.too_far(limits)]
     known = sum(source.traces for source in far if source.left_out)  # no news: they were looked at before
@@ -168,7 +168,9 @@ def decide(evidence: Evidence, config: RetrainConfig, warnings: Sequence[str] = 
     if usable >= wanted:
         reasons.append(_drift(evidence, limits))
     go = all(reason.passed for reason in reasons)
-    return Decision("go" if go else "skip", tuple(reasons), tuple(warnings), tuple(source.name for source in far))
+    return RetrainDecision(
+        "go" if go else "skip", tuple(reasons), tuple(warnings), tuple(source.name for source in far)
+    )
 
 
 def _feasible(far: Sequence[Source], usable: int, evidence: Evidence, config: RetrainConfig) -> Reason:

@@ -15,7 +15,7 @@ from statistics import fmean, median
 
 from dcod.config.retrain import LimitsConfig
 from dcod.objective.weighting import octaves
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|\n+")
 
@@ -48,7 +48,7 @@ def verdicts(new: Mapping[str, int], old: Mapping[str, int]) -> dict[str, float]
     return {"teacher_right_share": shares[0], "teacher_verdict_change": shares[0] - shares[1]}
 
 
-def surprisal(new: Sequence[Example], old: Sequence[Example], width: int) -> dict[str, float]:
+def surprisal(new: Sequence[ScoredTrace], old: Sequence[ScoredTrace], width: int) -> dict[str, float]:
     """The champion's mean entropy-centred surprisal by position, new against old, and the largest rise.
 
     Args:
@@ -132,7 +132,7 @@ def _divergence(ours: Counter[str], theirs: Counter[str]) -> float:
     return total
 
 
-def _curve(examples: Sequence[Example], width: int) -> dict[str, float]:
+def _curve(examples: Sequence[ScoredTrace], width: int) -> dict[str, float]:
     """Mean surprisal in ranges of positions that double in size."""
     longest = max((len(example.completion_tokens) for example in examples), default=0)
     curve = {}

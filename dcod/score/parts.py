@@ -27,7 +27,7 @@ from dcod.progress import track
 from dcod.score.scores import write_scores
 from dcod.storage import workers as processes
 from dcod.traces import Trace, prompts, read_traces
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,7 +49,7 @@ class Parts:
             names = [path.as_posix() for path in Path(self.uri).glob(f"part-*/{_FILE}")]
         return {int(found[1]) for name in names if (found := re.search(rf"/part-(\d+)/{_FILE}$", name))}
 
-    def put(self, number: int, examples: Sequence[Example], splits: Sequence[str]) -> None:
+    def put(self, number: int, examples: Sequence[ScoredTrace], splits: Sequence[str]) -> None:
         """Keeps a part."""
         if storage.is_s3(self.uri):
             with storage.scratch() as scratch:
@@ -157,7 +157,7 @@ def _score(scorer: Scorer, number: int) -> dict[str, Any]:
     return scorer.facts
 
 
-def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Example:
+def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> ScoredTrace:
     """A trace in the student's tokens.
 
     The sampler's log-probs come along token by token where the tokens are the student's own. Of another
@@ -170,7 +170,7 @@ def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> 
             f"{len(ids)} tokens"
         )
     own = logprobs is not None and ids is not None and trace.tokenizer_digest == digest
-    return Example(
+    return ScoredTrace(
         trace_id=trace.trace_id,
         prompt_id=trace.prompt_id,
         prompt_tokens=prompts.encode_prompt(tokenizer, trace.prompt),

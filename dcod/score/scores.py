@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dcod import storage
 from dcod.errors import UserError
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 SCHEMA = pa.schema(
     [
@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
     ],
     metadata={"dcod.scores.version": "2"},
 )
-OPTIONAL = tuple(f.name for f in fields(Example) if f.default is None)
+OPTIONAL = tuple(f.name for f in fields(ScoredTrace) if f.default is None)
 SPLITS = ("train", "selection")
 _KEYS = ("dcod.score.scores.student", "dcod.score.scores.tokenizer")
 _PIECE = 32  # traces that are read together: one of them costs the reading of all
@@ -102,7 +102,7 @@ def check_scored(folder: Path, student: Path, wanted: Scored) -> None:
         )
 
 
-def table(examples: Sequence[Example], splits: Sequence[str]) -> pa.Table:
+def table(examples: Sequence[ScoredTrace], splits: Sequence[str]) -> pa.Table:
     """Scored traces as rows of the schema."""
     rows: list[dict[str, Any]] = [
         {name: getattr(example, name) for name in SCHEMA.names if name != "split"} | {"split": split}
@@ -111,20 +111,20 @@ def table(examples: Sequence[Example], splits: Sequence[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def write_scores(path: Path, examples: Sequence[Example], splits: Sequence[str]) -> None:
+def write_scores(path: Path, examples: Sequence[ScoredTrace], splits: Sequence[str]) -> None:
     """Writes the scored traces."""
     pq.write_table(table(examples, splits), path, compression="zstd")
 
 
-def read_scores(folder: Path) -> dict[str, list[Example]]:
+def read_scores(folder: Path) -> dict[str, list[ScoredTrace]]:
     """The scored traces by split, all of them in memory.
 
     Raises:
         UserError: the folder holds no scores.
     """
-    out: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    out: dict[str, list[ScoredTrace]] = {name: [] for name in SPLITS}
     for row in pq.read_table(_existing(folder)).to_pylist():
-        out[row.pop("split")].append(Example(**row))
+        out[row.pop("split")].append(ScoredTrace(**row))
     return out
 
 
@@ -186,7 +186,7 @@ class StoredTraces:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def take(self, rows: Iterable[int]) -> list[Example]:
+    def take(self, rows: Iterable[int]) -> list[ScoredTrace]:
         rows = list(rows)
         numbers = (np.searchsorted(self._begins, rows, side="right") - 1).tolist()
         pieces = {number: self._reader.get_batch(number) for number in set(numbers)}
@@ -200,10 +200,10 @@ class StoredTraces:
         return sum(count for known, count in self._known.items() if not known & wanted)
 
 
-def _example(piece: pa.RecordBatch, offset: int) -> Example:
+def _example(piece: pa.RecordBatch, offset: int) -> ScoredTrace:
     (row,) = piece.slice(offset, 1).to_pylist()
     del row["split"]
-    return Example(**row)
+    return ScoredTrace(**row)
 
 
 def _existing(folder: Path) -> Path:

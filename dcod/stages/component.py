@@ -19,7 +19,7 @@ from dcod.errors import StoppedError, UserError, one_line
 from dcod.retrain import decide, history
 from dcod.retrain.history import RECORD, SELECTED
 from dcod.stages import shards
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
 from dcod.tracking import Tracker
@@ -64,7 +64,7 @@ def run(
             if shard:
                 mine, some = shards.part(stage, shard, parsed, paths, stack.enter_context(storage.scratch()))
             if some:
-                found = execute(stage, mine, Path(out), paths, Where(pipeline, label), **options)
+                found = execute(stage, mine, Path(out), paths, RunContext(pipeline, label), **options)
             else:
                 shards.write_empty(Path(out))
                 found = {}
@@ -114,7 +114,7 @@ def run_decide(
         if picked.is_dir():
             shutil.copytree(picked, scratch, dirs_exist_ok=True)
     storage.write_json(Path(metrics), found["figures"])
-    storage.write_text(Path(summary), decide.Decision.from_dict(found).markdown())
+    storage.write_text(Path(summary), decide.RetrainDecision.from_dict(found).markdown())
     return str(found["outcome"])
 
 

@@ -35,7 +35,7 @@ from dcod.retrain.decide import Evidence, Losses, Source
 from dcod.score.parts import in_tokens
 from dcod.stages.evaluate import evaluator_of
 from dcod.traces import FILE, Trace, prompts, read_traces, write_traces
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.tracking import StageRun, lineage
 from dcod.tracking.registry import Registry
 from dcod.train import loop
@@ -166,7 +166,7 @@ class Judge:
         self._tokens = prompts.tokenizer_digest(self.tokenizer)
         self._engine = TransformersEngine(folder, self.tokenizer, config.student.dtype)
 
-    def score(self, traces: Sequence[Trace]) -> list[Example]:
+    def score(self, traces: Sequence[Trace]) -> list[ScoredTrace]:
         """The traces with log-probs and entropies."""
         examples = [in_tokens(trace, self.tokenizer, self._tokens) for trace in traces]
         if examples:
@@ -251,13 +251,13 @@ def selected(pool: Pool, far: set[str], config: Config) -> list[Trace]:
     ]
 
 
-def loss(example: Example) -> float:
+def loss(example: ScoredTrace) -> float:
     """Mean nats a token."""
     return -fmean(example.student_logprobs)
 
 
 def _teacher(
-    pool: Pool, traces: Path, new: Sequence[Example], old: Sequence[Example], config: Config
+    pool: Pool, traces: Path, new: Sequence[ScoredTrace], old: Sequence[ScoredTrace], config: Config
 ) -> dict[str, float]:
     """What the monitors say of the teacher."""
     completions = [trace.completion for group in pool.new.values() for trace in group]

@@ -286,10 +286,10 @@ def _summarise(benchmark: BenchmarkConfig, rows: Sequence[dict[str, Any]], sampl
 
 def _drift(engine: Engine, tokenizer: PreTrainedTokenizerBase, traces: Path, count: int) -> dict[str, Any]:
     """Per position, in buckets: how surprised the model is by the teacher beyond its own entropy, in nats."""
-    from dcod.traces.scored import Example
+    from dcod.traces.scored import ScoredTrace
 
-    def example(trace: Trace) -> Example:
-        return Example(
+    def example(trace: Trace) -> ScoredTrace:
+        return ScoredTrace(
             trace_id=trace.trace_id,
             prompt_id=trace.prompt_id,
             prompt_tokens=prompts.encode_prompt(tokenizer, trace.prompt),

@@ -11,7 +11,7 @@ from pathlib import Path
 from dcod.config import Config
 from dcod.ingest import examined_rows
 from dcod.ingest.examine import Examiner, examined
-from dcod.ingest.examined_rows import Share
+from dcod.ingest.examined_rows import ShardOf
 from dcod.stages import ingest, shards
 from dcod.tracking import Log
 
@@ -27,7 +27,7 @@ def run(config: Config, out: Path, log: Log, *, student: Path, part: str) -> dic
     Raises:
         UserError: ``part`` is not of that form, or as `ingest`.
     """
-    share = Share(*shards.parse(part))
+    share = ShardOf(*shards.parse(part))
     examiner = Examiner(config, student)
     given = ingest.units(config)
     rows = share.of(ingest.blocks(given, config.ingest.row_bytes))

@@ -33,7 +33,7 @@ REUSABLE = ("teach", "examine", "ingest", "score", "train", "evaluate", "merge")
 
 
 @dataclass(frozen=True)
-class Where:
+class RunContext:
     """Where a stage belongs: the pipeline run, and a label when a pipeline runs the stage several times.
 
     ``pipeline`` is empty for a stage run by hand; ``tracked`` off keeps MLflow out of it.
@@ -45,7 +45,7 @@ class Where:
 
 
 def execute(
-    stage: str, config: Config, out: Path, inputs: Mapping[str, Path], where: Where | None = None, **options: Any
+    stage: str, config: Config, out: Path, inputs: Mapping[str, Path], where: RunContext | None = None, **options: Any
 ) -> dict[str, float]:
     """Runs one stage, or reuses its output.
 
@@ -63,7 +63,7 @@ def execute(
     Raises:
         UserError: a mistake of the user, wherever it shows.
     """
-    where = where or Where()
+    where = where or RunContext()
     module = importlib.import_module(f"dcod.stages.{stage}")
     outputs.check_folder(out)
     for name, path in inputs.items():
@@ -83,7 +83,7 @@ def _execute(
     config: Config,
     out: Path,
     inputs: Mapping[str, Path],
-    where: Where,
+    where: RunContext,
     options: dict[str, Any],
 ) -> dict[str, float]:
     verb = getattr(module, "VERB", stage)  # `trainjob` is another way to train

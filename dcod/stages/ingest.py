@@ -26,7 +26,7 @@ from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.ingest import assemble, quarantine
-from dcod.ingest.assemble import Intake
+from dcod.ingest.assemble import TraceSetBuilder
 from dcod.ingest.duplicates import Index
 from dcod.ingest.examine import Examined, Examiner, examined
 from dcod.ingest.quarantine import Quarantine
@@ -94,7 +94,7 @@ def write(
     config: Config,
     out: Path,
     log: Log,
-    examine: Callable[[Intake], Iterable[tuple[Block, list[Examined]]]],
+    examine: Callable[[TraceSetBuilder], Iterable[tuple[Block, list[Examined]]]],
     earlier: Path | None = None,
     *,
     tokenizer: str,
@@ -120,7 +120,7 @@ def write(
     scratch, bound = out / "index.sqlite", config.ingest.shard_bytes
     try:
         with closing(Index(scratch, config.ingest.near_duplicates)) as index, Quarantine(out, bound) as kept:
-            found = Intake(config.ingest, index, kept)
+            found = TraceSetBuilder(config.ingest, index, kept)
             carried = found.carry(earlier, replayed=replayed) if earlier else ()
             new = found.split(found.traces(examine(found)))
             write_traces(out / FILE, chain(carried, new), shard_bytes=bound, tokenizer=tokenizer)

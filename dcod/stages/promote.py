@@ -34,7 +34,7 @@ from dcod.config import Config
 from dcod.engines import reproduce
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.promote.gate import Decision, Model, Reason, Results, against_twin, decide, load_results
+from dcod.promote.gate import Decision, ModelRef, Reason, Results, against_twin, decide, load_results
 from dcod.tracking import Log, StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 
@@ -263,7 +263,7 @@ def _with_registry(decision: Decision, champion: Version, compared: bool, earlie
             "dcod.outcome"
         )
         reasons = (Reason("rolled_back", text, False), *reasons)
-    baseline = Model(champion.digest, champion.uri, champion.version)
+    baseline = ModelRef(champion.digest, champion.uri, champion.version)
     promotes = all(reason.passed for reason in reasons)
     return replace(decision, promote=promotes, reasons=reasons, challenger=ours, baseline=baseline)
 

@@ -1,8 +1,8 @@
 """What a file of traces holds, block by block: nothing is lost, and no file is ever held as a whole.
 
-A :class:`Lines` or :class:`Table` is some rows that nobody has parsed yet: cheap to send to another process, which
-parses them with ``rows()``. Packed files are unpacked a little at a time, so that a fault in the middle costs what is
-behind it only; the fault itself is a row with the error ``broken_file``.
+A :class:`JsonRows` or :class:`ParquetRows` is some rows that nobody has parsed yet: cheap to send to another process,
+which parses them with ``rows()``. Packed files are unpacked a little at a time, so that a fault in the middle costs
+what is behind it only; the fault itself is a row with the error ``broken_file``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RawRow:
 
 
 @dataclass(frozen=True)
-class Found:
+class ParsedRows:
     """Rows that are parsed already, or could not be read."""
 
     items: list[RawRow]
@@ -97,7 +97,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Lines:
+class JsonRows:
     """Rows of JSON: their numbers and bytes."""
 
     file: str
@@ -122,7 +122,7 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Table:
+class ParquetRows:
     """Rows of a Parquet file; ``first`` is the number of the first one."""
 
     file: str
@@ -152,7 +152,7 @@ class Table:
         return RawRow(self.file, line, self.digest, row, raw=json.dumps(row, default=_foreign).encode())
 
 
-Block = Found | Lines | Table
+Block = ParsedRows | JsonRows | ParquetRows
 
 
 def blocks(path: Path, file: str, digest: str, row_bytes: int = ROW_BYTES) -> Iterator[Block]:
@@ -172,17 +172,17 @@ def blocks(path: Path, file: str, digest: str, row_bytes: int = ROW_BYTES) -> It
     for line, data in _json(path, row_bytes):
         if isinstance(data, RawRow):
             if items:
-                yield Lines(file, digest, items)
-            yield Found([RawRow(file, line, digest, None, data.error, data.message, data.raw)])
+                yield JsonRows(file, digest, items)
+            yield ParsedRows([RawRow(file, line, digest, None, data.error, data.message, data.raw)])
             items, size = [], 0
             continue
         items.append((line, data))
         size += len(data)
         if len(items) == BLOCK_ROWS or size >= _BLOCK_BYTES:
-            yield Lines(file, digest, items)
+            yield JsonRows(file, digest, items)
             items, size = [], 0
     if items:
-        yield Lines(file, digest, items)
+        yield JsonRows(file, digest, items)
 
 
 def parse(file: str, line: int, digest: str, data: bytes) -> RawRow:
@@ -419,18 +419,18 @@ def _parquet(path: Path, file: str, digest: str, limit: int) -> Iterator[Block]:
     line = 1
     try:
         for batch, sizes in bounded.batches(path, BLOCK_ROWS):
-            rows = Table(file, digest, line, batch)
+            rows = ParquetRows(file, digest, line, batch)
             if max(sizes, default=0) <= limit:
                 yield rows
             else:  # parsed here: a table would carry the long one along
                 told = [f"about {size} bytes, ingest.row_bytes is {limit}" if size > limit else "" for size in sizes]
                 yield from (
-                    Found([RawRow(file, line + i, digest, None, "row_too_long", why) if why else rows.at(i)])
+                    ParsedRows([RawRow(file, line + i, digest, None, "row_too_long", why) if why else rows.at(i)])
                     for i, why in enumerate(told)
                 )
             line += len(rows)
     except FAULTS as error:
-        yield Found([RawRow(file, line, digest, None, "broken_file", f"cannot be read ({one_line(error)})")])
+        yield ParsedRows([RawRow(file, line, digest, None, "broken_file", f"cannot be read ({one_line(error)})")])
 
 
 class _DuplicateKeyError(Exception):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Example:
+class ScoredTrace:
     """One scored trace in the student's tokens.
 
     Attributes:

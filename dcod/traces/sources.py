@@ -23,7 +23,7 @@ from dcod import storage
 from dcod.errors import UserError, one_line
 from dcod.storage import parquet
 from dcod.traces import reading, synthetic
-from dcod.traces.reading import Block, Found, RawRow
+from dcod.traces.reading import Block, ParsedRows, RawRow
 
 _LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))
@@ -330,4 +330,4 @@ def _synthetic(unit: Unit) -> Iterator[Block]:
                 "teacher": SYNTHETIC_TEACHER,
             }
             items.append(RawRow(unit.name, line, digest, row, raw=json.dumps(row).encode(), format="dcod_rows"))
-        yield Found(items)
+        yield ParsedRows(items)

@@ -34,9 +34,9 @@ from dcod.models.batches import Layout, collate, micro_batch_rows, stored_record
 from dcod.models.fused_head import Objective
 from dcod.objective import corrections, weighting
 from dcod.objective.losses import LOSSES
-from dcod.objective.weighting import Plan, WeightCounts
+from dcod.objective.weighting import WeightCounts, WeightPlan
 from dcod.progress import track
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import checkpoints, lora, parallel
 from dcod.train.checkpoints import Checkpoints
 from dcod.train.masters import Masters
@@ -83,7 +83,7 @@ class Result:
     student: dict[str, Any] = field(default_factory=dict)
 
 
-def check(config: TrainConfig, traces: Sequence[Example] | TraceSet) -> None:
+def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None:
     """Stops before any work when the traces lack what the correction or the loss needs.
 
     Raises:
@@ -113,10 +113,10 @@ def check(config: TrainConfig, traces: Sequence[Example] | TraceSet) -> None:
         require("train.anchor", ["start_top_ids"], "score with score.top_k=32 or so, or set train.anchor=0")
 
 
-_STORED_AS = {"behavior_totals": "behavior_total", "start_logprobs": "student_logprobs"}
+_STORED_AS = {"start_logprobs": "student_logprobs"}
 
 
-def first_weights(traces: Sequence[Example] | TraceSet, config: TrainConfig, seed: int) -> dict[str, list[float]]:
+def first_weights(traces: Sequence[ScoredTrace] | TraceSet, config: TrainConfig, seed: int) -> dict[str, list[float]]:
     """The weights of every trace in the first epoch, by trace id: those that :func:`train` uses with stored scores.
 
     Live weights follow the student; these are what they are before it has learned anything.
@@ -142,7 +142,7 @@ class _Progress:
     """What a run carries from step to step, besides weights and optimizer; all of it is in a checkpoint."""
 
     seen: WeightCounts
-    lagged: Plan
+    lagged: WeightPlan
     micro_batch_tokens: int
     result: Result = field(default_factory=Result)
     skipped_in_a_row: int = 0
@@ -154,7 +154,7 @@ class _Progress:
         return {**numbers, "lagged": asdict(self.lagged), **{name: getattr(self, name) for name in own}}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.lagged = Plan(**state.pop("lagged"))
+        self.lagged = WeightPlan(**state.pop("lagged"))
         self.seen.load(state.pop("weights"))
         for name in ("micro_batch_tokens", "skipped_in_a_row", "without_a_better_one"):
             setattr(self, name, state.pop(name))
@@ -163,8 +163,8 @@ class _Progress:
 
 def train(
     model: PreTrainedModel,
-    train_set: Sequence[Example] | TraceSet,
-    selection_set: Sequence[Example] | TraceSet,
+    train_set: Sequence[ScoredTrace] | TraceSet,
+    selection_set: Sequence[ScoredTrace] | TraceSet,
     config: TrainConfig,
     seed: int,
     save_best: Callable[[PreTrainedModel], None],
@@ -220,7 +220,7 @@ def train(
 
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
     live = is_live(config)
-    first = weighting.plan(config.correction, stored_record(schedule[0])) if live else Plan()
+    first = weighting.plan(config.correction, stored_record(schedule[0])) if live else WeightPlan()
     progress = _Progress(WeightCounts(config.correction), first, 0)
     progress.micro_batch_tokens = first_size(config, accelerator.device, accelerator.num_processes)
     done = 0
@@ -307,7 +307,7 @@ def _reported(row: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in row.items() if k != "step" and math.isfinite(v)}
 
 
-def _skip(progress: _Progress, step: Sequence[Example], config: TrainConfig) -> None:
+def _skip(progress: _Progress, step: Sequence[ScoredTrace], config: TrainConfig) -> None:
     progress.result.skipped += 1
     progress.skipped_in_a_row += 1
     if progress.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dcod.config import TrainConfig
 from dcod.models.batches import epoch_rows, numbered
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 
 class TraceSet(Protocol):
@@ -32,7 +32,7 @@ class TraceSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Iterable[int]) -> list[Example]:
+    def take(self, rows: Iterable[int]) -> list[ScoredTrace]:
         """The traces at some rows, in the order of the rows."""
         ...
 
@@ -44,7 +44,7 @@ class TraceSet(Protocol):
 class ListedTraces:
     """A list of traces as a :class:`TraceSet`."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[ScoredTrace]) -> None:
         self.examples = examples
         self.prompts = numbered(e.prompt_id for e in examples)
         self.sizes = np.fromiter(map(len, examples), np.int32)
@@ -52,14 +52,14 @@ class ListedTraces:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def take(self, rows: Iterable[int]) -> list[Example]:
+    def take(self, rows: Iterable[int]) -> list[ScoredTrace]:
         return [self.examples[row] for row in rows]
 
     def missing(self, fields: Sequence[str]) -> int:
         return sum(all(getattr(example, name) is None for name in fields) for example in self.examples)
 
 
-def trace_set(examples: Sequence[Example] | TraceSet) -> TraceSet:
+def trace_set(examples: Sequence[ScoredTrace] | TraceSet) -> TraceSet:
     """Traces, however they are held, as a set."""
     return ListedTraces(examples) if isinstance(examples, Sequence) else examples
 
@@ -82,7 +82,7 @@ class Schedule:
     def __len__(self) -> int:
         return self._before[-1]
 
-    def __getitem__(self, number: int) -> list[Example]:
+    def __getitem__(self, number: int) -> list[ScoredTrace]:
         epoch = int(np.searchsorted(self._before, number, side="right")) - 1
         if epoch != self._epoch:  # runs go through the epochs in order: one plan is kept
             self._rows, self._ends = self._plan(epoch)
@@ -96,7 +96,7 @@ class Schedule:
         return epoch_rows(self.traces.prompts, self._per_step, self._seed, epoch)
 
 
-def _by_total(example: Example) -> Example:
+def _by_total(example: ScoredTrace) -> ScoredTrace:
     known = example.behavior_logprobs
     total = example.behavior_total if known is None else sum(known)
     return replace(example, behavior_logprobs=None, behavior_total=total)

@@ -22,9 +22,9 @@ from dcod.models.fused_head import Objective, live_loss, weighted_loss
 from dcod.models.layouts import exact_layout
 from dcod.models.selfcheck import Reading, examine
 from dcod.objective import weighting
-from dcod.objective.corrections import Record
-from dcod.objective.weighting import Plan, WeightCounts
-from dcod.traces.scored import Example
+from dcod.objective.corrections import StepScores
+from dcod.objective.weighting import WeightCounts, WeightPlan
+from dcod.traces.scored import ScoredTrace
 from dcod.train.masters import Masters
 from dcod.train.parallel import is_sharded
 
@@ -116,12 +116,12 @@ def is_live(config: TrainConfig) -> bool:
     return config.correction.weights == "live" and config.correction.name != "none"
 
 
-def rank_share(step: Sequence[Example], rank: int, ranks: int) -> list[Example]:
+def rank_share(step: Sequence[ScoredTrace], rank: int, ranks: int) -> list[ScoredTrace]:
     """The traces of a step that one rank works on: whole prompts, balanced by tokens."""
-    prompts: dict[str, list[Example]] = {}
+    prompts: dict[str, list[ScoredTrace]] = {}
     for example in step:
         prompts.setdefault(example.prompt_id, []).append(example)
-    loads, shares = [0] * ranks, [list[Example]() for _ in range(ranks)]
+    loads, shares = [0] * ranks, [list[ScoredTrace]() for _ in range(ranks)]
     for group in sorted(prompts.values(), key=lambda g: sum(map(len, g)), reverse=True):
         target = loads.index(min(loads))
         shares[target].extend(group)
@@ -133,12 +133,12 @@ def forward_backward(
     accelerator: Any,
     wrapped: nn.Module,
     masters: Masters,
-    step: Sequence[Example],
+    step: Sequence[ScoredTrace],
     layout: Layout,
     config: TrainConfig,
-    plan: Plan,
+    plan: WeightPlan,
     progress: Progress,
-) -> tuple[float, float, list[Record]]:
+) -> tuple[float, float, list[StepScores]]:
     """Forward and backward of one step; halves the micro-batches where a GPU's memory does not hold them.
 
     The step itself stays the same: it is only split further, and the row of the step says so.
@@ -163,13 +163,13 @@ def _accumulate(
     accelerator: Any,
     wrapped: nn.Module,
     masters: Masters,
-    groups: list[list[Example]],
+    groups: list[list[ScoredTrace]],
     layout: Layout,
     config: TrainConfig,
-    plan: Plan,
+    plan: WeightPlan,
     factor: float,
     seen: WeightCounts,
-) -> tuple[float, float, list[Record]]:
+) -> tuple[float, float, list[StepScores]]:
     """Runs the micro-batches of one step.
 
     Returns:
@@ -178,7 +178,7 @@ def _accumulate(
     """
     live = is_live(config)
     most = int(accelerator.gather(torch.tensor([len(groups)], device=accelerator.device)).max())
-    total, moved, records = 0.0, 0.0, list[Record]()
+    total, moved, records = 0.0, 0.0, list[StepScores]()
     filler = groups[-1] if groups else None
     for index in range(most):
         group = groups[index] if index < len(groups) else filler
@@ -193,7 +193,7 @@ def _accumulate(
             logprobs: Tensor,
             entropies: Tensor | None,
             batch: Batch = batch,
-            stored: Record = stored,
+            stored: StepScores = stored,
             scale: float = scale,
         ) -> Tensor:
             record = stored
@@ -230,11 +230,11 @@ def gathered(accelerator: Any, items: list[Any]) -> list[Any]:
     return gather_object(items)
 
 
-def step_record(step: Sequence[Example], records: list[Record], accelerator: Any) -> Record:
+def step_record(step: Sequence[ScoredTrace], records: list[StepScores], accelerator: Any) -> StepScores:
     """The live records of all ranks as one; prompts are renumbered over the whole step."""
     records = gathered(accelerator, records)
     offset = 0
     for record in records:
         record.prompts = record.prompts + offset
         offset += len(step)
-    return Record.concatenate(records)
+    return StepScores.concatenate(records)

@@ -15,7 +15,7 @@ from bench.training.contestant import CONTESTANTS, SAME, measure
 from dcod.engines.transformers import TransformersEngine
 from dcod.score.scores import write_scores
 from dcod.traces.prompts import load_tokenizer
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def job(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("job")
     generator = torch.Generator().manual_seed(0)
     draw = lambda n: torch.randint(3, 200, (n,), generator=generator).tolist()  # noqa: E731
-    examples = [Example(str(i), str(i), draw(4 + i), [*draw(3 * i + 1), 2], [], []) for i in range(8)]
+    examples = [ScoredTrace(str(i), str(i), draw(4 + i), [*draw(3 * i + 1), 2], [], []) for i in range(8)]
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(examples, 512)
     write_scores(folder / "scores.parquet", examples, ["train"] * len(examples))
     jobs.save(
@@ -69,7 +69,7 @@ def test_flops_by_hand() -> None:
     config = SimpleNamespace(
         vocab_size=10, hidden_size=4, tie_word_embeddings=True, num_attention_heads=2, num_hidden_layers=1
     )
-    examples = [Example("a", "a", [1, 2], [3], [], []), Example("b", "b", [1], [2, 3, 4], [], [])]
+    examples = [ScoredTrace("a", "a", [1, 2], [3], [], []), ScoredTrace("b", "b", [1], [2, 3, 4], [], [])]
     flops = machine.step_flops(config, 140, examples)
     assert flops["six_n"] == 6 * 140 * 7
     assert flops["needed"] == 6 * (100 * 7 + 40 * 4) + 6 * 4 * (9 + 16)

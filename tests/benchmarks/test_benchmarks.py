@@ -266,7 +266,7 @@ def test_bad_sources(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_said_wins_over_the_plan(fields: dict[str, Any], expected: tuple[int, float, float, int]) -> None:
-    assert benchmarks.plan(BenchmarkConfig(**fields)) == benchmarks.Plan(*expected)
+    assert benchmarks.plan(BenchmarkConfig(**fields)) == benchmarks.SamplingPlan(*expected)
 
 
 def test_small_sets_are_sampled_at_least_eight_times() -> None:

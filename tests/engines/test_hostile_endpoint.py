@@ -15,10 +15,10 @@ from dcod.engines import Sampling
 from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.storage import web
 from dcod.traces import prompts
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from tests.answering import answering
 
 KEY = "PLANTED-KEY-OF-A-USER"
@@ -181,7 +181,7 @@ def test_a_chat_that_counts_what_cannot_be_is_refused(usage: Any) -> None:
 def test_an_echo_that_cannot_be_is_refused(values: Any, tokenizer: Any) -> None:
     answer = said(logprobs={"token_logprobs": values})
     with answering(http(answer)) as url, pytest.raises(UserError):
-        OpenAIEngine(f"{url}/v1", "m", tokenizer).score([Example("t", "p", [1], [5, 2], [], [])], 64)
+        OpenAIEngine(f"{url}/v1", "m", tokenizer).score([ScoredTrace("t", "p", [1], [5, 2], [], [])], 64)
 
 
 def test_only_what_an_answer_needs_is_sent(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
@@ -257,7 +257,7 @@ def test_what_was_got_is_kept(tmp_path: Path) -> None:
         engine = {"name": "openai", "endpoint": f"{url}/v1", "model": "m", "concurrency": 1}
         section = {"engine": engine, "prompts": [str(tmp_path / "problems.jsonl")], "work": str(tmp_path / "work")}
         config = parse_config(json.dumps({"teach": {**section, "attempts": 1, "logprobs": False}}))
-        execute("teach", config, tmp_path / "out", {}, Where(tracked=False))
+        execute("teach", config, tmp_path / "out", {}, RunContext(tracked=False))
 
     with answering(*[http(chat)] * 4, http("no", "402 Pay"), heard=heard) as url, pytest.raises(UserError, match="402"):
         teach(url)

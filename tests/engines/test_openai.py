@@ -23,16 +23,16 @@ from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.traces import formats, prompts
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from tests.tiny import TWICE
 
 TEXTS = ["2 + 2?", "What is three plus four?", "x", "Say something long and then stop."]
 
 
-def example(prompt: list[int], completion: list[int]) -> Example:
-    return Example("t", "p", prompt, completion, [], [])
+def example(prompt: list[int], completion: list[int]) -> ScoredTrace:
+    return ScoredTrace("t", "p", prompt, completion, [], [])
 
 
 class Server:
@@ -293,13 +293,13 @@ def test_a_teacher_behind_an_endpoint(server: Server, local: Any, tiny_teacher: 
         "max_new_tokens": 30,
     }
     known = parse_config(json.dumps({"teach": {**common, "model": str(tiny_teacher), "top_k": 2}}))
-    execute("teach", known, tmp_path / "known", {"teacher": tiny_teacher}, Where(tracked=False))
+    execute("teach", known, tmp_path / "known", {"teacher": tiny_teacher}, RunContext(tracked=False))
     rows = pq.read_table(tmp_path / "known" / "attempts.parquet").to_pylist()
     assert len(rows) == 4
     assert all(len(row["behavior_logprobs"]) == len(row["token_ids"]) == len(row["top_ids"]) for row in rows)
     assert {row["teacher"] for row in rows} == {"tiny"}
     chat = parse_config(json.dumps({"teach": {**common, "logprobs": False, "output_price": 2.0}}))
-    metrics = execute("teach", chat, tmp_path / "chat", {}, Where(tracked=False))
+    metrics = execute("teach", chat, tmp_path / "chat", {}, RunContext(tracked=False))
     assert metrics["cost"] == pytest.approx(4 * 5 * 2.0 / 1e6)
     assert metrics["input_tokens"] == 28
     rows = pq.read_table(tmp_path / "chat" / "attempts.parquet").to_pylist()
@@ -317,7 +317,7 @@ def test_it_is_chosen_by_configuration(server: Server, tiny_student: Path, tmp_p
         },
     }
     config: Config = parse_config(json.dumps(text))
-    execute("evaluate", config, tmp_path / "out", {"student": tiny_student}, Where(tracked=False))
+    execute("evaluate", config, tmp_path / "out", {"student": tiny_student}, RunContext(tracked=False))
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["evaluator"]["engine"] == ["openai", server.endpoint, "tiny"]
     assert len(server.requests) == 6

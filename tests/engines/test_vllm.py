@@ -23,7 +23,7 @@ from dcod.engines import Sampling, reproduce
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 from dcod.traces import formats, prompts, turns
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.tracking import export
 from tests import families
 from tests.engines.test_recording import SETTINGS, policy
@@ -116,7 +116,7 @@ def test_greedy_tokens_and_log_probs_agree(
     engine: VllmEngine, reference: TransformersEngine, asked: list[list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     theirs, ours = reference.generate(asked, Sampling(48), 4), engine.generate(asked, Sampling(48), 4)
-    examples = [Example("t", "p", p, c.token_ids, [], []) for p, c in zip(asked, theirs, strict=True)]
+    examples = [ScoredTrace("t", "p", p, c.token_ids, [], []) for p, c in zip(asked, theirs, strict=True)]
     pairs = list(zip(engine.score(examples, 4096), reference.score(examples, 4096), strict=True))
     apart = [abs(a - b) for (left, _), (right, _) in pairs for a, b in zip(left, right, strict=True)]
     sums = [abs(sum(left) - sum(right)) for (left, _), (right, _) in pairs]

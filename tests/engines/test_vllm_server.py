@@ -27,9 +27,9 @@ from dcod.engines.openai import OpenAIEngine
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.traces import prompts
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from tests.engines.test_vllm import NATS, TEXTS, assert_of_the_sampler, hostile_teacher
 from tests.tiny import TWICE
 
@@ -66,7 +66,7 @@ class Served:
         known = {} if given.get("logprobs") is False else {"model": str(self.folder)}
         config = parse_config(json.dumps({"teach": {**fixed, **known, **given}}))
         inputs = {"teacher": self.folder} if known else {}
-        execute("teach", config, out, inputs, Where(tracked=False))
+        execute("teach", config, out, inputs, RunContext(tracked=False))
         rows: list[dict[str, Any]] = pq.read_table(out / "attempts.parquet").to_pylist()
         assert len(rows) == 2 * len(TWICE)
         return rows
@@ -146,7 +146,7 @@ def test_it_says_what_transformers_says(raw: Served) -> None:
     assert [(one.token_ids, one.text, one.truncated) for one in ours] == [
         (one.token_ids, one.text, one.truncated) for one in theirs
     ]
-    examples = [Example("t", "p", p, c.token_ids, [], []) for p, c in zip(raw.asked(), theirs, strict=True)]
+    examples = [ScoredTrace("t", "p", p, c.token_ids, [], []) for p, c in zip(raw.asked(), theirs, strict=True)]
     for (a, _), (b, _) in zip(raw.engine().score(examples, 64), raw.local.score(examples, 64), strict=True):
         assert a == pytest.approx(b, abs=NATS)
 

@@ -9,7 +9,7 @@ import torch
 
 from bench.gpu import shapes
 from dcod.config import TrainConfig
-from dcod.models.batches import Example
+from dcod.models.batches import ScoredTrace
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
 
@@ -34,7 +34,7 @@ def student(dtype: torch.dtype = torch.float32, layers: int = 2) -> Any:
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32).to(dtype)
 
 
-def traces(count: int, seed: int = 0, longest: int = 60) -> list[Example]:
+def traces(count: int, seed: int = 0, longest: int = 60) -> list[ScoredTrace]:
     """Two of each prompt, with a made-up teacher."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -47,7 +47,7 @@ def traces(count: int, seed: int = 0, longest: int = 60) -> list[Example]:
         said = [*draw(size), 2]
         behavior = (-5 - torch.rand(len(said), generator=generator)).tolist()
         scores = (-5.5 - torch.rand(len(said), generator=generator)).tolist()
-        out.append(Example(str(index), str(index // 2), draw(6), said, scores, [4.0] * len(said), behavior))
+        out.append(ScoredTrace(str(index), str(index // 2), draw(6), said, scores, [4.0] * len(said), behavior))
     return out
 
 
@@ -57,7 +57,7 @@ def engine(dtype: torch.dtype = torch.float32, device: str = DEVICE) -> Any:
 
 
 def run(
-    examples: list[Example],
+    examples: list[ScoredTrace],
     dtype: torch.dtype = torch.float32,
     kept: Checkpoints | None = None,
     metrics: Callable[..., None] = lambda *_: None,

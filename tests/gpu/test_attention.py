@@ -16,7 +16,7 @@ from dcod.config import TrainConfig
 from dcod.engines import Sampling
 from dcod.models import attention
 from dcod.models.attention import hidden_states
-from dcod.models.batches import Example, collate, to_device
+from dcod.models.batches import ScoredTrace, collate, to_device
 from dcod.models.selfcheck import examine
 from dcod.train import step
 from tests.gpu.students import DEVICE, V, engine, student
@@ -30,10 +30,10 @@ SIZES = (40, 9, 77, 33)
 Say = Callable[[str, object], None]
 
 
-def examples(low: int, high: int, seed: int) -> list[Example]:
+def examples(low: int, high: int, seed: int) -> list[ScoredTrace]:
     generator = torch.Generator().manual_seed(seed)
     drawn = (torch.randint(low, high, (size,), generator=generator).tolist() for size in SIZES)
-    return [Example(str(i), str(i), tokens[:2], tokens[2:], [], []) for i, tokens in enumerate(drawn)]
+    return [ScoredTrace(str(i), str(i), tokens[:2], tokens[2:], [], []) for i, tokens in enumerate(drawn)]
 
 
 def arithmetic(low: bool) -> AbstractContextManager[Any]:
@@ -54,7 +54,7 @@ def test_packed_documents_do_not_see_each_other(
     ours, others = examples(3, V // 2, 0), examples(V // 2, V, 1)
     mixed = [ours[0], others[1], ours[2], others[3]]
 
-    def states(traces: list[Example]) -> torch.Tensor:
+    def states(traces: list[ScoredTrace]) -> torch.Tensor:
         with arithmetic(low):
             return hidden_states(model, to_device(collate(traces, layout="packed"), DEVICE)).float()
 

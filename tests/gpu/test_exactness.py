@@ -13,7 +13,7 @@ from dcod.models import fused_head
 from dcod.models.batches import stored_record
 from dcod.models.fused_head import Objective
 from dcod.objective import weighting
-from dcod.objective.corrections import CORRECTIONS, Record
+from dcod.objective.corrections import CORRECTIONS, StepScores
 from dcod.objective.losses import LOSSES, TopK, forward_kl
 from tests.gpu.students import DEVICE, traces
 
@@ -92,7 +92,7 @@ def test_plan_and_weights_are_those_of_float64(name: str) -> None:
     config = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": "live"})
     record = stored_record(traces(16))
 
-    def moved(change: Any) -> Record:
+    def moved(change: Any) -> StepScores:
         tensors = {k: change(v) for k, v in vars(record).items() if isinstance(v, torch.Tensor)}
         return replace(record, **tensors)
 

@@ -227,7 +227,7 @@ def example(name: str) -> list[Manifest]:
 
 
 def test_the_rule_for_read_only_roots_is_valid_and_fits_the_pipeline() -> None:
-    from pipelines.placing import RUN_LABEL
+    from pipelines.pods import RUN_LABEL
 
     documents = example("read-only-root.yaml")
     assert [item["kind"] for item in documents] == ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"]

@@ -21,7 +21,7 @@ from transformers import (
 from dcod.models import attention
 from dcod.models.attention import hidden_states
 from dcod.models.batches import collate
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 SIZES = (7, 3, 19, 12)
 SMALL: dict[str, Any] = {
@@ -40,12 +40,12 @@ KINDS: dict[str, PreTrainedConfig] = {
 }  # fmt: skip
 
 
-def examples() -> list[Example]:
+def examples() -> list[ScoredTrace]:
     generator = torch.Generator().manual_seed(3)
     made = []
     for index, size in enumerate(SIZES):
         tokens = torch.randint(1, 61, (size + 2,), generator=generator).tolist()
-        made.append(Example(str(index), str(index), tokens[:2], tokens[2:], [], []))
+        made.append(ScoredTrace(str(index), str(index), tokens[:2], tokens[2:], [], []))
     return made
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from dcod.models.batches import OWN_COST, Layout, collate, micro_batches
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 
-def traces(seed: int, count: int, prompts: int) -> list[Example]:
+def traces(seed: int, count: int, prompts: int) -> list[ScoredTrace]:
     lengths = torch.randint(2, 400, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
-    return [Example(str(i), str(i % prompts), [1], [1] * (n - 1), [], []) for i, n in enumerate(lengths)]
+    return [ScoredTrace(str(i), str(i % prompts), [1], [1] * (n - 1), [], []) for i, n in enumerate(lengths)]
 
 
-def cost(groups: list[list[Example]]) -> int:
+def cost(groups: list[list[ScoredTrace]]) -> int:
     return sum(len(group) * max(map(len, group)) + OWN_COST for group in groups)
 
 

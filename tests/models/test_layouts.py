@@ -20,7 +20,7 @@ from transformers import (
 from dcod.models import attention, layouts, selfcheck
 from dcod.models.attention import hidden_states
 from dcod.models.batches import Layout, collate
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 SMALL: dict[str, Any] = {"vocab_size": 67, "hidden_size": 32, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
@@ -81,7 +81,7 @@ def test_a_planted_leak_is_found(what: str, layout: Layout) -> None:
 
 def test_every_layout_that_is_called_exact_gives_the_states_of_each_trace_alone() -> None:
     model = tiny("llama")
-    traces = [Example("", "", list(range(5, 5 + n)), list(range(9, 9 + n)), [], []) for n in (3, 8, 5)]
+    traces = [ScoredTrace("", "", list(range(5, 5 + n)), list(range(9, 9 + n)), [], []) for n in (3, 8, 5)]
     alone = torch.cat([hidden_states(model, collate([trace])) for trace in traces])
     ways: tuple[Layout, ...] = ("padded", "masked", "packed", "apart")
     for way in ways:

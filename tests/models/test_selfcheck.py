@@ -27,7 +27,7 @@ from dcod.errors import UserError
 from dcod.models import selfcheck
 from dcod.models.batches import collate
 from dcod.models.fused_head import Head, Objective, OwnHead
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import lora
 from dcod.train.step import StudentWithLoss
 
@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
     "vocab_size": 67, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
-EXAMPLES = [Example("a", "a", [5, 6, 7], [8, 9, 10, 2], [], []), Example("b", "b", [11, 12], [13, 2], [], [])]
+EXAMPLES = [ScoredTrace("a", "a", [5, 6, 7], [8, 9, 10, 2], [], []), ScoredTrace("b", "b", [11, 12], [13, 2], [], [])]
 
 
 def tiny(kind: Any, config: Any, **settings: Any) -> Any:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dcod.config import CorrectionConfig
 from dcod.objective import corrections, weighting
-from dcod.objective.corrections import Record
-from dcod.objective.weighting import Plan, plan, weights
+from dcod.objective.corrections import StepScores
+from dcod.objective.weighting import WeightPlan, plan, weights
 
 V, END, LONGEST = 3, 2, 4  # a vocabulary of three tokens, the last one ends a trace
 
@@ -45,11 +45,13 @@ def logprobs(policy: dict[tuple[int, ...], torch.Tensor], trace: tuple[int, ...]
     return [float(policy[trace[:t]][token]) for t, token in enumerate(trace)]
 
 
-def record_of(traces: list[tuple[int, ...]], student: dict, teacher: dict, prompts: list[int] | None = None) -> Record:
+def record_of(
+    traces: list[tuple[int, ...]], student: dict, teacher: dict, prompts: list[int] | None = None
+) -> StepScores:
     width = max(map(len, traces))
     pad = lambda values: values + [0.0] * (width - len(values))  # noqa: E731
     mask = torch.tensor([[t < len(trace) for t in range(width)] for trace in traces])
-    return Record(
+    return StepScores(
         torch.tensor([pad(logprobs(student, trace)) for trace in traces], dtype=torch.float64),
         mask,
         torch.tensor(prompts if prompts is not None else [0] * len(traces)),
@@ -105,12 +107,12 @@ def test_surprisal_is_a_martingale_under_the_student() -> None:
     torch.testing.assert_close(total, torch.zeros_like(total), atol=1e-12, rtol=0)
 
 
-def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int = 4) -> Record:
+def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int = 4) -> StepScores:
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, width + 1, (traces,), generator=generator)
     draw = lambda: -torch.rand(traces, width, generator=generator) * 3  # noqa: E731
     mask = torch.arange(width)[None] < lengths[:, None]
-    return Record(
+    return StepScores(
         draw(), mask, torch.arange(traces) % prompts, behavior_logprobs=draw(), entropies=-draw(), start_logprobs=draw()
     )
 
@@ -119,7 +121,7 @@ def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int
 def test_gamma_zero_is_plain_supervision_bit_for_bit(name: str) -> None:
     record = random_record()
     for config in (plain(name, gamma_max=0.0, floor=0.3, truncate=1.0), plain(name, ess_floor=1.0)):
-        found = weights(config, Plan() if config.gamma_max == 0.0 else plan(config, record), record)
+        found = weights(config, WeightPlan() if config.gamma_max == 0.0 else plan(config, record), record)
         if config.gamma_max == 0.0:
             assert torch.equal(found, record.mask.float())
     assert torch.equal(weights(plain("none"), plan(plain("none"), record), record), record.mask.float())
@@ -153,7 +155,7 @@ def test_the_plan_keeps_the_ess_floor_and_the_mean(name: str, scope: str, group:
     assert weights(config, found, record)[record.mask].mean().item() == pytest.approx(1.0, abs=1e-5)
 
 
-def naive_prefix(config: CorrectionConfig, gamma: float, record: Record) -> torch.Tensor:
+def naive_prefix(config: CorrectionConfig, gamma: float, record: StepScores) -> torch.Tensor:
     """The text of METHOD 3 in float64 and plain loops."""
     rows, width = record.mask.shape
     logs = [[0.0] * width for _ in range(rows)]
@@ -208,7 +210,7 @@ def test_the_weights_of_a_step_do_not_depend_on_how_it_is_split(name: str, group
         rows = record.prompts == prompt
         pad = lambda t, rows=rows: torch.nn.functional.pad(t[rows], (0, 5))  # noqa: E731
         names = ("student_logprobs", "mask", "behavior_logprobs", "entropies", "start_logprobs")
-        part = Record(prompts=record.prompts[rows], **{name: pad(getattr(record, name)) for name in names})
+        part = StepScores(prompts=record.prompts[rows], **{name: pad(getattr(record, name)) for name in names})
         torch.testing.assert_close(weights(config, found, part)[:, :-5], whole[rows])
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     shuffled = record.pick(order)
@@ -271,7 +273,7 @@ def test_trace_mean_does_not_know_how_long_a_trace_is() -> None:
     """The same tokens twice over: `trace` squares the ratio, `trace_mean` leaves it."""
     record = random_record(traces=4, width=10)
     record.mask[:] = True
-    twice = Record(
+    twice = StepScores(
         torch.cat([record.student_logprobs] * 2, 1), torch.cat([record.mask] * 2, 1), record.prompts,
         behavior_logprobs=torch.cat([record.behavior_logprobs] * 2, 1),  # type: ignore[list-item]
     )  # fmt: skip
@@ -333,7 +335,7 @@ def test_a_teacher_with_another_tokenizer_gives_totals_only() -> None:
     config = plain("trace", gamma_max=0.1)
     known = weights(config, plan(config, record), record)
     assert record.behavior_logprobs is not None
-    record.behavior_totals = record.behavior_logprobs.masked_fill(~record.mask, 0.0).sum(1)
+    record.behavior_total = record.behavior_logprobs.masked_fill(~record.mask, 0.0).sum(1)
     record.behavior_logprobs = None
     torch.testing.assert_close(weights(config, plan(config, record), record), known, atol=1e-5, rtol=1e-4)
 

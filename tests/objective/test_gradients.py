@@ -22,14 +22,14 @@ from dcod.objective import weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
 from dcod.traces.prompts import load_tokenizer
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train.step import StudentWithLoss
 
 TOP = 5
 
 
 @pytest.fixture(scope="module")
-def scored(tiny_student: Path) -> list[Example]:
+def scored(tiny_student: Path) -> list[ScoredTrace]:
     """Six traces of two prompts, with everything recorded that any correction or loss wants."""
     generator = torch.Generator().manual_seed(3)
     draw = lambda n: torch.randint(3, 200, (n,), generator=generator).tolist()  # noqa: E731
@@ -39,7 +39,7 @@ def scored(tiny_student: Path) -> list[Example]:
         for copy in range(3):
             completion = [*draw(4 + 3 * copy), 2]
             behavior = (-3 - torch.rand(len(completion), generator=generator)).tolist()
-            out.append(Example(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
+            out.append(ScoredTrace(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(out, 512, TOP)
     for example in out:
         size = len(example.completion_tokens)
@@ -82,7 +82,7 @@ def gradient(model: Any) -> torch.Tensor:
     return torch.cat([p.grad.double().flatten() for p in model.parameters() if p.grad is not None])
 
 
-def weights_of(correction: CorrectionConfig, examples: list[Example], batch: Batch) -> torch.Tensor:
+def weights_of(correction: CorrectionConfig, examples: list[ScoredTrace], batch: Batch) -> torch.Tensor:
     record = stored_record(examples)
     # the start is not the student here, so that iw_sft has something to weigh
     record = replace(record, start_logprobs=record.student_logprobs - torch.rand(record.mask.shape))
@@ -97,7 +97,7 @@ CASES = [("log", 0.0), ("log", 0.7), ("log", 1.0), *((name, 0.0) for name in sor
 @pytest.mark.parametrize(("loss", "focus"), CASES)
 @pytest.mark.parametrize("name", sorted(CORRECTIONS))
 def test_gradient_of_every_combination(
-    tiny_student: Path, scored: list[Example], name: str, loss: str, focus: float, anchor: float
+    tiny_student: Path, scored: list[ScoredTrace], name: str, loss: str, focus: float, anchor: float
 ) -> None:
     torch.manual_seed(0)
     correction, config = CorrectionConfig(name=name, ess_floor=0.3), LossConfig(name=loss)  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def test_gradient_of_every_combination(
     assert float((ours - reference).norm() / reference.norm()) < 2e-5
 
 
-def left_padded(examples: list[Example]) -> Batch:
+def left_padded(examples: list[ScoredTrace]) -> Batch:
     """As collate, with the padding in front."""
     right = collate(examples)
     width = right.input_ids.shape[1]
@@ -143,7 +143,7 @@ def left_padded(examples: list[Example]) -> Batch:
 
 
 @pytest.mark.parametrize("how", ["left", "packed", "alone"])
-def test_one_loss_for_any_layout(tiny_student: Path, scored: list[Example], how: str) -> None:
+def test_one_loss_for_any_layout(tiny_student: Path, scored: list[ScoredTrace], how: str) -> None:
     """Padding on either side, one packed row, or every trace alone: the same log-probs and gradients."""
     generator = torch.Generator().manual_seed(1)
     whole = collate(scored)
@@ -169,11 +169,11 @@ def test_one_loss_for_any_layout(tiny_student: Path, scored: list[Example], how:
     assert float((ours - reference).norm() / reference.norm()) < 2e-5
 
 
-def test_packed_traces_do_not_see_each_other(tiny_student: Path, scored: list[Example]) -> None:
+def test_packed_traces_do_not_see_each_other(tiny_student: Path, scored: list[ScoredTrace]) -> None:
     """Changing one trace of a packed row leaves the log-probs of all others as they were."""
     model = StudentWithLoss(loading.load(tiny_student))
 
-    def logprobs(examples: list[Example]) -> list[torch.Tensor]:
+    def logprobs(examples: list[ScoredTrace]) -> list[torch.Tensor]:
         batch = collate(examples, layout="packed")
         ones = torch.ones(len(batch.targets))
         _, found, _ = model(batch, lambda *_: ones, Objective(), False)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dcod.config import Config, parse_config
-from pipelines.compiling import build, compile_to
+from pipelines.compile import build, compile_to
 from tests.pipelines.test_distill import CLUSTERS, GOLDEN
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -96,7 +96,7 @@ def test_nightly_presets_share_the_level_of_their_gates() -> None:
 
 def test_a_webhook_on_a_cluster_needs_its_secret() -> None:
     from dcod.errors import UserError
-    from pipelines.submitting import for_cluster
+    from pipelines.kubeflow import for_cluster
 
     cluster = {"tracking": "http://mlflow:5000", "storage": "s3://a/b"}
     values = {"notify": {"url": "environment"}, "cluster": cluster}

@@ -9,7 +9,7 @@ import pytest
 
 from dcod import storage
 from dcod.config import load_config
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.tracking import Tracker, lineage
 from dcod.tracking.registry import Registry
 from tests.pipelines.test_distill import write_inputs
@@ -28,7 +28,7 @@ def test_a_run_in_shards_makes_the_traces_of_one_pod(tmp_path: Path, tiny_studen
     night = nights.dcod(tmp_path, "run", "--config", str(path), "cluster.shards=2", sources)
     assert night.ended() == 0, night.said
     config = load_config(path, [sources])
-    execute("ingest", config, tmp_path / "alone", {"student": tiny_student}, Where(tracked=False))
+    execute("ingest", config, tmp_path / "alone", {"student": tiny_student}, RunContext(tracked=False))
     (joined,) = tmp_path.glob("runs/pipeline/*/*/join/traces")
     assert storage.digest_folder(joined) == storage.digest_folder(tmp_path / "alone")
     (merged,) = tmp_path.glob("runs/pipeline/*/*/merge*/merged/card.html")
@@ -41,6 +41,6 @@ def test_a_run_in_shards_makes_the_traces_of_one_pod(tmp_path: Path, tiny_studen
     student = Registry(tracker).by_alias("dcod-student", "challenger")
     assert student is not None
     assert lineage.files(Registry(tracker), student) == lineage.sources_of(joined) != {}
-    execute("ingest", config, tmp_path / "later", {"student": tiny_student}, Where("later"))
+    execute("ingest", config, tmp_path / "later", {"student": tiny_student}, RunContext("later"))
     assert any("dcod.reused_from" in run.data.tags for run in tracker.client.search_runs([tracker.experiment_id]))
     assert storage.digest_folder(tmp_path / "later") == storage.digest_folder(joined)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig
-from dcod.promote.gate import Comparison, Decision, Model, Reason
+from dcod.promote.gate import Comparison, Decision, ModelRef, Reason
 from dcod.reports import figures, report
 from dcod.reports import sections as parts
 from dcod.reports.sections import Cost
@@ -121,7 +121,9 @@ WEIGHTS = {"edges": [0.0, 1.0, 2.0], "counts": {"0-15": [1, 2], "16-31": [2, 0]}
 def decision(promote: bool = True) -> Decision:
     found = Comparison("sums", "primary", 40, 1, 0.6, 0.4, 10, 2, 0.2, 0.05, 0.35, 0.019, 0.08, 0.17)
     reasons = (Reason("improves", f"sums: improved {HOSTILE}", promote), Reason("truncated", "sums: 0.0%", True))
-    return Decision(promote, reasons, (found,), Model("a" * 64, "u", 2), Model("b" * 64, "u", 1), 0.05, 0.02, "student")
+    return Decision(
+        promote, reasons, (found,), ModelRef("a" * 64, "u", 2), ModelRef("b" * 64, "u", 1), 0.05, 0.02, "student"
+    )
 
 
 def parse(text: str) -> Strict:

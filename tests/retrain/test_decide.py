@@ -13,7 +13,7 @@ from dcod.retrain import monitors
 from dcod.retrain.decide import Evidence, Losses, Source
 from dcod.stages import decide
 from dcod.traces import Trace
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 
 CONFIG = RetrainConfig(min_new_traces=40)
 NEAR, FAR, CLIPPED = Source("a", 60), Source("b", 60, gamma=0.02, ess=0.01), Source("c", 60, clipped=0.8)
@@ -73,7 +73,7 @@ def test_a_rise_within_the_noise_is_no_drift() -> None:
 
 def test_the_decision_says_what_to_do_and_comes_back_from_json() -> None:
     decision = retraining.decide(Evidence([FAR], False, RISEN), CONFIG, ["the teacher writes in another style"])
-    again = retraining.Decision.from_dict(json.loads(json.dumps({**decision.to_dict(), "figures": {}})))
+    again = retraining.RetrainDecision.from_dict(json.loads(json.dumps({**decision.to_dict(), "figures": {}})))
     assert again == decision
     for text in (decision.text(), decision.markdown()):
         assert "infeasible" in text
@@ -102,10 +102,10 @@ def test_verdicts_count_only_what_was_judged() -> None:
     assert monitors.verdicts({"duplicate": 3}, old) == {}
 
 
-def scored(*surprisals: float) -> Example:
+def scored(*surprisals: float) -> ScoredTrace:
     size = len(surprisals)
     logprobs, entropies = [-1.0 - s for s in surprisals], [1.0] * size
-    return Example("t", "p", [1], [2] * size, logprobs, entropies)
+    return ScoredTrace("t", "p", [1], [2] * size, logprobs, entropies)
 
 
 def test_surprisal_by_position() -> None:

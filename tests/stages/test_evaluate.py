@@ -15,7 +15,7 @@ from dcod.config import BenchmarkConfig, Config, EvaluateConfig, StudentConfig
 from dcod.errors import UserError
 from dcod.evaluate.summaries import OUTCOMES
 from dcod.stages import evaluate
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.traces import Trace, write_traces
 from dcod.tracking import NullLog
 
@@ -188,6 +188,6 @@ def test_the_stage_runs_on_responses_alone(tmp_path: Path) -> None:
     path.write_text(json.dumps({"problem": "p", "answer": "1"}) + "\n")
     file.write_text(json.dumps({"problem": "p", "response": "\\boxed{1}"}) + "\n")
     config = configured(BenchmarkConfig(name="custom", source=str(path)), report_share=0.0)
-    found = execute("evaluate", config, tmp_path / "out", {"responses": file}, Where(tracked=False))
+    found = execute("evaluate", config, tmp_path / "out", {"responses": file}, RunContext(tracked=False))
     assert found["custom/own/gate/accuracy"] == 1.0
     assert benchmarks.key(config.evaluate.benchmarks[0]) == "custom:own"

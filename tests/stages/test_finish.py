@@ -10,7 +10,7 @@ import pytest
 
 from dcod.cluster import webhook
 from dcod.config import Config
-from dcod.promote.gate import Decision, Model, Reason
+from dcod.promote.gate import Decision, ModelRef, Reason
 from dcod.stages.component import finish
 from dcod.tracking import Tracker
 from tests.cluster.test_webhook import receiving
@@ -26,7 +26,7 @@ def ended(config: Config, pipeline: str, stages: dict[str, str], error: str = ""
             log.tag("dcod.decision", outcome)
             if stage == "gate":
                 reasons = (Reason("improves", "it improved", outcome == "promote"),)
-                decision = Decision(outcome == "promote", reasons, (), Model("a"), Model("b"), 0.05, 0.02)
+                decision = Decision(outcome == "promote", reasons, (), ModelRef("a"), ModelRef("b"), 0.05, 0.02)
                 log.text("decision.json", decision.to_json())
     if error:
         tracker.note_error(pipeline, config.name, config, error)

@@ -315,7 +315,7 @@ def test_an_output_that_cannot_be_written(run: Ingest, tmp_path: Path, tiny_stud
     with pytest.raises(UserError, match=r"file/out.*: cannot be written"):
         ingest.run(config, out, NullLog(), student=tiny_student)
     with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"):
-        execute.execute("ingest", config, out, {"student": tiny_student}, execute.Where(tracked=False))
+        execute.execute("ingest", config, out, {"student": tiny_student}, execute.RunContext(tracked=False))
 
 
 def test_the_digest_of_the_stage_follows_the_sources(tmp_path: Path, tiny_student: Path) -> None:
@@ -324,7 +324,9 @@ def test_the_digest_of_the_stage_follows_the_sources(tmp_path: Path, tiny_studen
     seen = []
     for row in (solved(1), solved(2), solved(1)):
         file.write_text(json.dumps(row))
-        execute.execute("ingest", config, tmp_path / "out", {"student": tiny_student}, execute.Where(tracked=False))
+        execute.execute(
+            "ingest", config, tmp_path / "out", {"student": tiny_student}, execute.RunContext(tracked=False)
+        )
         seen.append(json.loads((tmp_path / "out" / "manifest.json").read_text())["digest"])
     assert seen[0] == seen[2] != seen[1]
 

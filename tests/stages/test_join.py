@@ -13,11 +13,11 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.ingest import examined_rows
 from dcod.stages import ingest
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.traces import read_traces, reading
 from tests.stages.test_ingest import response, solved
 
-HERE = Where(tracked=False)
+HERE = RunContext(tracked=False)
 SECTIONS = {"limit": 50, "near_duplicates": 0.8, "selection_share": 0.3, "row_bytes": 3000}
 
 

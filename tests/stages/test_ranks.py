@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.stages import train_ranks
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 
-HERE = Where(tracked=False)
+HERE = RunContext(tracked=False)
 KNOBS = {"processes": 2, "sharding": "fsdp", "learning_rate": 1e-3}
 
 

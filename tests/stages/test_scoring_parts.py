@@ -148,7 +148,7 @@ def test_parts_go_only_when_the_scores_are_in_place(
 
     monkeypatch.setattr(parts.Parts, "clear", clear)
     inputs = {"traces": trace_set, "student": tiny_student}
-    execute.execute("score", configured(tmp_path / "parts"), out, inputs, execute.Where(tracked=False))
+    execute.execute("score", configured(tmp_path / "parts"), out, inputs, execute.RunContext(tracked=False))
     assert seen == [True]
     assert list((tmp_path / "parts").iterdir()) == []
 

@@ -12,10 +12,10 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.score.scores import read_scores
 from dcod.stages import component, shards
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from tests.pipelines.test_distill import write_inputs
 
-HERE = Where(tracked=False)
+HERE = RunContext(tracked=False)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.score.scores import read_scores
 from dcod.stages import teach
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.teach import questions
 from dcod.teach.attempts import Attempts
 from dcod.traces import prompt_digest, prompts
@@ -44,7 +44,7 @@ def section(asked: Path, work: Path, **more: Any) -> dict[str, Any]:
 
 def run(out: Path, teacher: Path, given: dict[str, Any], **others: Any) -> list[dict[str, Any]]:
     config = parse_config(json.dumps({"teach": {"model": str(teacher), **given}, **others}))
-    execute("teach", config, out, {"teacher": teacher}, Where(tracked=False))
+    execute("teach", config, out, {"teacher": teacher}, RunContext(tracked=False))
     rows: list[dict[str, Any]] = pq.read_table(out / "attempts.parquet").to_pylist()
     usage = json.loads((out / "usage.json").read_text())
     assert usage["attempts"] == len(rows) == sum(usage[name] for name in teach.OUTCOMES)
@@ -71,9 +71,9 @@ def test_attempts_go_through_ingest_and_score_to_the_trace_correction(
             json.dumps({"ingest": {"sources": [str(source)]}, "train": {"correction": {"name": "trace"}}})
         )
         folder = tmp_path / name
-        execute("ingest", config, folder / "traces", {"student": tiny_student}, Where(tracked=False))
+        execute("ingest", config, folder / "traces", {"student": tiny_student}, RunContext(tracked=False))
         inputs = {"traces": folder / "traces", "student": tiny_student}
-        execute("score", config, folder / "scores", inputs, Where(tracked=False))
+        execute("score", config, folder / "scores", inputs, RunContext(tracked=False))
         splits = read_scores(folder / "scores")
         examples = splits["train"] + splits["selection"]
         if name == "recorded":
@@ -259,7 +259,7 @@ def test_a_policy_that_nobody_could_know_is_refused() -> None:
 def test_a_teacher_is_needed_and_must_have_room(tmp_path: Path, asked: Path, tiny_teacher: Path) -> None:
     config = parse_config(json.dumps({"teach": section(asked, tmp_path / "work")}))
     with pytest.raises(UserError, match="no teacher"):
-        execute("teach", config, tmp_path / "out", {}, Where(tracked=False))
+        execute("teach", config, tmp_path / "out", {}, RunContext(tracked=False))
     with pytest.raises(UserError, match=r"teach\.prompts is empty"):
         run(tmp_path / "out", tiny_teacher, {})
     with pytest.raises(UserError, match=r"has 2048 positions; lower teach\.max_new_tokens"):

@@ -21,7 +21,7 @@ from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
 from dcod.stages import component, handover, train_job
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.tracking import NullLog
 from tests.fake_kubernetes import FakeKubernetes, RefusedError, serving, validate_trainjob
 from tests.tracked import fresh_store
@@ -300,9 +300,9 @@ def test_two_real_ranks_behind_the_job(
 
     _, config = write_inputs(tmp_path, tiny_student, epochs=1)
     config = config.model_copy(update={"cluster": on_a_volume(tmp_path, monkeypatch, 0.3)})
-    execute("ingest", config, tmp_path / "traces", {"student": tiny_student}, Where(tracked=False))
+    execute("ingest", config, tmp_path / "traces", {"student": tiny_student}, RunContext(tracked=False))
     inputs = {"traces": tmp_path / "traces", "student": tiny_student}
-    execute("score", config, tmp_path / "scores", inputs, Where(tracked=False))
+    execute("score", config, tmp_path / "scores", inputs, RunContext(tracked=False))
     running: list[subprocess.Popen[bytes]] = []
 
     def start(job: dict[str, Any]) -> None:
@@ -330,7 +330,7 @@ def test_two_real_ranks_behind_the_job(
     with serving(Real(), tmp_path) as kubeconfig, pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(kubeconfig))
         student = {"scores": tmp_path / "scores", "student": tiny_student}
-        metrics = execute("trainjob", config, tmp_path / "out", student, Where(tracked=False, pipeline="run-1"))
+        metrics = execute("trainjob", config, tmp_path / "out", student, RunContext(tracked=False, pipeline="run-1"))
     assert metrics["steps"] > 5
     assert (tmp_path / "out" / "model.safetensors").is_file()
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

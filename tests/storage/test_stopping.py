@@ -14,7 +14,7 @@ import pytest
 
 from dcod import storage
 from dcod.config import parse_config
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.storage import marks, temporary
 
 HOW = {
@@ -71,7 +71,7 @@ def test_every_stage_and_every_end(tmp_path: Path, tiny_student: Path) -> None:
     (tmp_path / "student").symlink_to(tiny_student)
     config = parse_config(json.dumps({"ingest": {"sources": [str(tmp_path / "raw.jsonl")], "keep": "all"}}))
     given = {"student": tiny_student}
-    quiet = Where(tracked=False)
+    quiet = RunContext(tracked=False)
     execute("ingest", config, tmp_path / "traces", given, quiet)
     execute("score", config, tmp_path / "scores", {**given, "traces": tmp_path / "traces"}, quiet)
     trials = 0

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from dcod.config import Config, TrackingConfig, parse_config
 from dcod.errors import UserError
 from dcod.retrain import history
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.tracking import Tracker, lineage, store
 from dcod.tracking.registry import Registry, Version
 from tests.answering import answering
@@ -149,7 +149,7 @@ def test_what_a_stage_wrote_outlives_the_server(
 
     monkeypatch.setattr("mlflow.MlflowClient.log_artifacts", away)
     with pytest.raises(UserError, match="the server is away"):
-        execute("ingest", whole, tmp_path / "out", {"student": tiny_student}, Where())
+        execute("ingest", whole, tmp_path / "out", {"student": tiny_student}, RunContext())
     assert (tmp_path / "out" / "manifest.json").is_file()
 
 

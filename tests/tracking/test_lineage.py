@@ -13,7 +13,7 @@ from dcod.cli import app
 from dcod.config import Config, IngestConfig
 from dcod.models import loading
 from dcod.stages import component
-from dcod.stages.execute import Where, execute
+from dcod.stages.execute import RunContext, execute
 from dcod.tracking import lineage
 from dcod.tracking.registry import Registry, Version
 from tests.stages.test_ingest import response, solved
@@ -35,7 +35,7 @@ class Place:
         good.write_text("".join(json.dumps(solved(number)) + "\n" for number in numbers))
         bad.write_text(json.dumps(response(1, f"The answer is 5 in {name}.")) + "\n")
         config = self.config(str(good), str(bad))
-        execute("ingest", config, self.folder / f"{name}-traces", {"student": self.start}, Where("p"))
+        execute("ingest", config, self.folder / f"{name}-traces", {"student": self.start}, RunContext("p"))
         return self.folder / f"{name}-traces"
 
     def config(self, *sources: str) -> Config:
@@ -43,7 +43,7 @@ class Place:
 
     def scored(self, traces: Path) -> Path:
         inputs = {"traces": traces, "student": self.start}
-        execute("score", self.config(), traces.with_name(f"{traces.name}-scores"), inputs, Where("p"))
+        execute("score", self.config(), traces.with_name(f"{traces.name}-scores"), inputs, RunContext("p"))
         return traces.with_name(f"{traces.name}-scores")
 
     def trained(self, student: Path, scores: Path, start: Path) -> Version:
@@ -99,7 +99,7 @@ def test_shards_lead_back_too(place: Place, tmp_path: Path) -> None:
         inputs = {"traces": str(traces), "student": str(place.start)}
         text = place.config().to_json()
         component.run("score", text, "p", str(tmp_path / f"part-{number}"), inputs, shard=f"{number}/2")
-    execute("merge", place.config(), tmp_path / "merged", parts, Where("p"), kind="score")
+    execute("merge", place.config(), tmp_path / "merged", parts, RunContext("p"), kind="score")
     student = save_tiny_student(tmp_path / "student", 1)
     version = place.trained(student, tmp_path / "merged", place.start)
     assert lineage.files(place.registry, version) == lineage.sources_of(traces) != {}
@@ -108,7 +108,7 @@ def test_shards_lead_back_too(place: Place, tmp_path: Path) -> None:
 def test_what_ran_without_tracking_is_said_to_be_a_gap(place: Place, tmp_path: Path) -> None:
     traces = place.ingested("red", 1, 2, 3)
     inputs = {"traces": traces, "student": place.start}
-    execute("score", place.config(), tmp_path / "scores", inputs, Where(tracked=False))
+    execute("score", place.config(), tmp_path / "scores", inputs, RunContext(tracked=False))
     version = place.trained(save_tiny_student(tmp_path / "student", 1), tmp_path / "scores", place.start)
     assert lineage.files(place.registry, version) == {}
     found = lineage.origin(place.registry, version, traces)

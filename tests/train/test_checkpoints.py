@@ -23,7 +23,7 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import PreemptedError
 from dcod.models import loading
 from dcod.traces.prompts import load_tokenizer
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints, moments_of, weights_of
 
@@ -38,7 +38,7 @@ KNOBS: dict[str, Any] = {
 STEPS = 12
 
 
-def make_examples(student: Path) -> list[Example]:
+def make_examples(student: Path) -> list[ScoredTrace]:
     """Scored traces: two of each of twelve prompts, the first prompts to select by."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda n: torch.randint(3, 200, (n,), generator=generator).tolist()  # noqa: E731
@@ -48,13 +48,13 @@ def make_examples(student: Path) -> list[Example]:
         for copy in range(2):
             completion = [*draw(4 + 2 * copy), 2]
             behavior = (-3 - torch.rand(len(completion), generator=generator)).tolist()
-            out.append(Example(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
+            out.append(ScoredTrace(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
     TransformersEngine(student, load_tokenizer(student)).annotate(out, 512)
     return out
 
 
 @pytest.fixture(scope="module")
-def examples(tiny_student: Path) -> list[Example]:
+def examples(tiny_student: Path) -> list[ScoredTrace]:
     return make_examples(tiny_student)
 
 
@@ -63,7 +63,12 @@ class Stop(Exception):
 
 
 def run(
-    student: Path, examples: list[Example], folder: Path | str, stop_at: int = 0, how: str = "raise", **knobs: object
+    student: Path,
+    examples: list[ScoredTrace],
+    folder: Path | str,
+    stop_at: int = 0,
+    how: str = "raise",
+    **knobs: object,
 ) -> tuple[loop.Result, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A run that may be stopped after a step: its result, its weights, and those of its best student."""
     model, best = loading.load(student), dict[str, torch.Tensor]()
@@ -88,14 +93,14 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def calm(tiny_student: Path, examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+def calm(tiny_student: Path, examples: list[ScoredTrace], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     folder = tmp_path_factory.mktemp("calm")
     return (*run(tiny_student, examples, folder), folder)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
-    tiny_student: Path, examples: list[Example], calm: tuple[Any, ...], tmp_path: Path, step: int
+    tiny_student: Path, examples: list[ScoredTrace], calm: tuple[Any, ...], tmp_path: Path, step: int
 ) -> None:
     result, weights, best, folder = calm
     assert len(result.history) == STEPS
@@ -114,7 +119,7 @@ def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
 
 
 def test_sigterm_keeps_the_step_and_ends_cleanly(
-    tiny_student: Path, examples: list[Example], calm: tuple[Any, ...], tmp_path: Path
+    tiny_student: Path, examples: list[ScoredTrace], calm: tuple[Any, ...], tmp_path: Path
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(PreemptedError, match="kept at step 5 of 12"):
@@ -149,7 +154,11 @@ def test_a_checkpoint_without_its_mark_is_none(calm: tuple[Any, ...], tmp_path: 
 
 
 def test_a_bucket_keeps_the_same(
-    tiny_student: Path, examples: list[Example], calm: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_student: Path,
+    examples: list[ScoredTrace],
+    calm: tuple[Any, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped, gone on from s3://, pruned and cleared there; half an upload is no checkpoint."""
     import boto3
@@ -190,7 +199,7 @@ INSIDE = ("begin", "model", "optimizer", "mark", "rename", "prune")
 
 
 @pytest.mark.slow
-def test_twenty_kills(tiny_student: Path, examples: list[Example], tmp_path: Path) -> None:
+def test_twenty_kills(tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path) -> None:
     """SIGKILL at twenty instants, six of them inside a checkpoint write, the others at random."""
     command = [sys.executable, "-m", "tests.killed_training", str(tiny_student)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -226,7 +235,7 @@ def test_twenty_kills(tiny_student: Path, examples: list[Example], tmp_path: Pat
 
 
 def test_metrics_are_reported_from_the_first_step_again(
-    tiny_student: Path, examples: list[Example], calm: tuple[Any, ...], tmp_path: Path
+    tiny_student: Path, examples: list[ScoredTrace], calm: tuple[Any, ...], tmp_path: Path
 ) -> None:
     """A tracker that sees the second attempt alone has the whole curve."""
     shutil.copytree(calm[3], tmp_path / "kept")

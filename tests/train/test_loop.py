@@ -23,14 +23,14 @@ from dcod.objective import weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
 from dcod.traces.prompts import load_tokenizer
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 from dcod.train import step as stepping
 from dcod.train.sets import ListedTraces, Schedule
 
 
 @pytest.fixture(scope="module")
-def examples(tiny_student: Path) -> list[Example]:
+def examples(tiny_student: Path) -> list[ScoredTrace]:
     """Scored traces: three of each of eight prompts, with a made-up teacher."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda n: torch.randint(3, 200, (n,), generator=generator).tolist()  # noqa: E731
@@ -40,14 +40,14 @@ def examples(tiny_student: Path) -> list[Example]:
         for copy in range(3):
             completion = [*draw(3 + 4 * copy + prompt), 2]
             behavior = (-3 - torch.rand(len(completion), generator=generator)).tolist()
-            out.append(Example(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
+            out.append(ScoredTrace(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
     engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
     for example, (logprobs, entropies) in zip(out, engine.score(out, 512), strict=True):
         example.student_logprobs, example.entropies = logprobs, entropies
     return out
 
 
-def run(student: Path, examples: list[Example], **knobs: object) -> tuple[loop.Result, torch.Tensor]:
+def run(student: Path, examples: list[ScoredTrace], **knobs: object) -> tuple[loop.Result, torch.Tensor]:
     values = {"learning_rate": 1e-2, "epochs": 2, "traces_per_step": 6, **knobs}
     model = loading.load(student)
     rows: list[dict[str, float]] = []
@@ -66,7 +66,7 @@ WEIGHED = [(n, w) for n in sorted(CORRECTIONS) for w in ("stored", "live") if (n
 @pytest.mark.parametrize("layout", ["padded", "packed"])
 @pytest.mark.parametrize(("name", "weights"), WEIGHED)
 def test_one_trajectory_for_any_micro_batch_split(
-    tiny_student: Path, examples: list[Example], name: str, weights: str, layout: str
+    tiny_student: Path, examples: list[ScoredTrace], name: str, weights: str, layout: str
 ) -> None:
     correction = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": weights})
     knobs = {"correction": correction, "epochs": 1}
@@ -80,7 +80,9 @@ def test_one_trajectory_for_any_micro_batch_split(
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_every_loss_learns_and_follows_one_trajectory(tiny_student: Path, examples: list[Example], loss: str) -> None:
+def test_every_loss_learns_and_follows_one_trajectory(
+    tiny_student: Path, examples: list[ScoredTrace], loss: str
+) -> None:
     """With the teacher's top-k travelling along, an anchor, and a correction."""
     told = [replace(e) for e in examples]
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(told, 512, top_k=4)
@@ -96,7 +98,7 @@ def test_every_loss_learns_and_follows_one_trajectory(tiny_student: Path, exampl
     assert whole.best_nll < whole.start_nll
 
 
-def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examples: list[Example]) -> None:
+def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     """Live: gamma of step n is what a scoring pass with the student before step n - 1 would have chosen for it."""
     train_set, correction = examples[6:], CorrectionConfig(name="trace", ess_floor=0.7, weights="live")
     config = TrainConfig(learning_rate=1e-2, epochs=1, traces_per_step=6, correction=correction)
@@ -105,7 +107,7 @@ def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examp
     schedule = Schedule(ListedTraces(train_set), config, 0)
     order = [schedule[number] for number in range(len(schedule))]
 
-    def score(step: list[Example]) -> None:
+    def score(step: list[ScoredTrace]) -> None:
         copies = [replace(e) for e in step]
         engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
         engine.model.load_state_dict(model.state_dict())
@@ -125,7 +127,7 @@ def test_lagged_statistics_are_those_of_a_scoring_pass(tiny_student: Path, examp
     assert len(set(gammas)) > 1
 
 
-def test_staleness_says_how_far_the_student_has_moved(tiny_student: Path, examples: list[Example]) -> None:
+def test_staleness_says_how_far_the_student_has_moved(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     """Zero at the first step, whose student is the one that was scored, and growing from there."""
     result, _ = run(tiny_student, examples, correction=CorrectionConfig(name="trace"))
     moved = [row["staleness"] for row in result.history]
@@ -133,7 +135,7 @@ def test_staleness_says_how_far_the_student_has_moved(tiny_student: Path, exampl
     assert 0.0 < moved[1] < moved[-1]
 
 
-def test_totals_serve_a_mixture_of_tokenizers(tiny_student: Path, examples: list[Example]) -> None:
+def test_totals_serve_a_mixture_of_tokenizers(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     """One trace without per-token log-probs: all are compared by their totals; `prefix` refuses."""
     mixed = [replace(e, behavior_logprobs=None, behavior_total=-9.0) if i == 9 else e for i, e in enumerate(examples)]
     known = Schedule(ListedTraces(mixed), TrainConfig(traces_per_step=len(mixed)), 0)[0]
@@ -144,7 +146,7 @@ def test_totals_serve_a_mixture_of_tokenizers(tiny_student: Path, examples: list
         run(tiny_student, mixed, correction=CorrectionConfig(name="prefix"))
 
 
-def test_divergences_and_anchor_say_what_is_missing(tiny_student: Path, examples: list[Example]) -> None:
+def test_divergences_and_anchor_say_what_is_missing(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     with pytest.raises(UserError, match="teacher_top_ids, which 18 of 18"):
         run(tiny_student, examples, loss={"name": "jsd"})
     with pytest.raises(UserError, match=r"score.top_k"):
@@ -153,7 +155,7 @@ def test_divergences_and_anchor_say_what_is_missing(tiny_student: Path, examples
         TrainConfig.model_validate({"focus": 1.0, "loss": {"name": "gce"}})
 
 
-def test_an_anchor_keeps_the_student_near_its_start(tiny_student: Path, examples: list[Example]) -> None:
+def test_an_anchor_keeps_the_student_near_its_start(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     told = [replace(e) for e in examples]
     engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
     engine.annotate(told, 512, top_k=259)  # the whole vocabulary: within the tail an anchor is blind
@@ -162,7 +164,7 @@ def test_an_anchor_keeps_the_student_near_its_start(tiny_student: Path, examples
     assert held.history[-1]["staleness"] < 0.5 * free.history[-1]["staleness"]
 
 
-def test_gamma_zero_is_sft_bit_for_bit(tiny_student: Path, examples: list[Example]) -> None:
+def test_gamma_zero_is_sft_bit_for_bit(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     _, plain = run(tiny_student, examples)
     _, tempered = run(tiny_student, examples, correction=CorrectionConfig(name="trace", gamma_max=0.0, floor=0.3))
     assert torch.equal(plain, tempered)
@@ -170,7 +172,7 @@ def test_gamma_zero_is_sft_bit_for_bit(tiny_student: Path, examples: list[Exampl
     assert not torch.equal(plain, corrected)
 
 
-def test_the_first_loss_is_an_independent_cross_entropy(tiny_student: Path, examples: list[Example]) -> None:
+def test_the_first_loss_is_an_independent_cross_entropy(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     result, _ = run(tiny_student, examples, epochs=1)
     step = Schedule(ListedTraces(examples[6:]), TrainConfig(traces_per_step=6), 0)[0]
     model, total, count = loading.load(tiny_student), 0.0, 0
@@ -182,7 +184,7 @@ def test_the_first_loss_is_an_independent_cross_entropy(tiny_student: Path, exam
     assert result.history[0]["loss"] == pytest.approx(total / count, rel=1e-5)
 
 
-def test_live_weights_of_the_first_step_equal_the_stored_ones(tiny_student: Path, examples: list[Example]) -> None:
+def test_live_weights_of_the_first_step_equal_the_stored_ones(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     """The scored student is the one that starts, so its first live step sees the very same numbers."""
     stored, _ = run(tiny_student, examples, correction=CorrectionConfig(name="trace", ess_floor=0.5))
     live, _ = run(tiny_student, examples, correction=CorrectionConfig(name="trace", ess_floor=0.5, weights="live"))
@@ -191,7 +193,7 @@ def test_live_weights_of_the_first_step_equal_the_stored_ones(tiny_student: Path
     assert live.history[-1]["loss"] != pytest.approx(stored.history[-1]["loss"], rel=1e-9)
 
 
-def test_scores_do_not_depend_on_the_batch(tiny_student: Path, examples: list[Example]) -> None:
+def test_scores_do_not_depend_on_the_batch(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
     alone = engine.score(examples, 1)
     for example, (logprobs, entropies) in zip(examples, alone, strict=True):
@@ -199,14 +201,14 @@ def test_scores_do_not_depend_on_the_batch(tiny_student: Path, examples: list[Ex
         assert entropies == pytest.approx(example.entropies, abs=1e-4)
 
 
-def test_missing_log_probs_stop_with_counts(tiny_student: Path, examples: list[Example]) -> None:
+def test_missing_log_probs_stop_with_counts(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     lacking = [replace(e, behavior_logprobs=None) if i % 2 else e for i, e in enumerate(examples)]
     with pytest.raises(UserError, match="behavior_logprobs, which 9 of 18 traces lack"):
         run(tiny_student, lacking, correction=CorrectionConfig(name="prefix"))
 
 
 def test_non_finite_steps_are_skipped_then_stop(
-    tiny_student: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    tiny_student: Path, examples: list[ScoredTrace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, calls = stepping._accumulate, iter(range(100))
 
@@ -223,14 +225,16 @@ def test_non_finite_steps_are_skipped_then_stop(
 
 
 def test_out_of_memory_halves_the_micro_batches_and_nothing_else(
-    tiny_student: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    tiny_student: Path, examples: list[ScoredTrace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step is split further, the row says so, and the trajectory stays what it was."""
     correction = CorrectionConfig(name="trace", ess_floor=0.5)
     calm, weights = run(tiny_student, examples, correction=correction)
     original = stepping._accumulate
 
-    def small(accelerator: object, wrapped: object, own: object, groups: list[list[Example]], *rest: object) -> object:
+    def small(
+        accelerator: object, wrapped: object, own: object, groups: list[list[ScoredTrace]], *rest: object
+    ) -> object:
         if max(len(g) * max(map(len, g)) for g in groups) > 150:
             raise torch.OutOfMemoryError
         return original(accelerator, wrapped, own, groups, *rest)  # type: ignore[arg-type]
@@ -248,7 +252,7 @@ def test_out_of_memory_halves_the_micro_batches_and_nothing_else(
         run(tiny_student, examples)
 
 
-def test_patience_ends_a_run_that_no_longer_gets_better(tiny_student: Path, examples: list[Example]) -> None:
+def test_patience_ends_a_run_that_no_longer_gets_better(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     knobs = {"epochs": 8, "validations": 24, "learning_rate": 0.05}
     long, _ = run(tiny_student, examples, **knobs)
     short, _ = run(tiny_student, examples, patience=2, **knobs)
@@ -258,7 +262,7 @@ def test_patience_ends_a_run_that_no_longer_gets_better(tiny_student: Path, exam
     assert min(measured) < min(measured[-2:])
 
 
-def test_steps_keep_prompts_together_and_lose_nothing(examples: list[Example]) -> None:
+def test_steps_keep_prompts_together_and_lose_nothing(examples: list[ScoredTrace]) -> None:
     schedule = Schedule(ListedTraces(examples), TrainConfig(traces_per_step=5, epochs=2), seed=1)
     both = [schedule[number] for number in range(len(schedule))]
     found, again = both[: len(both) // 2], both[len(both) // 2 :]
@@ -271,7 +275,7 @@ def test_steps_keep_prompts_together_and_lose_nothing(examples: list[Example]) -
         assert sum(any(e.prompt_id == prompt for e in g) for g in groups) == 1
 
 
-def test_ranks_share_a_step_without_loss(examples: list[Example]) -> None:
+def test_ranks_share_a_step_without_loss(examples: list[ScoredTrace]) -> None:
     shares = [stepping.rank_share(examples, rank, 3) for rank in range(3)]
     assert sorted(e.trace_id for s in shares for e in s) == sorted(e.trace_id for e in examples)
     assert all(shares)
@@ -282,7 +286,7 @@ def test_ranks_share_a_step_without_loss(examples: list[Example]) -> None:
     [("trace", "stored", "padded"), ("trace", "live", "packed"), ("prefix", "live", "padded")],
 )
 def test_two_ranks_follow_the_trajectory_of_one(
-    tiny_student: Path, examples: list[Example], name: str, weights: str, layout: str, tmp_path: Path
+    tiny_student: Path, examples: list[ScoredTrace], name: str, weights: str, layout: str, tmp_path: Path
 ) -> None:
     """Two processes on gloo, a global normaliser, gamma over both: the loss and the norm of every step agree."""
     correction = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": weights})
@@ -303,7 +307,7 @@ def test_two_ranks_follow_the_trajectory_of_one(
             assert one[figure] == pytest.approx(other[figure], rel=1e-3), figure
 
 
-def test_padding_is_never_counted(examples: list[Example]) -> None:
+def test_padding_is_never_counted(examples: list[ScoredTrace]) -> None:
     batch = collate(examples[:3], pad_id=2)
     assert len(batch.targets) == sum(len(e.completion_tokens) for e in examples[:3])
     assert (

@@ -13,7 +13,7 @@ from torch import nn
 
 from dcod.config import TrainConfig
 from dcod.models import loading
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints, weights_of
 from dcod.train.masters import Masters
@@ -24,12 +24,12 @@ KNOBS: dict[str, Any] = {"learning_rate": 1e-5, "epochs": 3, "traces_per_step": 
 
 
 @pytest.fixture(scope="module")
-def examples(tiny_student: Path) -> list[Example]:
+def examples(tiny_student: Path) -> list[ScoredTrace]:
     return make_examples(tiny_student)
 
 
 def trained(
-    student: Path, examples: list[Example], dtype: str, out: Path, stop_at: int = 0, **knobs: Any
+    student: Path, examples: list[ScoredTrace], dtype: str, out: Path, stop_at: int = 0, **knobs: Any
 ) -> tuple[loop.Result, Any]:
     """A run's result and the student that it saved, as it was when it was saved."""
     saved: list[Any] = []
@@ -48,7 +48,7 @@ def trained(
     return result, saved[0]
 
 
-def test_bfloat16_goes_the_way_of_float32(tiny_student: Path, examples: list[Example], tmp_path: Path) -> None:
+def test_bfloat16_goes_the_way_of_float32(tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path) -> None:
     start = loading.load(tiny_student).state_dict()
     (_, fine), (result, coarse) = (
         trained(tiny_student, examples, dtype, tmp_path / dtype) for dtype in ("float32", "bfloat16")
@@ -67,7 +67,7 @@ def test_bfloat16_goes_the_way_of_float32(tiny_student: Path, examples: list[Exa
 
 @pytest.mark.parametrize("lora", [0, 2])
 def test_a_stopped_run_goes_on_from_the_masters(
-    tiny_student: Path, examples: list[Example], tmp_path: Path, lora: int
+    tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path, lora: int
 ) -> None:
     knobs = {"lora": {"rank": lora}, "epochs": 2}
     calm = trained(tiny_student, examples, "bfloat16", tmp_path / "calm", **knobs)
@@ -129,7 +129,7 @@ BIAS = "model.layers.1.mlp.gate.e_score_correction_bias"
 
 
 @pytest.fixture(scope="module")
-def questions(routed: Path) -> list[Example]:
+def questions(routed: Path) -> list[ScoredTrace]:
     return make_examples(routed)
 
 
@@ -147,7 +147,7 @@ HOW: list[dict[str, Any]] = [{}, {"lora": {"rank": 2, "targets": ["q_b_proj", "o
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("how", HOW, ids=["full", "lora", "fsdp"])
 def test_what_is_saved_is_what_was_trained_buffers_too(
-    routed: Path, questions: list[Example], tmp_path: Path, how: dict[str, Any], dtype: str, request: Any
+    routed: Path, questions: list[ScoredTrace], tmp_path: Path, how: dict[str, Any], dtype: str, request: Any
 ) -> None:
     if "sharding" in how:
         request.getfixturevalue("a_group")
@@ -170,7 +170,7 @@ def test_what_is_saved_is_what_was_trained_buffers_too(
 
 @pytest.mark.slow
 def test_shards_of_two_ranks_are_saved_with_their_buffers(
-    routed: Path, questions: list[Example], tmp_path: Path
+    routed: Path, questions: list[ScoredTrace], tmp_path: Path
 ) -> None:
     start, ids = loading.load(routed), torch.arange(3, 21).reshape(2, 9)
     _, saved = on_two_ranks(routed, questions, tmp_path / "two", sharding="fsdp")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from dcod.config import LoraConfig, TrainConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop, lora
 from dcod.train.checkpoints import Checkpoints, weights_of
 from tests.train.test_checkpoints import make_examples, same
@@ -33,11 +33,11 @@ KNOBS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def examples(tiny_student: Path) -> list[Example]:
+def examples(tiny_student: Path) -> list[ScoredTrace]:
     return make_examples(tiny_student)
 
 
-def alone(student: Path, examples: list[Example], **knobs: object) -> tuple[loop.Result, dict[str, torch.Tensor]]:
+def alone(student: Path, examples: list[ScoredTrace], **knobs: object) -> tuple[loop.Result, dict[str, torch.Tensor]]:
     best: dict[str, torch.Tensor] = {}
 
     def save(trained: Any) -> None:
@@ -49,7 +49,7 @@ def alone(student: Path, examples: list[Example], **knobs: object) -> tuple[loop
 
 
 def on_two_ranks(
-    student: Path, examples: list[Example], folder: Path, kept: str = "", stop_at: int = 0, **knobs: object
+    student: Path, examples: list[ScoredTrace], folder: Path, kept: str = "", stop_at: int = 0, **knobs: object
 ) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """History and best student of a run on two ranks."""
     folder.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def close(
     ids=["fsdp", "fsdp-lora-recomputed", "ddp-lora-recomputed"],
 )
 def test_two_ranks_end_with_the_student_of_one(
-    tiny_student: Path, examples: list[Example], tmp_path: Path, knobs: dict[str, Any]
+    tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
     expected, best = alone(tiny_student, examples, **{k: v for k, v in knobs.items() if k != "sharding"})
     history, student = on_two_ranks(tiny_student, examples, tmp_path / "two", **knobs)
@@ -112,7 +112,7 @@ def test_two_ranks_end_with_the_student_of_one(
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_shards_resume_with_the_same_bits(
-    tiny_student: Path, examples: list[Example], tmp_path: Path, precision: str
+    tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path, precision: str
 ) -> None:
     """Master weights are kept, not the copy that the arithmetic uses."""
     knobs = {"sharding": "fsdp", "precision": precision, "checkpoints": {"every": 2}}
@@ -126,7 +126,7 @@ def test_shards_resume_with_the_same_bits(
 
 @pytest.mark.slow
 def test_a_checkpoint_of_shards_goes_on_on_one_rank(
-    tiny_student: Path, examples: list[Example], tmp_path: Path
+    tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path
 ) -> None:
     """What is kept is whole: the number of ranks may change."""
     expected, best = alone(tiny_student, examples)
@@ -144,7 +144,7 @@ def test_a_checkpoint_of_shards_goes_on_on_one_rank(
         torch.testing.assert_close(value, best[name], atol=2e-3, rtol=2e-3)
 
 
-def test_recomputed_activations_change_no_bit(tiny_student: Path, examples: list[Example]) -> None:
+def test_recomputed_activations_change_no_bit(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     plain, recomputed = (alone(tiny_student, examples, activation_checkpointing=flag) for flag in (False, True))
     assert plain[0].history == recomputed[0].history
     assert same(plain[1], recomputed[1])
@@ -153,7 +153,7 @@ def test_recomputed_activations_change_no_bit(tiny_student: Path, examples: list
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_bfloat16_follows_float32_roughly(
-    tiny_student: Path, examples: list[Example], tmp_path: Path, sharding: str
+    tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path, sharding: str
 ) -> None:
     """The arithmetic is coarse, the weights that are saved are not.
 
@@ -169,7 +169,7 @@ def test_bfloat16_follows_float32_roughly(
     assert any(not torch.equal(value, value.bfloat16().float()) for value in student.values())
 
 
-def test_lora_trains_little_and_saves_a_plain_student(tiny_student: Path, examples: list[Example]) -> None:
+def test_lora_trains_little_and_saves_a_plain_student(tiny_student: Path, examples: list[ScoredTrace]) -> None:
     """Against peft's own: the merged student gives the log-probs of the student with its updates."""
     model, saved = loading.load(tiny_student), []
     config = TrainConfig.model_validate({**KNOBS, "lora": {"rank": 4}})

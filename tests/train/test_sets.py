@@ -14,26 +14,26 @@ from dcod.config import TrainConfig
 from dcod.errors import UserError
 from dcod.models.batches import micro_batches
 from dcod.score import scores
-from dcod.traces.scored import Example
+from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 from dcod.train.sets import ListedTraces, Schedule
 from tests.train.test_checkpoints import KNOBS, Stop, make_examples, run, same
 
 
-def made(prompts: list[int], told: list[bool]) -> list[Example]:
+def made(prompts: list[int], told: list[bool]) -> list[ScoredTrace]:
     """A trace of each prompt number; the sampler's log-probs where told, else their total, else nothing."""
     out = []
     for index, (prompt, known) in enumerate(zip(prompts, told, strict=True)):
         size = 1 + (7 * index + prompt) % 5
         values = [-0.5 * (k + 1) for k in range(size)]
-        example = Example(f"{index}", f"p{prompt}", [3, prompt + 4], list(range(5, 5 + size)), values, values)
+        example = ScoredTrace(f"{index}", f"p{prompt}", [3, prompt + 4], list(range(5, 5 + size)), values, values)
         example.behavior_logprobs = values if known else None
         example.behavior_total = sum(values) if known or index % 3 else None
         out.append(example)
     return out
 
 
-def stored(folder: Path, train: list[Example], selection: list[Example]) -> dict[str, scores.StoredTraces]:
+def stored(folder: Path, train: list[ScoredTrace], selection: list[ScoredTrace]) -> dict[str, scores.StoredTraces]:
     """Both splits in one file, mixed and each in its order."""
     mixed = [(e, "train") for e in train] + [(e, "selection") for e in selection]
     order = list(range(len(mixed)))
@@ -45,12 +45,14 @@ def stored(folder: Path, train: list[Example], selection: list[Example]) -> dict
     return scores.open_scores(folder)
 
 
-def reference_steps(examples: list[Example], traces_per_step: int, seed: int, epoch: int) -> list[list[Example]]:
+def reference_steps(
+    examples: list[ScoredTrace], traces_per_step: int, seed: int, epoch: int
+) -> list[list[ScoredTrace]]:
     """The order in plain words."""
-    by_prompt: dict[str, list[Example]] = {}
+    by_prompt: dict[str, list[ScoredTrace]] = {}
     for example in examples:
         by_prompt.setdefault(example.prompt_id, []).append(example)
-    names, out = list(by_prompt), [list[Example]()]
+    names, out = list(by_prompt), [list[ScoredTrace]()]
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     for index in torch.randperm(len(names), generator=generator).tolist():
         if len(out[-1]) >= traces_per_step:
@@ -163,7 +165,7 @@ def test_the_files_of_a_set_go_with_it(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), min_size=1, max_size=30), st.booleans())
 def test_micro_batches_hold_every_trace_once(drawn: list[tuple[int, int]], by_prompt: bool) -> None:
-    examples = [Example(str(i), str(p), [1], [2] * n, [], []) for i, (p, n) in enumerate(drawn)]
+    examples = [ScoredTrace(str(i), str(p), [1], [2] * n, [], []) for i, (p, n) in enumerate(drawn)]
     groups = micro_batches(examples, 24, by_prompt=by_prompt)
     assert sorted(e.trace_id for group in groups for e in group) == sorted(e.trace_id for e in examples)
     if by_prompt:

@@ -35,7 +35,7 @@ def compile_to(out: Path, config: Config) -> None:
     outputs.check_file(out)
     from kfp import compiler
 
-    from pipelines.wiring import COMPONENTS
+    from pipelines.tasks import COMPONENTS
 
     with storage.scratch() as scratch:
         file = scratch / "pipeline.yaml"

@@ -19,7 +19,7 @@ HUB_KEYS = {"token": "HF_TOKEN"}
 WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
 
 
-class Placing:
+class Pods:
     """Places the tasks of one pipeline.
 
     Attributes:

@@ -21,7 +21,7 @@ from components.promote import promote
 from components.score import score
 from components.train import train
 from components.train_nodes import train_nodes
-from pipelines.placing import Placing
+from pipelines.pods import Pods
 
 if TYPE_CHECKING:
     from dcod.config.cluster import ClusterConfig
@@ -31,7 +31,7 @@ COMPONENTS = (
 )  # fmt: skip
 
 
-class Wiring:
+class Tasks:
     """The tasks of one pipeline run; each method makes some and returns their artifacts.
 
     Attributes:
@@ -41,7 +41,7 @@ class Wiring:
     """
 
     def __init__(self, cluster: "ClusterConfig", config: Any) -> None:
-        self.cluster, self.place = cluster, Placing(cluster)
+        self.cluster, self.place = cluster, Pods(cluster)
         self.common = {"config": config, "pipeline": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
         self.shards = [f"{k}/{cluster.shards}" for k in range(1, cluster.shards + 1)]
 
@@ -49,11 +49,11 @@ class Wiring:
         """The exit handler."""
         return self.place.closing(finish(**self.common))
 
-    def fetched(self, which: str, name: str) -> Any:
+    def fetch(self, which: str, name: str) -> Any:
         """A model as an artifact."""
         return self.place.task(fetch(**self.common, which=which), f"fetch {name}").outputs["model"]
 
-    def ingested(self, student: Any) -> Any:
+    def ingest(self, student: Any) -> Any:
         """The configured sources as a trace set."""
         if len(self.shards) > 1:
             with dsl.ParallelFor(items=self.shards, name="ingest shards") as shard:
@@ -63,12 +63,12 @@ class Wiring:
             return task.outputs["traces"]
         return self.place.task(ingest(**self.common, student=student), "ingest traces").outputs["traces"]
 
-    def decided(self, start: Any, champion: Any, traces: Any) -> dict[str, Any]:
+    def decide(self, start: Any, champion: Any, traces: Any) -> dict[str, Any]:
         """Whether to train, and on what."""
         task = decide(**self.common, start=start, champion=champion, traces=traces)
         return dict(self.place.task(task, "decide", gpu=True).outputs)
 
-    def scored(self, traces: Any, model: Any, which: str = "") -> Any:
+    def score(self, traces: Any, model: Any, which: str = "") -> Any:
         """The traces with the model's log-probs; ``which`` tells several rounds apart."""
         inputs = {**self.common, "traces": traces, "student": model}
         if len(self.shards) == 1:
@@ -77,7 +77,7 @@ class Wiring:
             part = self.place.task(score(**inputs, shard=shard), f"score traces{which}", gpu=True)
         return self._merged(part.outputs["scores"], "score", traces, f"merge scores{which}")
 
-    def trained(self, scores: Any, start: Any, which: str = "") -> Any:
+    def train(self, scores: Any, start: Any, which: str = "") -> Any:
         """The student, in this pod or by a TrainJob on several nodes."""
         in_this_pod = self.cluster.train.num_nodes == 1
         trainer = train if in_this_pod else train_nodes
@@ -85,7 +85,7 @@ class Wiring:
         task = trainer(**self.common, scores=scores, start=start)
         return self.place.task(task, f"train student{which}", gpu=in_this_pod, timeout_s=longer).outputs["student"]
 
-    def evaluated(self, model: Any, traces: Any, label: str, few_shot: bool = False) -> Any:
+    def evaluate(self, model: Any, traces: Any, label: str, few_shot: bool = False) -> Any:
         """The model's answers, graded."""
         inputs = {**self.common, "student": model, "traces": traces, "label": label, "few_shot": few_shot}
         if len(self.shards) == 1:
@@ -94,7 +94,7 @@ class Wiring:
             part = self.place.task(evaluate(**inputs, shard=shard), f"evaluate {label}", gpu=True)
         return self._merged(part.outputs["results"], "evaluate", traces, f"merge {label}")
 
-    def judged(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any) -> None:
+    def gate(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any) -> None:
         """All models on the same problems, the gate, and the promotion if it says so."""
         decided = self.place.task(
             gate(
@@ -103,18 +103,18 @@ class Wiring:
                 student=student,
                 traces=traces,
                 scores=scores,
-                start_results=self.evaluated(start, traces, "start"),
-                few_shot_results=self.evaluated(start, traces, "start, few-shot", few_shot=True),
-                champion_results=self.evaluated(champion, traces, "champion"),
-                results=self.evaluated(student, traces, "student"),
+                start_results=self.evaluate(start, traces, "start"),
+                few_shot_results=self.evaluate(start, traces, "start, few-shot", few_shot=True),
+                champion_results=self.evaluate(champion, traces, "champion"),
+                results=self.evaluate(student, traces, "student"),
             ),
             "gate",
         )
         # A single output read as .output: on a named one the local runner skips the branch silently.
         with dsl.If(decided.outputs["Output"] == "promote", name="better"):
-            self.promoted(decided.outputs["decision"])
+            self.promote(decided.outputs["decision"])
 
-    def promoted(self, decision: Any) -> None:
+    def promote(self, decision: Any) -> None:
         """The champion alias moves to the challenger of a decision."""
         self.place.task(promote(**self.common, decision=decision), "promote", retried=False)
 

@@ -17,7 +17,7 @@ from dcod.cli import app
 from dcod.config import Config, load_config, parse_config
 from dcod.config.cluster import ClusterConfig, GpuConfig
 from dcod.errors import UserError
-from pipelines import submitting
+from pipelines import kubeflow as api
 from tests.fake_kubeflow import FakeKubeflow, serving, strict, validate_spec
 from tests.fake_kubernetes import RefusedError
 
@@ -38,8 +38,8 @@ def fake() -> FakeKubeflow:
 def cluster(fake: FakeKubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A configuration for the fake."""
     monkeypatch.setenv("HOME", str(tmp_path))  # kfp keeps a context there
-    monkeypatch.delenv(submitting.TOKEN, raising=False)
-    monkeypatch.setattr(submitting, "_PATIENCE_S", 3.0)
+    monkeypatch.delenv(api.TOKEN, raising=False)
+    monkeypatch.setattr(api, "_PATIENCE_S", 3.0)
     with serving(fake) as address:
         values = {"name": "nightly", "ingest": {"sources": ["s3://dcod/traces/"]}}
         path = tmp_path / "config.yaml"
@@ -79,8 +79,8 @@ def test_submitted(fake: FakeKubeflow, cluster: Path, multi_user: bool) -> None:
 
 
 def test_followed_to_its_end(fake: FakeKubeflow, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    follow = submitting.Kubeflow.follow
-    monkeypatch.setattr(submitting.Kubeflow, "follow", lambda self, run, show: follow(self, run, show, poll_s=0.01))
+    follow = api.Kubeflow.follow
+    monkeypatch.setattr(api.Kubeflow, "follow", lambda self, run, show: follow(self, run, show, poll_s=0.01))
     fake.states = ["PENDING", "RUNNING", "RUNNING", "SUCCEEDED"]
     fake.tasks = [{}, {"root": "RUNNING", "score traces": "RUNNING"}, {"score traces": "RUNNING"}]
     fake.tasks += [{"score traces": "SUCCEEDED", "train student": "SUCCEEDED"}]
@@ -100,7 +100,7 @@ def test_an_api_that_is_away_is_waited_for_and_then_given_up(fake: FakeKubeflow,
     submit(cluster)
     (run_id,) = fake.runs
     with_config = ("--config", str(cluster))
-    kubeflow = submitting.Kubeflow(submitting.for_cluster(read(cluster)))
+    kubeflow = api.Kubeflow(api.for_cluster(read(cluster)))
     fake.broken = 1
     assert kubeflow.run(run_id).run_id == run_id
     fake.broken = 100
@@ -180,7 +180,7 @@ def test_no_access_and_no_answer_say_the_way_out(
     fake.token = "secret-token"
     with pytest.raises(UserError, match=r"401 .*set \$KUBEFLOW_TOKEN"):
         submit(cluster)
-    monkeypatch.setenv(submitting.TOKEN, "secret-token")
+    monkeypatch.setenv(api.TOKEN, "secret-token")
     code, output = submit(cluster)
     assert code == 0
     assert "secret-token" not in output + json.dumps(fake.runs)
@@ -212,7 +212,7 @@ def test_the_fake_server_is_strict(fake: FakeKubeflow, cluster: Path) -> None:
 def test_the_guide_names_every_setting_and_its_example_is_good() -> None:
     guide = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
-    sent = submitting.for_cluster(parse_config(example))
+    sent = api.for_cluster(parse_config(example))
     assert sent.promote.lease == "s3://dcod/work/promotion.lease"
     assert sent.train.checkpoints.uri == sent.score.checkpoints.uri == "s3://dcod/work/checkpoints"
     named = set(re.findall(r"[a-z_0-9]+", guide))
