@@ -44,7 +44,6 @@ from dcod.train.sets import ListedTraces, Schedule
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SECTIONS = ("student", "ingest", "train", "evaluate", "promote", "retrain")
 _DAY = 86_400
 
 

@@ -43,7 +43,6 @@ from dcod.tracking import Log
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SECTIONS = ("student", "evaluate")
 SPLITS = ("gate", "report")
 _BUCKET = 16  # positions a point of the drift curve
 _HITS = 20  # contaminated traces that are named

@@ -15,7 +15,6 @@ from dcod.ingest.examined_rows import ShardOf
 from dcod.stages import ingest, shards
 from dcod.tracking import Log
 
-SECTIONS = ingest.SECTIONS
 source_digests = ingest.source_digests
 
 

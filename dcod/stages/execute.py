@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,11 +24,11 @@ from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.models import loading
+from dcod.stages.table import Stage, stage_of
 from dcod.storage import outputs, places, room
 from dcod.tracking import SOURCE, NullLog, Tracker
 
 FACTS = "facts.json"
-REUSABLE = ("teach", "examine", "ingest", "score", "train", "evaluate", "merge")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def execute(
     """Runs one stage, or reuses its output.
 
     Args:
-        stage: a module of this package; it names the configuration SECTIONS that decide its output.
+        stage: a name of :data:`dcod.stages.table.STAGES`.
         config: the whole configuration.
         out: the output folder, replaced at the end.
         inputs: folders by the names of the stage's arguments.
@@ -64,56 +63,53 @@ def execute(
         UserError: a mistake of the user, wherever it shows.
     """
     where = where or RunContext()
-    module = importlib.import_module(f"dcod.stages.{stage}")
+    entry = stage_of(stage)
     outputs.check_folder(out)
     for name, path in inputs.items():
         if not path.exists():
             raise UserError(f"{stage}: its input {name} is missing: {path}")
-    carried = getattr(module, "CARRIED", ())  # inputs that the output goes on with, whole
-    same = {name for name in carried if name in inputs and inputs[name].resolve() == out.resolve()}
+    same = {name for name in entry.carried if name in inputs and inputs[name].resolve() == out.resolve()}
     read = {f"its input {name}": path for name, path in inputs.items() if name not in same}
     outputs.check_apart(out, read | places.sources(stage, config), places.kept(config.tracking, config))
     with room.writing(out, "choose another --out", f"tracking.uri {config.tracking.uri}"):
-        return _execute(stage, module, config, out, inputs, where, options)
+        return _execute(entry, config, out, inputs, where, options)
 
 
 def _execute(
-    stage: str,
-    module: Any,
+    stage: Stage,
     config: Config,
     out: Path,
     inputs: Mapping[str, Path],
     where: RunContext,
     options: dict[str, Any],
 ) -> dict[str, float]:
-    verb = getattr(module, "VERB", stage)  # `trainjob` is another way to train
-    manifest = _manifest(module, verb, config, inputs, options)
-    # Not in the digest: which pipeline run asks does not decide the output.
-    known = {"pipeline": where.pipeline} if getattr(module, "OF_PIPELINE", False) else {}
+    manifest = _manifest(stage, config, inputs, options)
+    if stage.of_pipeline:  # not in the digest: which pipeline run asks does not decide the output
+        options = options | {"pipeline": where.pipeline}
     if not where.tracked:
-        with storage.output_folder(out, getattr(module, "LATER", ())) as scratch:
-            metrics = _run(module, config, scratch, NullLog(), inputs, options | known, manifest)
-        _settle(module, config, inputs)
+        with storage.output_folder(out, stage.later) as scratch:
+            metrics = _run(stage, config, scratch, NullLog(), inputs, options, manifest)
+        _settle(stage, config, inputs)
         return metrics
-    tracker = Tracker(config.tracking)
+    tracker, verb = Tracker(config.tracking), stage.verb
     place = {"dcod.place": str(out)}  # of the first stage that said so
     parent = tracker.parent(where.pipeline, config.name, config, place) if where.pipeline else None
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:
         log.inputs([(name, digest, str(inputs[name])) for name, digest in manifest["inputs"].items()])
         log.inputs([(name, digest, name) for name, digest in manifest.get("sources", {}).items()], SOURCE)
-        found = tracker.find_output(verb, manifest["digest"]) if config.tracking.reuse and verb in REUSABLE else None
-        with storage.output_folder(out, getattr(module, "LATER", ())) as scratch:
-            if found:
-                tracker.fetch_output(found, scratch)
-                log.tag("dcod.reused_from", found)
+        reused = tracker.find_output(verb, manifest["digest"]) if config.tracking.reuse and stage.reusable else None
+        with storage.output_folder(out, stage.later) as scratch:
+            if reused:
+                tracker.fetch_output(reused, scratch)
+                log.tag("dcod.reused_from", reused)
                 metrics = _read_manifest(scratch)["metrics"]
             else:
-                metrics = _run(module, config, scratch, log, inputs, options | known, manifest)
+                metrics = _run(stage, config, scratch, log, inputs, options, manifest)
         log.metrics(metrics)
-        if not found and verb in REUSABLE:
+        if not reused and stage.reusable:
             with room.writing(f"tracking.artifacts {config.tracking.artifacts}"):
                 log.output(out)
-    _settle(module, config, inputs)
+    _settle(stage, config, inputs)
     return metrics
 
 
@@ -153,27 +149,25 @@ def code_digest() -> str:
     return total.hexdigest()
 
 
-def _manifest(
-    module: Any, verb: str, config: Config, inputs: Mapping[str, Path], options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _manifest(stage: Stage, config: Config, inputs: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
-    deciding = getattr(module, "DECIDES", inputs)  # `join` has inputs that only spare work
+    deciding = inputs if stage.decides is None else stage.decides
     decides = {
-        "stage": verb,
-        "config": {name: resolved[name] for name in module.SECTIONS},
+        "stage": stage.verb,
+        "config": {name: resolved[name] for name in stage.sections},
         "options": dict(options),
         "seed": config.seed,
         "inputs": {name: output_digest(path) for name, path in sorted(inputs.items()) if name in deciding},
         "code": code_digest(),
     }
-    if hasattr(module, "source_digests"):
-        decides["sources"] = module.source_digests(config)
+    if stage.sources:
+        decides["sources"] = stage.module.source_digests(config)
     text = json.dumps(decides, sort_keys=True)
     return {**decides, "version": dcod.__version__, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _run(
-    module: Any,
+    stage: Stage,
     config: Config,
     scratch: Path,
     log: Any,
@@ -181,17 +175,17 @@ def _run(
     options: Mapping[str, Any],
     manifest: dict[str, Any],
 ) -> dict[str, float]:
-    metrics: dict[str, float] = module.run(config, scratch, log, **inputs, **options)
+    metrics: dict[str, float] = stage.module.run(config, scratch, log, **inputs, **options)
     facts = _facts(scratch)
     (scratch / FACTS).unlink(missing_ok=True)
     storage.write_json(scratch / "manifest.json", {**manifest, "metrics": metrics, "facts": facts})
     return metrics
 
 
-def _settle(module: Any, config: Config, inputs: Mapping[str, Path]) -> None:
+def _settle(stage: Stage, config: Config, inputs: Mapping[str, Path]) -> None:
     """What was kept for a next attempt goes, only now: until the output is kept, a kill still goes on from it."""
-    if hasattr(module, "settle"):
-        module.settle(config, **inputs)
+    if stage.settles:
+        stage.module.settle(config, **inputs)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

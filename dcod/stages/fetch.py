@@ -14,8 +14,6 @@ from dcod.config import Config
 from dcod.models import loading
 from dcod.tracking import Log, registry
 
-SECTIONS = ("student",)
-
 
 def run(config: Config, out: Path, log: Log, *, which: str) -> dict[str, float]:
     """Links (or copies) the files of a model into ``out``; see the module."""

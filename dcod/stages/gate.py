@@ -31,8 +31,6 @@ from dcod.tracking import NullLog, StageRun, Tracker, lineage
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
 
-SECTIONS = ("promote", "evaluate")
-LATER = ("promotion",)  # `dcod promote` puts its outcome there
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
 
 

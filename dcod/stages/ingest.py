@@ -40,8 +40,6 @@ from dcod.traces.reading import BLOCK_ROWS, Block
 from dcod.traces.sources import Unit
 from dcod.tracking import Log
 
-SECTIONS = ("student", "ingest", "evaluate")
-CARRIED = ("onto",)
 _ALONE = 4 * 2**20  # bytes of sources below which further processes take longer to start than to work
 
 

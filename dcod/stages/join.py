@@ -19,9 +19,6 @@ from dcod.stages.execute import code_digest, note, output_digest
 from dcod.traces import prompts, turns
 from dcod.tracking import Log
 
-VERB = "ingest"
-SECTIONS = ingest.SECTIONS
-DECIDES = ("student",)  # the shards only spare work
 source_digests = ingest.source_digests
 
 
@@ -45,16 +42,13 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
 def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:
     """The shards' folders by their numbers, if they are of this ingestion; ``read`` are its sources."""
     resolved = config.model_dump(mode="json")
-    wanted = {
-        "config": {name: resolved[name] for name in SECTIONS},
-        "inputs": {"student": output_digest(student)},
-        "code": code_digest(),
-    }
+    wanted: dict[str, Any] = {"inputs": {"student": output_digest(student)}, "code": code_digest()}
     found: dict[int, Path] = {}
     for folder in parts.values():
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         shard = manifest["options"]["part"]
         number, count = shards.parse(shard)
+        wanted["config"] = {name: resolved[name] for name in manifest["config"]}
         if count != len(parts) or number in found or any(manifest[name] != value for name, value in wanted.items()):
             raise UserError(f"join {folder}: shard {shard} of another ingestion; give each shard of one once")
         odd = sorted(set(read.items()) ^ set(manifest["sources"].items()))

@@ -24,7 +24,6 @@ from dcod.stages import score
 from dcod.stages.shards import EMPTY
 from dcod.tracking import Log
 
-SECTIONS = ("student", "score", "evaluate")
 _TABLES = {"score": "scores.parquet", "evaluate": "examples.parquet"}
 _KNOWN = {
     "score": {"scores.parquet", "drift.json"},

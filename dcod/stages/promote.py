@@ -38,7 +38,6 @@ from dcod.promote.gate import Decision, ModelRef, Reason, Results, against_twin,
 from dcod.tracking import Log, StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 
-SECTIONS = ("promote",)
 _WAIT_S = 300.0  # for the lease: another gate may be uploading a model
 _TAG = re.compile(r"[^\w. /-]")
 

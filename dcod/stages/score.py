@@ -28,8 +28,6 @@ from dcod.stages.execute import attempt_digest, note
 from dcod.traces import check_tokenizer, count_traces, prompts, turns
 from dcod.tracking import SOURCE, Log, StageRun, lineage
 
-SECTIONS = ("student", "score")
-
 
 def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> dict[str, float]:
     """Scores a trace set with a student; see the module."""

@@ -37,7 +37,6 @@ from dcod.tracking import Log
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SECTIONS = ("teach",)
 _DEAD_S = 120.0  # a lock on s3:// that has not changed for so long is that of a killed run
 OUTCOMES = ("correct", "wrong", "unparseable", "unverified", "truncated", "error")
 

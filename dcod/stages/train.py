@@ -30,8 +30,6 @@ from dcod.train.checkpoints import Checkpoints
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SECTIONS = ("student", "train")
-
 
 def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> dict[str, float]:
     """Trains a student; see the module.

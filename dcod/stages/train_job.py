@@ -25,10 +25,6 @@ from dcod.stages import handover, train
 from dcod.stages.handover import ERROR, OUTPUT
 from dcod.tracking import Log
 
-VERB = "train"
-SECTIONS = ("student", "train")
-OF_PIPELINE = True  # `run` is told the id of the pipeline run
-
 
 class CancelledError(BaseException):
     """The pod was told to stop."""
