@@ -4,7 +4,7 @@ from typing import List  # noqa: UP035 (Kubeflow reads this spelling)
 
 from kfp import dsl
 
-from components import IMAGE
+from dcod_components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

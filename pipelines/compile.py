@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def build(config: Config) -> Any:
     """The pipeline object that a configuration names; it runs here and on a cluster alike."""
-    from pipelines import distill, retrain
+    from dcod_pipelines import distill, retrain
 
     return {"distill": distill, "retrain": retrain}[config.pipeline].build(config)
 
@@ -35,7 +35,7 @@ def compile_to(out: Path, config: Config) -> None:
     outputs.check_file(out)
     from kfp import compiler
 
-    from pipelines.tasks import COMPONENTS
+    from dcod_pipelines.tasks import COMPONENTS
 
     with storage.scratch() as scratch:
         file = scratch / "pipeline.yaml"

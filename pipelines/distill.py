@@ -10,14 +10,14 @@
   Whatever happens, `finish` closes the run in MLflow, with the error of the stage that failed.
 
 `build` makes the pipeline for a cluster; `dcod run` and `dcod submit` both run what it returns. Its shape
-depends on two settings only, `cluster.shards` and `cluster.train.num_nodes` (pipelines.tasks).
+depends on two settings only, `cluster.shards` and `cluster.train.num_nodes` (dcod_pipelines.tasks).
 """
 
 from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
-from pipelines.tasks import Tasks
+from dcod_pipelines.tasks import Tasks
 
 if TYPE_CHECKING:
     from dcod.config import Config

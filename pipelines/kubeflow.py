@@ -109,7 +109,7 @@ class Kubeflow:
     def submit(self) -> str:
         """Submits one run; returns its id."""
         from dcod.storage import scratch
-        from pipelines.compile import compile_to
+        from dcod_pipelines.compile import compile_to
 
         name = f"{self.config.name} {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
         with scratch() as folder, self._explained("submit"):
@@ -194,8 +194,8 @@ class Kubeflow:
     def schedule(self, name: str, cron: str) -> tuple[str, int]:
         """Creates a recurring run, then removes earlier ones of that name; returns its id and how many went."""
         from dcod.storage import scratch
-        from pipelines.compile import compile_to
-        from pipelines.cron import parse
+        from dcod_pipelines.compile import compile_to
+        from dcod_pipelines.cron import parse
 
         parsed = parse(cron)
         earlier = self.schedules(name)

@@ -85,7 +85,7 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     from dcod.storage import room
     from dcod.storage import temporary as scratch
     from dcod.tracking import Tracker
-    from pipelines.compile import build
+    from dcod_pipelines.compile import build
 
     if "python3" in config.to_json() or "python3" in str(root.resolve()):
         raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")

@@ -44,7 +44,7 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
         config: the whole configuration, as for `dcod submit`.
         traces: also fetch the student and read some traces.
     """
-    from pipelines.kubeflow import for_cluster
+    from dcod_pipelines.kubeflow import for_cluster
 
     resolved = config
     try:
@@ -77,7 +77,7 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
 
 def _kubeflow(config: Config) -> str:
     """The address answers, the token is good, and the experiment can be used."""
-    from pipelines.kubeflow import Kubeflow
+    from dcod_pipelines.kubeflow import Kubeflow
 
     kubeflow = Kubeflow(config)
     kubeflow.experiment()

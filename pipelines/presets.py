@@ -7,7 +7,7 @@ from importlib.resources import files
 
 def names() -> list[str]:
     """All presets, sorted."""
-    entries = files("pipelines").joinpath("configs").iterdir()
+    entries = files("dcod_pipelines").joinpath("configs").iterdir()
     return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
 
 
@@ -21,7 +21,7 @@ def text_of(name: str) -> str:
 
     if name not in names():
         raise UserError(f"preset {name}: unknown; known: {', '.join(names())}")
-    return files("pipelines").joinpath("configs", f"{name}.yaml").read_text(encoding="utf-8")
+    return files("dcod_pipelines").joinpath("configs", f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def descriptions() -> dict[str, str]:

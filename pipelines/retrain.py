@@ -4,7 +4,7 @@
 2. ingest    all sources: what was ingested before comes from MLflow where nothing changed;
 3. decide    what is new since the last finished run, is it enough, can it be corrected, is there anything to learn;
 4. go:       score and train, `retrain.rounds` times, each round with the weights of its own student; then evaluate,
-             gate and promote, as in pipelines.distill;
+             gate and promote, as in dcod_pipelines.distill;
    waiting:  an accepted challenger of a run that was cut off is promoted;
    skip:     the run ends here.
 `finish` closes the run in MLflow, and tells the webhook.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
-from pipelines.tasks import Tasks
+from dcod_pipelines.tasks import Tasks
 
 if TYPE_CHECKING:
     from dcod.config import Config

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
-from components.decide import decide
-from components.evaluate import evaluate
-from components.examine import examine
-from components.fetch import fetch
-from components.finish import finish
-from components.gate import gate
-from components.ingest import ingest
-from components.join import join
-from components.merge import merge
-from components.promote import promote
-from components.score import score
-from components.train import train
-from components.train_nodes import train_nodes
-from pipelines.pods import Pods
+from dcod_components.decide import decide
+from dcod_components.evaluate import evaluate
+from dcod_components.examine import examine
+from dcod_components.fetch import fetch
+from dcod_components.finish import finish
+from dcod_components.gate import gate
+from dcod_components.ingest import ingest
+from dcod_components.join import join
+from dcod_components.merge import merge
+from dcod_components.promote import promote
+from dcod_components.score import score
+from dcod_components.train import train
+from dcod_components.train_nodes import train_nodes
+from dcod_pipelines.pods import Pods
 
 if TYPE_CHECKING:
     from dcod.config.cluster import ClusterConfig

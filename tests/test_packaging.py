@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {"dcod": "dcod", "dcod_components": "components", "dcod_pipelines": "pipelines"}  # by the name of the package
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -25,7 +26,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that no earlier build's leftovers can hide a missing file."""
+    """Built from a copy without links, so that neither they nor an earlier build's leftovers hide a missing file."""
     place = tmp_path_factory.mktemp("wheel")
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=ROOT)
     for name in filter(None, listed.split("\0")):
@@ -46,20 +47,30 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture
+def users_folder(tmp_path: Path) -> Path:
+    """Where a user has a project with folders of the names that ours have in the repository."""
+    for name in ("components", "pipelines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('the wrong one')\n")
+    return tmp_path
+
+
 def dcod(installed: Path, cwd: Path, *arguments: str) -> str:
-    """Runs the installed package's command line from a neutral folder; the source tree must not be on the path."""
-    begin = f"import sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]; import dcod.cli as c, pipelines; "
-    check = f"assert c.__file__.startswith({str(installed)!r}), c.__file__; "
-    code = begin + check + "assert pipelines.__file__.startswith(sys.argv[1]); del sys.argv[1]; c.main()"
+    """Runs the installed package's command line, with the folder on the path and the source tree not."""
+    code = f"import sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]; target = sys.argv.pop(1)\n"
+    for package in FOLDERS:
+        code += f"import {package}; assert {package}.__file__.startswith(target), {package}.__file__\n"
+    code += "import dcod.cli; dcod.cli.main()"
     return run(sys.executable, "-c", code, str(installed), *arguments, cwd=cwd, PYTHONPATH=str(installed))
 
 
 def test_the_wheel_holds_all_sources_and_presets_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     sources = {
-        path.relative_to(ROOT).as_posix()
-        for area in ("dcod", "components", "pipelines")
-        for path in (ROOT / area).rglob("*")
+        f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for package, folder in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*")
         if path.suffix in (".py", ".yaml", ".html", ".css", ".js") and "__pycache__" not in path.parts
     }
     assert names == sources
@@ -69,7 +80,7 @@ def test_the_wheel_holds_all_sources_and_presets_and_nothing_else(wheel: Path) -
         "dcod/reports/assets/viewer.js",
         "dcod/reports/assets/common.css",
     } <= names
-    assert any(name.startswith("pipelines/configs/") and name.endswith(".yaml") for name in names)
+    assert any(name.startswith("dcod_pipelines/configs/") and name.endswith(".yaml") for name in names)
 
 
 def test_the_wheel_carries_licence_version_and_requirements(wheel: Path) -> None:
@@ -82,18 +93,21 @@ def test_the_wheel_carries_licence_version_and_requirements(wheel: Path) -> None
     assert text.count("\nRequires-Dist: ") >= len(PROJECT["project"]["dependencies"])
 
 
-def test_the_installed_package_compiles_the_pipeline(installed: Path, tmp_path: Path) -> None:
-    dcod(installed, tmp_path, "compile", "--out", "pipeline.yaml")
-    documents = list(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text(encoding="utf-8")))
+def test_the_installed_package_compiles_the_pipeline(installed: Path, users_folder: Path) -> None:
+    before = {path.name for path in users_folder.iterdir()}
+    dcod(installed, users_folder, "compile", "--out", "pipeline.yaml")
+    documents = list(yaml.safe_load_all((users_folder / "pipeline.yaml").read_text(encoding="utf-8")))
     assert documents[0]["pipelineInfo"]["name"] == "dcod-distill"
-    assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]
+    assert {path.name for path in users_folder.iterdir()} == before | {"pipeline.yaml"}
 
 
-def test_the_installed_package_lists_the_presets(installed: Path, tmp_path: Path) -> None:
-    printed = dcod(installed, tmp_path, "presets")
+def test_the_installed_package_lists_the_presets(installed: Path, users_folder: Path) -> None:
+    command = [sys.executable, "-m", "dcod.cli", "presets"]
+    printed = run(*command, cwd=users_folder, PYTHONPATH=str(installed))
     names = [path.stem for path in (ROOT / "pipelines" / "configs").glob("*.yaml")]
     assert "quickstart" in names
     assert {line.split()[0] for line in printed.splitlines() if line.strip()} >= set(names)
+    assert dcod(installed, users_folder, "presets") == printed
 
 
 def test_a_user_is_told_the_version(installed: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("dcod", "components", "pipelines")
+FOLDERS = {"dcod": "dcod", "dcod_components": "components", "dcod_pipelines": "pipelines"}  # by the name of the package
+PACKAGES = tuple(FOLDERS)
 CODE = (*PACKAGES, "bench", "tests", "docker", ".ci")
 MAX_LINES = 450
 
@@ -37,7 +38,7 @@ ORDER = (
         "retrain",
         "stages",
     ),
-    *("components", "pipelines", "cli"),
+    *("dcod_components", "dcod_pipelines", "cli"),
 )
 OWNERS = {
     "mlflow": "dcod/tracking/",
@@ -119,7 +120,7 @@ def offence(item: Import) -> str | None:
         if ORDER.index(other) > ORDER.index(mine):
             return f"{other} stands behind {mine} in ORDER"
     if file.startswith("dcod/"):
-        if top in {"kfp", "kfp_kubernetes", "components", "pipelines"} and (mine != "cli" or item.on_load):
+        if top in {"kfp", "kfp_kubernetes", *PACKAGES[1:]} and (mine != "cli" or item.on_load):
             return "the library does not know Kubeflow; dcod/cli may, inside functions"
         if top in LAZY and item.on_load and not item.for_types:
             return f"{top} is heavy: import it inside the function that needs it"
@@ -128,11 +129,11 @@ def offence(item: Import) -> str | None:
         if file.startswith(PURE) and not (standard or top in PURE_MAY or room(item.module) in ("config", "objective")):
             return "the method imports torch, numpy and dcod.config"
         return None
-    if not (file.startswith(("components/", "pipelines/")) and (ours or not standard)):
+    if not (file.startswith(("dcod_components/", "dcod_pipelines/")) and (ours or not standard)):
         return None
-    if file.startswith("components/") and top == "dcod" and mine == "components" and room(item.module) != "stages":
+    if file.startswith("dcod_components/") and top == "dcod" and room(item.module) != "stages":
         return "a component makes one call into dcod.stages"
-    allowed = {"kfp", "components"} if file.startswith("components/") else {"kfp", "kfp_kubernetes", *PACKAGES[1:]}
+    allowed = {"kfp", "dcod_components"} if mine == "dcod_components" else {"kfp", "kfp_kubernetes", *PACKAGES[1:]}
     if item.on_load and not item.for_types and top not in allowed:
         return f"the top level imports the standard library and {', '.join(sorted(allowed))}"
     return None
@@ -170,6 +171,13 @@ def unsafe_offences(root: Path) -> list[str]:
             if item.top in {"pickle", "cloudpickle", "dill", "shelve", "marshal"}:
                 found.append(f"{item.file}:{item.line}: {item.module}")
     return found
+
+
+def name_offences(root: Path) -> list[str]:
+    """Imports by the name of a folder, which an installed dcod does not have, and a checkout would load twice."""
+    bare = {folder: package for package, folder in FOLDERS.items() if package != folder}
+    found = (item for file in files(root, CODE) for item in imports(root, file) if item.top in bare)
+    return [f"{item.file}:{item.line}: {item.top} is imported as {bare[item.top]}" for item in found]
 
 
 def package_offences(root: Path) -> list[str]:
@@ -234,11 +242,11 @@ CHECKS: dict[Callable[[Path], list[str]], dict[str, str]] = {
         "dcod/ingest/examine.py": "import torch\n",
         "dcod/tracking/cards.py": "from dcod.reports import model_card\n",
         "dcod/errors.py": "from dcod.helpers import cut\n",
-        "dcod/cli/cluster.py": "from pipelines import distill\n",
-        "components/planted.py": "from dcod import storage\n",
-        "components/train.py": "def f():\n    from dcod.tracking import Tracker\n",
-        "components/score.py": "def f():\n    from pipelines import distill\n",
-        "pipelines/planted.py": "import yaml\n",
+        "dcod/cli/cluster.py": "from dcod_pipelines import distill\n",
+        "dcod_components/planted.py": "from dcod import storage\n",
+        "dcod_components/train.py": "def f():\n    from dcod.tracking import Tracker\n",
+        "dcod_components/score.py": "def f():\n    from dcod_pipelines import distill\n",
+        "dcod_pipelines/planted.py": "import yaml\n",
     },
     door_offences: {
         "dcod/promote/__init__.py": '"""The gate."""\n\nWORDS = 3\n',
@@ -249,11 +257,15 @@ CHECKS: dict[Callable[[Path], list[str]], dict[str, str]] = {
         "dcod/planted.py": "import pickle\n",
         "dcod/other.py": "import torch\n\ntorch.load('x')\n",
         "bench/planted.py": "load(trust_remote_code=True)\n",
-        "components/planted.py": "load(trust_remote_code=trust)\n",
+        "dcod_components/planted.py": "load(trust_remote_code=trust)\n",
     },
     patching_offences: {
         "tests/fuzz/targets.py": "from dcod.grading import equality\n\nequality.ask = None\n",
         "tests/planted.py": "import time\n\n\ndef f():\n    time.sleep = print\n",
+    },
+    name_offences: {
+        "dcod_pipelines/planted.py": "from components import train\n",
+        "tests/planted.py": "def f():\n    import pipelines.local\n",
     },
     package_offences: {"docker/__init__.py": "", "k8s/base/__init__.py": ""},
 }
@@ -267,7 +279,7 @@ def test_repository_keeps_the_rule(check: Callable[[Path], list[str]]) -> None:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_every_planted_violation_is_caught(check: Callable[[Path], list[str]], tmp_path: Path) -> None:
     stubs = ("dcod/tracking/runs.py", "dcod/stages/train.py", "dcod/storage/__init__.py", "dcod/reports/model_card.py")
-    for stub in (*stubs, "dcod/ingest/examine.py", "dcod/helpers.py", "pipelines/distill.py"):
+    for stub in (*stubs, "dcod/ingest/examine.py", "dcod/helpers.py", "dcod_pipelines/distill.py"):
         (tmp_path / stub).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / stub).write_text("" if not stub.endswith("__init__.py") else '"""A door."""\n')
     assert check(tmp_path) == []
@@ -280,13 +292,13 @@ def test_every_planted_violation_is_caught(check: Callable[[Path], list[str]], t
 
 def test_allowed_imports_are_not_caught(tmp_path: Path) -> None:
     allowed = {
-        "dcod/cli/cluster.py": "def compile():\n    from kfp import compiler\n    from pipelines import distill\n",
+        "dcod/cli/cluster.py": "def compile():\n    from kfp import compiler\n    from dcod_pipelines import distill\n",
         "dcod/tracking/runs.py": "if typing.TYPE_CHECKING:\n    from mlflow import MlflowClient\n",
         "dcod/storage/s3.py": "from dcod.errors import UserError\n\n\ndef f():\n    import boto3\n",
         "dcod/objective/losses.py": "import torch\n\nfrom dcod.config import LossConfig\n",
         "dcod/models/batches.py": "import math\n\nimport torch\n\nfrom dcod.objective.corrections import StepScores\n",
-        "components/train.py": "from kfp import dsl\n\n\ndef f():\n    from dcod.stages.component import run\n",
-        "pipelines/distill.py": "from kfp import dsl, kubernetes\n\nfrom components.train import train\n",
+        "dcod_components/train.py": "from kfp import dsl\n\n\ndef f():\n    from dcod.stages.component import run\n",
+        "dcod_pipelines/distill.py": "from kfp import dsl, kubernetes\n\nfrom dcod_components.train import train\n",
         "dcod/objective/corrections.py": "",
         "dcod/config/__init__.py": "",
         "dcod/stages/component.py": "",
@@ -322,10 +334,11 @@ def test_no_files_import_each_other_in_a_circle(tmp_path: Path) -> None:
 def test_discovery_found_the_repository() -> None:
     seen = files(ROOT, PACKAGES)
     assert len(seen) >= 50
-    for package, least in (("dcod", 35), ("components", 8), ("pipelines", 4)):
+    for package, least in (("dcod", 35), ("dcod_components", 8), ("dcod_pipelines", 4)):
+        assert (ROOT / package).resolve() == ROOT / FOLDERS[package]
         assert sum(path.is_relative_to(ROOT / package) for path in seen) >= least
     rooms = {path.relative_to(ROOT).parts[1].removesuffix(".py") for path in seen if path.is_relative_to(ROOT / "dcod")}
-    assert rooms == {*ORDER, "__init__"} - {"components", "pipelines"}
+    assert rooms == {*ORDER, "__init__"} - {*PACKAGES}
     found = [item for file in seen for item in imports(ROOT, file)]
     assert len(found) >= 300
     for top in OWNERS:

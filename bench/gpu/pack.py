@@ -77,9 +77,9 @@ def main(
     download(wheels, python)
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in listed.split("\0")[:-1]:
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_symlink() or (ROOT / name).is_file():  # two packages are links to their folders
             (code / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, code / name)
+            shutil.copy2(ROOT / name, code / name, follow_symlinks=False)
     found = versions()
     lines = [f"{name:24}{found[name]:12}{why}" for name, why in WHEELS.items()]
     (out / "WHEELS").write_text(f"for Python {python}, manylinux, x86_64\n" + "\n".join(lines) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ def compile_pipeline(
     overrides: Overrides = None,
 ) -> None:
     """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
-    from pipelines.compile import compile_to
+    from dcod_pipelines.compile import compile_to
 
     given = [f"cluster.image={json.dumps(image)}"] if image else []
     read = configured(config, preset, [*(overrides or ()), *given])
@@ -54,7 +54,7 @@ def submit(
     overrides: Overrides = None,
 ) -> None:
     """One run on the cluster of the section `cluster`."""
-    from pipelines.kubeflow import Kubeflow, for_cluster
+    from dcod_pipelines.kubeflow import Kubeflow, for_cluster
 
     read = for_cluster(configured(config, preset, overrides))
     if preflight and not _checked(read, traces=False):
@@ -76,8 +76,8 @@ def schedule(
     overrides: Overrides = None,
 ) -> None:
     """A recurring run on the cluster: one at a time, missed ones are not made up for."""
-    from pipelines.cron import parse
-    from pipelines.kubeflow import Kubeflow, for_cluster
+    from dcod_pipelines.cron import parse
+    from dcod_pipelines.kubeflow import Kubeflow, for_cluster
 
     if bool(cron) == remove:
         raise UserError("schedule: give --cron or --remove")
@@ -102,7 +102,7 @@ def status(
     config: ConfigFile = None,
 ) -> None:
     """How runs on the cluster stand."""
-    from pipelines.kubeflow import Kubeflow, stages
+    from dcod_pipelines.kubeflow import Kubeflow, stages
 
     kubeflow = Kubeflow(configured(config, preset, None))
     if not run_id:
@@ -123,14 +123,14 @@ def cancel(
     run_id: Annotated[str, typer.Argument(metavar="RUN")], preset: Preset = "", config: ConfigFile = None
 ) -> None:
     """Ends a run on the cluster; its TrainJob is deleted with it."""
-    from pipelines.kubeflow import ENDED, Kubeflow
+    from dcod_pipelines.kubeflow import ENDED, Kubeflow
 
     state = Kubeflow(configured(config, preset, None)).cancel(run_id)
     console.print(f"{run_id}: was {state.lower()}" + ("" if state in ENDED else "; is being cancelled"))
 
 
 def _checked(config: Config, *, traces: bool) -> bool:
-    from pipelines.preflight import checks
+    from dcod_pipelines.preflight import checks
 
     good = True
     for check in checks(config, traces=traces):

@@ -37,7 +37,7 @@ def configured(file: Path | None, preset: str, overrides: list[str] | None) -> C
     if file and preset:
         raise UserError("give --preset or --config, not both")
     if preset:
-        from pipelines.presets import text_of
+        from dcod_pipelines.presets import text_of
 
         return parse_config(text_of(preset), overrides or (), origin=f"preset {preset}")
     return load_config(file, overrides or ()) if file else parse_config("{}", overrides or ())

@@ -21,7 +21,7 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """The whole pipeline, here: the object that `dcod compile` writes for a cluster."""
-    from pipelines.local import run_here
+    from dcod_pipelines.local import run_here
 
     read = configured(config, preset, overrides)
     outcome = run_here(read)
@@ -40,7 +40,7 @@ def run(
 @app.command()
 def presets() -> None:
     """The ready configurations, each with its first comment line."""
-    from pipelines.presets import descriptions
+    from dcod_pipelines.presets import descriptions
 
     for name, text in descriptions().items():
         console.print(f"{name:<12}{text}")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from dcod.config import Config, CorrectionConfig, Section, load_config, parse_config
 from dcod.errors import UserError
-from pipelines import presets
+from dcod_pipelines import presets
 
 
 def mistake(text: str, *overrides: str) -> str:

@@ -227,7 +227,7 @@ def example(name: str) -> list[Manifest]:
 
 
 def test_the_rule_for_read_only_roots_is_valid_and_fits_the_pipeline() -> None:
-    from pipelines.pods import RUN_LABEL
+    from dcod_pipelines.pods import RUN_LABEL
 
     documents = example("read-only-root.yaml")
     assert [item["kind"] for item in documents] == ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"]
@@ -254,7 +254,7 @@ def test_the_alerts_ask_for_figures_that_are_exported(tmp_path: Path) -> None:
 
     from dcod.cluster.prometheus import _HELP, PREFIX
     from dcod.retrain import monitors
-    from pipelines.presets import names
+    from dcod_pipelines.presets import names
 
     job, rules = example("retrain-alerts.yaml")
     validate(job)

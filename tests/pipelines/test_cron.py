@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcod.errors import UserError
-from pipelines.cron import parse
+from dcod_pipelines.cron import parse
 
 NOON = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)  # a Tuesday
 

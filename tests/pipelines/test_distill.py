@@ -46,7 +46,7 @@ CLUSTERS = {
 
 def compiled(file: Path, cluster: dict[str, Any]) -> list[dict[str, Any]]:
     """The documents of a compiled pipeline: the pipeline and its platform."""
-    from pipelines.compile import compile_to
+    from dcod_pipelines.compile import compile_to
 
     compile_to(file, Config.model_validate({"cluster": cluster}))
     return list(yaml.safe_load_all(file.read_text()))

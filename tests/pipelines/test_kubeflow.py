@@ -17,7 +17,7 @@ from dcod.cli import app
 from dcod.config import Config, load_config, parse_config
 from dcod.config.cluster import ClusterConfig, GpuConfig
 from dcod.errors import UserError
-from pipelines import kubeflow as api
+from dcod_pipelines import kubeflow as api
 from tests.fake_kubeflow import FakeKubeflow, serving, strict, validate_spec
 from tests.fake_kubernetes import RefusedError
 

@@ -13,8 +13,8 @@ import pytest
 
 from dcod.cluster import kubernetes as kube
 from dcod.config import Config
-from pipelines import preflight
-from pipelines.preflight import Check, checks, gpus_at_once, split_image
+from dcod_pipelines import preflight
+from dcod_pipelines.preflight import Check, checks, gpus_at_once, split_image
 from tests import fake_kubeflow, fake_kubernetes
 from tests.fake_kubeflow import FakeKubeflow
 from tests.fake_kubernetes import FakeKubernetes

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dcod.config import Config, parse_config
-from pipelines.compile import build, compile_to
+from dcod_pipelines.compile import build, compile_to
 from tests.pipelines.test_distill import CLUSTERS, GOLDEN
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -87,7 +87,7 @@ def test_the_configuration_names_the_pipeline() -> None:
 
 
 def test_nightly_presets_share_the_level_of_their_gates() -> None:
-    from pipelines.presets import names, text_of
+    from dcod_pipelines.presets import names, text_of
 
     found = [config for name in names() if (config := parse_config(text_of(name))).pipeline == "retrain"]
     assert found
@@ -96,7 +96,7 @@ def test_nightly_presets_share_the_level_of_their_gates() -> None:
 
 def test_a_webhook_on_a_cluster_needs_its_secret() -> None:
     from dcod.errors import UserError
-    from pipelines.kubeflow import for_cluster
+    from dcod_pipelines.kubeflow import for_cluster
 
     cluster = {"tracking": "http://mlflow:5000", "storage": "s3://a/b"}
     values = {"notify": {"url": "environment"}, "cluster": cluster}

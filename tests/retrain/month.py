@@ -71,7 +71,7 @@ def arrive(folder: Path, what: str, traces: int, seed: int) -> None:
 def world(folder: Path, student: Path, seed: int) -> tuple[list[str], Config]:
     """A fresh world: the arguments of `dcod run`, and the configuration that they make."""
     from dcod.config import parse_config
-    from pipelines.presets import text_of
+    from dcod_pipelines.presets import text_of
 
     (folder / "traces").mkdir()
     rows = benchmark(seed)

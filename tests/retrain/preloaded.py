@@ -24,9 +24,9 @@ for name in (
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.tracking",
-    "pipelines.distill",
-    "pipelines.local",
-    "pipelines.retrain",
+    "dcod_pipelines.distill",
+    "dcod_pipelines.local",
+    "dcod_pipelines.retrain",
     "transformers.models.llama.modeling_llama",
     "transformers.models.llama.tokenization_llama",
 ):

@@ -30,7 +30,7 @@ POINTS += ("promote:moved",)
 def on_servers(folder: Path, student: Path, tracking: str, name: str, *more: str) -> tuple[list[str], Config]:
     """A world whose runs, registry and artifacts are on the servers; its first traces have arrived."""
     from dcod.config import parse_config
-    from pipelines.presets import text_of
+    from dcod_pipelines.presets import text_of
 
     arguments, _ = month.world(folder, student, 0)
     arguments += [
