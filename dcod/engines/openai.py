@@ -25,11 +25,12 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dcod.engines._replies import TOKEN, NonsenseError, chat_completion, choice_of, logprobs_of, of_kind, token_id
 from dcod.engines.base import Completion, Sampling, likeliest
 from dcod.errors import UserError, one_line
 from dcod.progress import track
 from dcod.storage import web
-from dcod.traces import chunks, turns
+from dcod.traces import turns
 from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ _PAUSE_S = 0.5  # doubled from try to try
 _TIMEOUT_S = 600.0  # to the first byte of an answer, and from there to its last
 _MOST_BYTES = 2**26  # of an answer: 32k tokens with 20 alternatives each are 20 MB
 _HEADERS = ("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host")
-_POSITIVE = 1e-3  # a log-prob above it is none; below it is rounding
-_MOST_TOKENS = 2**31
 _LONGEST_S = 600.0  # a server that wants a longer pause than this is not waited for
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 # Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy;
@@ -50,7 +49,6 @@ _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 _NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
 _PROBES = 8  # prompts that show what the server's log-probs are
 _NOISE = 0.01
-_TOKEN = "token_id:"  # how vLLM writes a token when it is asked for ids
 
 T = TypeVar("T")
 
@@ -65,10 +63,6 @@ class PartError(UserError):
     def __init__(self, message: object, got: Sequence[Completion | None]) -> None:
         super().__init__(message)
         self.got = list(got)
-
-
-class _NonsenseError(Exception):
-    """An answer that is none: it is asked for again."""
 
 
 class OpenAIEngine:
@@ -148,7 +142,7 @@ class OpenAIEngine:
         drawn = _drawn(sampling, chats)
         requests = [{"messages": messages, **how} for messages, how in zip(chats, drawn, strict=True)]
         return self._ask_all(
-            f"{self.endpoint}/chat/completions", requests, [_chatted] * len(requests), "generate", batch_size
+            f"{self.endpoint}/chat/completions", requests, [chat_completion] * len(requests), "generate", batch_size
         )
 
     def score(self, examples: Sequence[ScoredTrace], batch_tokens: int) -> list[tuple[list[float], list[float]]]:  # noqa: ARG002
@@ -171,12 +165,12 @@ class OpenAIEngine:
         return self._ask_all(self.address, requests, takes, "score", self.concurrency)
 
     def _echoed(self, answer: dict[str, Any], example: ScoredTrace) -> tuple[list[float], list[float]]:
-        found = _of(_choice(answer).get("logprobs"), dict).get("token_logprobs") or []
+        found = of_kind(choice_of(answer).get("logprobs"), dict).get("token_logprobs") or []
         begin, size = len(example.prompt_tokens), len(example.completion_tokens)
-        values = _of(found, list)[begin : begin + size]
+        values = of_kind(found, list)[begin : begin + size]
         if len(values) != size or any(value is None for value in values):
             raise UserError(f"{self.address}: gives no log-probs of a prompt (echo); score with another engine")
-        return _logprobs(values, least=-math.inf), [math.nan] * size
+        return logprobs_of(values, least=-math.inf), [math.nan] * size
 
     def _ends(self, sampling: Sampling) -> dict[str, Any]:
         """Ends that the server may not know by itself; it knows the tokenizer's, the only one of most models."""
@@ -186,8 +180,8 @@ class OpenAIEngine:
         return {"stop_token_ids": list(ends.stops)} | ({"stop": [ends.stop_text]} if ends.stop_text else {})
 
     def _completion(self, answer: dict[str, Any], read: int, sampling: Sampling) -> Completion:
-        choice = _choice(answer)
-        text, truncated = _of(choice.get("text", ""), str), choice.get("finish_reason") == "length"
+        choice = choice_of(answer)
+        text, truncated = of_kind(choice.get("text", ""), str), choice.get("finish_reason") == "length"
         if sampling.record:
             record = self._record(choice, truncated, sampling.top_k)
             text = turns.text_of(self.tokenizer, record["token_ids"])
@@ -198,17 +192,17 @@ class OpenAIEngine:
 
     def _record(self, choice: dict[str, Any], truncated: bool, top_k: int) -> dict[str, Any]:
         """Token ids and log-probs of an answer, as fields of a Completion; what is not certain is refused."""
-        found = _of(choice.get("logprobs") or {}, dict)
-        tokens, logprobs = _of(found.get("tokens") or [], list), _of(found.get("token_logprobs") or [], list)
-        if not tokens or not all(str(token).startswith(_TOKEN) for token in tokens):
+        found = of_kind(choice.get("logprobs") or {}, dict)
+        tokens, logprobs = of_kind(found.get("tokens") or [], list), of_kind(found.get("token_logprobs") or [], list)
+        if not tokens or not all(str(token).startswith(TOKEN) for token in tokens):
             what = "log-probs without token ids" if tokens else "no log-probs"
             raise UserError(
                 f"{self.address}: gives {what} (return_tokens_as_token_ids, which vLLM knows); set "
                 "teach.logprobs=false to take the text alone"
             )
-        ids, ends = [_id(token) for token in tokens], turns.of(self.tokenizer)
+        ids, ends = [token_id(token) for token in tokens], turns.of(self.tokenizer)
         if len(logprobs) != len(ids):
-            raise _NonsenseError(f"gives {len(logprobs)} log-probs for {len(ids)} tokens")
+            raise NonsenseError(f"gives {len(logprobs)} log-probs for {len(ids)} tokens")
         if not truncated and not turns.ended(self.tokenizer, ids):
             known = " or ".join(f"{token} ({name})" for token, name in ends.names.items())
             raise UserError(
@@ -216,17 +210,17 @@ class OpenAIEngine:
                 "give the folder of the very model that is served, or set teach.logprobs=false to take the text alone"
             )
         if max(ids) >= len(self.tokenizer):
-            raise _NonsenseError(f"names token {max(ids)}, the tokenizer has {len(self.tokenizer)}")
-        record: dict[str, Any] = {"token_ids": ids, "logprobs": _logprobs(logprobs, least=-math.inf)}
+            raise NonsenseError(f"names token {max(ids)}, the tokenizer has {len(self.tokenizer)}")
+        record: dict[str, Any] = {"token_ids": ids, "logprobs": logprobs_of(logprobs, least=-math.inf)}
         if top_k:
-            tops = _of(found.get("top_logprobs") or [], list)
+            tops = of_kind(found.get("top_logprobs") or [], list)
             if len(tops) != len(ids):
-                raise _NonsenseError(f"gives the likeliest tokens of {len(tops)} positions for {len(ids)} tokens")
+                raise NonsenseError(f"gives the likeliest tokens of {len(tops)} positions for {len(ids)} tokens")
             kept = []
             for top in tops:
-                told = _of(top, dict)
-                values = _logprobs(list(told.values()))
-                kept.append(likeliest(dict(zip(map(_id, told), values, strict=True)), top_k))
+                told = of_kind(top, dict)
+                values = logprobs_of(list(told.values()))
+                kept.append(likeliest(dict(zip(map(token_id, told), values, strict=True)), top_k))
             record |= {"top_ids": [list(one) for one in kept], "top_logprobs": [list(one.values()) for one in kept]}
         return record
 
@@ -279,7 +273,7 @@ class OpenAIEngine:
                 reason, late = f"nothing for {_TIMEOUT_S:.0f} s", late + 1
                 if late > 1:  # it hangs; five times that long would be most of an hour
                     break
-            except (openai.OpenAIError, OSError, ValueError, _NonsenseError) as error:
+            except (openai.OpenAIError, OSError, ValueError, NonsenseError) as error:
                 if isinstance(error, UserError):
                     raise
                 reason = web.reason(error)
@@ -315,9 +309,9 @@ class OpenAIEngine:
         try:
             answer = json.loads(content)
         except (ValueError, RecursionError):
-            raise _NonsenseError(f"its answer is no JSON: {content[:80]!r}") from None
+            raise NonsenseError(f"its answer is no JSON: {content[:80]!r}") from None
         if not isinstance(answer, dict):
-            raise _NonsenseError("its answer is no JSON object")
+            raise NonsenseError("its answer is no JSON object")
         model = str(answer.get("model") or "")[:200]
         with self._lock:
             self._answering = self._answering or model
@@ -388,58 +382,6 @@ def _raw(told: dict[int, float], plain: dict[int, float], sampling: Sampling) ->
 def _drawn(sampling: Sampling, prompts: Sequence[Any]) -> list[dict[str, Any]]:
     how = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
     return [{**how, "seed": seed} for seed in sampling.seeds_of(prompts)]
-
-
-def _choice(answer: dict[str, Any]) -> dict[str, Any]:
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise _NonsenseError(f"its answer has no choices: {json.dumps(answer)[:200]}")
-    return choices[0]
-
-
-def _chatted(answer: dict[str, Any]) -> Completion:
-    """A completion of a chat: its text, and what it costs."""
-    choice = _choice(answer)
-    message, usage = _of(choice.get("message") or {}, dict), _of(answer.get("usage") or {}, dict)
-    for name in ("content", "reasoning_content", "reasoning"):
-        if not isinstance(message.get(name), list):
-            _of(message.get(name) or "", str)
-    text, fault = chunks.said_by(message)
-    read, wrote = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    truncated = choice.get("finish_reason") != "stop" and not fault
-    return Completion(text, [], truncated, read=read, wrote=wrote, fault=fault)
-
-
-def _id(token: object) -> int:
-    """A token id, from how vLLM writes it."""
-    digits = str(token).removeprefix(_TOKEN)
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:
-        raise _NonsenseError(f"names a token {str(token)[:40]!r}")
-    return int(digits)
-
-
-def _of(value: Any, kind: type[T]) -> T:
-    if not isinstance(value, kind):
-        raise _NonsenseError(f"its answer holds {type(value).__name__} where {kind.__name__} belongs")
-    return value
-
-
-def _count(value: object) -> int:
-    """A number of tokens; 0 where it was not told."""
-    if value is None:
-        return 0
-    if not isinstance(value, int) or not 0 <= value < _MOST_TOKENS:
-        raise _NonsenseError(f"counts {str(value)[:40]!r} tokens")
-    return value
-
-
-def _logprobs(values: Sequence[Any], least: float = math.nan) -> list[float]:
-    """Log-probs: numbers, none above 0 but by rounding, and none that is ``least``: what was drawn can be drawn."""
-    for value in values:
-        number = not isinstance(value, bool) and isinstance(value, (int, float))
-        if not number or not value <= _POSITIVE or value == least:
-            raise _NonsenseError(f"gives {str(value)[:40]!r} as a log-prob")
-    return [float(value) for value in values]
 
 
 def _response() -> Any:
