@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcod.config import Config
-from dcod.promote.gate import Decision, ModelRef, Reason
+from dcod.evaluate.results import ModelRef
+from dcod.promote.gate import Decision, Reason
 from dcod.stages import promote
 from dcod.tracking import Tracker
 from dcod.tracking.registry import CHAMPION, Registry

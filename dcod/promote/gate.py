@@ -21,48 +21,18 @@ or a guard's fall let through, within any period is at most the level, however t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
+from dcod.evaluate.results import Answer, AskedBenchmark, ModelRef, Results
 from dcod.promote.compare import POWER, Comparison, compare, compare_rise
 
 SPLIT = "gate"
-PROMPTING = "zero_shot"
-COLUMNS = (
-    "benchmark",
-    "problem_id",
-    "split",
-    "prompting",
-    "sample",
-    "outcome",
-    "answer",
-    "truncated",
-    "looping",
-    "contradicting",
-)
 
-Row = Mapping[str, Any]
-Answers = Mapping[str, list[Row]]  # by problem, in the order of the samples
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A model of the comparison.
-
-    Attributes:
-        digest: of its checkpoint.
-        uri: where it was when it was evaluated.
-        version: in the registry; 0 when it is not registered.
-    """
-
-    digest: str
-    uri: str = ""
-    version: int = 0
+AnswersByProblem = Mapping[str, list[Answer]]  # in the order of the samples
 
 
 @dataclass(frozen=True)
@@ -128,77 +98,37 @@ class Decision:
             ) from None
 
 
-@dataclass(frozen=True)
-class Results:
-    """A results folder of the evaluate stage."""
-
-    summary: dict[str, Any]
-    examples: list[dict[str, Any]]
-
-    @property
-    def model(self) -> ModelRef:
-        """The model that was evaluated."""
-        return ModelRef(self.summary["model"]["digest"], self.summary["model"]["uri"])
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """Of each benchmark; results with other ones cannot be compared."""
-        return {key: entry["fingerprint"] for key, entry in self.summary["benchmarks"].items()}
-
-
-def load_results(folder: Path) -> Results:
-    """Reads a results folder.
-
-    Raises:
-        UserError: it is none.
-    """
-    import pyarrow.parquet as pq
-
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        table = pq.read_table(folder / "examples.parquet")
-        return Results(summary, table.select(list(COLUMNS)).to_pylist())
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no results of an evaluation ({error}); make them with `dcod evaluate`") from None
-
-
 def level_of(config: PromoteConfig) -> float:
     """The level of one test: a part of that of the period where gates are repeated."""
     return config.level / config.tests_per_period if config.schedule == "repeated" else config.level
 
 
-def decide(
-    challenger: dict[str, Any],
-    baseline: dict[str, Any],
-    examples_challenger: Sequence[Row],
-    examples_baseline: Sequence[Row],
-    config: PromoteConfig,
-) -> Decision:
+def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Decision:
     """Applies the rules of this module.
 
     Args:
-        challenger: the summary of its results folder.
-        baseline: the summary of the champion, or of the start where there is none.
-        examples_challenger: one row an answer, with :data:`COLUMNS`.
-        examples_baseline: the same of the baseline.
+        challenger: of the student.
+        baseline: of the champion, or of the start where there is none.
         config: level, margin and limits.
     """
     level = level_of(config)
-    ours, theirs = _grouped(examples_challenger), _grouped(examples_baseline)
+    ours, theirs = challenger.by_problem(SPLIT), baseline.by_problem(SPLIT)
     reasons: list[Reason] = []
     comparisons: list[Comparison] = []
-    ours_by, theirs_by = challenger["benchmarks"], baseline["benchmarks"]
-    if not any(entry["role"] == "primary" for entry in ours_by.values()):
+    ours_by, theirs_by = challenger.benchmarks, baseline.benchmarks
+    if not any(asked.role == "primary" for asked in ours_by.values()):
         reasons.append(Reason("no_primary", "no benchmark has the role primary, so nothing can improve", False))
     for key in sorted({*ours_by, *theirs_by}):
-        role = (ours_by.get(key) or theirs_by[key])["role"]
+        role = (ours_by.get(key) or theirs_by[key]).role
         void = _void(key, ours_by.get(key), theirs_by.get(key), ours.get(key, {}), theirs.get(key, {}))
         if void is not None:
             reasons.append(Reason(void.code, void.text, role == "report"))
             continue
         comparisons.append(compare(key, role, _right(ours[key]), _right(theirs[key]), level))
         if role != "report":
-            reasons += _sane(comparisons[-1], [row["outcome"] for rows in ours[key].values() for row in rows], config)
+            reasons += _sane(
+                comparisons[-1], [answer.outcome for answers in ours[key].values() for answer in answers], config
+            )
             comparisons += _steadiness(key, ours[key], theirs[key], config)
     reasons += _verdicts([c for c in comparisons if c.role == "primary"], config, level)
     reasons += [_holds(c, config.margin) for c in comparisons if c.role == "guard"]
@@ -207,8 +137,8 @@ def decide(
         promote=all(reason.passed for reason in reasons),
         reasons=tuple(reasons),
         comparisons=tuple(comparisons),
-        challenger=ModelRef(**challenger["model"]),
-        baseline=ModelRef(**baseline["model"]),
+        challenger=challenger.model,
+        baseline=baseline.model,
         level=level,
         margin=config.margin,
         registered_model=config.registered_model,
@@ -223,12 +153,12 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
     Raises:
         UserError: the two were not evaluated alike.
     """
-    ours, theirs = _grouped(student.examples), _grouped(twin.examples)
+    ours, theirs = student.by_problem(SPLIT), twin.by_problem(SPLIT)
     comparisons = []
-    for key, entry in sorted(student.summary["benchmarks"].items()):
-        if entry["role"] != "primary":
+    for key, asked in sorted(student.benchmarks.items()):
+        if asked.role != "primary":
             continue
-        void = _void(key, entry, twin.summary["benchmarks"].get(key), ours.get(key, {}), theirs.get(key, {}))
+        void = _void(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
         if void is not None:
             raise UserError(f"twin: {void.text}")
         comparisons.append(compare(key, "twin", _right(ours[key]), _right(theirs[key]), level_of(config)))
@@ -241,38 +171,26 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
     return comparisons, reasons
 
 
-def _grouped(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
-    """Answers of the gate split, by benchmark and problem, in the order of the samples."""
-    found: dict[str, dict[str, dict[int, Row]]] = {}
-    for row in rows:
-        if row["split"] == SPLIT and row["prompting"] == PROMPTING:
-            found.setdefault(row["benchmark"], {}).setdefault(row["problem_id"], {})[row["sample"]] = row
-    return {
-        key: {problem: [answers[i] for i in sorted(answers)] for problem, answers in problems.items()}
-        for key, problems in found.items()
-    }
-
-
-def _right(answers: Answers) -> dict[str, list[float]]:
-    return {problem: [float(row["outcome"] == "correct") for row in rows] for problem, rows in answers.items()}
+def _right(answers: AnswersByProblem) -> dict[str, list[float]]:
+    return {problem: [float(answer.outcome == "correct") for answer in group] for problem, group in answers.items()}
 
 
 def _void(
     key: str,
-    ours: Mapping[str, Any] | None,
-    theirs: Mapping[str, Any] | None,
-    answers: Answers,
-    baseline_answers: Answers,
+    ours: AskedBenchmark | None,
+    theirs: AskedBenchmark | None,
+    answers: AnswersByProblem,
+    baseline_answers: AnswersByProblem,
 ) -> Reason | None:
     """Why the two cannot be compared on this benchmark; None if they can."""
     if ours is None or theirs is None:
         who = "challenger" if ours is None else "baseline"
         return Reason("benchmark_missing", f"{key}: the {who} was not evaluated on it; evaluate both alike", False)
-    if ours["fingerprint"] != theirs["fingerprint"]:
+    if ours.fingerprint != theirs.fingerprint:
         return Reason(
             "evaluators_differ",
-            f"{key}: evaluated differently (fingerprint {ours['fingerprint'][:12]} against "
-            f"{theirs['fingerprint'][:12]}: grader, prompt, template, engine, sampling or data); evaluate the baseline "
+            f"{key}: evaluated differently (fingerprint {ours.fingerprint[:12]} against "
+            f"{theirs.fingerprint[:12]}: grader, prompt, template, engine, sampling or data); evaluate the baseline "
             "again",
             False,
         )
@@ -287,12 +205,12 @@ def _void(
     return None
 
 
-def _steadiness(key: str, ours: Answers, theirs: Answers, config: PromoteConfig) -> list[Comparison]:
-    def values(answers: Answers, name: str) -> dict[str, list[float]]:
+def _steadiness(key: str, ours: AnswersByProblem, theirs: AnswersByProblem, config: PromoteConfig) -> list[Comparison]:
+    def values(answers: AnswersByProblem, name: str) -> dict[str, list[float]]:
         if name == "disagreeing":
-            said = {p: [summaries.canonical(row["answer"]) for row in rows] for p, rows in answers.items()}
+            said = {p: [summaries.canonical(one.answer) for one in group] for p, group in answers.items()}
             return {p: [1.0 - summaries.agreement(one)] * len(one) for p, one in said.items()}
-        return {problem: [float(row[name]) for row in rows] for problem, rows in answers.items()}
+        return {problem: [float(getattr(answer, name)) for answer in group] for problem, group in answers.items()}
 
     samples = len(next(iter(ours.values())))
     names = [name for name in config.stability if name != "disagreeing" or samples > 1]

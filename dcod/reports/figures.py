@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from dcod.evaluate.results import Results
+
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 _NAMES = ("blue", "vermilion", "green", "purple", "orange", "sky")  # a page may set --blue and so on for dark ground
@@ -126,23 +128,22 @@ def weight_figure(weights: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def accuracy_figure(summaries: Mapping[str, Mapping[str, Any]], split: str = "report") -> Figure:
+def accuracy_figure(results: Mapping[str, Results], split: str = "report") -> Figure:
     """Accuracies with their 95 % intervals, one group a benchmark, one mark a model.
 
     Args:
-        summaries: ``summary.json`` of the results by the name of the model.
+        results: by the name of the model.
         split: ``report`` or ``gate``.
     """
-    keys = sorted({key for summary in summaries.values() for key in summary["benchmarks"]})
-    figure, (axes,) = _figure(1, height=1.2 + 0.32 * max(len(keys) * (len(summaries) + 1), 4))
-    labels = list(summaries)
-    for order, (label, summary) in enumerate(summaries.items()):
+    keys = sorted({key for one in results.values() for key in one.benchmarks})
+    figure, (axes,) = _figure(1, height=1.2 + 0.32 * max(len(keys) * (len(results) + 1), 4))
+    labels = list(results)
+    for order, (label, one) in enumerate(results.items()):
         places: list[float] = []
         points: list[tuple[float, float, float]] = []
-        for group, key in enumerate(keys):
-            for values in _of_split(summary["benchmarks"].get(key, {}), split):
-                places.append(group * (len(labels) + 1) + order)
-                points.append((values["accuracy"], values["low"], values["high"]))
+        for row in one.on(split):
+            places.append(keys.index(row.benchmark) * (len(labels) + 1) + order)
+            points.append((row.accuracy, row.low, row.high))
         means = [100 * mean for mean, _, _ in points]
         below = [100 * max(mean - low, 0.0) for mean, low, _ in points]
         above = [100 * max(high - mean, 0.0) for mean, _, high in points]
@@ -258,11 +259,6 @@ def _bucket_figure(history: Sequence[Row], buckets: Sequence[str]) -> Figure:
     bar.outline.set_visible(False)
     _label(axes, "Effective sample size by position", "optimizer step", "position bucket")
     return figure
-
-
-def _of_split(entry: Mapping[str, Any], split: str) -> list[Mapping[str, Any]]:
-    found = [splits[split] for splits in entry.get("prompting", {}).values() if split in splits]
-    return [values for values in found if values["n"]]
 
 
 def _smooth(values: Sequence[float], counts: Sequence[float], width: int = 9) -> list[float]:

@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import sections as accounts
 
 if TYPE_CHECKING:
+    from dcod.evaluate.results import Results
     from dcod.promote.gate import Decision
     from dcod.tracking.lineage import Origin
 
@@ -34,7 +36,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 
 def student(
     decision: Decision,
-    results: Mapping[str, Path],
+    results: Mapping[str, Results],
     training: Path,
     traces: Path | None,
     base_licence: str,
@@ -44,7 +46,7 @@ def student(
 
     Args:
         decision: of the gate, with the versions in it.
-        results: results folders by the name of the model; ``student`` is the one that the head of the card states.
+        results: by the name of the model; ``student`` is the one that the head of the card states.
         training: the student folder.
         traces: the trace set that it was trained on.
         base_licence: of the start; empty where nobody has said.
@@ -54,20 +56,17 @@ def student(
     manifest = accounts.of_json(training / "manifest.json") if settings else None
     base = manifest["config"]["student"]["model"] if manifest else ""
     name = f"{decision.registered_model}, version {decision.challenger.version}"
-    summaries = {
-        label: found for label, folder in results.items() if (found := accounts.of_json(folder / "summary.json"))
-    }
     parts = {
         "Use": _USE,
         "Data": _data(traces),
         "Method": _method(settings, history),
-        "Evidence": _evidence(decision, summaries),
-        "Limits": _limits(decision, summaries),
+        "Evidence": _evidence(decision, results),
+        "Limits": _limits(decision, results),
         "Licences": _licences(base, base_licence, traces),
         "Lineage": _lineage(decision, origin),
     }
     first = f"A student of {_plain(base) or 'an unknown base model'}, distilled from recorded reasoning traces by dcod."
-    head = _head(name, base, base_licence, summaries.get("student", {}), settings)
+    head = _head(name, base, base_licence, results.get("student"), settings)
     return head + _body(name, [first, _decided(decision)], parts)
 
 
@@ -76,34 +75,32 @@ def start(name: str, version: int, model: str, base_licence: str) -> str:
     title = f"{name}, version {version}"
     first = "The start of the first run, registered as the first champion. It was not trained by dcod."
     parts = {"Use": _USE, "Licences": _licences(model, base_licence, None)}
-    return _head(title, model, base_licence, {}, {}) + _body(title, [first], parts)
+    return _head(title, model, base_licence, None, {}) + _body(title, [first], parts)
 
 
-def _head(name: str, base: str, base_licence: str, summary: Mapping[str, Any], settings: Mapping[str, object]) -> str:
+def _head(name: str, base: str, base_licence: str, results: Results | None, settings: Mapping[str, object]) -> str:
     """The YAML block that a hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    found = []
-    for key, entry in sorted(summary.get("benchmarks", {}).items()):
-        values = entry["prompting"].get("zero_shot", {}).get("report", {})
-        if values.get("n"):
-            found.append(
-                EvalResult(
-                    task_type="text-generation",
-                    dataset_type=key,
-                    dataset_name=f"{key}, report split, {values['n']} problems",
-                    metric_type="accuracy",
-                    metric_value=round(values["accuracy"], 4),
-                )
-            )
+    measured = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=row.benchmark,
+            dataset_name=f"{row.benchmark}, report split, {row.n} problems",
+            metric_type="accuracy",
+            metric_value=round(row.accuracy, 4),
+        )
+        for row in (results.on("report") if results else ())
+        if row.prompting == ZERO_SHOT
+    ]
     data = ModelCardData(
         license=base_licence or "unknown",
         base_model=base if _HUB_ID.fullmatch(base) else None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["dcod", *(["distillation"] if settings else [])],
-        model_name=name if found else None,
-        eval_results=found or None,
+        model_name=name if measured else None,
+        eval_results=measured or None,
     )
     return f"---\n{data.to_yaml()}\n---\n\n"
 
@@ -145,29 +142,26 @@ def _method(settings: Mapping[str, object], history: Sequence[Mapping[str, float
     return "\n".join(lines)
 
 
-def _evidence(decision: Decision, summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def _evidence(decision: Decision, results: Mapping[str, Results]) -> str:
     lines = [
         "On the report split, which neither training nor selection nor the gate has seen, with 95 % intervals:",
         "",
         "| benchmark | model | problems | accuracy | interval |",
         "|---|---|---|---|---|",
     ]
-    for label, summary in summaries.items():
-        for key, entry in sorted(summary["benchmarks"].items()):
-            for prompting, splits in entry["prompting"].items():
-                values = splits.get("report", {})
-                if values.get("n"):
-                    lines.append(
-                        f"| {_plain(key)} ({prompting.replace('_', '-')}) | {_plain(label)} | {values['n']} | "
-                        f"{values['accuracy']:.1%} | {values['low']:.1%} to {values['high']:.1%} |"
-                    )
+    lines += [
+        f"| {_plain(row.benchmark)} ({row.prompting.replace('_', '-')}) | {_plain(label)} | {row.n} | "
+        f"{row.accuracy:.1%} | {row.low:.1%} to {row.high:.1%} |"
+        for label, one in results.items()
+        for row in one.on("report")
+    ]
     lines += ["", "What the gate checked, on its own split:", ""]
     lines += [f"- {'yes' if reason.passed else '**no**'}: {_plain(reason.text)}" for reason in decision.reasons]
     return "\n".join(lines)
 
 
-def _limits(decision: Decision, summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    asked = sorted({key for summary in summaries.values() for key in summary["benchmarks"]})
+def _limits(decision: Decision, results: Mapping[str, Results]) -> str:
+    asked = sorted({key for one in results.values() for key in one.benchmarks})
     losses = [
         f"{found.losses} of {found.n} on {_plain(found.benchmark)}"
         for found in decision.comparisons

@@ -11,12 +11,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import sections
 from dcod.reports.figures import accuracy_figure
 from dcod.reports.html import chapters, document, glance, missing, note, pairs, plot, table
 from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
+    from dcod.evaluate.results import Results
     from dcod.promote.gate import Comparison, Decision
     from dcod.tracking.lineage import Origin
 
@@ -35,7 +37,7 @@ def page(
     *,
     title: str,
     decision: Decision | None,
-    results: Mapping[str, Path],
+    results: Mapping[str, Results],
     training: Path | None = None,
     scores: Path | None = None,
     ingest: Path | None = None,
@@ -49,7 +51,7 @@ def page(
     Args:
         title: the name of the run.
         decision: of the gate.
-        results: results folders by the name of the model, such as ``student``, ``champion``, ``start``.
+        results: by the name of the model, such as ``student``, ``champion``, ``start``.
             Examples of better and worse answers compare ``student`` with ``champion``, else with ``start``.
         training: the student folder, with ``training.jsonl`` and ``weights.json``.
         scores: the scores folder, with ``drift.json``.
@@ -59,13 +61,10 @@ def page(
         costs: of the stages so far.
         viewer: the file name of the traces' page, where it lies beside this one.
     """
-    summaries = {
-        label: found for label, folder in results.items() if (found := sections.of_json(folder / "summary.json"))
-    }
     history = sections.history_of(training)
     parts = {
-        "Accuracy": _accuracy(summaries),
-        "How steady the answers are": _steadiness(summaries),
+        "Accuracy": _accuracy(results),
+        "How steady the answers are": _steadiness(results),
         "Student against champion": _comparisons(decision),
         "Better and worse": _examples(results),
         "Training": sections.training(training),
@@ -75,26 +74,23 @@ def page(
         "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
         "Cost": sections.cost(costs, history),
     }
-    top = [f"<h1>{escape(title)}</h1>", _decision(decision), _glance(summaries, history, costs)]
+    top = [f"<h1>{escape(title)}</h1>", _decision(decision), _glance(results, history, costs)]
     return document(title, [*top, *chapters(parts)])
 
 
-def _glance(
-    summaries: Mapping[str, Mapping[str, Any]], history: Sequence[Mapping[str, float]], costs: Sequence[Cost]
-) -> str:
+def _glance(results: Mapping[str, Results], history: Sequence[Mapping[str, float]], costs: Sequence[Cost]) -> str:
     """The few figures that most readers came for."""
     tiles = []
-    other = next((label for label in ("champion", "start") if label in summaries), None)
-    for key, entry in summaries.get("student", {"benchmarks": {}})["benchmarks"].items():
-        ours = entry["prompting"].get("zero_shot", {}).get("report", {})
-        if entry["role"] != "primary" or not ours.get("n"):
+    student, other = results.get("student"), next((label for label in ("champion", "start") if label in results), None)
+    for ours in student.rows if student else ():
+        primary = student is not None and student.benchmarks[ours.benchmark].role == "primary"
+        if not primary or not ours.n or (ours.prompting, ours.split) != (ZERO_SHOT, "report"):
             continue
-        words = f"{ours['low']:.1%} to {ours['high']:.1%}, n = {ours['n']}"
-        theirs = summaries[other]["benchmarks"].get(key, {}).get("prompting", {}) if other else {}
-        found = theirs.get("zero_shot", {}).get("report", {})
-        if found.get("n"):
-            words += f"; {other} {found['accuracy']:.1%}"
-        tiles.append((f"{key}, report split", f"{ours['accuracy']:.1%}", words))
+        words = f"{ours.low:.1%} to {ours.high:.1%}, n = {ours.n}"
+        for theirs in results[other].on("report") if other else ():
+            if (theirs.benchmark, theirs.prompting) == (ours.benchmark, ours.prompting):
+                words += f"; {other} {theirs.accuracy:.1%}"
+        tiles.append((f"{ours.benchmark}, report split", f"{ours.accuracy:.1%}", words))
     if history:
         ess = sum(row.get("ess", 0.0) for row in history) / len(history)
         gamma = sum(row.get("gamma", 0.0) for row in history) / len(history)
@@ -131,26 +127,20 @@ def _decision(decision: Decision | None) -> str:
     )
 
 
-def _accuracy(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = []
-    for label, summary in summaries.items():
-        for key, entry in sorted(summary["benchmarks"].items()):
-            for prompting, splits in entry["prompting"].items():
-                values = splits.get("report", {})
-                if not values.get("n"):
-                    continue
-                counts = [str(values["outcomes"].get(outcome, 0)) for outcome in _OUTCOMES]
-                rows.append(
-                    [
-                        f"{key} ({prompting.replace('_', '-')})",
-                        label,
-                        str(values["n"]),
-                        f"{values['accuracy']:.1%}",
-                        f"{values['low']:.1%} to {values['high']:.1%}",
-                        f"{values['detectable'] * 100:.1f}",
-                        *counts,
-                    ]
-                )
+def _accuracy(results: Mapping[str, Results]) -> str:
+    rows = [
+        [
+            f"{row.benchmark} ({row.prompting.replace('_', '-')})",
+            label,
+            str(row.n),
+            f"{row.accuracy:.1%}",
+            f"{row.low:.1%} to {row.high:.1%}",
+            f"{row.detectable * 100:.1f}",
+            *(str(row.outcomes.get(outcome, 0)) for outcome in _OUTCOMES),
+        ]
+        for label, one in results.items()
+        for row in one.on("report")
+    ]
     if not rows:
         return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
@@ -160,7 +150,7 @@ def _accuracy(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         "outcomes count answers and add up. Detectable is the gain over this model that a paired test on so many "
         "problems would find with 80 % power."
     )
-    return note(words) + table(head, rows) + plot(accuracy_figure(summaries), "accuracy")
+    return note(words) + table(head, rows) + plot(accuracy_figure(results), "accuracy")
 
 
 _STEADINESS = {
@@ -176,23 +166,19 @@ _STEADINESS = {
 }
 
 
-def _steadiness(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def _steadiness(results: Mapping[str, Results]) -> str:
     """Stability of the answers, and avg, pass and maj at k where a problem has several."""
     rows = []
-    for label, summary in summaries.items():
-        for key, entry in sorted(summary["benchmarks"].items()):
-            for prompting, splits in entry["prompting"].items():
-                values = splits.get("report", {})
-                if not values.get("n"):
-                    continue
-                found = values.get("stability", {})
-                shown = [
-                    "" if name not in found else f"{found[name]:.0f}" if "tokens" in name else f"{found[name]:.3f}"
-                    for name in _STEADINESS
-                ]
-                more = [f"{name} {v:.1%} ({low:.1%} to {high:.1%})" for name, (v, low, high) in values["at_k"].items()]
-                more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in values["figures"].items()]
-                rows.append([f"{key} ({prompting.replace('_', '-')})", label, *shown, "; ".join(more)])
+    for label, one in results.items():
+        for row in one.on("report"):
+            steady = row.stability
+            shown = [
+                "" if name not in steady else f"{steady[name]:.0f}" if "tokens" in name else f"{steady[name]:.3f}"
+                for name in _STEADINESS
+            ]
+            more = [f"{name} {value:.1%} ({low:.1%} to {high:.1%})" for name, (value, low, high) in row.at_k.items()]
+            more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in row.figures.items()]
+            rows.append([f"{row.benchmark} ({row.prompting.replace('_', '-')})", label, *shown, "; ".join(more)])
     if not rows:
         return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
@@ -235,12 +221,12 @@ def _comparison(found: Comparison) -> list[str]:
     ]
 
 
-def _examples(results: Mapping[str, Path]) -> str:
+def _examples(results: Mapping[str, Results]) -> str:
     """A few answers of the report split that changed, side by side."""
     other = next((label for label in ("champion", "start") if label in results), None)
     if "student" not in results or other is None:
         return missing("No second results folder to compare answers with.")
-    ours, theirs = _answers(results["student"]), _answers(results[other])
+    ours, theirs = (results[label].texts("report") for label in ("student", other))
     shared = sorted(ours.keys() & theirs.keys())
     better = [k for k in shared if ours[k]["outcome"] == "correct" != theirs[k]["outcome"]]
     worse = [k for k in shared if ours[k]["outcome"] != "correct" == theirs[k]["outcome"]]
@@ -270,13 +256,3 @@ def _response(label: str, row: Mapping[str, Any]) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\n… ({len(text) - _SHOWN} more characters)"
-
-
-def _answers(folder: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    path = folder / "examples.parquet"
-    if not path.is_file():
-        return {}
-    rows = pq.read_table(path, filters=[("split", "=", "report"), ("prompting", "=", "zero_shot")]).to_pylist()
-    return {(row["benchmark"], row["problem_id"], row["sample"]): row for row in rows}

@@ -32,6 +32,7 @@ from dcod.errors import UserError
 from dcod.evaluate import responses as recorded
 from dcod.evaluate import summaries
 from dcod.evaluate.responses import Response
+from dcod.evaluate.results import EXAMPLES, SUMMARY, ZERO_SHOT, SplitFigures, load_results, of_summary
 from dcod.evaluate.summaries import OUTCOMES
 from dcod.grading import Grade
 from dcod.ingest.contamination import KINDS, Contamination
@@ -109,7 +110,7 @@ def run(
     loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]
     if few_shot:  # only the report looks at it
         loaded = [(one, [p for p in problems if p.split == "report"]) for one, problems in loaded]
-    prompting = "few_shot" if few_shot else "zero_shot"
+    prompting = "few_shot" if few_shot else ZERO_SHOT
     summary: dict[str, Any] = {"benchmarks": {}}
     if responses is not None:
         keyed = [(benchmarks.key(one), problems) for one, problems in loaded]
@@ -135,36 +136,35 @@ def run(
         }
     if traces is not None:
         summary["contamination"] = contamination(config, traces)
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / "examples.parquet", compression="zstd")
-    storage.write_json(out / "summary.json", summary)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / EXAMPLES, compression="zstd")
+    storage.write_json(out / SUMMARY, summary)
     outcomes = Counter(f"{row['benchmark']} {row['outcome']}" for row in rows)
     log.text("outcomes.txt", "".join(f"{name} {count}\n" for name, count in sorted(outcomes.items())))
-    return _flat(summary["benchmarks"], prompting)
+    return _flat(of_summary(summary).rows)
 
 
 def table(folder: Path) -> str:
     """The results of a folder as lines of text: every accuracy with its interval and what n could detect."""
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    results = load_results(folder)
     lines = []
-    for key, entry in summary["benchmarks"].items():
-        for prompting, splits in entry["prompting"].items():
-            for split, found in splits.items():
-                if not found["n"]:
-                    continue
-                counts = ", ".join(f"{n} {outcome}" for outcome, n in found["outcomes"].items() if n)
-                lines.append(
-                    f"{key} ({split}, {prompting.replace('_', '-')}): {found['accuracy']:.1%} [{found['low']:.1%}, "
-                    f"{found['high']:.1%}], {found['n']} problems x {found['samples']}: {counts}; detectable "
-                    f"difference {found['detectable'] * 100:.1f} points"
-                )
-                at_k = [f"{n} {v:.1%} [{low:.1%}, {high:.1%}]" for n, (v, low, high) in found["at_k"].items()]
-                more = at_k + [f"{name} {value:.1%}" for name, value in found["figures"].items()]
-                lines += [f"  {', '.join(more)}"] if more else []
-                steady = [f"{name} {value:.4g}" for name, value in found["stability"].items()]
-                lines.append(f"  stability: {', '.join(steady)}")
-    dirty = summary.get("contamination")
-    if dirty:
-        lines.append("contamination: " + ", ".join(f"{dirty[kind]} {kind}" for kind in ("traces", *KINDS)))
+    for row in results.rows:
+        if not row.n:
+            continue
+        counts = ", ".join(f"{n} {outcome}" for outcome, n in row.outcomes.items() if n)
+        lines.append(
+            f"{row.benchmark} ({row.split}, {row.prompting.replace('_', '-')}): {row.accuracy:.1%} [{row.low:.1%}, "
+            f"{row.high:.1%}], {row.n} problems x {row.samples}: {counts}; detectable difference "
+            f"{row.detectable * 100:.1f} points"
+        )
+        at_k = [f"{name} {value:.1%} [{low:.1%}, {high:.1%}]" for name, (value, low, high) in row.at_k.items()]
+        more = at_k + [f"{name} {value:.1%}" for name, value in row.figures.items()]
+        lines += [f"  {', '.join(more)}"] if more else []
+        steady = [f"{name} {value:.4g}" for name, value in row.stability.items()]
+        lines.append(f"  stability: {', '.join(steady)}")
+    if results.contamination:
+        lines.append(
+            "contamination: " + ", ".join(f"{results.contamination[kind]} {kind}" for kind in ("traces", *KINDS))
+        )
     return "\n".join(lines)
 
 
@@ -327,18 +327,17 @@ def _with_shots(prompt: list[Message], shots: Sequence[Message]) -> list[Message
     return [*system, *shots, *(m for m in prompt if m["role"] != "system")]
 
 
-def _flat(summary: dict[str, Any], prompting: str) -> dict[str, float]:
-    """The summary as MLflow metrics: benchmark/split/figure."""
+def _flat(rows: Sequence[SplitFigures]) -> dict[str, float]:
+    """The figures as MLflow metrics: benchmark/split/figure."""
     out: dict[str, float] = {}
-    for key, entry in summary.items():
-        for split, values in entry["prompting"][prompting].items():
-            if not values["n"]:
-                continue
-            figures = {name: values[name] for name in ("accuracy", "low", "high", "detectable", "mean_tokens")}
-            figures |= {outcome: values["outcomes"][outcome] for outcome in OUTCOMES}
-            figures |= {name.replace("@", "_at_"): found[0] for name, found in values["at_k"].items()}
-            figures |= {f"stability/{name}": value for name, value in values["stability"].items()}
-            figures |= values["figures"]
-            prefix = f"{key.replace(':', '/')}/{split}"
-            out |= {f"{prefix}/{name}": float(value) for name, value in figures.items()}
+    for row in rows:
+        if not row.n:
+            continue
+        figures = {name: getattr(row, name) for name in ("accuracy", "low", "high", "detectable", "mean_tokens")}
+        figures |= {outcome: row.outcomes[outcome] for outcome in OUTCOMES}
+        figures |= {name.replace("@", "_at_"): value for name, (value, _, _) in row.at_k.items()}
+        figures |= {f"stability/{name}": value for name, value in row.stability.items()}
+        figures |= row.figures
+        prefix = f"{row.benchmark.replace(':', '/')}/{row.split}"
+        out |= {f"{prefix}/{name}": float(value) for name, value in figures.items()}
     return out

@@ -21,8 +21,9 @@ import dcod
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
+from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
-from dcod.promote.gate import Decision, Reason, load_results
+from dcod.promote.gate import Decision, Reason
 from dcod.reports import model_card, report, sections, trace_pages
 from dcod.retrain import history
 from dcod.stages import evaluate, promote
@@ -34,7 +35,7 @@ from dcod.tracking.registry import Registry
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
 
 
-def accuracy_table(results: Mapping[str, Path]) -> str:
+def accuracy_table(results: Mapping[str, Results]) -> str:
     """Accuracies on the report split, which the gate never looks at, as lines of text.
 
     ``detectable`` is the difference to another model that a paired test on so many problems would find; see
@@ -43,16 +44,15 @@ def accuracy_table(results: Mapping[str, Path]) -> str:
     rows: list[tuple[str, ...]] = [
         ("report split", "accuracy", "95 % interval", "n", "detectable", "unparseable", "truncated")
     ]
-    for label, folder in results.items():
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        for key, entry in summary["benchmarks"].items():
-            for splits in entry["prompting"].values():
-                found = splits["report"]
-                answers = max(sum(found["outcomes"].values()), 1)
-                shares = [f"{found['outcomes'][outcome] / answers:.1%}" for outcome in ("unparseable", "truncated")]
-                interval = f"{found['low']:.1%} to {found['high']:.1%}"
-                size = (str(found["n"]), f"{found['detectable'] * 100:.1f} points")
-                rows.append((f"{label}: {key}", f"{found['accuracy']:.1%}", interval, *size, *shares))
+    for label, one in results.items():
+        for row in one.rows:
+            if row.split != "report":
+                continue
+            answers = max(sum(row.outcomes.values()), 1)
+            shares = [f"{row.outcomes[outcome] / answers:.1%}" for outcome in ("unparseable", "truncated")]
+            interval = f"{row.low:.1%} to {row.high:.1%}"
+            size = (str(row.n), f"{row.detectable * 100:.1f} points")
+            rows.append((f"{label}: {row.benchmark}", f"{row.accuracy:.1%}", interval, *size, *shares))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -114,10 +114,11 @@ def run(
         shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
     folders = {"start": start, "student": student, "traces": traces, "scores": scores}
     folders |= {f"results of {name}": path for name, path in shown.items()}
+    loaded = {name: load_results(path) for name, path in shown.items()}
     registry = Registry(log.tracker)
     version = registry.by_version(decision.registered_model, decision.challenger.version)
     origin = lineage.origin(registry, version, traces)
-    describe(config, registry, decision, shown, student, start, traces, origin)
+    describe(config, registry, decision, loaded, student, start, traces, origin)
     viewer = ""
     if scores is not None and traces is not None:
         viewer = "traces.html"
@@ -128,7 +129,7 @@ def run(
     page = report.page(
         title=config.name,
         decision=decision,
-        results=shown,
+        results=loaded,
         training=student,
         scores=scores,
         ingest=traces,
@@ -140,7 +141,7 @@ def run(
     )
     storage.write_text(out / "report.html", page)
     log.text("report.html", page)
-    table = accuracy_table(shown)
+    table = accuracy_table(loaded)
     storage.write_text(out / "accuracy.txt", table)
     log.text("accuracy.txt", table)
     return {"promoted": float(decision.promote)}
@@ -150,7 +151,7 @@ def describe(
     config: Config,
     registry: Registry,
     decision: Decision,
-    results: Mapping[str, Path],
+    results: Mapping[str, Results],
     student: Path,
     start: Path,
     traces: Path | None,

@@ -33,8 +33,9 @@ from dcod import storage
 from dcod.config import Config
 from dcod.engines import reproduce
 from dcod.errors import UserError
+from dcod.evaluate.results import ModelRef, Results, load_results
 from dcod.models import loading
-from dcod.promote.gate import Decision, ModelRef, Reason, Results, against_twin, decide, load_results
+from dcod.promote.gate import Decision, Reason, against_twin, decide
 from dcod.tracking import Log, StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 
@@ -97,7 +98,7 @@ def gate(
         compared = next((found for found in candidates if found.model.digest == champion.digest), None)
         earlier = registry.find(name, digest)
         baseline = compared or candidates[0]
-        decision = decide(challenger.summary, baseline.summary, challenger.examples, baseline.examples, config.promote)
+        decision = decide(challenger, baseline, config.promote)
         decision = _with(decision, further)
         if twin_results is not None:
             comparisons, reasons = against_twin(challenger, load_results(twin_results), config.promote)

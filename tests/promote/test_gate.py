@@ -13,29 +13,28 @@ import pytest
 
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
+from dcod.evaluate.results import Answer, AskedBenchmark, ModelRef, Results, load_results
 from dcod.promote.compare import lower_bound
-from dcod.promote.gate import Decision, Results, against_twin, decide, load_results
+from dcod.promote.gate import Decision, against_twin, decide
 
 CONFIG = PromoteConfig(
     level=0.05, margin=0.05, min_problems=50, max_truncated=0.2, max_unparseable=0.2, stability_margin=0.3
 )
 
-Side = tuple[dict[str, Any], list[dict[str, Any]]]
 
-
-def side(digest: str = "a", **benchmarks: dict[str, Any]) -> Side:
-    """A results folder in memory; a benchmark is {"outcomes": [...] or [[...], ...], "role": ..., ...}."""
-    entries: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
+def side(digest: str = "a", **benchmarks: dict[str, Any]) -> Results:
+    """Results in memory; a benchmark is {"outcomes": [...] or [[...], ...], "role": ..., ...}."""
+    asked: dict[str, AskedBenchmark] = {}
+    given: list[Answer] = []
     for key, spec in benchmarks.items():
-        entries[key] = {"fingerprint": spec.get("fingerprint", "f" * 20), "role": spec.get("role", "primary")}
+        asked[key] = AskedBenchmark(spec.get("role", "primary"), spec.get("fingerprint", "f" * 20))
+        shows = {"looping": False, "contradicting": False, **spec.get("shows", {})}
         for number, answers in enumerate(spec["outcomes"]):
+            problem = f"{spec.get('prefix', 'p')}{number}"
             for sample, outcome in enumerate([answers] if isinstance(answers, str) else answers):
-                row = {"benchmark": key, "problem_id": f"{spec.get('prefix', 'p')}{number}", "sample": sample}
-                steady = {"truncated": outcome == "truncated", "looping": False, "contradicting": False}
-                steady |= {"answer": "7" if outcome == "correct" else str(sample), **spec.get("shows", {})}
-                rows.append({**row, "split": "gate", "prompting": "zero_shot", "outcome": outcome, **steady})
-    return {"model": {"digest": digest, "uri": digest}, "benchmarks": entries}, rows
+                said = {"answer": "7" if outcome == "correct" else str(sample), "truncated": outcome == "truncated"}
+                given.append(Answer(key, problem, "gate", "zero_shot", sample, outcome, **(said | shows)))
+    return Results(ModelRef(digest, digest), asked, answers=given)
 
 
 def answers(right: Iterable[int], n: int = 200, other: str = "wrong") -> list[str]:
@@ -43,8 +42,8 @@ def answers(right: Iterable[int], n: int = 200, other: str = "wrong") -> list[st
     return ["correct" if i in correct else other for i in range(n)]
 
 
-def run(ours: Side, theirs: Side, config: PromoteConfig = CONFIG) -> Decision:
-    return decide(ours[0], theirs[0], ours[1], theirs[1], config)
+def run(ours: Results, theirs: Results, config: PromoteConfig = CONFIG) -> Decision:
+    return decide(ours, theirs, config)
 
 
 def failed(decision: Decision) -> list[str]:
@@ -140,11 +139,9 @@ def test_missing_benchmarks_and_few_problems() -> None:
 def test_only_the_gate_split_and_zero_shot_answers_count() -> None:
     ours = side("a", sums={"outcomes": answers(range(80))})
     theirs = side("b", sums={"outcomes": answers(range(80))})
-    for i in range(300):
-        row = {"benchmark": "sums", "problem_id": f"x{i}", "sample": 0, "outcome": "correct"}
-        ours[1].append({**row, "split": "report", "prompting": "zero_shot"})
-        ours[1].append({**row, "split": "gate", "prompting": "few_shot"})
-    decision = run(ours, theirs)
+    more = side("a", sums={"outcomes": answers(range(300), 300), "prefix": "x"}).answers
+    others = [one._replace(**other) for one in more for other in ({"split": "report"}, {"prompting": "few_shot"})]
+    decision = run(replace(ours, answers=[*ours.answers, *others]), theirs)
     assert decision.comparisons[0].n == 200
     assert not decision.promote
 
@@ -242,8 +239,8 @@ def test_agreement_over_samples_is_a_stability_figure() -> None:
 
 
 def test_a_twin_shows_what_the_correction_added() -> None:
-    student = Results(*side("a", sums={"outcomes": answers(range(120))}))
-    worse, equal = (Results(*side("t", sums={"outcomes": answers(range(n))})) for n in (80, 119))
+    student = side("a", sums={"outcomes": answers(range(120))})
+    worse, equal = (side("t", sums={"outcomes": answers(range(n))}) for n in (80, 119))
     for twin, better in ((worse, True), (equal, False)):
         for must in ("report", "require"):
             comparisons, reasons = against_twin(student, twin, CONFIG.model_copy(update={"twin": must}))
@@ -251,7 +248,7 @@ def test_a_twin_shows_what_the_correction_added() -> None:
             assert [reason.passed for reason in reasons] == [better or must == "report"]
             assert ("no gain of the correction shown" in reasons[0].text) is not better
     with pytest.raises(UserError, match="twin: sums: evaluated differently"):
-        against_twin(student, Results(*side("t", sums={"outcomes": answers([]), "fingerprint": "g"})), CONFIG)
+        against_twin(student, side("t", sums={"outcomes": answers([]), "fingerprint": "g"}), CONFIG)
 
 
 @pytest.mark.parametrize(("gains", "losses", "n"), [(12, 2, 50), (3, 9, 80), (40, 60, 700), (0, 4, 60), (5, 0, 90)])

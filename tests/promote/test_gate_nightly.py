@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import functools
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dcod.config import PromoteConfig
 from dcod.evaluate import statistics
+from dcod.evaluate.results import Results
 from dcod.promote.compare import lower_bound
 from dcod.promote.gate import level_of
-from tests.promote.test_gate import Side, allowed, run, side
+from tests.promote.test_gate import allowed, run, side
 
 NIGHTS, N, GUARDS = 30, 150, 300
 REPEATED = PromoteConfig(schedule="repeated", tests_per_period=NIGHTS, margin=0.1, stability_margin=0.15)
@@ -60,15 +62,14 @@ def month(rng: np.random.Generator, world: str, config: PromoteConfig) -> bool:
     return False
 
 
-def night(name: str, right: np.ndarray, held: np.ndarray, looping: np.ndarray) -> Side:
-    """A results folder in memory."""
+def night(name: str, right: np.ndarray, held: np.ndarray, looping: np.ndarray) -> Results:
+    """Results in memory."""
     told = np.array(["wrong", "correct"])
     made = side(name, sums={"outcomes": told[right.astype(int)].tolist()}, format={
         "outcomes": told[held.astype(int)].tolist(), "role": "guard"
     })  # fmt: skip
-    for row, loops in zip(made[1], looping, strict=False):  # the rows of the primary come first
-        row["looping"] = bool(loops)
-    return made
+    primary = [one._replace(looping=bool(loops)) for one, loops in zip(made.answers, looping, strict=False)]
+    return replace(made, answers=[*primary, *made.answers[len(primary) :]])  # those of the primary come first
 
 
 def share(world: str, config: PromoteConfig, months: int, seed: int = 0) -> float:

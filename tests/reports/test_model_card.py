@@ -13,6 +13,7 @@ import yaml
 
 from dcod.config import Config, PromoteConfig
 from dcod.errors import UserError
+from dcod.evaluate.results import load_results
 from dcod.models import loading
 from dcod.reports import model_card
 from dcod.stages import gate, promote
@@ -127,7 +128,8 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
             results=shown["student"], start_results=shown["start"], champion_results=shown["start"],
         )  # fmt: skip
     registry = Registry(tracker)
-    gate.describe(config, registry, decided, shown, student, tiny_student, None, Origin({}))
+    measured = {name: load_results(folder) for name, folder in shown.items()}
+    gate.describe(config, registry, decided, measured, student, tiny_student, None, Origin({}))
     card = registry.card(f"models:/{NAME}@challenger")
     assert f"# {NAME.replace('-', '-')}, version 2" in card
     described = tracker.client.get_model_version(NAME, "2").description

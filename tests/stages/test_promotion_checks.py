@@ -14,8 +14,8 @@ import pytest
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, PromoteConfig, StudentConfig
 from dcod.engines import reproduce
 from dcod.errors import UserError
+from dcod.evaluate.results import load_results
 from dcod.models import loading
-from dcod.promote.gate import load_results
 from dcod.stages import evaluate, gate, promote
 from dcod.tracking import NullLog, Tracker
 from dcod.tracking.registry import Registry
