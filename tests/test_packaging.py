@@ -116,6 +116,15 @@ def test_a_user_is_told_the_version(installed: Path, tmp_path: Path) -> None:
     assert dcod(installed, tmp_path, "--version").strip() == f"dcod {package.__version__}"
 
 
+def test_the_installed_package_has_the_digests_of_its_source(installed: Path, tmp_path: Path) -> None:
+    from dcod.stages.digests import code_digest
+
+    code = "from dcod.stages import digests as d; print(d.__file__, *(d.code_digest(n) for n in ('ingest', 'train')))"
+    file, *digests = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed)).split()
+    assert file.startswith(str(installed))
+    assert digests == [code_digest("ingest"), code_digest("train")]
+
+
 def test_pins_are_pins() -> None:
     files = sorted((ROOT / "docker").glob("*.lock"))
     assert len(files) >= 2

@@ -37,12 +37,13 @@ from dcod.evaluate.summaries import OUTCOMES
 from dcod.grading import Grade
 from dcod.ingest.contamination import KINDS, Contamination
 from dcod.models import fitting, loading
-from dcod.stages.execute import note
+from dcod.stages.manifests import note
 from dcod.traces import Message, Trace, prompts, read_traces, turns
-from dcod.tracking import Log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from dcod.tracking import Log
 
 SPLITS = ("gate", "report")
 _BUCKET = 16  # positions a point of the drift curve

@@ -7,13 +7,16 @@ sources; that is a small part of the work.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dcod.config import Config
 from dcod.ingest import examined_rows
 from dcod.ingest.examine import Examiner, examined
 from dcod.ingest.examined_rows import ShardOf
 from dcod.stages import ingest, shards
-from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 source_digests = ingest.source_digests
 

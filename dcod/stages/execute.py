@@ -2,10 +2,10 @@
 
 :func:`execute` is the only way a stage is run, from the command line and from a component alike:
   1. the stage's digest is taken over what decides its output: its configuration sections, the seed, the
-     digests of its inputs and dcod's own code;
+     digests of its inputs and the code that it may load (:mod:`dcod.stages.digests`);
   2. an earlier finished run with that digest is reused, byte for byte;
   3. else the stage writes into a scratch folder that becomes the output only when it ended well, with a
-     ``manifest.json`` that says all of step 1, and what the stage found out (:func:`note`);
+     manifest that says all of step 1, and what the stage found out (:mod:`dcod.stages.manifests`);
   4. parameters, metrics, output and any error are kept in MLflow, under the pipeline run's parent;
   5. only then the stage's ``settle``, where it has one, drops what the next attempt would have gone on from.
 """
@@ -23,12 +23,11 @@ import dcod
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.models import loading
-from dcod.stages.table import Stage, stage_of
+from dcod.stages import manifests
+from dcod.stages.digests import code_digest, output_digest
+from dcod.stages.table import Stage, stage_of, ways
 from dcod.storage import outputs, places, room
 from dcod.tracking import SOURCE, NullLog, Tracker
-
-FACTS = "facts.json"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _execute(
             if reused:
                 tracker.fetch_output(reused, scratch)
                 log.tag("dcod.reused_from", reused)
-                metrics = _read_manifest(scratch)["metrics"]
+                metrics = manifests.read(scratch)["metrics"]
             else:
                 metrics = _run(stage, config, scratch, log, inputs, options, manifest)
         log.metrics(metrics)
@@ -111,42 +110,6 @@ def _execute(
                 log.output(out)
     _settle(stage, config, inputs)
     return metrics
-
-
-def output_digest(path: Path) -> str:
-    """The digest that stands for an input: of the weights, of a stage's output, or of a file."""
-    if path.is_file():
-        return storage.digest_file(path)
-    if (path / "config.json").is_file():
-        return loading.digest(path)
-    if (path / "manifest.json").is_file():
-        return str(_read_manifest(path)["digest"])
-    return storage.digest_folder(path)
-
-
-def note(out: Path, **facts: Any) -> None:
-    """Keeps what a stage found out by itself; it stands under ``facts`` in the manifest of its output."""
-    storage.write_json(out / FACTS, {**_facts(out), **facts})
-
-
-def _facts(out: Path) -> dict[str, Any]:
-    path = out / FACTS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def attempt_digest(config: Config, sections: Mapping[str, Any], *inputs: Path) -> str:
-    """Identity of a run whose attempts go on from one another: of ``sections``, seed, inputs and code."""
-    decides = [sections, config.seed, *(output_digest(path) for path in inputs), code_digest()]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def code_digest() -> str:
-    """SHA-256 over dcod's own source files: other code may give another output."""
-    root = Path(dcod.__file__).parent
-    total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        total.update(f"{path.relative_to(root).as_posix()}\x1f".encode() + path.read_bytes())
-    return total.hexdigest()
 
 
 def _manifest(stage: Stage, config: Config, inputs: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +121,7 @@ def _manifest(stage: Stage, config: Config, inputs: Mapping[str, Path], options:
         "options": dict(options),
         "seed": config.seed,
         "inputs": {name: output_digest(path) for name, path in sorted(inputs.items()) if name in deciding},
-        "code": code_digest(),
+        "code": code_digest(*ways(stage.verb)),
     }
     if stage.sources:
         decides["sources"] = stage.module.source_digests(config)
@@ -176,9 +139,7 @@ def _run(
     manifest: dict[str, Any],
 ) -> dict[str, float]:
     metrics: dict[str, float] = stage.module.run(config, scratch, log, **inputs, **options)
-    facts = _facts(scratch)
-    (scratch / FACTS).unlink(missing_ok=True)
-    storage.write_json(scratch / "manifest.json", {**manifest, "metrics": metrics, "facts": facts})
+    manifests.write(scratch, manifest, metrics)
     return metrics
 
 
@@ -186,8 +147,3 @@ def _settle(stage: Stage, config: Config, inputs: Mapping[str, Path]) -> None:
     """What was kept for a next attempt goes, only now: until the output is kept, a kill still goes on from it."""
     if stage.settles:
         stage.module.settle(config, **inputs)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return manifest

@@ -27,7 +27,7 @@ from dcod.promote.gate import Decision, Reason
 from dcod.reports import model_card, report, sections, trace_pages
 from dcod.retrain import history
 from dcod.stages import evaluate, promote
-from dcod.stages.execute import code_digest, output_digest
+from dcod.stages.digests import code_digest, output_digest
 from dcod.tracking import NullLog, StageRun, Tracker, lineage
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
@@ -134,7 +134,7 @@ def run(
         scores=scores,
         ingest=traces,
         lineage={name: output_digest(path) for name, path in folders.items() if path is not None}
-        | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest()}"},
+        | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest('gate')}"},
         origin=origin,
         costs=sections.costs(log),
         viewer=viewer,

@@ -6,13 +6,15 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcod import storage
 from dcod.cluster.trainjobs import TrainJobError
 from dcod.errors import UserError
 from dcod.reports import figures
-from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 METRICS, OUTPUT, ERROR = "[dcod-metrics] ", "output", "error.json"
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from joblib import cpu_count
 
@@ -32,13 +32,15 @@ from dcod.ingest.examine import Examined, Examiner, examined
 from dcod.ingest.quarantine import Quarantine
 from dcod.progress import track
 from dcod.reports import data_card
-from dcod.stages.execute import note
+from dcod.stages.manifests import note
 from dcod.storage import parquet
 from dcod.traces import FILE, check_tokenizer, sources, turns, write_traces
 from dcod.traces.newness import new_files
 from dcod.traces.reading import BLOCK_ROWS, Block
 from dcod.traces.sources import Unit
-from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 _ALONE = 4 * 2**20  # bytes of sources below which further processes take longer to start than to work
 

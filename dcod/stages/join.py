@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.ingest import examined_rows
 from dcod.stages import ingest, shards
-from dcod.stages.execute import code_digest, note, output_digest
+from dcod.stages.digests import code_digest, output_digest
+from dcod.stages.manifests import note
 from dcod.traces import prompts, turns
-from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 source_digests = ingest.source_digests
 
@@ -42,7 +45,7 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
 def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:
     """The shards' folders by their numbers, if they are of this ingestion; ``read`` are its sources."""
     resolved = config.model_dump(mode="json")
-    wanted: dict[str, Any] = {"inputs": {"student": output_digest(student)}, "code": code_digest()}
+    wanted: dict[str, Any] = {"inputs": {"student": output_digest(student)}, "code": code_digest("examine")}
     found: dict[int, Path] = {}
     for folder in parts.values():
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
@@ -22,7 +22,9 @@ from dcod.errors import UserError
 from dcod.score import scores
 from dcod.stages import score
 from dcod.stages.shards import EMPTY
-from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 _TABLES = {"score": "scores.parquet", "evaluate": "examples.parquet"}
 _KNOWN = {

@@ -24,7 +24,8 @@ from dcod.models import fitting, loading, selfcheck
 from dcod.reports import data_card, figures
 from dcod.score import parts as scoring
 from dcod.score import scores
-from dcod.stages.execute import attempt_digest, note
+from dcod.stages.digests import attempt_digest
+from dcod.stages.manifests import note
 from dcod.traces import check_tokenizer, count_traces, prompts, turns
 from dcod.tracking import SOURCE, Log, StageRun, lineage
 
@@ -74,7 +75,7 @@ def parts_of(config: Config, traces: Path, student: Path) -> scoring.Parts | Non
         "student": config.student.model_dump(mode="json"),
         "score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}}),
     }
-    return scoring.Parts(f"{wanted.uri.rstrip('/')}/{attempt_digest(config, sections, traces, student)}")
+    return scoring.Parts(f"{wanted.uri.rstrip('/')}/{attempt_digest('score', config, sections, traces, student)}")
 
 
 def write_drift(drift: Drift, out: Path, log: Log, traces: Path | None) -> None:

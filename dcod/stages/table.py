@@ -82,3 +82,8 @@ def stage_of(name: str) -> Stage:
     if name not in STAGES:
         raise UserError(f"stage {name!r}: not known; known: {', '.join(STAGES)}")
     return STAGES[name]
+
+
+def ways(verb: str) -> list[str]:
+    """The stages of a verb."""
+    return [stage.name for stage in STAGES.values() if stage.verb == verb]

@@ -32,10 +32,11 @@ from dcod.teach import questions
 from dcod.teach.attempts import FILE, VERSION, Attempts
 from dcod.teach.questions import Question
 from dcod.traces import Trace, cleaning, prompts, sources
-from dcod.tracking import Log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from dcod.tracking import Log
 
 _DEAD_S = 120.0  # a lock on s3:// that has not changed for so long is that of a killed run
 OUTCOMES = ("correct", "wrong", "unparseable", "unverified", "truncated", "error")

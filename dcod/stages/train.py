@@ -21,14 +21,16 @@ from dcod.models import fitting, loading
 from dcod.reports import figures
 from dcod.score.scores import Scored, check_scored, open_scores
 from dcod.stages import train_ranks
-from dcod.stages.execute import attempt_digest, note
+from dcod.stages.digests import attempt_digest
+from dcod.stages.manifests import note
 from dcod.traces import prompts, turns
-from dcod.tracking import Log
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from dcod.tracking import Log
 
 
 def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> dict[str, float]:
@@ -108,5 +110,5 @@ def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints |
         "student": config.student.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json", exclude={"checkpoints"}),
     }
-    digest = attempt_digest(config, sections, scores, student)
+    digest = attempt_digest("train", config, sections, scores, student)
     return Checkpoints(f"{wanted.uri.rstrip('/')}/{digest}", wanted.keep)

@@ -14,7 +14,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcod.cluster.kubernetes import Kube, own_pod
 from dcod.cluster.trainjobs import Follower, TrainJobError, build, job_name
@@ -23,7 +23,9 @@ from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
 from dcod.stages import handover, train
 from dcod.stages.handover import ERROR, OUTPUT
-from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 
 class CancelledError(BaseException):

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from joblib import cpu_count
 
@@ -26,7 +27,9 @@ from dcod.errors import PreemptedError, UserError
 from dcod.stages import handover
 from dcod.stages.handover import ERROR, OUTPUT
 from dcod.storage import workers
-from dcod.tracking import Log
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 
 def wanted(config: Config) -> int:

@@ -97,7 +97,7 @@ def problems(uri: str) -> list[SyntheticProblem]:
 
     name = parse(uri)
     large = any(not isinstance(value, str) and abs(value) > _SURE for _, value in name.options)
-    if large and not worker.ask("dcod.synthetic", [name.task, name.seed, dict(name.options)]):
+    if large and not worker.ask("dcod.traces.synthetic", [name.task, name.seed, dict(name.options)]):
         raise UserError(f"{uri}: {_SLOW}")
     found: dict[str, SyntheticProblem] = {}
     try:
