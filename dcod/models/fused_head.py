@@ -160,8 +160,12 @@ class _Logits:
 
 @torch.no_grad()
 def logits_of(hidden_ND: Tensor, head: Head | OwnHead) -> Tensor:
-    """The logits of some rows, as they are made here, in one piece, float32 [N, V]."""
-    return _Logits(hidden_ND, head)[slice(0, len(hidden_ND))]
+    """The logits of some rows, as they are made here, in one piece, float32 [N, V]; under autocast as in training."""
+    if isinstance(head, OwnHead):
+        return head.logits(hidden_ND).float()
+    hidden_ND, head = _same_dtype(hidden_ND, head)
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        return _Logits(hidden_ND, head)[slice(0, len(hidden_ND))]
 
 
 def _shifted(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

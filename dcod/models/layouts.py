@@ -3,6 +3,10 @@
 Attention keeps traces apart when it is told to, and padding out. A convolution or a state that runs along the row is
 told nothing by position ids, so what follows a trace in a packed row sees it. And whatever a layer does with padding,
 left or right, shows when a row of a batch is compared with the same row alone.
+
+All of it is tried in the student's own number format, where rounding hides least. Where training computes in a coarser
+one (autocast), perhaps by another kernel, the layout is tried in it as well: beside others a trace may be as far from
+what it is alone in its own format as it is alone in the coarser one.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from torch import Tensor
 from dcod.models import attention
 from dcod.models.attention import hidden_states
 from dcod.models.batches import Layout, collate, to_device
-from dcod.models.selfcheck import Reading, close, random_tokens, refusal, trial
+from dcod.models.selfcheck import Reading, as_exact, close, random_tokens, refusal, trial
 from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
@@ -29,43 +33,72 @@ _STEPS = 3  # that are generated
 _ALONE = 20.0  # times the rounding of one product: what layers add up to when rows have another shape
 
 
-def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout) -> Layout:
+def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout, low: torch.dtype | None = None) -> Layout:
     """The wanted layout where it is exact, else the fastest that is: padded, padded with a mask, or row by row.
 
     Attention is made to work within packed traces, where it can and is exact; see :mod:`dcod.models.attention`.
+
+    Args:
+        model: the student, on the device where it is used.
+        reading: how its hidden states become logits.
+        wanted: the fastest layout that is asked for.
+        low: the number format of autocast, where it is used under it.
     """
     ways: list[Layout] = ["padded", "masked"]
     if wanted == "packed":
         ways.insert(0, "packed")
         if attention.separate(model):
-            if is_exact(model, reading, "packed"):
+            if is_exact(model, reading, "packed", low):
                 return "packed"
             model.set_attn_implementation("sdpa")
-    return next((way for way in ways if is_exact(model, reading, way)), "apart")
+    return next((way for way in ways if is_exact(model, reading, way, low)), "apart")
 
 
-def is_exact(model: PreTrainedModel, reading: Reading, layout: Layout) -> bool:
+def is_exact(model: PreTrainedModel, reading: Reading, layout: Layout, low: torch.dtype | None = None) -> bool:
     """Whether traces in one batch have the hidden states that each has alone, whatever stands beside them."""
     with trial(model):
-        return any(_tried(model, reading, layout) for _ in range(TRIALS))
+        return any(_tried(model, reading, layout) for _ in range(TRIALS)) and (
+            low is None or any(_tried_at(model, reading, layout, low) for _ in range(TRIALS))
+        )
 
 
 def _tried(model: PreTrainedModel, reading: Reading, layout: Layout) -> bool:
-    traces, others = ([_trace(model, size) for size in SIZES] for _ in range(2))
+    traces, *mixtures = _drawn(model)
     try:
         together = _states(model, reading, traces, layout)
         for trace, state in zip(traces, together, strict=True):
             (alone,) = _states(model, reading, [trace], "padded")
             if not close(state, alone, alone.dtype, _ALONE):
                 return False
-        for kept in (0, 1):  # every other one is changed
-            mixed = [(traces if place % 2 == kept else others)[place] for place in range(len(SIZES))]
+        for kept, mixed in enumerate(mixtures):
             changed = _states(model, reading, mixed, layout)
             if not all(close(changed[i], together[i], together[i].dtype) for i in range(kept, len(SIZES), 2)):
                 return False
     except Exception:  # whatever a layer makes of a layout that it does not know
         return False
     return True
+
+
+def _tried_at(model: PreTrainedModel, reading: Reading, layout: Layout, low: torch.dtype) -> bool:
+    """As :func:`_tried`, under autocast: each trace against itself alone without it."""
+    traces, *mixtures = _drawn(model)
+    try:
+        exact = [_states(model, reading, [trace], "padded")[0] for trace in traces]
+        with torch.autocast(exact[0].device.type, low):
+            alone = [_states(model, reading, [trace], "padded")[0] for trace in traces]
+            together = _states(model, reading, traces, layout)
+            first, second = (_states(model, reading, mixed, layout) for mixed in mixtures)
+    except Exception:
+        return False
+    mixed = [(first, second)[place % 2][place] for place in range(len(SIZES))]  # each beside changed ones
+    return all(as_exact(torch.cat(list(some)), torch.cat(alone), torch.cat(exact)) for some in (together, mixed))
+
+
+def _drawn(model: PreTrainedModel) -> tuple[list[ScoredTrace], list[ScoredTrace], list[ScoredTrace]]:
+    """Traces of a trial, and twice the same with every other one changed: the second, then the first and the third."""
+    traces, others = ([_trace(model, size) for size in SIZES] for _ in range(2))
+    mixtures = ([(traces if place % 2 == kept else others)[place] for place in range(len(SIZES))] for kept in (0, 1))
+    return traces, *mixtures
 
 
 def _trace(model: PreTrainedModel, size: int) -> ScoredTrace:

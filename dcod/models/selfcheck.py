@@ -8,6 +8,9 @@ own forward pass does the same, so a few random tokens go through both:
      name, the fused head takes over; else the own head runs in chunks, which is slower;
   4. a model for which none of this holds, or whose logits depend on later tokens, is refused.
 
+Where training runs in a coarser number format (autocast), the fused head is tried in it once more: it must be as near
+to the float32 logits as the model's own forward pass is in that format (:func:`at_precision`).
+
 Nothing of the model is changed. All of it is a few short forward passes.
 """
 
@@ -17,7 +20,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 TOKENS = 12  # of the trial; the head itself is tried with the first few
 _ROWS = 4
+_ROUNDED = 4.0  # times the error of the own forward pass: both are largest errors of a few hundred numbers
 _FAINT, _LOUD = 0.01, 300.0  # largest logits of two trials: where a soft cap does nothing, and where it does all
 _PLAIN = {nn.Linear.forward, matmul.Linear.forward}
 
@@ -110,6 +114,26 @@ def examine(model: PreTrainedModel) -> Reading:
     raise refusal(model, "dcod finds no body whose hidden states its head turns into logits, position by position")
 
 
+def at_precision(model: PreTrainedModel, reading: Reading, low: torch.dtype) -> Reading:
+    """The reading as training uses it under autocast: with the own head where the fused one would be less exact there.
+
+    Args:
+        model: the student, where it will train.
+        reading: what :func:`examine` found without autocast.
+        low: the number format of autocast.
+    """
+    if not reading.fused:
+        return reading
+    with trial(model):
+        ids = random_tokens(model, TOKENS)[None]
+        exact = model(input_ids=ids, use_cache=False).logits[0]
+        with torch.autocast(ids.device.type, low):
+            own = model(input_ids=ids, use_cache=False).logits[0]
+            hidden = model.get_submodule(reading.body)(input_ids=ids, use_cache=False)[0][0]
+            ours = logits_of(hidden, reading.head(model))
+    return reading if as_exact(ours, own, exact) else replace(reading, fused=False)
+
+
 def say(facts: Mapping[str, Any], asked: str = "auto") -> None:
     """One line to standard error for each way that is not the usual one, in which a student is run."""
     said = []
@@ -119,6 +143,8 @@ def say(facts: Mapping[str, Any], asked: str = "auto") -> None:
         said.append(f"traces packed in a row would see one another, so batches are {facts['layout']}")
     elif facts["layout"] in ("masked", "apart"):
         said.append(f"rows of a batch would see padding, so they are {facts['layout']}, which is slower")
+    if "tried" in facts:
+        said.append(f"its weights leave no room on this device before they are split, so it was tried {facts['tried']}")
     for line in said:
         print(f"student: {line}", file=sys.stderr)
 
@@ -164,9 +190,26 @@ def close(ours: Tensor, theirs: Tensor, dtype: torch.dtype, slack: float = 1.0) 
     known = theirs.isfinite()
     if not torch.equal(ours[~known], theirs[~known]) or not known.any():  # a masked vocabulary is -inf in both
         return False
-    steps = 64 if dtype == torch.float32 else 4  # a product adds up many, and half precision rounds coarsely
     size = theirs[known].abs().max().clamp(min=1e-3)
-    return bool((ours[known] - theirs[known]).abs().max() <= slack * steps * torch.finfo(dtype).eps * size)
+    return bool((ours[known] - theirs[known]).abs().max() <= slack * _steps(dtype) * torch.finfo(dtype).eps * size)
+
+
+def _steps(dtype: torch.dtype) -> int:
+    """Of a number format, that a product may be off by: it adds up many, and half precision rounds coarsely."""
+    return 64 if dtype == torch.float32 else 4
+
+
+def as_exact(ours: Tensor, own: Tensor, exact: Tensor) -> bool:
+    """Whether a result in a coarser format is as near to the exact one as rounding explains.
+
+    How much rounding explains is measured: by what the format does to ``own``, the same numbers made the usual way.
+    """
+    known = exact.isfinite()
+    if not known.any() or not torch.equal(ours.isfinite(), known):
+        return False
+    size = exact[known].float().abs().max().clamp(min=1e-3)
+    off, rounding = ((some.float() - exact.float())[known].abs().max() for some in (ours, own))
+    return bool(off <= _ROUNDED * (rounding + _steps(exact.dtype) * torch.finfo(exact.dtype).eps * size))
 
 
 def numbers(config: Any, path: str = "") -> Iterator[tuple[str, float]]:

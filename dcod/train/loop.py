@@ -48,8 +48,8 @@ from dcod.train.step import (
     gathered,
     halved,
     is_live,
-    layout_of,
     step_record,
+    way_of,
 )
 
 if TYPE_CHECKING:
@@ -186,11 +186,9 @@ def train(
     torch.manual_seed(seed)
     schedule = Schedule(train_set, config, seed)
     total = len(schedule)
-    if not parallel.is_sharded_by(config):
-        model.to(accelerator.device)  # where the layout is tried
-    reading = selfcheck.examine(model)
-    layout = layout_of(config, model, reading, accelerator.device)
-    facts = {**reading.facts(), "layout": layout}
+    with parallel.tried_there(accelerator, model, config) as there:
+        reading, layout = way_of(config, model, accelerator.device)
+    facts = {**reading.facts(), "layout": layout} | ({} if there else {"tried": "on the CPU"})
     if accelerator.is_main_process:
         selfcheck.say(facts, asked=config.layout)
     lora.adapt(model, config.lora)
@@ -284,7 +282,7 @@ def train(
             result.history.append({"step": number, **row})
             metrics(_reported(row), number)
             # 6. keep
-            stop = _any_rank(accelerator, bool(asked))
+            stop = parallel.any_rank(accelerator, bool(asked))
             if stop or (number % config.checkpoints.every == 0 and number < total):
                 keep(number)
             if stop:
@@ -340,12 +338,6 @@ def _agree(accelerator: Any, step: int, config: TrainConfig) -> None:
             f"train.checkpoints.uri={config.checkpoints.uri}: ranks find different checkpoints there (steps {known}); "
             "it must be a place that all nodes share, such as s3://bucket/prefix"
         )
-
-
-def _any_rank(accelerator: Any, flag: bool) -> bool:
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.gather(torch.tensor([int(flag)], device=accelerator.device)).any())
 
 
 def learning_rate(config: TrainConfig, number: int, total: int) -> float:

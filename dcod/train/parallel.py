@@ -6,6 +6,8 @@ it could be tested without GPUs. Ranks, collectives and replicas are accelerate'
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +40,43 @@ def is_sharded_by(config: TrainConfig) -> bool:
     return config.sharding == "fsdp" and several
 
 
+def low_precision(config: TrainConfig) -> torch.dtype | None:
+    """The number format of the arithmetic, where it is a coarser one than the weights'."""
+    return torch.bfloat16 if config.precision == "bfloat16" else None
+
+
+@contextmanager
+def tried_there(accelerator: Accelerator, model: PreTrainedModel, config: TrainConfig) -> Iterator[bool]:
+    """The student on the device of this rank, as long as it is tried there; gives whether it is.
+
+    What is to be split over ranks comes back to where it was, and goes to the devices block by block later. Where its
+    weights would take more than half of what a device of any rank has free, it is tried on the CPU: its head is the
+    same there, and so is what its layers do with their neighbours; the one kernel that a GPU alone has, flash attention
+    over packed traces, is tried by itself (:func:`dcod.models.attention.varlen_usable`).
+    """
+    device, sharded = accelerator.device, is_sharded_by(config)
+    home = next(model.parameters()).device
+    fits = True
+    if sharded and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        tensors = (*model.parameters(), *model.buffers())
+        fits = not any_rank(accelerator, sum(tensor.nbytes for tensor in tensors) > free / 2)
+    if fits:
+        model.to(device)  # type: ignore[arg-type]
+    yield fits
+    if sharded and fits and home != device:
+        model.to(home)  # type: ignore[arg-type]
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def any_rank(accelerator: Any, flag: bool) -> bool:
+    """Whether a flag is set on any rank; all ranks must ask."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.gather(torch.tensor([int(flag)], device=accelerator.device)).any())
+
+
 def distributed(accelerator: Accelerator, wrapped: nn.Module, model: PreTrainedModel, config: TrainConfig) -> nn.Module:
     """The student with its loss, on the device of this rank, ready to train.
 
@@ -58,8 +97,7 @@ def distributed(accelerator: Accelerator, wrapped: nn.Module, model: PreTrainedM
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     # Master weights and the sum over ranks stay in float32; the output keeps the dtype of the loss.
-    low = torch.bfloat16 if config.precision == "bfloat16" else None
-    policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=low_precision(config), reduce_dtype=torch.float32)
     blocks = set(model._no_split_modules or ())
     for module in list(model.modules()):
         if type(module).__name__ in blocks:

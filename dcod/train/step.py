@@ -20,13 +20,13 @@ from dcod.models.attention import hidden_states, separable
 from dcod.models.batches import Batch, Layout, collate, micro_batches, stored_record, to_device
 from dcod.models.fused_head import Objective, live_loss, weighted_loss
 from dcod.models.layouts import exact_layout
-from dcod.models.selfcheck import Reading, examine
+from dcod.models.selfcheck import Reading, at_precision, examine
 from dcod.objective import weighting
 from dcod.objective.corrections import StepScores
 from dcod.objective.weighting import WeightCounts, WeightPlan
 from dcod.traces.scored import ScoredTrace
 from dcod.train.masters import Masters
-from dcod.train.parallel import is_sharded
+from dcod.train.parallel import is_sharded, low_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -75,13 +75,27 @@ class StudentWithLoss(nn.Module):
         return loss, logprobs, None
 
 
-def layout_of(config: TrainConfig, model: PreTrainedModel, reading: Reading, device: torch.device) -> Layout:
-    """How micro-batches are laid out: what is asked for where it is exact for this student; see ``models.layouts``.
+def way_of(config: TrainConfig, model: PreTrainedModel, device: torch.device) -> tuple[Reading, Layout]:
+    """How the student is run: its head, and how micro-batches are laid out, each where it is exact for this student.
 
-    ``auto`` is packed, which is faster on a GPU, and on a CPU where attention can be made to work within traces.
+    Both are tried as training runs, in its number format too; see ``models.selfcheck`` and ``models.layouts``. Shards
+    are computed in bfloat16 without autocast, which is tried with it: the products are the same.
+
+    Args:
+        config: ``auto`` is packed, which is faster on a GPU, and on a CPU where attention can be made to work within
+            traces.
+        model: the student.
+        device: where it will train.
+
+    Raises:
+        UserError: no way is right for it.
     """
+    low = low_precision(config)
+    reading = examine(model)
+    if low:
+        reading = at_precision(model, reading, low)
     packed = config.layout == "packed" or (config.layout == "auto" and (device.type == "cuda" or separable(model)))
-    return exact_layout(model, reading, "packed" if packed else "padded")
+    return reading, exact_layout(model, reading, "packed" if packed else "padded", low)
 
 
 def first_size(config: TrainConfig, device: torch.device, ranks: int) -> int:

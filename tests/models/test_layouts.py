@@ -44,7 +44,7 @@ class Sees(LlamaForCausalLM):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.what = ""
+        self.what, self.share = "", 0.01
         self.model.register_forward_hook(self.add)
 
     def add(self, module: Any, given: Any, out: Any) -> Any:
@@ -55,8 +55,10 @@ class Sees(LlamaForCausalLM):
             out.last_hidden_state = state + 0.01 * state[:, -1:]
         elif self.what == "the width":
             out.last_hidden_state = state * state.shape[1]
-        elif self.what == "other rows":
-            out.last_hidden_state = state + 0.01 * state.sum(0, keepdim=True)
+        elif self.what == "other rows under autocast" and not torch.is_autocast_enabled("cpu"):
+            return out
+        elif self.what.startswith("other rows"):
+            out.last_hidden_state = state + self.share * (state.sum(0, keepdim=True) - state)
         return out
 
 
@@ -77,6 +79,14 @@ def test_a_planted_leak_is_found(what: str, layout: Layout) -> None:
     reading = selfcheck.examine(model)
     model.what = what
     assert layouts.exact_layout(model, reading, "padded") == layout
+
+
+@pytest.mark.parametrize(("low", "layout"), [(None, "padded"), (torch.bfloat16, "apart")])
+def test_a_leak_under_autocast_alone_is_found_where_it_is_used(low: torch.dtype | None, layout: Layout) -> None:
+    model = Sees(LlamaConfig(**SMALL, **HEADS, num_hidden_layers=1)).eval()
+    reading = selfcheck.examine(model)
+    model.what, model.share = "other rows under autocast", 0.1
+    assert layouts.exact_layout(model, reading, "padded", low) == layout
 
 
 def test_every_layout_that_is_called_exact_gives_the_states_of_each_trace_alone() -> None:

@@ -18,13 +18,15 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     PhiConfig,
     PhiForCausalLM,
 )
 
 from dcod.config import LoraConfig
 from dcod.errors import UserError
-from dcod.models import selfcheck
+from dcod.models import layouts, selfcheck
 from dcod.models.batches import collate
 from dcod.models.fused_head import Head, Objective, OwnHead
 from dcod.traces.scored import ScoredTrace
@@ -187,6 +189,46 @@ def test_half_precision(kind: str) -> None:
     reading = selfcheck.examine(made.bfloat16())
     assert reading.fused == (kind != "bert")
     assert reading.cap == (11.0 if kind == "gemma2" else 0.0)
+
+
+def mixture(**settings: Any) -> Any:
+    return tiny(MixtralForCausalLM, MixtralConfig, num_local_experts=4, num_experts_per_tok=2, **settings)
+
+
+AUTOCAST = {
+    "llama": lambda: tiny(LlamaForCausalLM, LlamaConfig),
+    "gemma2": lambda: tiny(Gemma2ForCausalLM, Gemma2Config, head_dim=8, final_logit_softcapping=11.0),
+    "granite": lambda: tiny(GraniteForCausalLM, GraniteConfig, logits_scaling=7.0),
+    "cohere2": lambda: tiny(Cohere2ForCausalLM, Cohere2Config, logit_scale=0.3),
+    "phi": lambda: tiny(PhiForCausalLM, PhiConfig),
+    "mixtral": mixture,
+}
+
+
+@pytest.mark.parametrize("kind", AUTOCAST)
+def test_under_autocast_the_fused_head_is_as_exact_as_the_models_own(kind: str) -> None:
+    model = AUTOCAST[kind]()
+    reading = selfcheck.examine(model)
+    assert reading.fused
+    assert selfcheck.at_precision(model, reading, torch.bfloat16) == reading
+    assert layouts.exact_layout(model, reading, "packed", torch.bfloat16) == "packed"
+
+
+@pytest.mark.parametrize("kind", AUTOCAST)
+def test_a_head_that_is_wrong_under_autocast_alone_is_not_used(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted fault of a tenth of the largest logit, which the check without autocast never meets."""
+    model = AUTOCAST[kind]()
+    reading = selfcheck.examine(model)
+    right = selfcheck.logits_of
+
+    def wrong(hidden: torch.Tensor, head: Any) -> torch.Tensor:
+        logits = right(hidden, head)
+        return logits + 0.1 * logits.abs().max()
+
+    monkeypatch.setattr(selfcheck, "logits_of", wrong)
+    found = selfcheck.at_precision(model, reading, torch.bfloat16)
+    assert not found.fused
+    assert isinstance(found.head(model), OwnHead)
 
 
 def test_what_is_not_usual_is_said_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

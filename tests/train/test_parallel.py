@@ -18,7 +18,7 @@ from dcod.config import LoraConfig, TrainConfig
 from dcod.errors import UserError
 from dcod.models import loading
 from dcod.traces.scored import ScoredTrace
-from dcod.train import loop, lora
+from dcod.train import loop, lora, parallel
 from dcod.train.checkpoints import Checkpoints, weights_of
 from tests.train.test_checkpoints import make_examples, same
 
@@ -142,6 +142,42 @@ def test_a_checkpoint_of_shards_goes_on_on_one_rank(
     close(expected.history, result.history)
     for name, value in found.items():
         torch.testing.assert_close(value, best[name], atol=2e-3, rtol=2e-3)
+
+
+class Card:
+    """A rank with a GPU, as far as where a student is tried depends on it; ``others`` have this much free."""
+
+    device, num_processes = torch.device("cuda"), 2
+
+    def __init__(self, others_fit: bool) -> None:
+        self.others_fit = others_fit
+
+    def gather(self, flag: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([int(flag), int(not self.others_fit)])
+
+
+@pytest.mark.parametrize(
+    ("sharding", "free", "others_fit", "moves"),
+    [
+        ("ddp", 0, True, ["cuda"]),
+        ("fsdp", 1 << 40, True, ["cuda", "cpu"]),
+        ("fsdp", 1 << 40, False, []),
+        ("fsdp", 1000, True, []),
+    ],
+)
+def test_a_student_is_tried_where_it_will_train_if_that_holds_it(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch, sharding: str, free: int, others_fit: bool, moves: list[str]
+) -> None:
+    monkeypatch.setattr(parallel, "is_sharded_by", lambda config: config.sharding == "fsdp")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+    monkeypatch.setattr(torch, "tensor", lambda values, device=None, real=torch.tensor: real(values))
+    model, moved = loading.load(tiny_student), list[str]()
+    monkeypatch.setattr(model, "to", lambda device: moved.append(str(device)))
+    card: Any = Card(others_fit)
+    with parallel.tried_there(card, model, TrainConfig.model_validate({"sharding": sharding})) as there:
+        assert there == bool(moves)
+        assert moved == moves[:1]
+    assert moved == moves
 
 
 def test_recomputed_activations_change_no_bit(tiny_student: Path, examples: list[ScoredTrace]) -> None:
