@@ -97,8 +97,8 @@ def _tried_at(model: PreTrainedModel, reading: Reading, layout: Layout, low: tor
 def _drawn(model: PreTrainedModel) -> tuple[list[ScoredTrace], list[ScoredTrace], list[ScoredTrace]]:
     """Traces of a trial, and twice the same with every other one changed: the second, then the first and the third."""
     traces, others = ([_trace(model, size) for size in SIZES] for _ in range(2))
-    mixtures = ([(traces if place % 2 == kept else others)[place] for place in range(len(SIZES))] for kept in (0, 1))
-    return traces, *mixtures
+    first, second = ([(traces if at % 2 == kept else others)[at] for at in range(len(SIZES))] for kept in (0, 1))
+    return traces, first, second
 
 
 def _trace(model: PreTrainedModel, size: int) -> ScoredTrace:

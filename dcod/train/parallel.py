@@ -62,7 +62,7 @@ def tried_there(accelerator: Accelerator, model: PreTrainedModel, config: TrainC
         tensors = (*model.parameters(), *model.buffers())
         fits = not any_rank(accelerator, sum(tensor.nbytes for tensor in tensors) > free / 2)
     if fits:
-        model.to(device)  # type: ignore[arg-type]
+        model.to(device)
     yield fits
     if sharded and fits and home != device:
         model.to(home)  # type: ignore[arg-type]
