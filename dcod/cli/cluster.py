@@ -54,7 +54,8 @@ def submit(
     overrides: Overrides = None,
 ) -> None:
     """One run on the cluster of the section `cluster`."""
-    from dcod_pipelines.kubeflow import Kubeflow, for_cluster
+    from dcod_pipelines.cluster_config import for_cluster
+    from dcod_pipelines.kubeflow import Kubeflow
 
     read = for_cluster(configured(config, preset, overrides))
     if preflight and not _checked(read, traces=False):
@@ -76,8 +77,9 @@ def schedule(
     overrides: Overrides = None,
 ) -> None:
     """A recurring run on the cluster: one at a time, missed ones are not made up for."""
+    from dcod_pipelines.cluster_config import for_cluster
     from dcod_pipelines.cron import parse
-    from dcod_pipelines.kubeflow import Kubeflow, for_cluster
+    from dcod_pipelines.kubeflow import Kubeflow
 
     if bool(cron) == remove:
         raise UserError("schedule: give --cron or --remove")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import yaml
 from typer.testing import CliRunner
 
 from dcod.cli import app
-from dcod.config import Config, load_config, parse_config
-from dcod.config.cluster import ClusterConfig, GpuConfig
+from dcod.config import Config, load_config
 from dcod.errors import UserError
 from dcod_pipelines import kubeflow as api
+from dcod_pipelines.cluster_config import for_cluster
 from tests.fake_kubeflow import FakeKubeflow, serving, strict, validate_spec
 from tests.fake_kubernetes import RefusedError
 
@@ -100,7 +99,7 @@ def test_an_api_that_is_away_is_waited_for_and_then_given_up(fake: FakeKubeflow,
     submit(cluster)
     (run_id,) = fake.runs
     with_config = ("--config", str(cluster))
-    kubeflow = api.Kubeflow(api.for_cluster(read(cluster)))
+    kubeflow = api.Kubeflow(for_cluster(read(cluster)))
     fake.broken = 1
     assert kubeflow.run(run_id).run_id == run_id
     fake.broken = 100
@@ -207,14 +206,3 @@ def test_the_fake_server_is_strict(fake: FakeKubeflow, cluster: Path) -> None:
         strict({"runtime_config": {"params": {}}}, "V2beta1Run")
     with pytest.raises(RefusedError, match="no_catchup: expected bool"):
         strict({"no_catchup": "true"}, "V2beta1RecurringRun")
-
-
-def test_the_guide_names_every_setting_and_its_example_is_good() -> None:
-    guide = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
-    sent = api.for_cluster(parse_config(example))
-    assert sent.promote.lease == "s3://dcod/work/promotion.lease"
-    assert sent.train.checkpoints.uri == sent.score.checkpoints.uri == "s3://dcod/work/checkpoints"
-    named = set(re.findall(r"[a-z_0-9]+", guide))
-    assert named >= ClusterConfig.model_fields.keys()
-    assert named >= GpuConfig.model_fields.keys()

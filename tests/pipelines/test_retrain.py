@@ -92,15 +92,3 @@ def test_nightly_presets_share_the_level_of_their_gates() -> None:
     found = [config for name in names() if (config := parse_config(text_of(name))).pipeline == "retrain"]
     assert found
     assert {config.promote.schedule for config in found} == {"repeated"}
-
-
-def test_a_webhook_on_a_cluster_needs_its_secret() -> None:
-    from dcod.errors import UserError
-    from dcod_pipelines.kubeflow import for_cluster
-
-    cluster = {"tracking": "http://mlflow:5000", "storage": "s3://a/b"}
-    values = {"notify": {"url": "environment"}, "cluster": cluster}
-    with pytest.raises(UserError, match=r"cluster\.secrets\.webhook"):
-        for_cluster(Config.model_validate(values))
-    values["cluster"] = cluster | {"secrets": {"webhook": "dcod-webhook"}}
-    for_cluster(Config.model_validate(values))

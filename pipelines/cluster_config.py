@@ -1,0 +1,65 @@
+"""The configuration as a run on the cluster gets it, or why it cannot run there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcod.config import Config
+
+
+def for_cluster(config: Config) -> Config:
+    """The same configuration with the cluster's tracking server, lease and place for checkpoints.
+
+    Raises:
+        UserError: something in it exists on this machine only; all such things at once.
+    """
+    from dcod.errors import UserError
+
+    storage = config.cluster.storage.rstrip("/")
+    update: dict[str, Any] = {}
+    for section in ("score", "train"):
+        checkpoints = getattr(config, section).checkpoints
+        if checkpoints.uri and not _reached(checkpoints.uri):
+            checkpoints = checkpoints.model_copy(update={"uri": f"{storage}/checkpoints" if storage else ""})
+        update[section] = getattr(config, section).model_copy(update={"checkpoints": checkpoints})
+    if config.cluster.tracking:
+        update["tracking"] = config.tracking.model_copy(update={"uri": config.cluster.tracking})
+    if storage and not _reached(config.promote.lease):
+        update["promote"] = config.promote.model_copy(update={"lease": f"{storage}/promotion.lease"})
+    there = config.model_copy(update=update)
+    if wrong := _only_here(there):
+        raise UserError("not for a cluster: " + "; ".join(wrong))
+    return there
+
+
+def _only_here(config: Config) -> list[str]:
+    """What no pod reaches, each with the way out."""
+    wrong = []
+    uri, model = config.tracking.uri, config.student.model
+    if not uri.startswith(("http://", "https://")):
+        wrong.append(f"cluster.tracking: no MLflow server ({uri} is a file here); such as http://mlflow.dcod:5000")
+    if not _reached(config.promote.lease):
+        wrong.append("cluster.storage: set an s3:// prefix, for the lease that serialises promotions")
+    for source in [*config.ingest.sources, *(b.source for b in config.evaluate.benchmarks if b.source)]:
+        if _is_local(source):
+            wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
+    if _is_local(model) and (model.startswith((".", "/", "~", "file:")) or Path(model).is_dir()):  # else owner/name
+        wrong.append(f"student.model {model}: a folder of this machine; name it s3://… or models:/…")
+    if config.notify.url and not config.cluster.secrets.webhook:
+        wrong.append("notify.url is set: name the secret with the webhook's address and key in cluster.secrets.webhook")
+    return wrong
+
+
+def _reached(place: str) -> bool:
+    """Whether every pod reaches a place: in a bucket, or on the volume that all mount."""
+    from dcod.config.cluster import MOUNT
+
+    return place.startswith(("s3://", f"{MOUNT}/"))
+
+
+def _is_local(place: str) -> bool:
+    """Whether a place is a path, and no pod reaches it."""
+    path = place.removeprefix("file://")
+    return "://" not in path and not _reached(path)
