@@ -18,4 +18,4 @@ def train_nodes(
     from dcod.stages.component import run
 
     inputs = {"scores": scores.path, "student": start.path}
-    run("trainjob", config, pipeline, student.path, inputs, metrics=metrics.path)
+    run("train_job", config, pipeline, student.path, inputs, metrics=metrics.path)

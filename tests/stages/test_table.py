@@ -50,3 +50,14 @@ def test_an_unknown_stage_is_one_line(tmp_path: Path) -> None:
     for name in ("trian", "shards", "execute"):
         with pytest.raises(UserError, match=rf"^stage '{name}': not known; known: fetch, teach, .*, decide$"):
             execute(name, Config(), tmp_path / "out", {})
+
+
+def test_components_name_stages_that_there_are() -> None:
+    asked = {
+        str(node.args[0].value)
+        for path in (FOLDER.parent.parent / "components").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "run" and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(asked) >= 9
+    assert asked <= set(STAGES)

@@ -330,7 +330,7 @@ def test_two_real_ranks_behind_the_job(
     with serving(Real(), tmp_path) as kubeconfig, pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(kubeconfig))
         student = {"scores": tmp_path / "scores", "student": tiny_student}
-        metrics = execute("trainjob", config, tmp_path / "out", student, RunContext(tracked=False, pipeline="run-1"))
+        metrics = execute("train_job", config, tmp_path / "out", student, RunContext(tracked=False, pipeline="run-1"))
     assert metrics["steps"] > 5
     assert (tmp_path / "out" / "model.safetensors").is_file()
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
