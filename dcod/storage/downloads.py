@@ -2,7 +2,7 @@
 
 1. the object's head says size, ETag and checksum; every part is asked for under that ETag;
 2. parts are read several at a time, each written to its place; one that breaks off goes on from its next byte, after a
-   pause, as long as it gets anywhere;
+   pause, as long as it gets anywhere (in drops, see dcod.storage.dripping, it does not);
 3. a finished part is noted beside the file, so that another process does not read it again;
 4. the whole is compared with the checksum (or the ETag, where it is one) before it gets its name;
 5. an object that changed meanwhile is begun anew, a few times.
@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from dcod.errors import UserError
+from dcod.storage import dripping
 from dcod.storage.outputs import write_text
 
 PART = 16 << 20  # bytes
 _AT_ONCE = 8
 _CHUNK = 1 << 16
-_TRIES = 6  # without a byte in between; botocore's own tries (of throttled requests, say) lie within each
+_TRIES = 6  # in a row that get nowhere; botocore's own tries (of throttled requests, say) lie within each
 _PAUSE_S = 0.25  # doubled from try to try, with jitter
 _ANEW = 3  # times that an object may change, or fail its checksum
 
@@ -146,7 +147,7 @@ def _part(client: Any, bucket: str, key: str, etag: str, file: int, begin: int, 
 
     tries = 0
     while begin < end:
-        before = begin
+        before, since = begin, time.monotonic()
         try:
             answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes={begin}-{end - 1}", IfMatch=etag)
             if answer["ETag"] != etag:
@@ -160,7 +161,8 @@ def _part(client: Any, bucket: str, key: str, etag: str, file: int, begin: int, 
             raise
         except (HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:
             reason = " ".join(str(error).split())
-        tries = 0 if begin > before else tries + 1
+        moves = begin > before and not dripping.is_slow(begin - before, time.monotonic() - since)
+        tries = 0 if moves else tries + 1
         if tries == _TRIES:
             raise UserError(
                 f"s3://{bucket}/{key}: the connection breaks off at byte {begin} again and again ({reason})"

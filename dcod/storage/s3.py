@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from dcod.errors import UserError
+from dcod.storage import dripping
 from dcod.storage.downloads import download, forget
 from dcod.storage.files import cache_folder, is_s3
 
+ATTEMPTS = 6
 _ABSENT = ("404", "NoSuchKey")
 
 
@@ -192,11 +194,12 @@ def connect() -> Any:
     import boto3
     from botocore.config import Config as BotoConfig
 
+    dripping.watch()
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return boto3.client(
         "s3",
         endpoint_url=endpoint or os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None,
-        config=BotoConfig(retries={"mode": "adaptive", "max_attempts": 6}, connect_timeout=5, read_timeout=60),
+        config=BotoConfig(retries={"mode": "adaptive", "max_attempts": ATTEMPTS}, connect_timeout=5, read_timeout=60),
     )
 
 

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dcod import __version__, storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import AwayError, UserError, hidden, one_line
-from dcod.storage import room
+from dcod.storage import dripping, room
 from dcod.tracking import logged_models, store
 from dcod.tracking.store import StoreError, quoted
 
@@ -91,6 +91,7 @@ class Tracker:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
+        dripping.watch()
         # By hand too, since mlflow may have been imported earlier. It logs the errors that it also raises.
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
