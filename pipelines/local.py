@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
@@ -77,6 +76,7 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     Raises:
         UserError: ``root`` cannot be written.
     """
+    from filelock import FileLock
     from kfp import local
     from rich.console import Console
 
@@ -100,13 +100,13 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
         raise UserError(f"{root}: cannot be written ({error.strerror})") from None
     for earlier in (root / "pipeline").iterdir():
         scratch.sweep(earlier)
-    held = _alive(work)
     _close_dead(config, root / "pipeline")
     log = work / "pipeline.log"
     shown = Console(
         file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False
     )  # before standard output is redirected
-    with held, room.writing(work), log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
+    alive = FileLock(work / ALIVE)  # the kernel lets go of it, whatever kills the run
+    with alive, room.writing(work), log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
         echo = _Echo(file, shown, time.monotonic())
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
@@ -119,15 +119,10 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
     return Outcome(log, decision=found.get("gate"), retraining=found.get("decide"))
 
 
-def _alive(work: Path) -> TextIO:
-    """A locked file: as long as it is locked, the run is alive. The kernel lets go of it, whatever kills the run."""
-    file = (work / ALIVE).open("w", encoding="utf-8")
-    fcntl.flock(file, fcntl.LOCK_EX)
-    return file
-
-
 def _close_dead(config: Config, pipelines: Path) -> None:
     """Ends the runs in MLflow that were killed here, which nobody else does; their finished stages are reused."""
+    from filelock import lock_descriptor
+
     from dcod.retrain.history import unfinished
     from dcod.tracking import Tracker
 
@@ -137,8 +132,9 @@ def _close_dead(config: Config, pipelines: Path) -> None:
         with contextlib.suppress(OSError):  # it is alive, or of another place
             if work is not None:
                 with (work / ALIVE).open() as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                tracker.finish(name, failed="the run was killed")
+                    dead = lock_descriptor(file.fileno(), blocking=False)
+                if dead:
+                    tracker.finish(name, failed="the run was killed")
 
 
 @contextlib.contextmanager

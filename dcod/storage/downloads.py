@@ -14,7 +14,6 @@ the user's: it is never replaced.
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import os
 import random
@@ -23,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from dcod.errors import UserError
 from dcod.storage import dripping
@@ -49,9 +50,7 @@ def download(client: Any, bucket: str, key: str, target: Path) -> None:
     """
     mark = _mark(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.with_name(f".{target.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(target.with_name(f".{target.name}.lock")):
             for _ in range(_ANEW):
                 with suppress(_ChangedError):
                     _update(client, bucket, key, target, mark)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import threading
 import time
 import uuid
@@ -12,9 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from dcod.errors import UserError
 from dcod.storage.files import is_s3
 from dcod.storage.s3 import connect, explained, look, put_if, split, try_conditions
+
+_POLL_S = 0.2
 
 
 @contextmanager
@@ -34,20 +37,15 @@ def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 120.0) -> Iterator[Call
         with _bucket_lease(uri, wait_s, ttl_s) as still:
             yield still
         return
-    path = Path(uri)
+    # A file system without locks refuses: a marker file in their place would outlive a killed holder.
+    lock = FileLock(Path(uri).resolve(), timeout=wait_s, poll_interval=_POLL_S, fallback_to_soft=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        held = lock.acquire()
+    except Timeout:
+        raise _held_by_another(uri) from None
     except OSError as error:
         raise UserError(f"lease {uri}: cannot be written ({error.strerror}); set promote.lease") from None
-    with file:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                _wait(uri, deadline)
+    with held:
         yield lambda: None  # it is held as long as this process lives
 
 
@@ -101,5 +99,9 @@ def _renew(client: Any, bucket: str, key: str, holder: str, every_s: float, ende
 
 def _wait(uri: str, deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise UserError(f"lease {uri}: another promotion holds it; wait for it, and run again")
-    time.sleep(0.2)
+        raise _held_by_another(uri)
+    time.sleep(_POLL_S)
+
+
+def _held_by_another(uri: str) -> UserError:
+    return UserError(f"lease {uri}: another promotion holds it; wait for it, and run again")

@@ -6,7 +6,6 @@ The name ends in a digest of the rest, so that no folder of a user's is taken fo
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -16,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from dcod.errors import UserError
 from dcod.storage import marks, room
@@ -66,15 +67,12 @@ def held(folder: Path, begin: str) -> Iterator[Path]:
         except FileNotFoundError:  # a sweep between the two lines took the empty folder
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # a sweep came between again, and takes it for a dead one
-            lock.close()
-            continue
+            locked = lock_descriptor(lock.fileno(), blocking=False)
         except OSError:  # a file system without locks: nobody takes this folder for a dead one, either
             break
-        if (holder / _LOCK).exists():
+        if locked and (holder / _LOCK).exists():
             break
-        lock.close()
+        lock.close()  # a sweep came between again, and takes it for a dead one
     owner = os.getpid()
     with lock:
         try:
@@ -113,8 +111,8 @@ def _remove_dead(holder: Path) -> None:
         holder.rmdir()  # only an empty one: the process ended before it could lock it
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _clear(holder)
+        if lock_descriptor(lock, blocking=False):
+            _clear(holder)
     finally:
         os.close(lock)
 

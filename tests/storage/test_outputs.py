@@ -305,7 +305,7 @@ FILL = """
     from dcod.teach.attempts import SCHEMA, Attempts, Tally
     from dcod.train.checkpoints import Checkpoints
     from dcod.errors import UserError
-    from dcod.traces.scored import Example
+    from dcod.traces.scored import ScoredTrace
 
     here, much = Path(sys.argv[1]), os.urandom(100_000).hex()
     (here / "work").mkdir()
@@ -314,7 +314,7 @@ FILL = """
     optimizer = torch.optim.SGD(model.parameters())
     long = list(range(1, 30_000))
     floats = torch.randn(len(long)).tolist()
-    example = Example("t", "p", [1], long, floats, floats, None)
+    example = ScoredTrace("t", "p", [1], long, floats, floats, None)
 
     def folder(name, write):
         with storage.output_folder(here / name) as out:
