@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 from scipy import stats
+from scipy.special import entr
 
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # drawn indices held at once
@@ -69,21 +70,20 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     Raises:
         ValueError: there are no values.
     """
-    low, high = np.quantile(_resampled_means(values, seed), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resampled_means(values: Sequence[float], seed: int) -> np.ndarray:
-    data = np.asarray(values, dtype=float)
-    if not len(data):
+    if not len(values):
         raise ValueError("a bootstrap needs at least one problem")
-    generator = np.random.default_rng(seed)
-    rows = max(1, _CHUNK // len(data))
-    means = [
-        data[generator.integers(0, len(data), (min(rows, RESAMPLES - done), len(data)))].mean(axis=1)
-        for done in range(0, RESAMPLES, rows)
-    ]
-    return np.concatenate(means)
+    if len(values) == 1:  # which scipy refuses
+        return float(values[0]), float(values[0])
+    found = stats.bootstrap(
+        (np.asarray(values, dtype=float),),
+        np.mean,
+        confidence_level=level,
+        n_resamples=RESAMPLES,
+        batch=max(1, _CHUNK // len(values)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05, power: float = 0.8) -> float:
@@ -104,8 +104,8 @@ def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05
 
 def answer_entropy(answers: Sequence[str | None]) -> float:
     """Entropy, in nats, of the answers to one problem; no answer counts as an answer of its own."""
-    shares = np.asarray(list(Counter(answers).values()), dtype=float) / max(len(answers), 1)
-    return float(max(0.0, -(shares * np.log(shares)).sum()))
+    shares = np.array(list(Counter(answers).values())) / max(len(answers), 1)
+    return float(entr(shares).sum()) + 0.0  # never -0.0
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

@@ -13,6 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
+import numpy as np
+from scipy.special import rel_entr
+
 from dcod.config.retrain import LimitsConfig
 from dcod.objective.weighting import octaves
 from dcod.traces.scored import ScoredTrace
@@ -124,12 +127,10 @@ def _words(texts: Sequence[str]) -> Counter[str]:
 
 def _divergence(ours: Counter[str], theirs: Counter[str]) -> float:
     """Jensen-Shannon, in bits: 0 for the same shares of words, 1 for no common word."""
-    sizes = [max(1, side.total()) for side in (ours, theirs)]
-    total = 0.0
-    for word in ours.keys() | theirs.keys():
-        p, q = ours[word] / sizes[0], theirs[word] / sizes[1]
-        total += sum(x * math.log2(2 * x / (p + q)) / 2 for x in (p, q) if x)
-    return total
+    words = sorted(ours.keys() | theirs.keys())
+    p, q = (np.array([side[word] for word in words]) / max(1, side.total()) for side in (ours, theirs))
+    mean = (p + q) / 2
+    return float((rel_entr(p, mean) + rel_entr(q, mean)).sum() / (2 * math.log(2)))
 
 
 def _curve(examples: Sequence[ScoredTrace], width: int) -> dict[str, float]:

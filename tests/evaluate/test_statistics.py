@@ -151,3 +151,10 @@ def test_stability_of_long_texts_takes_linear_time(text: str) -> None:
     statistics.arithmetic_steps(text)
     statistics.repetition_rate(text)
     assert time.process_time() - begun < 5
+
+
+def test_the_bootstrap_of_one_problem_is_that_problem_and_of_none_an_error() -> None:
+    assert statistics.bootstrap_interval([0.25]) == (0.25, 0.25)
+    assert statistics.bootstrap_interval([0.5, 0.5]) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="at least one problem"):
+        statistics.bootstrap_interval([])
