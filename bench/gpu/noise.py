@@ -1,4 +1,6 @@
-"""`python -m bench.gpu.noise`: the ratio of a model against itself, across engines and number formats (METHOD 7).
+"""`python -m bench.gpu.noise`: the ratio of a model against itself, across engines and number formats.
+
+See docs/method.md, section 1.3.
 
 A 135M shape with random weights, its logits stretched until it is about as sure as a trained one, writes answers at
 temperature 1 and records the log-probs that it drew with; the same weights then score them. The ratio is 1 where

@@ -75,7 +75,7 @@ class Objective:
 
     Attributes:
         loss: of the state; see :mod:`dcod.objective.losses`.
-        focus: alpha; the log loss is multiplied by the detached pi(y)^alpha. 1 is DFT (METHOD 4).
+        focus: alpha; the log loss is multiplied by the detached pi(y)^alpha. 1 is DFT (docs/method.md, section 3).
         anchor: weight of the divergence to the start.
         teacher: the teacher's recorded top-k [N, K], for losses that need it.
         start: the start's recorded top-k [N, K], for the anchor.
@@ -314,7 +314,9 @@ def weighted_loss(
     weights_N: Tensor,
     objective: Objective | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum over tokens of the weighted objective, weights and pi^alpha detached (METHOD 4), and the log-probs.
+    """Sum over tokens of the weighted objective, and the log-probs; weights and pi^alpha are detached.
+
+    See docs/method.md, section 3.
 
     Args:
         hidden_ND: last hidden states of the positions that predict the targets [N, D].

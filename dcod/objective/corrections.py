@@ -1,4 +1,4 @@
-"""The family of corrections: from log-probs to log-weights (METHOD sections 2, 4 and 5; see docs/method.md).
+"""The family of corrections: from log-probs to log-weights (docs/method.md, section 1).
 
 This file says what each member weighs by; :mod:`dcod.objective.weighting` turns any of it into weights with their
 variance under control. `prefix` and `trace` are importance ratios, `mixed` lies between them; `surprisal` is
@@ -93,7 +93,10 @@ def log_ratios(config: CorrectionConfig, record: StepScores) -> Tensor:
 
 
 def surprisals(config: CorrectionConfig, record: StepScores) -> Tensor:
-    """Entropy-centred surprisal -log pi - H(pi), clipped to [-c, c], 0 outside the mask [B, T] (METHOD 5)."""
+    """Entropy-centred surprisal -log pi - H(pi), clipped to [-c, c], 0 outside the mask [B, T].
+
+    See docs/method.md, section 1.
+    """
     assert record.entropies is not None
     raw = -record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.entropies
     return raw.clamp(-config.clip, config.clip).masked_fill(~record.mask, 0.0)

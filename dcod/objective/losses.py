@@ -2,7 +2,7 @@
 
 Every loss is a function from logits to one number a token. Weights (the correction) multiply it outside.
 Divergences compare the student with the teacher's recorded top-k and one tail bucket that holds the rest of
-the vocabulary, so that truncated mass stays a distribution (METHOD 6). They are 0 where both agree.
+the vocabulary, so that truncated mass stays a distribution (docs/method.md, section 3). They are 0 where both agree.
 
 Shape suffixes: N tokens, V vocabulary, K teacher's top-k.
 """

@@ -1,4 +1,4 @@
-"""From the log-weights of a correction to weights that can be trained with (METHOD sections 3 and 8).
+"""From the log-weights of a correction to weights that can be trained with (docs/method.md, sections 2 and 4).
 
 Two calls make the weights of one optimizer step. :func:`plan` looks at the records of the whole step (all
 ranks, all micro-batches) and chooses gamma by the ESS floor and the normalisers; :func:`weights` applies a
@@ -64,7 +64,8 @@ def plan(config: CorrectionConfig, record: StepScores) -> WeightPlan:
 
     gamma is the largest value in [0, gamma_max] at which the untruncated weights keep the rescaled ESS,
     (ESS - 1) / (n - 1), above the floor. The worst position decides for groups of positions, the mean over
-    groups of at least two for the others (METHOD 3). `iw_sft` is not tempered: its definition has no gamma.
+    groups of at least two for the others (docs/method.md, section 2). `iw_sft` is not tempered: its definition has no
+    gamma.
     """
     alive = record.mask.any(dim=1)
     if config.name == "none" or config.gamma_max == 0.0 or not bool(alive.any()):
@@ -123,7 +124,7 @@ def weights(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> T
 
 @torch.no_grad()
 def diagnostics(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> dict[str, float]:
-    """What every run must report of a step (METHOD 8), as plain numbers.
+    """What every run must report of a step (docs/method.md, section 4), as plain numbers.
 
     The drift curve is ``abs_log_ratio_FIRST_LAST`` per octave of positions (the teacher's log-probs are
     known) and ``surprisal_FIRST_LAST`` (always): see :func:`octaves`.

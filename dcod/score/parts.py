@@ -161,7 +161,7 @@ def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> 
     """A trace in the student's tokens.
 
     The sampler's log-probs come along token by token where the tokens are the student's own. Of another
-    tokenizer only their sum does: the text is tokenised anew, which `trace` allows (METHOD 7).
+    tokenizer only their sum does: the text is tokenised anew, which `trace` allows (docs/method.md, section 1.3).
     """
     logprobs, ids = trace.behavior_logprobs, trace.token_ids
     if logprobs is not None and ids is not None and len(logprobs) != len(ids):

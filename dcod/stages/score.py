@@ -91,7 +91,7 @@ class Drift:
     """Per completion position: the drift of the teacher from the student, in nats; tables are added one by one.
 
     ``mean_abs_log_ratio`` where the teacher's log-probs are recorded; always ``mean_surprisal``, the
-    entropy-centred surprisal, which also measures the difference of entropies (METHOD 5).
+    entropy-centred surprisal, which also measures the difference of entropies (docs/method.md, section 1).
     """
 
     def __init__(self) -> None:

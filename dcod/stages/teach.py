@@ -7,7 +7,7 @@
 4. write attempts.parquet (rows of ours, with the number of attempts at the question) and usage.json.
 
 The behaviour policy is the teacher as it was sampled. A row's log-probs are those of the very draw, after temperature
-and top-p; where the engine cannot tell them, there are none (METHOD 7).
+and top-p; where the engine cannot tell them, there are none (docs/method.md, section 1.3).
 """
 
 from __future__ import annotations

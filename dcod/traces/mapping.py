@@ -4,7 +4,8 @@ Some sources have tokens as texts without ids, such as OpenAI's: the student's o
 
 The log-prob of a piece of text is that of a student's token only if both cut the completion alike, piece by piece, and
 the end of the turn was recorded too. Then the trace is as good as one with ids. Else only the log-prob of the whole
-completion is kept (``behavior_logprobs`` without ``token_ids``), which serves corrections that need no more (METHOD 7).
+completion is kept (``behavior_logprobs`` without ``token_ids``), which serves corrections that need no more
+(docs/method.md, section 1.3).
 
 An engine that stops at a string leaves tokens that no text has, and no end: see :func:`with_end`.
 """

@@ -13,7 +13,7 @@ class ScoredTrace:
         prompt_tokens, completion_tokens: token ids; the completion ends with the end-of-turn token.
         student_logprobs, entropies: of the student that scored it, nats, one a completion token.
         behavior_logprobs: of the teacher's sampler, or None.
-        behavior_total: their sum as the teacher's own tokenizer gave it, or None; see METHOD 7.
+        behavior_total: their sum as the teacher's own tokenizer gave it, or None; see docs/method.md, section 1.3.
         teacher_top_ids, teacher_top_logprobs: the sampler's likeliest tokens at each position, or None.
         start_top_ids, start_top_logprobs: the same of the student that scored it, or None.
     """

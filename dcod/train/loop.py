@@ -5,7 +5,7 @@ One optimizer step:
   2. split this rank's share into micro-batches of like length;
   3. per micro-batch: body forward, weights, fused head and loss, backward;
   4. clip, step, schedule; a non-finite step is skipped and counted, three in a row stop the run;
-  5. log what METHOD 8 asks for; now and then measure the selection split and keep the best student;
+  5. log what docs/method.md, section 4 asks for; now and then measure the selection split and keep the best student;
   6. every so often, and when asked to stop, keep a checkpoint, from which the same call goes on.
 
 The loss is sum(weight * -log pi) / (counted tokens of the step over all ranks): a token mean, unchanged by

@@ -1,4 +1,4 @@
-"""Scores of a GPU against those of a CPU: the noise floor that METHOD 7 asks for, on a small student."""
+"""Scores of a GPU against those of a CPU: the noise floor of docs/method.md, section 1.3, on a small student."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_plain_weights_are_cross_entropy() -> None:
 
 
 def test_focus_is_the_gradient_of_the_generalised_cross_entropy() -> None:
-    """w * pi^alpha * grad(-log pi) equals the gradient of (1 - pi^alpha) / alpha (METHOD 4)."""
+    """w * pi^alpha * grad(-log pi) equals the gradient of (1 - pi^alpha) / alpha (docs/method.md, section 3)."""
     torch.manual_seed(0)
     hidden = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
     head, targets = torch.randn(33, 8, dtype=torch.float64), torch.randint(33, (5,))

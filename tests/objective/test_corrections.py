@@ -1,4 +1,4 @@
-"""METHOD section 9: the tests that any implementation must pass, on an enumerable vocabulary and at the edges."""
+"""What docs/method.md, section 7 lists: exact on an enumerable vocabulary, and right at the edges."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_trace_estimates_an_expectation_under_the_student(seed: int) -> None:
 
 
 def test_surprisal_is_a_martingale_under_the_student() -> None:
-    """E_pi[delta] = 0 at every position (METHOD 5): the plain running sum has mean 0."""
+    """E_pi[delta] = 0 at every position (docs/method.md, section 1): the plain running sum has mean 0."""
     student, traces = policy(3), all_traces()
     record = record_of(traces, student, student)
     entropies = [
@@ -156,7 +156,7 @@ def test_the_plan_keeps_the_ess_floor_and_the_mean(name: str, scope: str, group:
 
 
 def naive_prefix(config: CorrectionConfig, gamma: float, record: StepScores) -> torch.Tensor:
-    """The text of METHOD 3 in float64 and plain loops."""
+    """The text of docs/method.md, section 2, in float64 and plain loops."""
     rows, width = record.mask.shape
     logs = [[0.0] * width for _ in range(rows)]
     for b in range(rows):
@@ -330,7 +330,7 @@ def test_the_controls_know_only_what_they_say() -> None:
 
 
 def test_a_teacher_with_another_tokenizer_gives_totals_only() -> None:
-    """`trace` compares totals then; they are the same weights where nothing is clipped (METHOD 7)."""
+    """`trace` compares totals then; the same weights where nothing is clipped (docs/method.md, section 1.3)."""
     record = random_record(traces=8, prompts=2)
     config = plain("trace", gamma_max=0.1)
     known = weights(config, plan(config, record), record)
