@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -150,3 +153,26 @@ def test_the_lock_satisfies_the_project() -> None:
         version = pinned[requirement.name.lower().replace("_", "-")]
         assert requirement.specifier.contains(version), f"{text}: the lock has {version}"
     assert len(wanted) >= 25
+
+
+def _plain(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_all_that_is_imported_is_declared_and_the_other_way_round() -> None:
+    imported: set[str] = set()
+    for file in (file for area in ("dcod", "components", "pipelines") for file in (ROOT / area).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    ours = {"dcod", "components", "pipelines", "dcod_components", "dcod_pipelines"}
+    foreign = imported - set(sys.stdlib_module_names) - ours - {"vllm"}  # of an image of its own
+    assert len(foreign) >= 35
+    declared = {_plain(re.split(r"[^\w.-]", text)[0]) for text in PROJECT["project"]["dependencies"]}
+    behind = packages_distributions()
+    givers = {name: {_plain(one) for one in behind.get(name, [])} for name in foreign}
+    assert {name for name, distributions in givers.items() if not distributions & declared} == set()
+    # transformers reads the packaged SmolLM2 by gguf; nothing here imports it.
+    assert declared - set().union(*givers.values()) == {"gguf"}
