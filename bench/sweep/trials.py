@@ -27,7 +27,7 @@ from dcod.models.fused_head import Objective
 from dcod.models.layouts import exact_layout
 from dcod.models.selfcheck import examine, numbers
 from dcod.traces.scored import ScoredTrace
-from dcod.train.step import StudentWithLoss
+from dcod.train.learner import StudentWithLoss
 
 SIZES = ((3, 7), (9, 4), (5, 12))  # tokens of prompt and completion
 NATS, SHARE = 1e-3, 1e-3  # the largest difference of a log-prob, and of a gradient as a share of its norm

@@ -65,7 +65,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         config.seed,
         save_best=save,
         metrics=lambda values, step: log.metrics(values, step=step),
-        kept=kept,
+        checkpoints=kept,
     )
     for path in best.iterdir():
         path.chmod(0o644)

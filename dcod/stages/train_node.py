@@ -102,7 +102,7 @@ def _take_part(config: Config, scores: Path, student: Path) -> None:
         config.train,
         config.seed,
         save_best=lambda _: None,
-        kept=checkpoints_of(config, scores, student),
+        checkpoints=checkpoints_of(config, scores, student),
         metrics=lambda _, __: None,
     )
 

@@ -4,13 +4,12 @@ A checkpoint at a step holds all that decides what comes after it: weights, opti
 in the data (the step: the order follows from the seed), lagged statistics, and what was reported so far. So a
 run that was killed and started again ends with the very same weights, bit for bit on a CPU.
 
-A store has one folder a checkpoint, ``step-00000012``, and one file a best student, ``best-00000012``, that the
-checkpoint names. Everything is safetensors and JSON.
+A store has one folder a checkpoint, ``step-00000012``, and one a best student, ``best-00000012``, that the checkpoint
+names. Everything is safetensors and JSON.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +22,11 @@ from torch import Tensor, nn
 from dcod import storage
 from dcod.train.masters import Masters
 from dcod.train.parallel import placed, whole
+from dcod.train.state import TrainState
 
-MARK = "state.json"  # written last: a checkpoint without it is none
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MARK = STATE  # written last: a checkpoint without it is none
+RANDOM_KEY = "random"  # torch's random state, beside the optimizer's tensors
 
 
 @dataclass
@@ -32,15 +34,13 @@ class Checkpoint:
     """What :func:`Checkpoints.latest` gives back.
 
     Attributes:
-        step: the optimizer step after which it was taken.
         model, optimizer: tensors by name, as :func:`weights_of` and :func:`moments_of` name them.
-        state: the rest, plain numbers.
+        state: the rest; the step is in it.
     """
 
-    step: int
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    state: dict[str, Any]
+    state: TrainState
 
 
 class Checkpoints:
@@ -56,29 +56,28 @@ class Checkpoints:
         self.keep = keep
 
     def save(
-        self,
-        step: int,
-        model: nn.Module,
-        optimizer: Any,
-        state: Mapping[str, Any],
-        masters: Masters | None = None,
-        write: bool = True,
+        self, state: TrainState, model: nn.Module, optimizer: Any, masters: Masters | None = None, write: bool = True
     ) -> None:
-        """Keeps the state after a step; a kill in the middle leaves the ones before.
+        """Keeps what is there after a step; a kill in the middle leaves the checkpoints before.
 
-        All ranks call it, since each may hold a part; one of them is to ``write``.
+        Args:
+            state: of the run after this step.
+            model: the student.
+            optimizer: what moves it.
+            masters: what the optimizer moves, where that is finer than the student's own.
+            write: whether this rank does; all ranks call it, since each may hold a part (collective).
         """
         from safetensors.torch import save_file
 
+        weights, moments = weights_of(model, write, masters), moments_of(optimizer, write)
+        if not write:
+            return
         with storage.scratch() as folder:
-            weights, moments = weights_of(model, write, masters), moments_of(optimizer, write)
-            if not write:
-                return
-            save_file(weights, folder / "model.safetensors")
-            save_file(moments, folder / "optimizer.safetensors")
-            (folder / MARK).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
-            self._put(folder, f"step-{step:08d}")
-        self._prune(best=int(state.get("best_step", 0)))
+            save_file(weights, folder / MODEL)
+            save_file(moments, folder / OPTIMIZER)
+            (folder / STATE).write_text(state.to_json(), encoding="utf-8")
+            self._put(folder, f"step-{state.step:08d}")
+        self._prune(state.best_step)
 
     def save_best(self, step: int, model: nn.Module, masters: Masters | None = None, write: bool = True) -> None:
         """Keeps the best student so far, as :meth:`save` does; the next checkpoint names it."""
@@ -88,31 +87,30 @@ class Checkpoints:
         if not write:
             return
         with storage.scratch() as folder:
-            save_file(weights, folder / "model.safetensors")
+            save_file(weights, folder / MODEL)
             (folder / MARK).write_text("{}", encoding="utf-8")
             self._put(folder, f"best-{step:08d}")
 
     def latest(self) -> Checkpoint | None:
-        """The last complete checkpoint."""
+        """The last complete checkpoint.
+
+        Raises:
+            UserError: another version of dcod wrote it.
+        """
         from safetensors.torch import load_file
 
         complete = self._complete("step-")
         if not complete:
             return None
         folder = self._get(complete[-1])
-        state = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return Checkpoint(
-            state.pop("step"),
-            load_file(folder / "model.safetensors"),
-            load_file(folder / "optimizer.safetensors"),
-            state,
-        )
+        state = TrainState.from_json((folder / STATE).read_text(encoding="utf-8"), f"{self.uri}/{complete[-1]}")
+        return Checkpoint(load_file(folder / MODEL), load_file(folder / OPTIMIZER), state)
 
     def best(self, step: int) -> dict[str, Tensor]:
         """The weights of the best student, which a checkpoint names."""
         from safetensors.torch import load_file
 
-        return load_file(self._get(f"best-{step:08d}") / "model.safetensors")
+        return load_file(self._get(f"best-{step:08d}") / MODEL)
 
     def clear(self) -> None:
         """Forgets the run: its student is kept elsewhere now."""
@@ -125,7 +123,7 @@ class Checkpoints:
         # The checkpoints that are left may name the best of their time: it is older than the newest or equal.
         named = {f"best-{best:08d}"}
         for name in self._complete("step-"):
-            named.add(f"best-{int(self._state(name).get('best_step', 0)):08d}")
+            named.add(f"best-{self._state(name).best_step:08d}")
         for name in self._complete("best-"):
             if name not in named:
                 self._remove(name)
@@ -138,12 +136,11 @@ class Checkpoints:
             names = [path.parent.name for path in Path(self.uri).glob(f"{prefix}*/{MARK}")]
         return sorted(name for name in names if name.startswith(prefix))
 
-    def _state(self, name: str) -> dict[str, Any]:
+    def _state(self, name: str) -> TrainState:
         """The plain part alone: no tensor is fetched for it."""
         place = f"{self.uri}/{name}/{MARK}"
         path = storage.fetch(place) if storage.is_s3(self.uri) else Path(place)
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return TrainState.from_json(path.read_text(encoding="utf-8"), f"{self.uri}/{name}")
 
     def _put(self, folder: Path, name: str) -> None:
         if storage.is_s3(self.uri):
@@ -169,7 +166,7 @@ class Checkpoints:
 
 
 def weights_of(model: nn.Module, keep: bool = True, masters: Masters | None = None) -> dict[str, Tensor]:
-    """Trained parameters and buffers by name, shared ones once; all ranks must ask where each holds a part.
+    """Trained parameters and buffers by name, shared ones once; call on every rank (collective).
 
     Args:
         model: the student.
@@ -212,7 +209,7 @@ def moments_of(optimizer: Any, keep: bool = True) -> dict[str, Tensor]:
     """The optimizer's state by parameter number and name, and torch's random state; as :func:`weights_of`."""
     state = optimizer.state_dict()["state"]
     entries = ((f"{index}.{name}", value) for index, entry in state.items() for name, value in entry.items())
-    return whole_of(entries, keep) | ({"random": torch.get_rng_state()} if keep else {})
+    return whole_of(entries, keep) | ({RANDOM_KEY: torch.get_rng_state()} if keep else {})
 
 
 def load_moments(optimizer: Any, tensors: Mapping[str, Tensor]) -> None:
@@ -220,15 +217,21 @@ def load_moments(optimizer: Any, tensors: Mapping[str, Tensor]) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key != "random":
+        if key != RANDOM_KEY:
             number, name = key.split(".", 1)
             like = parameters[int(number)]
             state.setdefault(int(number), {})[name] = placed(value, like) if value.shape == like.shape else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random"])
+    torch.set_rng_state(tensors[RANDOM_KEY])
 
 
 def whole_of(tensors: Iterable[tuple[str, Tensor]], keep: bool) -> dict[str, Tensor]:
+    """Tensors that may be spread over ranks, whole and on the CPU; call on every rank (collective).
+
+    Args:
+        tensors: by name.
+        keep: as in :func:`weights_of`.
+    """
     out = {}
     for name, tensor in tensors:
         value = whole(tensor)

@@ -5,11 +5,11 @@ One optimizer step:
   2. split this rank's share into micro-batches of like length;
   3. per micro-batch: body forward, weights, fused head and loss, backward;
   4. clip, step, schedule; a non-finite step is skipped and counted, three in a row stop the run;
-  5. log what docs/method.md, section 4 asks for; now and then measure the selection split and keep the best student;
+  5. report what docs/method.md, section 4, asks for; now and then measure the selection split, keep the best student;
   6. every so often, and when asked to stop, keep a checkpoint, from which the same call goes on.
 
 The loss is sum(weight * -log pi) / (counted tokens of the step over all ranks): a token mean, unchanged by
-micro-batching, padding and the number of ranks.
+micro-batching, padding and the number of ranks. examples/loop.py is the same on a single page.
 """
 
 from __future__ import annotations
@@ -20,67 +20,35 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
-from dcod.models import selfcheck
-from dcod.models.batches import Layout, collate, micro_batch_rows, stored_record, to_device
+from dcod.models.batches import collate, micro_batch_rows, stored_record, to_device
 from dcod.models.fused_head import Objective
 from dcod.objective import corrections, weighting
+from dcod.objective.corrections import StepScores
 from dcod.objective.losses import LOSSES
-from dcod.objective.weighting import WeightCounts, WeightPlan
+from dcod.objective.weighting import WeightPlan
 from dcod.progress import track
 from dcod.traces.scored import ScoredTrace
-from dcod.train import checkpoints, lora, parallel
-from dcod.train.checkpoints import Checkpoints
-from dcod.train.masters import Masters
+from dcod.train import parallel
+from dcod.train.checkpoints import Checkpoints, load_moments, load_weights
+from dcod.train.learner import Learner, learner_for
 from dcod.train.sets import Schedule, TraceSet, trace_set
-from dcod.train.step import (
-    StudentWithLoss,
-    first_size,
-    forward_backward,
-    gathered,
-    halved,
-    is_live,
-    step_record,
-    way_of,
-)
+from dcod.train.state import Result, TrainState
+from dcod.train.step import first_size, forward_backward, halve, record_of
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from transformers import PreTrainedModel
 
 MAX_SKIPPED_IN_A_ROW = 3
+_NOT_KEPT = "nothing is kept: train.checkpoints.uri is empty"
 
 Metrics = Callable[[dict[str, float], int], None]
-
-
-@dataclass
-class Result:
-    """What a training run says at its end.
-
-    Attributes:
-        best_step: the step whose checkpoint was kept.
-        start_nll, best_nll: mean NLL per token on the selection split, nats.
-        skipped: optimizer steps that were not finite.
-        history: one row of metrics per step.
-        weights: histograms of the weights by position; see :class:`dcod.objective.weighting.WeightCounts`.
-        student: how the student was run: its head and the layout of its batches; see :mod:`dcod.models.selfcheck`.
-    """
-
-    best_step: int = 0
-    start_nll: float = math.nan
-    best_nll: float = math.inf
-    skipped: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    weights: dict[str, Any] = field(default_factory=dict)
-    student: dict[str, Any] = field(default_factory=dict)
 
 
 def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None:
@@ -137,30 +105,6 @@ def first_weights(traces: Sequence[ScoredTrace] | TraceSet, config: TrainConfig,
     return found
 
 
-@dataclass
-class _Progress:
-    """What a run carries from step to step, besides weights and optimizer; all of it is in a checkpoint."""
-
-    seen: WeightCounts
-    lagged: WeightPlan
-    micro_batch_tokens: int
-    result: Result = field(default_factory=Result)
-    skipped_in_a_row: int = 0
-    without_a_better_one: int = 0
-
-    def state(self) -> dict[str, Any]:
-        numbers = {**asdict(self.result), "weights": self.seen.plain()}
-        own = ("micro_batch_tokens", "skipped_in_a_row", "without_a_better_one")
-        return {**numbers, "lagged": asdict(self.lagged), **{name: getattr(self, name) for name in own}}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.lagged = WeightPlan(**state.pop("lagged"))
-        self.seen.load(state.pop("weights"))
-        for name in ("micro_batch_tokens", "skipped_in_a_row", "without_a_better_one"):
-            setattr(self, name, state.pop(name))
-        self.result = Result(**state)
-
-
 def train(
     model: PreTrainedModel,
     train_set: Sequence[ScoredTrace] | TraceSet,
@@ -169,11 +113,11 @@ def train(
     seed: int,
     save_best: Callable[[PreTrainedModel], None],
     metrics: Metrics,
-    kept: Checkpoints | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Trains ``model`` in place; ``save_best`` is called whenever the selection split improved.
 
-    Without a selection split the last weights are kept. With ``kept``, a run that was stopped goes on where it
+    Without a selection split the last weights are kept. With ``checkpoints``, a run that was stopped goes on where it
     was: its metrics are reported again from the first step, and on a CPU it ends with the same bits.
 
     Raises:
@@ -182,138 +126,177 @@ def train(
     """
     train_set, selection_set = trace_set(train_set), trace_set(selection_set)
     check(config, train_set)
-    accelerator = parallel.accelerator_for(config)
-    torch.manual_seed(seed)
+    learner = learner_for(model, config, seed)
     schedule = Schedule(train_set, config, seed)
     total = len(schedule)
-    with parallel.tried_there(accelerator, model, config) as there:
-        reading, layout = way_of(config, model, accelerator.device)
-    facts = {**reading.facts(), "layout": layout} | ({} if there else {"tried": "on the CPU"})
-    if accelerator.is_main_process:
-        selfcheck.say(facts, asked=config.layout)
-    lora.adapt(model, config.lora)
-    wrapped = parallel.distributed(accelerator, StudentWithLoss(model, reading).train(), model, config)
-    parameters = [p for p in wrapped.parameters() if p.requires_grad]
-    masters = Masters(parameters)
-    optimizer = torch.optim.AdamW(
-        masters.weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    optimizer = accelerator.prepare_optimizer(optimizer)
-    student = accelerator.unwrap_model(wrapped).model
-    main = accelerator.is_main_process
-
-    def save() -> None:
-        if parallel.is_sharded(wrapped) or config.lora.rank:
-            tensors = checkpoints.whole_of(checkpoints.held(student, masters), main)
-            if main:
-                save_best(lora.plain(student, tensors, config.lora))
-        elif main:
-            save_best(student)
-        accelerator.wait_for_everyone()
-
-    def keep(number: int) -> None:
-        if kept:
-            kept.save(number, student, optimizer, progress.state(), masters, write=main)
-        accelerator.wait_for_everyone()
-
+    state = resume(learner, checkpoints, save_best) or begin(learner, schedule, selection_set)
+    report_again(state, metrics)
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
-    live = is_live(config)
-    first = weighting.plan(config.correction, stored_record(schedule[0])) if live else WeightPlan()
-    progress = _Progress(WeightCounts(config.correction), first, 0)
-    progress.micro_batch_tokens = first_size(config, accelerator.device, accelerator.num_processes)
-    done = 0
-    found = kept.latest() if kept else None
-    _agree(accelerator, found.step if found else 0, config)
-    if kept and found:
-        done = found.step
-        progress.restore(found.state)
-        if progress.result.best_step:
-            checkpoints.load_weights(student, kept.best(progress.result.best_step), masters)
-            save()
-        checkpoints.load_weights(student, found.model, masters)
-        checkpoints.load_moments(optimizer, found.optimizer)
-    elif selection_set:
-        progress.result.start_nll = selection_nll(wrapped, selection_set, layout, progress, accelerator)
-    result = progress.result
-    result.student = facts
-    if selection_set:
-        metrics({"selection_nll": result.start_nll}, 0)
-    for row in result.history:
-        metrics(_reported(row), int(row["step"]))
     with _asked_to_stop() as asked:
-        for number in track(range(done + 1, total + 1), "train"):
+        for number in track(range(state.step + 1, total + 1), "train"):
             step = schedule[number - 1]
             # 1. plan
-            plan = progress.lagged if live else weighting.plan(config.correction, stored_record(step))
-            counted = sum(len(e.completion_tokens) for e in step)
+            plan = state.lagged if learner.live else weighting.plan(config.correction, stored_record(step))
             # 2. and 3. split, forward and backward
-            loss, moved, records = forward_backward(accelerator, wrapped, masters, step, layout, config, plan, progress)
-            # 4. step
-            rate = learning_rate(config, number, total)
-            for parameter_group in optimizer.param_groups:
-                parameter_group["lr"] = rate
-            norm = float(parallel.whole(nn.utils.clip_grad_norm_(masters.weights, config.max_grad_norm)))
-            sums = torch.tensor([loss, moved], device=accelerator.device)
-            loss, moved = accelerator.reduce(sums, "sum").tolist()
-            if math.isfinite(loss) and math.isfinite(norm):
-                optimizer.step()
-                masters.settle()
-                progress.skipped_in_a_row = 0
-            else:
-                _skip(progress, step, config)
-            masters.zero_grad()
+            loss, moved, records = forward_backward(learner, step, plan, state)
+            # 4. clip, step, schedule
+            row = update(learner, step, loss, moved, learning_rate(config, number, total), state)
             # 5. report
-            record = step_record(step, records, accelerator) if live else stored_record(step)
-            row = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "traces": len(step), "tokens": counted}
-            row["staleness"] = moved / counted
-            row["micro_batch_tokens"] = progress.micro_batch_tokens
-            row |= weighting.diagnostics(config.correction, plan, record)
-            if live:
-                progress.lagged = weighting.plan(config.correction, record)
+            row = {"step": number, **row, **report(learner, step, plan, records, state)}
             if selection_set and number in measured:
-                row["selection_nll"] = selection_nll(wrapped, selection_set, layout, progress, accelerator)
-                progress.without_a_better_one += 1
-                if row["selection_nll"] < result.best_nll:
-                    result.best_nll, result.best_step = row["selection_nll"], number
-                    progress.without_a_better_one = 0
-                    save()
-                    if kept:
-                        kept.save_best(number, student, masters, write=main)
-            result.history.append({"step": number, **row})
+                row["selection_nll"] = validate(learner, selection_set, state, number)
+                if state.best_step == number:
+                    keep_best(learner, state, save_best, checkpoints)
+            state.step = number
+            state.history.append(row)
             metrics(_reported(row), number)
             # 6. keep
-            stop = parallel.any_rank(accelerator, bool(asked))
+            stop = learner.any(bool(asked))
             if stop or (number % config.checkpoints.every == 0 and number < total):
-                keep(number)
+                keep(learner, state, checkpoints)
             if stop:
-                kind = (
-                    f"kept at step {number} of {total}" if kept else "nothing is kept: train.checkpoints.uri is empty"
-                )
-                raise PreemptedError(f"train: asked to stop; {kind}; the same run goes on from there")
-            if progress.without_a_better_one == config.patience:
+                raise _stopped(f"kept at step {number} of {total}" if checkpoints else _NOT_KEPT)
+            if state.without_a_better_one == config.patience:
                 break
-    if not selection_set or result.best_step == 0:
-        result.best_step = len(result.history)
-        save()
-    for other in gathered(accelerator, [progress.seen])[1:]:
-        progress.seen.merge(other)
-    result.weights = progress.seen.plain()
-    return result
+    if state.best_step == 0:
+        state.best_step = state.step
+        learner.save(save_best)
+    state.weights = learner.histograms()
+    return state
+
+
+def begin(learner: Learner, schedule: Schedule, selection_set: TraceSet) -> TrainState:
+    """The state before the first step, whose live weights follow the stored scores: those of this very student."""
+    state = TrainState(student=learner.facts)
+    state.micro_batch_tokens = first_size(learner.config, learner.accelerator.device, learner.ranks)
+    if learner.live:
+        state.lagged = weighting.plan(learner.config.correction, stored_record(schedule[0]))
+    if selection_set:
+        state.start_nll = selection_nll(learner, selection_set, state)
+    return state
+
+
+def resume(
+    learner: Learner, checkpoints: Checkpoints | None, save_best: Callable[[PreTrainedModel], None]
+) -> TrainState | None:
+    """Goes back to the last checkpoint, if there is one; call on every rank (collective).
+
+    Raises:
+        UserError: it cannot be read, or ranks found different ones.
+    """
+    checkpoint = checkpoints.latest() if checkpoints else None
+    steps = learner.gathered([checkpoint.state.step if checkpoint else 0])
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"train.checkpoints.uri={learner.config.checkpoints.uri}: ranks find different checkpoints there (steps "
+            f"{steps}); it must be a place that all nodes share, such as s3://bucket/prefix"
+        )
+    if not checkpoints or not checkpoint:
+        return None
+    state = checkpoint.state
+    if state.best_step:
+        load_weights(learner.student, checkpoints.best(state.best_step), learner.masters)
+        learner.save(save_best)
+    load_weights(learner.student, checkpoint.model, learner.masters)
+    load_moments(learner.optimizer, checkpoint.optimizer)
+    if learner.main:  # it has those of all ranks
+        learner.seen.load(state.weights)
+    state.student = learner.facts
+    return state
+
+
+def update(
+    learner: Learner, step: Sequence[ScoredTrace], loss: float, moved: float, rate: float, state: TrainState
+) -> dict[str, float]:
+    """Moves the student by the gradients that are there, clipped, unless they or the loss are not finite.
+
+    Args:
+        learner: the student on this rank.
+        step: the traces of all ranks.
+        loss: this rank's part; see :func:`dcod.train.step.forward_backward`.
+        moved: as ``loss``.
+        rate: the learning rate.
+        state: of the run; counts what is skipped.
+
+    Returns:
+        The figures of the step, over all ranks.
+    """
+    norm = learner.clip()
+    loss, moved = learner.summed(loss, moved)
+    if math.isfinite(loss) and math.isfinite(norm):
+        learner.move(rate)
+        state.skipped_in_a_row = 0
+    else:
+        _skip(state, step, learner.config)
+    learner.masters.zero_grad()
+    tokens = sum(len(e.completion_tokens) for e in step)
+    return {
+        "loss": loss,
+        "grad_norm": norm,
+        "learning_rate": rate,
+        "traces": len(step),
+        "tokens": tokens,
+        "staleness": moved / tokens,
+        "micro_batch_tokens": state.micro_batch_tokens,
+    }
+
+
+def report(
+    learner: Learner, step: Sequence[ScoredTrace], plan: WeightPlan, records: list[StepScores], state: TrainState
+) -> dict[str, float]:
+    """The figures of a step's weights; what it decides for live weights of the next step goes into the state."""
+    correction = learner.config.correction
+    record = record_of(learner, step, records)
+    if learner.live:
+        state.lagged = weighting.plan(correction, record)
+    return weighting.diagnostics(correction, plan, record)
+
+
+def keep(learner: Learner, state: TrainState, checkpoints: Checkpoints | None) -> None:
+    """Writes a checkpoint, where any are wanted; call on every rank (collective)."""
+    if checkpoints:
+        state.weights = learner.histograms()
+        checkpoints.save(state, learner.student, learner.optimizer, learner.masters, write=learner.main)
+    learner.accelerator.wait_for_everyone()
+
+
+def keep_best(
+    learner: Learner,
+    state: TrainState,
+    save_best: Callable[[PreTrainedModel], None],
+    checkpoints: Checkpoints | None,
+) -> None:
+    """Saves the student, and keeps it for who goes on from a checkpoint; call on every rank (collective)."""
+    learner.save(save_best)
+    if checkpoints:
+        checkpoints.save_best(state.best_step, learner.student, learner.masters, write=learner.main)
+
+
+def report_again(state: TrainState, metrics: Metrics) -> None:
+    """Reports all that was measured before a run goes on: the curve is whole for who sees this attempt alone."""
+    if math.isfinite(state.start_nll):
+        metrics({"selection_nll": state.start_nll}, 0)
+    for row in state.history:
+        metrics(_reported(row), int(row["step"]))
 
 
 def _reported(row: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in row.items() if k != "step" and math.isfinite(v)}
 
 
-def _skip(progress: _Progress, step: Sequence[ScoredTrace], config: TrainConfig) -> None:
-    progress.result.skipped += 1
-    progress.skipped_in_a_row += 1
-    if progress.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+def _skip(state: TrainState, step: Sequence[ScoredTrace], config: TrainConfig) -> None:
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    if state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
         names = ", ".join(e.trace_id for e in step[:5])
         raise UserError(
-            f"train: loss or gradient not finite in {progress.skipped_in_a_row} steps in a row, last with traces "
+            f"train: loss or gradient not finite in {state.skipped_in_a_row} steps in a row, last with traces "
             f"{names}…; lower train.learning_rate (now {config.learning_rate}) or look at them"
         )
+
+
+def _stopped(where: str) -> PreemptedError:
+    return PreemptedError(f"train: asked to stop; {where}; the same run goes on from there")
 
 
 @contextmanager
@@ -330,16 +313,6 @@ def _asked_to_stop() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _agree(accelerator: Any, step: int, config: TrainConfig) -> None:
-    """All ranks must go on from the same step."""
-    known = gathered(accelerator, [step])
-    if len(set(known)) > 1:
-        raise UserError(
-            f"train.checkpoints.uri={config.checkpoints.uri}: ranks find different checkpoints there (steps {known}); "
-            "it must be a place that all nodes share, such as s3://bucket/prefix"
-        )
-
-
 def learning_rate(config: TrainConfig, number: int, total: int) -> float:
     """The rate of optimizer step ``number`` of ``total`` (from 1): linear warm-up, then half a cosine.
 
@@ -351,31 +324,42 @@ def learning_rate(config: TrainConfig, number: int, total: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (number - warmup - 1) / (total - warmup)))
 
 
+def validate(learner: Learner, selection_set: TraceSet, state: TrainState, number: int) -> float:
+    """Measures the selection split after a step, and takes note where the student is the best so far.
+
+    Returns:
+        Mean NLL per token, nats.
+    """
+    nll = selection_nll(learner, selection_set, state)
+    state.without_a_better_one += 1
+    if nll < state.best_nll:
+        state.best_nll, state.best_step, state.without_a_better_one = nll, number, 0
+    return nll
+
+
 @torch.no_grad()
-def selection_nll(
-    wrapped: nn.Module, traces: TraceSet, layout: Layout, progress: _Progress, accelerator: Accelerator
-) -> float:
+def selection_nll(learner: Learner, traces: TraceSet, state: TrainState) -> float:
     """Mean NLL per token on the selection split, nats; every rank measures all of it.
 
     Raises:
         UserError: memory does not hold a single trace.
     """
     while True:
-        rows = micro_batch_rows(traces.sizes.tolist(), range(len(traces)), progress.micro_batch_tokens, layout)
+        rows = micro_batch_rows(traces.sizes.tolist(), range(len(traces)), state.micro_batch_tokens, learner.layout)
         with suppress(torch.OutOfMemoryError):
-            return _nll(wrapped, traces, rows, layout, accelerator.device)
-        most = max(map(len, rows))
-        halved(progress, most == 1, accelerator.num_processes, most)
+            return _nll(learner, traces, rows)
+        largest = max(map(len, rows))
+        halve(state, largest == 1, learner.ranks, largest)
 
 
-def _nll(wrapped: nn.Module, traces: TraceSet, groups: list[list[int]], layout: Layout, device: torch.device) -> float:
-    wrapped.eval()
+def _nll(learner: Learner, traces: TraceSet, groups: list[list[int]]) -> float:
+    wrapped, device = learner.wrapped.eval(), learner.accelerator.device
     total = torch.zeros((), dtype=torch.float64)
     count = 0
     for rows in groups:
-        batch = to_device(collate(traces.take(rows), layout=layout), device)
+        batch = to_device(collate(traces.take(rows), layout=learner.layout), device)
         ones = torch.ones(len(batch.targets), device=device)
-        _, logprobs, _ = wrapped(batch, lambda *_, ones=ones: ones, Objective(), False)
+        _, logprobs, _ = wrapped(batch, lambda *_, ones=ones: ones, Objective(), live=False)
         total -= logprobs.double().sum().cpu()
         count += len(batch.targets)
     wrapped.train()

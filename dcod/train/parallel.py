@@ -71,7 +71,7 @@ def tried_there(accelerator: Accelerator, model: PreTrainedModel, config: TrainC
 
 
 def any_rank(accelerator: Any, flag: bool) -> bool:
-    """Whether a flag is set on any rank; all ranks must ask."""
+    """Whether a flag is set on any rank; call on every rank (collective)."""
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.gather(torch.tensor([int(flag)], device=accelerator.device)).any())
@@ -118,7 +118,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may be spread over ranks, as one; all ranks must ask."""
+    """A tensor that may be spread over ranks, as one; call on every rank (collective)."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

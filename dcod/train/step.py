@@ -6,100 +6,28 @@ micro-batching, padding, packing and the number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcod.config import TrainConfig
 from dcod.errors import UserError
-from dcod.models.attention import hidden_states, separable
-from dcod.models.batches import Batch, Layout, collate, micro_batches, stored_record, to_device
-from dcod.models.fused_head import Objective, live_loss, weighted_loss
-from dcod.models.layouts import exact_layout
-from dcod.models.selfcheck import Reading, at_precision, examine
+from dcod.models.batches import Batch, collate, micro_batches, stored_record, to_device
+from dcod.models.fused_head import Objective
 from dcod.objective import weighting
 from dcod.objective.corrections import StepScores
 from dcod.objective.weighting import WeightCounts, WeightPlan
 from dcod.traces.scored import ScoredTrace
-from dcod.train.masters import Masters
-from dcod.train.parallel import is_sharded, low_precision
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-class Progress(Protocol):
-    """What a step changes besides gradients."""
-
-    seen: WeightCounts
-    micro_batch_tokens: int
-
-
-class StudentWithLoss(nn.Module):
-    """The student with the loss inside ``forward``, so that DDP and FSDP wrap both.
-
-    Args:
-        model: the student.
-        reading: how its hidden states become logits; None: found out now.
-    """
-
-    def __init__(self, model: PreTrainedModel, reading: Reading | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.reading = reading or examine(model)
-
-    def forward(
-        self, batch: Batch, weigh: Callable[[Tensor, Tensor | None], Tensor], objective: Objective, live: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Loss (a sum over counted tokens) of one micro-batch.
-
-        Args:
-            batch: the micro-batch, on the model's device.
-            weigh: gives the weights [N] of the counted tokens, the normaliser in them; it is handed the
-                log-probs and entropies [N] when ``live``, else placeholders.
-            objective: the loss at a state.
-            live: whether the weights depend on log-probs and entropies of this very pass.
-
-        Returns:
-            loss, log-probs [N], entropies [N] (live only).
-        """
-        head = self.reading.head(self.model)
-        hidden = hidden_states(self.model, batch, self.reading.body)
-        if live:
-            return live_loss(hidden, head, batch.targets, weigh, objective)
-        loss, logprobs = weighted_loss(hidden, head, batch.targets, weigh(torch.empty(0), None), objective)
-        return loss, logprobs, None
-
-
-def way_of(config: TrainConfig, model: PreTrainedModel, device: torch.device) -> tuple[Reading, Layout]:
-    """How the student is run: its head, and how micro-batches are laid out, each where it is exact for this student.
-
-    Both are tried as training runs, in its number format too; see ``models.selfcheck`` and ``models.layouts``. Shards
-    are computed in bfloat16 without autocast, which is tried with it: the products are the same.
-
-    Args:
-        config: ``auto`` is packed, which is faster on a GPU, and on a CPU where attention can be made to work within
-            traces.
-        model: the student.
-        device: where it will train.
-
-    Raises:
-        UserError: no way is right for it.
-    """
-    low = low_precision(config)
-    reading = examine(model)
-    if low:
-        reading = at_precision(model, reading, low)
-    packed = config.layout == "packed" or (config.layout == "auto" and (device.type == "cuda" or separable(model)))
-    return reading, exact_layout(model, reading, "packed" if packed else "padded", low)
+from dcod.train.learner import Learner
+from dcod.train.parallel import is_sharded
+from dcod.train.state import TrainState
 
 
 def first_size(config: TrainConfig, device: torch.device, ranks: int) -> int:
-    """Tokens of the first micro-batches; :func:`halved` makes them fewer where a GPU's memory does not hold them.
+    """Tokens of the first micro-batches; :func:`halve` makes them fewer where a GPU's memory does not hold them.
 
     With several ranks, which cannot change it alone, ``auto`` is a size that 80 GB hold for students up to some 2B.
     """
@@ -110,24 +38,25 @@ def first_size(config: TrainConfig, device: torch.device, ranks: int) -> int:
     return 65536 if ranks == 1 else 8192
 
 
-def halved(progress: Progress, single: bool, ranks: int, most: int) -> None:
-    """Half as large micro-batches, after the memory of a GPU did not hold one.
+def halve(state: TrainState, single: bool, ranks: int, largest: int) -> None:
+    """Makes micro-batches half as large, after the memory of a GPU did not hold one.
+
+    Args:
+        state: of the run.
+        single: whether each holds no more than what must stay together.
+        ranks: how many train; several cannot change it each for itself.
+        largest: traces of the largest one, for the message.
 
     Raises:
-        UserError: they hold no more than what must stay together, or other ranks would go on without this one.
+        UserError: they cannot be made smaller, or other ranks would go on without this one.
     """
     if single or ranks > 1:
         raise UserError(
-            f"train: out of memory with train.micro_batch_tokens={progress.micro_batch_tokens} and at most {most} "
+            f"train: out of memory with train.micro_batch_tokens={state.micro_batch_tokens} and at most {largest} "
             "traces at once; lower it, or student.max_length, or use a larger GPU"
         )
-    progress.micro_batch_tokens //= 2
+    state.micro_batch_tokens //= 2
     torch.cuda.empty_cache()
-
-
-def is_live(config: TrainConfig) -> bool:
-    """Whether weights come from the same forward pass."""
-    return config.correction.weights == "live" and config.correction.name != "none"
 
 
 def rank_share(step: Sequence[ScoredTrace], rank: int, ranks: int) -> list[ScoredTrace]:
@@ -144,63 +73,56 @@ def rank_share(step: Sequence[ScoredTrace], rank: int, ranks: int) -> list[Score
 
 
 def forward_backward(
-    accelerator: Any,
-    wrapped: nn.Module,
-    masters: Masters,
-    step: Sequence[ScoredTrace],
-    layout: Layout,
-    config: TrainConfig,
-    plan: WeightPlan,
-    progress: Progress,
+    learner: Learner, step: Sequence[ScoredTrace], plan: WeightPlan, state: TrainState
 ) -> tuple[float, float, list[StepScores]]:
     """Forward and backward of one step; halves the micro-batches where a GPU's memory does not hold them.
 
     The step itself stays the same: it is only split further, and the row of the step says so.
-    """
-    # DDP averages over ranks, so the sum is scaled back
-    factor = accelerator.num_processes / sum(len(e.completion_tokens) for e in step)
-    share = rank_share(step, accelerator.process_index, accelerator.num_processes)
-    while True:
-        groups = micro_batches(share, progress.micro_batch_tokens, by_prompt=True, layout=layout)
-        seen = WeightCounts(config.correction)
-        with suppress(torch.OutOfMemoryError):
-            found = _accumulate(accelerator, wrapped, masters, groups, layout, config, plan, factor, seen)
-            progress.seen.merge(seen)
-            return found
-        # here and not while the error is handled, which keeps all that the forward pass has made
-        single = all(len({e.prompt_id for e in group}) == 1 for group in groups)
-        masters.zero_grad()
-        halved(progress, single, accelerator.num_processes, max(map(len, groups)))
-
-
-def _accumulate(
-    accelerator: Any,
-    wrapped: nn.Module,
-    masters: Masters,
-    groups: list[list[ScoredTrace]],
-    layout: Layout,
-    config: TrainConfig,
-    plan: WeightPlan,
-    factor: float,
-    seen: WeightCounts,
-) -> tuple[float, float, list[StepScores]]:
-    """Runs the micro-batches of one step.
 
     Returns:
         This rank's part of the loss; its sum of |log pi - stored log pi| over the counted tokens, which says how
         far the student has moved since it was scored; and the live records.
     """
-    live = is_live(config)
-    most = int(accelerator.gather(torch.tensor([len(groups)], device=accelerator.device)).max())
+    # DDP averages over ranks, so the sum is scaled back
+    loss_scale = learner.ranks / sum(len(e.completion_tokens) for e in step)
+    share = rank_share(step, learner.accelerator.process_index, learner.ranks)
+    while True:
+        groups = micro_batches(share, state.micro_batch_tokens, by_prompt=True, layout=learner.layout)
+        seen = WeightCounts(learner.config.correction)
+        with suppress(torch.OutOfMemoryError):
+            sums = _accumulate(learner, groups, plan, loss_scale, seen)
+            learner.seen.merge(seen)
+            return sums
+        # here and not while the error is handled, which keeps all that the forward pass has made
+        single = all(len({e.prompt_id for e in group}) == 1 for group in groups)
+        learner.masters.zero_grad()
+        halve(state, single, learner.ranks, max(map(len, groups)))
+
+
+def _accumulate(
+    learner: Learner, groups: list[list[ScoredTrace]], plan: WeightPlan, loss_scale: float, seen: WeightCounts
+) -> tuple[float, float, list[StepScores]]:
+    """Runs the micro-batches of one step, adds their gradients up, and returns as :func:`forward_backward`.
+
+    Args:
+        learner: the student on this rank.
+        groups: the micro-batches of this rank.
+        plan: of the step.
+        loss_scale: what a sum over tokens is multiplied by.
+        seen: takes in the weights that were used.
+    """
+    accelerator, config = learner.accelerator, learner.config
+    counts = accelerator.gather(torch.tensor([len(groups)], device=accelerator.device))
+    micro_batch_count = int(counts.max())
+    if not groups:
+        raise UserError("train: a rank got no trace of a step; raise train.traces_per_step or use fewer ranks")
     total, moved, records = 0.0, 0.0, list[StepScores]()
-    filler = groups[-1] if groups else None
-    for index in range(most):
-        group = groups[index] if index < len(groups) else filler
-        if group is None:
-            raise UserError("train: a rank got no trace of a step; raise train.traces_per_step or use fewer ranks")
-        idle = index >= len(groups)  # every rank must take part in every backward
-        scale = 0.0 if idle else factor
-        batch = to_device(collate(group, layout=layout), accelerator.device)
+    for index in range(micro_batch_count):
+        # The backward of replicas and shards waits for all ranks. So a rank with fewer micro-batches than another
+        # repeats its last one with a loss of zero, which changes no gradient, until the others are through.
+        idle = index >= len(groups)
+        group, scale = (groups[-1], 0.0) if idle else (groups[index], loss_scale)
+        batch = to_device(collate(group, layout=learner.layout), accelerator.device)
         stored = stored_record(group)
 
         def weigh(
@@ -209,44 +131,42 @@ def _accumulate(
             batch: Batch = batch,
             stored: StepScores = stored,
             scale: float = scale,
+            idle: bool = idle,
         ) -> Tensor:
             record = stored
-            if live:
+            if learner.live:
                 assert entropies is not None
                 spread = {"student_logprobs": logprobs, "entropies": entropies}
                 record = replace(stored, **{name: batch.spread(values).cpu() for name, values in spread.items()})
-                if scale:
+                if not idle:
                     records.append(record)
             weight = weighting.weights(config.correction, plan, record)
-            if scale:
+            if not idle:
                 seen.add(weight, record.mask)
             return weight.to(batch.mask.device)[batch.mask] * scale
 
         objective = Objective(config.loss, config.focus, config.anchor, batch.teacher, batch.start, scale)
-        last = index == most - 1
-        synced = last or is_sharded(wrapped) or masters.apart  # of all ranks before they leave the coarser weights
-        with nullcontext() if synced else accelerator.no_sync(wrapped):
-            loss, logprobs, _ = wrapped(batch, weigh, objective, live)
+        last = index == micro_batch_count - 1
+        # of all ranks before they leave the coarser weights
+        synced = last or is_sharded(learner.wrapped) or learner.masters.apart
+        with nullcontext() if synced else accelerator.no_sync(learner.wrapped):
+            loss, logprobs, _ = learner.wrapped(batch, weigh, objective, learner.live)
             accelerator.backward(loss)
-        masters.collect()
-        total += float(loss.detach()) / accelerator.num_processes
+        learner.masters.collect()
+        total += float(loss.detach()) / learner.ranks
         if not idle:
             moved += float((logprobs.cpu() - stored.student_logprobs[stored.mask]).abs().sum())
     return total, moved, records
 
 
-def gathered(accelerator: Any, items: list[Any]) -> list[Any]:
-    """The items of all ranks, in the order of the ranks."""
-    if accelerator.num_processes == 1:
-        return items
-    from accelerate.utils import gather_object
+def record_of(learner: Learner, step: Sequence[ScoredTrace], records: list[StepScores]) -> StepScores:
+    """What the step's weights were made of: its stored scores, or the live records of all ranks as one.
 
-    return gather_object(items)
-
-
-def step_record(step: Sequence[ScoredTrace], records: list[StepScores], accelerator: Any) -> StepScores:
-    """The live records of all ranks as one; prompts are renumbered over the whole step."""
-    records = gathered(accelerator, records)
+    Prompts of live records are renumbered over the whole step. Call on every rank (collective).
+    """
+    if not learner.live:
+        return stored_record(step)
+    records = learner.gathered(records)
     offset = 0
     for record in records:
         record.prompts = record.prompts + offset

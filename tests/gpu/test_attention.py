@@ -17,7 +17,7 @@ from dcod.engines import Sampling
 from dcod.models import attention
 from dcod.models.attention import hidden_states
 from dcod.models.batches import ScoredTrace, collate, to_device
-from dcod.train import step
+from dcod.train import learner
 from tests.gpu.students import DEVICE, V, engine, student
 
 WAYS = {  # the number format of the weights, and of the arithmetic
@@ -46,7 +46,7 @@ def test_packed_documents_do_not_see_each_other(
     dtype, low = WAYS[way]
     model = student(dtype).to(DEVICE).eval()
     config = TrainConfig.model_validate({"precision": "bfloat16" if low else "float32"})
-    assert step.way_of(config, model, torch.device(DEVICE))[1] == "packed"
+    assert learner.way_of(config, model, torch.device(DEVICE))[1] == "packed"
     calls = []
     own = attention._by_varlen
     monkeypatch.setattr(attention, "_by_varlen", lambda *rest: calls.append(1) or own(*rest))

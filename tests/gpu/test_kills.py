@@ -36,7 +36,7 @@ def test_the_same_bits_after_sigterm_and_sigkill(tmp_path: Path) -> None:
         kept = Checkpoints(str(tmp_path / name))
         found = kept.latest()
         assert found is not None
-        assert found.step == step
+        assert found.state.step == step
         again, same = run(examples, kept=kept, **knobs)
         assert again == history
         assert all(torch.equal(same[key], value) for key, value in weights.items())

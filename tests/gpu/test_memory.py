@@ -10,7 +10,7 @@ import torch
 
 from dcod.errors import UserError
 from dcod.models.batches import Batch
-from dcod.train.step import StudentWithLoss
+from dcod.train.learner import StudentWithLoss
 from tests.gpu.students import DEVICE, furthest, run, traces
 
 EXAMPLES = traces(48, longest=600 if DEVICE == "cuda" else 60)
@@ -33,10 +33,10 @@ def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         return
     own = StudentWithLoss.forward
 
-    def forward(self: Any, batch: Batch, *rest: Any) -> Any:
+    def forward(self: Any, batch: Batch, *rest: Any, **named: Any) -> Any:
         if batch.input_ids.numel() > tokens:
             raise torch.OutOfMemoryError
-        return own(self, batch, *rest)
+        return own(self, batch, *rest, **named)
 
     monkeypatch.setattr(StudentWithLoss, "forward", forward)
     yield

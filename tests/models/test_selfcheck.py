@@ -31,7 +31,7 @@ from dcod.models.batches import collate
 from dcod.models.fused_head import Head, Objective, OwnHead
 from dcod.traces.scored import ScoredTrace
 from dcod.train import lora
-from dcod.train.step import StudentWithLoss
+from dcod.train.learner import StudentWithLoss
 
 SMALL: dict[str, Any] = {
     "vocab_size": 67, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -23,7 +23,7 @@ from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
-from dcod.train.step import StudentWithLoss
+from dcod.train.learner import StudentWithLoss
 
 TOP = 5
 

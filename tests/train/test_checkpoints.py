@@ -20,7 +20,7 @@ import torch
 from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
-from dcod.errors import PreemptedError
+from dcod.errors import PreemptedError, UserError
 from dcod.models import loading
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
@@ -113,7 +113,7 @@ def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
     ours, reference = Checkpoints(str(tmp_path)).latest(), Checkpoints(str(folder)).latest()
     assert ours is not None
     assert reference is not None
-    assert ours.step == reference.step == STEPS - 2
+    assert ours.state.step == STEPS - 2
     assert same(ours.optimizer, reference.optimizer)
     assert ours.state == reference.state
 
@@ -127,7 +127,7 @@ def test_sigterm_keeps_the_step_and_ends_cleanly(
     assert signal.getsignal(signal.SIGTERM) is before
     kept = Checkpoints(str(tmp_path)).latest()
     assert kept is not None
-    assert kept.step == 5
+    assert kept.state.step == 5
     _, found, _ = run(tiny_student, examples, tmp_path)
     assert same(found, calm[1])
 
@@ -149,8 +149,49 @@ def test_a_checkpoint_without_its_mark_is_none(calm: tuple[Any, ...], tmp_path: 
     (folder / "step-00000010" / "state.json").unlink()
     found = Checkpoints(str(folder)).latest()
     assert found is not None
-    assert found.step == 8
+    assert found.state.step == 8
     assert Checkpoints(str(tmp_path / "nowhere")).latest() is None
+
+
+def test_a_checkpoint_from_before_versions_goes_on(
+    tiny_student: Path, examples: list[ScoredTrace], calm: tuple[Any, ...], tmp_path: Path
+) -> None:
+    """The first ones held the same and named no version."""
+    with pytest.raises(Stop):
+        run(tiny_student, examples, tmp_path, stop_at=7)
+    files = list(tmp_path.glob("step-*/state.json"))
+    assert len(files) == 2
+    for file in files:
+        values = json.loads(file.read_text())
+        assert values.pop("version") == 1
+        assert set(values) == {
+            *("step", "best_step", "start_nll", "best_nll", "skipped", "history", "weights", "student", "lagged"),
+            *("micro_batch_tokens", "skipped_in_a_row", "without_a_better_one"),
+        }
+        file.write_text(json.dumps(values))
+    result, weights, _ = run(tiny_student, examples, tmp_path)
+    assert same(weights, calm[1])
+    assert result == calm[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"version": 99}, {"another": 1}, {"lagged": {"another": 1}}, {"lagged": None}, []],
+    ids=["newer", "more", "other", "less", "broken"],
+)
+def test_a_checkpoint_that_this_dcod_cannot_read_is_refused(
+    calm: tuple[Any, ...], tmp_path: Path, change: dict[str, Any] | list[Any]
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(calm[3], folder)
+    file = folder / "step-00000010" / "state.json"
+    found = json.loads(file.read_text()) | change if change else change
+    file.write_text(json.dumps(found))
+    with pytest.raises(
+        UserError, match=r"copy/step-00000010: a checkpoint of version .* train\.checkpoints\.uri"
+    ) as told:
+        Checkpoints(str(folder)).latest()
+    assert "\n" not in str(told.value)
 
 
 def test_a_bucket_keeps_the_same(

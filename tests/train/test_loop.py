@@ -232,12 +232,10 @@ def test_out_of_memory_halves_the_micro_batches_and_nothing_else(
     calm, weights = run(tiny_student, examples, correction=correction)
     original = stepping._accumulate
 
-    def small(
-        accelerator: object, wrapped: object, own: object, groups: list[list[ScoredTrace]], *rest: object
-    ) -> object:
+    def small(learner: object, groups: list[list[ScoredTrace]], *rest: object) -> object:
         if max(len(g) * max(map(len, g)) for g in groups) > 150:
             raise torch.OutOfMemoryError
-        return original(accelerator, wrapped, own, groups, *rest)  # type: ignore[arg-type]
+        return original(learner, groups, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stepping, "_accumulate", small)
     found, same = run(tiny_student, examples, correction=correction)
