@@ -25,7 +25,7 @@ GPU_PYTHON ?= 3.12
 VLLM := 0.32.0
 VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
-CODE := $(wildcard dcod components pipelines bench tests .ci docker setup.py)
+CODE := $(wildcard dcod components pipelines bench examples tests .ci docker setup.py)
 
 .PHONY: help run test test-avx2 test-services test-vllm lint bench sweep fuzz gpu-pack golden lock setup clean
 .DEFAULT_GOAL := help
