@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,14 +18,21 @@ Item = TypeVar("Item")
 _counting = False  # a bar of `counted` is on the screen; two bars would write over each other
 
 
-def track(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """Iterates with a progress bar; the plain sequence where nobody watches, or inside :func:`counted`."""
+def track(items: Iterable[Item], what: str, total: Callable[[], float] | None = None) -> Iterable[Item]:
+    """Iterates with a progress bar; the plain items where nobody watches, or inside :func:`counted`.
+
+    Args:
+        items: what is gone through.
+        what: a word before the bar.
+        total: how many there are about, where they have no length; asked only where somebody watches.
+    """
     console = None if _counting else _console()
     if console is None:
         return items
     from rich.progress import track as rich_track
 
-    return rich_track(items, description=f"         {what}", console=console, transient=True)
+    expected = total() if total else None
+    return rich_track(items, description=f"         {what}", total=expected, console=console, transient=True)
 
 
 @contextmanager

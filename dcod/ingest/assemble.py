@@ -10,19 +10,23 @@ All that is counted is a sum over rows, so an earlier set is carried on by its o
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from dcod import storage
 from dcod.config import IngestConfig
 from dcod.errors import UserError
 from dcod.ingest import duplicates
 from dcod.ingest.duplicates import Index
 from dcod.ingest.examine import Closed, Examined
 from dcod.ingest.quarantine import Quarantine
-from dcod.traces import Split, Trace, read_traces
+from dcod.traces import FILE, Split, Trace, read_traces, write_traces
 from dcod.traces.formats import RowError
 from dcod.traces.reading import Block, RawRow
 
@@ -50,6 +54,51 @@ class TraceSetBuilder:
     sums: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _SUMS})
     ngrams: dict[str, list[str]] = field(default_factory=dict)
     sides: dict[str, Split] = field(default_factory=dict)
+
+    def write(
+        self,
+        out: Path,
+        outcomes: Iterable[tuple[Block, list[Examined]]],
+        *,
+        tokenizer: str,
+        earlier: Path | None = None,
+        replayed: bool = False,
+    ) -> None:
+        """Writes the traces, and the quarantine with them, in the order of the rows.
+
+        Args:
+            out: the folder of the set.
+            outcomes: the rows, and what was found out about each.
+            tokenizer: the digest of the student's.
+            earlier: a set that is carried on.
+            replayed: the rows are those of its quarantine.
+
+        Raises:
+            UserError: ``earlier`` is no trace set of this version.
+        """
+        carried = self.carry(earlier, replayed=replayed) if earlier else ()
+        new = self.split(self.traces(outcomes))
+        write_traces(out / FILE, chain(carried, new), shard_bytes=self.ingest.shard_bytes, tokenizer=tokenizer)
+
+    def account(self, out: Path, left_out: str) -> dict[str, Any]:
+        """Writes counts.json and sources.json, when all is in; returns the counts.
+
+        Args:
+            out: the folder of the set.
+            left_out: what lies among the sources and was not read, in words.
+
+        Raises:
+            UserError: no row was accepted.
+        """
+        counts = self.counts()
+        assert counts["read"] == counts["accepted"] + sum(counts["quarantined"].values()), "a row was lost"
+        if not counts["accepted"]:
+            top = self.quarantine.reasons.most_common(3)
+            reasons = "; ".join(f"{n} {reason} ({self.quarantine.examples[reason]})" for reason, n in top)
+            raise UserError(f"ingest: none of {counts['read']} rows was accepted: {reasons}")
+        storage.write_json(out / COUNTS, counts)
+        storage.write_json(out / SOURCES, {**self.sources(), "left_out": left_out})
+        return counts
 
     def closed(self) -> Closed:
         """The only problems that may still come; None while any may."""
@@ -194,6 +243,23 @@ class TraceSetBuilder:
             self.splits[trace.split] += 1
             yield trace
         traces.clear()
+
+
+@contextmanager
+def building(ingest: IngestConfig, out: Path) -> Iterator[TraceSetBuilder]:
+    """A trace set that is made in ``out``; its quarantine is whole when the block ends.
+
+    Raises:
+        UserError: ``out`` cannot be written.
+    """
+    scratch = out / "index.sqlite"
+    try:
+        with closing(Index(scratch, ingest.near_duplicates)) as index, Quarantine(out, ingest.shard_bytes) as refused:
+            yield TraceSetBuilder(ingest, index, refused)
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{out}: cannot be written ({reason}); choose another --out") from None
+    scratch.unlink()
 
 
 def seen(folder: Path) -> set[str]:

@@ -124,6 +124,11 @@ def read(folder: Path) -> Iterator[ParsedRows]:
         yield ParsedRows([_again(row) for row in batch.to_pylist()])
 
 
+def size(folder: Path) -> int:
+    """Bytes of a trace set's quarantine."""
+    return sum(shard.stat().st_size for shard in parquet.shards(folder / FILE))
+
+
 def _again(row: dict[str, Any]) -> RawRow:
     place = row["source_file"], row["source_line"], row["source_digest"]
     data = row["raw_bytes"] if row["raw_bytes"] is not None else row["raw"].encode()

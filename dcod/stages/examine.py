@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.config import Config
-from dcod.ingest import examined_rows
+from dcod.ingest import examined_rows, feed
 from dcod.ingest.examine import Examiner, examined
 from dcod.ingest.examined_rows import ShardOf
 from dcod.stages import ingest, shards
@@ -31,8 +31,8 @@ def run(config: Config, out: Path, log: Log, *, student: Path, part: str) -> dic
     """
     share = ShardOf(*shards.parse(part))
     examiner = Examiner(config, student)
-    given = ingest.units(config)
-    rows = share.of(ingest.blocks(given, config.ingest.row_bytes))
-    workers = ingest.processes(ingest.size_of(given) // share.count)
+    files = feed.files(config)
+    rows = share.of(feed.blocks(files, config.ingest.row_bytes))
+    workers = feed.processes(feed.size(files) // share.count)
     count = examined_rows.write(out / examined_rows.FILE, examined(rows, examiner, lambda: None, workers))
     return {"rows": float(count)}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.ingest import examined_rows
+from dcod.ingest import assemble, examined_rows, feed
 from dcod.stages import ingest, shards
 from dcod.stages.digests import code_digest, output_digest
 from dcod.stages.manifests import note
@@ -31,15 +31,16 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
     Raises:
         UserError: a shard is missing, the shards are of another ingestion, or as `ingest`.
     """
-    given = ingest.units(config)
-    read = {unit.name: unit.digest() for some in given.values() for unit in some}
-    folders = _ordered(config, student, parts, read)
-    rows = ingest.watched(ingest.blocks(given, config.ingest.row_bytes), given)
-    files = [folder / examined_rows.FILE for folder in folders]
+    files = feed.files(config)
+    digests = {unit.name: unit.digest() for units in files.values() for unit in units}
+    examined = [folder / examined_rows.FILE for folder in _ordered(config, student, parts, digests)]
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     note(out, turns=turns.of(tokenizer).table())
-    digest = prompts.tokenizer_digest(tokenizer)
-    return ingest.write(config, out, log, lambda _: examined_rows.joined(rows, files), tokenizer=digest)
+    rows = feed.watched(feed.blocks(files, config.ingest.row_bytes), files)
+    with assemble.building(config.ingest, out) as builder:
+        outcomes = examined_rows.joined(rows, examined)
+        builder.write(out, outcomes, tokenizer=prompts.tokenizer_digest(tokenizer))
+    return ingest.finished(out, log, builder, config.ingest.sources)
 
 
 def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:

@@ -11,8 +11,7 @@ import pytest
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.ingest import examined_rows
-from dcod.stages import ingest
+from dcod.ingest import examined_rows, feed
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import read_traces, reading
 from tests.stages.test_ingest import response, solved
@@ -89,7 +88,7 @@ def test_the_rows_of_the_shards_are_those_of_the_blocks(config: Config, tmp_path
     """Nothing is put beside another row, even where the digests of the sources are the same."""
     parts = sharded(config, tmp_path, tiny_student, 2)
     files = [parts[name] / examined_rows.FILE for name in ("part0", "part1")]
-    blocks = list(ingest.blocks(ingest.units(config), SECTIONS["row_bytes"]))
+    blocks = list(feed.blocks(feed.files(config), SECTIONS["row_bytes"]))
     assert [block for block, _ in examined_rows.joined(blocks, files)] == blocks
     for wrong in (blocks[1:], blocks[:-1], [*blocks, blocks[0]]):
         with pytest.raises(UserError, match="run it again"):
