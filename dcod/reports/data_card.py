@@ -16,7 +16,7 @@ from typing import Any
 from dcod import storage
 from dcod.ingest import quarantine
 from dcod.reports import figures
-from dcod.reports.html import document, missing, plot, table
+from dcod.reports.html import document, missing, part, plot, table
 from dcod.traces import Trace, read_batches, read_traces
 
 PAGE, TEXT = "card.html", "card.md"
@@ -108,18 +108,18 @@ def _page(
     refused: Mapping[str, Sequence[Mapping[str, Any]]],
     drift: Mapping[str, Any] | None,
 ) -> str:
-    body = ["<h1>Data card</h1>"]
+    body = [part("title", "Data card")]
     for title, head, rows in tables:
-        body += [f"<h2>{escape(title)}</h2>", table(head, rows) if rows else missing("None.")]
-    body.append("<h2>Drift</h2>")
-    body.append(plot(figures.drift_figure(drift), "drift") if drift else missing("Not scored yet."))
-    body.append("<h2>Examples</h2>")
+        body.append(part("chapter", "", title, table(head, rows) if rows else missing("None.")))
+    curve = plot(figures.drift_figure(drift), "drift") if drift else missing("Not scored yet.")
+    body += [part("chapter", "", "Drift", curve), part("chapter", "", "Examples", "")]
     for trace in accepted:
-        body.append(_detail(f"accepted, {trace.verdict}: {_place(trace)}", f"{trace.problem}\n\n{trace.completion}"))
+        text = f"{trace.problem}\n\n{trace.completion}"
+        body.append(part("text", f"accepted, {trace.verdict}: {_place(trace)}", _cut(text)))
     for reason, rows_of in refused.items():
         for row in rows_of:
             place = f"{row['source_file']}:{row['source_line']}"
-            body.append(_detail(f"{reason}: {place}", f"{row['message']}\n\n{row['raw']}"))
+            body.append(part("text", f"{reason}: {place}", _cut(f"{row['message']}\n\n{row['raw']}")))
     return document("Data card", body)
 
 
@@ -146,10 +146,6 @@ def _markdown(
 
 def _place(trace: Trace) -> str:
     return f"{trace.source_file}:{trace.source_line}"
-
-
-def _detail(title: str, text: str) -> str:
-    return f"<details><summary>{escape(title)}</summary><pre>{escape(_cut(text))}</pre></details>"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,10 +1,15 @@
-"""The pieces that pages without a script are made of. What is text goes in as text and comes out escaped."""
+"""The pieces that pages without a script are made of: templates of ``assets``, whose values are escaped by default.
+
+A piece is :class:`markupsafe.Markup`, which goes into another piece as it is; any other text is escaped
+there, and where it is added to a piece.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from dcod.reports import figures, viewer
 
@@ -12,63 +17,55 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def document(title: str, body: Iterable[str]) -> str:
+def document(title: str, body: Iterable[Markup]) -> str:
     """A whole page: one file, no script, no network."""
-    style = viewer.source("common.css") + viewer.source("report.css")
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # a heat map is an image inside its plot
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    style = Markup(viewer.source("common.css") + viewer.source("report.css"))  # noqa: S704 - of this folder
+    return viewer.TEMPLATES.get_template("page.html").render(title=title, style=style, body=body)
 
 
-def chapters(parts: Mapping[str, str]) -> list[str]:
+def part(name: str, *values: object) -> Markup:
+    """The piece that a macro of ``parts.html`` makes of values."""
+    made = getattr(viewer.TEMPLATES.get_template("parts.html").module, name)(*values)
+    assert isinstance(made, Markup)
+    return made.strip()
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    """Pieces, one below the other."""
+    return Markup("\n").join(parts)
+
+
+def chapters(parts: Mapping[str, Markup]) -> list[Markup]:
     """Parts under their headings, and links to them in front."""
     names = {title: f"part-{number}" for number, title in enumerate(parts)}
-    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for title, name in names.items())
-    body = [f'<h2 id="{names[title]}">{escape(title)}</h2>\n{part}' for title, part in parts.items()]
-    return [f"<nav>{links}</nav>", *body]
+    return [part("links", names), *(part("chapter", names[title], title, piece) for title, piece in parts.items())]
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; what stands in it is escaped."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    """A table."""
+    return part("table", head, rows)
 
 
-def pairs(values: Mapping[str, object]) -> str:
+def pairs(values: Mapping[str, object]) -> Markup:
     """Names and their values, long ones wrapped; whole numbers with separators."""
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(f'{value:,}' if isinstance(value, int) else str(value))}</td></tr>"
-        for name, value in values.items()
-    )
-    return f'<table class="pairs"><tbody>{rows}</tbody></table>'
+    return part("pairs", values)
 
 
-def glance(tiles: Iterable[tuple[str, str, str]]) -> str:
+def glance(tiles: Sequence[tuple[str, str, str]]) -> Markup:
     """Figures to be seen first: what, value, and a note to it."""
-    body = "".join(
-        f"<div><dt>{escape(what)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for what, value, note in tiles
-    )
-    return f'<dl class="glance">{body}</dl>' if body else ""
+    return part("glance", tiles) if tiles else Markup()
 
 
-def plot(figure: Figure, name: str) -> str:
+def plot(figure: Figure, name: str) -> Markup:
     """A figure, in a box that scrolls where the page is too narrow for its labels."""
-    return f'<div class="scroll">{figures.svg(figure, name)}</div>'
+    return part("plot", Markup(figures.svg(figure, name)))  # noqa: S704 - matplotlib escapes its labels
 
 
-def note(text: str) -> str:
+def note(text: str) -> Markup:
     """A sentence that says how to read what follows."""
-    return f'<p class="soft">{escape(text)}</p>'
+    return part("note", text)
 
 
-def missing(text: str) -> str:
+def missing(text: str) -> Markup:
     """A sentence in place of what is not there."""
-    return f'<p class="missing">{escape(text)}</p>'
+    return part("missing", text)

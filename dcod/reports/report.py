@@ -7,17 +7,18 @@ went into the run from :mod:`dcod.reports.sections`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import sections
 from dcod.reports.figures import accuracy_figure
-from dcod.reports.html import chapters, document, glance, missing, note, pairs, plot, table
+from dcod.reports.html import chapters, document, glance, joined, missing, note, pairs, part, plot, table
 from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from dcod.evaluate.results import Results
     from dcod.promote.gate import Comparison, Decision
     from dcod.tracking.lineage import Origin
@@ -74,11 +75,11 @@ def page(
         "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
         "Cost": sections.cost(costs, history),
     }
-    top = [f"<h1>{escape(title)}</h1>", _decision(decision), _glance(results, history, costs)]
+    top = [part("title", title), _decision(decision), _glance(results, history, costs)]
     return document(title, [*top, *chapters(parts)])
 
 
-def _glance(results: Mapping[str, Results], history: Sequence[Mapping[str, float]], costs: Sequence[Cost]) -> str:
+def _glance(results: Mapping[str, Results], history: Sequence[Mapping[str, float]], costs: Sequence[Cost]) -> Markup:
     """The few figures that most readers came for."""
     tiles = []
     student, other = results.get("student"), next((label for label in ("champion", "start") if label in results), None)
@@ -101,33 +102,19 @@ def _glance(results: Mapping[str, Results], history: Sequence[Mapping[str, float
     return glance(tiles)
 
 
-def _viewer(name: str) -> str:
+def _viewer(name: str) -> Markup:
     if not name:
         return missing("No page of the traces beside this one; `dcod inspect` makes one.")
-    return f'<p>Every token with its weight: <a href="{escape(name)}">{escape(name)}</a>, beside this page.</p>'
+    return part("traces_link", name)
 
 
-def _decision(decision: Decision | None) -> str:
+def _decision(decision: Decision | None) -> Markup:
     if decision is None:
         return missing("No decision: the gate did not run.")
-    kind, word, sentence = _HEADLINES[decision.outcome]
-    versions = " against ".join(
-        f"version {model.version}" if model.version else f"<code>{escape(model.digest[:12])}</code>"
-        for model in (decision.challenger, decision.baseline)
-    )
-    items = "".join(
-        f'<li><span class="mark {"yes" if reason.passed else "no"}">{"✓ yes" if reason.passed else "✗ no"}</span>'
-        f"{escape(reason.text)}</li>"
-        for reason in decision.reasons
-    )
-    return (
-        f'<div class="verdict {kind}"><strong>{word}</strong> — {sentence}<br><span class="soft">'
-        f"{escape(decision.registered_model)}: {versions}; level {decision.level:g}, margin "
-        f'{decision.margin * 100:g} points</span></div>\n<ul class="reasons">{items}</ul>'
-    )
+    return part("verdict", decision, *_HEADLINES[decision.outcome])
 
 
-def _accuracy(results: Mapping[str, Results]) -> str:
+def _accuracy(results: Mapping[str, Results]) -> Markup:
     rows = [
         [
             f"{row.benchmark} ({row.prompting.replace('_', '-')})",
@@ -166,7 +153,7 @@ _STEADINESS = {
 }
 
 
-def _steadiness(results: Mapping[str, Results]) -> str:
+def _steadiness(results: Mapping[str, Results]) -> Markup:
     """Stability of the answers, and avg, pass and maj at k where a problem has several."""
     rows = []
     for label, one in results.items():
@@ -191,7 +178,7 @@ def _steadiness(results: Mapping[str, Results]) -> str:
     return note(words) + table([head[column] for column in told], [[row[column] for column in told] for row in rows])
 
 
-def _comparisons(decision: Decision | None) -> str:
+def _comparisons(decision: Decision | None) -> Markup:
     if decision is None or not decision.comparisons:
         return missing("No comparison was possible.")
     words = (
@@ -221,7 +208,7 @@ def _comparison(found: Comparison) -> list[str]:
     ]
 
 
-def _examples(results: Mapping[str, Results]) -> str:
+def _examples(results: Mapping[str, Results]) -> Markup:
     """A few answers of the report split that changed, side by side."""
     other = next((label for label in ("champion", "start") if label in results), None)
     if "student" not in results or other is None:
@@ -230,29 +217,18 @@ def _examples(results: Mapping[str, Results]) -> str:
     shared = sorted(ours.keys() & theirs.keys())
     better = [k for k in shared if ours[k]["outcome"] == "correct" != theirs[k]["outcome"]]
     worse = [k for k in shared if ours[k]["outcome"] != "correct" == theirs[k]["outcome"]]
-    parts = [
-        note(
-            f"Report split: {len(better)} answers better, {len(worse)} worse than the {other}; the first of each kind."
-        )
-    ]
+    words = f"Report split: {len(better)} answers better, {len(worse)} worse than the {other}; the first of each kind."
+    parts = [note(words)]
     for word, keys in (("Better", better), ("Worse", worse)):
         for key in keys[:_EXAMPLES]:
-            parts.append(
-                f"<details><summary>{word}: {escape(f'{key[0]}, {key[1]}')}, gold answer "
-                f"<code>{escape(str(ours[key]['gold']))}</code></summary>"
-                f"<p>The problem:</p><pre>{escape(_cut(str(ours[key].get('problem', 'not recorded'))))}</pre>"
-                f'<div class="sides">{_response("student", ours[key])}{_response(other, theirs[key])}</div></details>'
-            )
-    return "\n".join(parts)
+            sides = [
+                (label, row, _cut(row["response"])) for label, row in (("student", ours[key]), (other, theirs[key]))
+            ]
+            problem = _cut(ours[key].get("problem", "not recorded"))
+            parts.append(part("answers", word, f"{key[0]}, {key[1]}", ours[key]["gold"], problem, sides))
+    return joined(parts)
 
 
-def _response(label: str, row: Mapping[str, Any]) -> str:
-    said = "no answer found" if row["answer"] is None else f"answer <code>{escape(str(row['answer']))}</code>"
-    return (
-        f"<div><p>{escape(label)}: {escape(str(row['outcome']))}, {said}</p>"
-        f"<pre>{escape(_cut(str(row['response'])))}</pre></div>"
-    )
-
-
-def _cut(text: str) -> str:
+def _cut(value: object) -> str:
+    text = str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\n… ({len(text) - _SHOWN} more characters)"

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcod.reports import figures
-from dcod.reports.html import missing, note, pairs, plot, table
+from dcod.reports.html import joined, missing, note, pairs, part, plot, table
 from dcod.storage import parquet
 from dcod.traces import FILE, read_batches
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from dcod.tracking import StageRun
     from dcod.tracking.lineage import Origin
 
@@ -73,7 +75,7 @@ def history_of(training: Path | None) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines if line.strip()]
 
 
-def data(traces: Path | None) -> str:
+def data(traces: Path | None) -> Markup:
     """The data card in short: what was read, what was refused and why, and where it came from."""
     counts = of_json(traces / "counts.json") if traces else None
     if traces is None or counts is None:
@@ -84,32 +86,32 @@ def data(traces: Path | None) -> str:
     if refused:
         share = max(counts.get("read", 0), 1)
         rows = [[reason, f"{n:,}", f"{n / share:.1%}"] for reason, n in refused]
-        parts += ["<h3>Refused</h3>", table(["reason", "rows", "of those read"], rows)]
+        parts += [part("heading", "Refused"), table(["reason", "rows", "of those read"], rows)]
     known = columns(traces)
     for column, title in (("source_file", "Accepted, by source"), ("teacher", "By teacher"), ("licence", "By licence")):
         if column in known:
             rows = [[value or "not said", f"{n:,}"] for value, n in known[column].most_common(_SOURCES)]
-            parts += [f"<h3>{title}</h3>", table([column.partition("_")[0], "traces"], rows)]
+            parts += [part("heading", title), table([column.partition("_")[0], "traces"], rows)]
     hits = {name: n for name, n in counts.get("ngram_hits", {}).items() if n}
     if hits:
         words = "; ".join(f"{n:,} with {name}" for name, n in hits.items())
         parts.append(note(f"Prompts that share much of their wording with a benchmark, not refused: {words}."))
     if (traces / "card.html").is_file():
         parts.append(note("The whole data card, with examples of every reason, is card.html beside the traces."))
-    return "\n".join(parts)
+    return joined(parts)
 
 
-def files(origin: Origin | None) -> str:
+def files(origin: Origin | None) -> Markup:
     """The files behind the student."""
-    title = "<h3>Files behind the student</h3>"
+    title = part("heading", "Files behind the student")
     if origin is None or not origin.files:
         return title + missing("No file is known.")
     words = "It, or a student that it goes back to, was trained on them; found through the inputs of MLflow's runs."
     if len(origin.files) > _SOURCES:
         words += f" The first {_SOURCES} of {len(origin.files):,}; `dcod lineage` names all."
     rows = [[name, digest] for digest, name in list(origin.files.items())[:_SOURCES]]
-    gap = note(origin.gap) if origin.gap else ""
-    return title + note(words) + table(["file", "SHA-256"], rows) + gap
+    shown = title + note(words) + table(["file", "SHA-256"], rows)
+    return shown + note(origin.gap) if origin.gap else shown
 
 
 def columns(traces: Path) -> dict[str, Counter[str]]:
@@ -146,7 +148,7 @@ def settings(training: Path | None) -> dict[str, object]:
     }
 
 
-def training(folder: Path | None) -> str:
+def training(folder: Path | None) -> Markup:
     """Settings, a summary and the plots of a training."""
     history = history_of(folder)
     if not history:
@@ -166,10 +168,10 @@ def training(folder: Path | None) -> str:
     if "staleness" in last:
         found["moved since it was scored"] = f"{last['staleness']:.3f} nats per token, at the end"
     plots = (plot(figure, name) for name, figure in figures.training_figures(history).items())
-    return pairs(found) + "\n".join(plots)
+    return pairs(found) + joined(plots)
 
 
-def weights(folder: Path | None) -> str:
+def weights(folder: Path | None) -> Markup:
     """The histogram of the weights."""
     found = of_json(folder / "weights.json") if folder else None
     if not found:
@@ -177,7 +179,7 @@ def weights(folder: Path | None) -> str:
     return plot(figures.weight_figure(found), "weights")
 
 
-def drift(folder: Path | None) -> str:
+def drift(folder: Path | None) -> Markup:
     """The drift curve of the scored traces."""
     found = of_json(folder / "drift.json") if folder else None
     if not found or not found.get("positions"):
@@ -190,7 +192,7 @@ def drift(folder: Path | None) -> str:
     return note(kind) + plot(figures.drift_figure(found), "drift")
 
 
-def cost(stages: Sequence[Cost], history: Sequence[Mapping[str, float]]) -> str:
+def cost(stages: Sequence[Cost], history: Sequence[Mapping[str, float]]) -> Markup:
     """Wall-clock time by stage, and tokens trained on."""
     if not stages:
         return missing("No times: the stages were run by hand.")

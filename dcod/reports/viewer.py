@@ -10,10 +10,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from html import escape
 from importlib.resources import files
-from string import Template
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+TEMPLATES = Environment(
+    loader=PackageLoader("dcod.reports", "assets"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 
 
 def render(name: str, title: str, data: Any) -> str:
@@ -27,8 +37,9 @@ def render(name: str, title: str, data: Any) -> str:
     style = source("common.css") + source(f"{name}.css")
     script = source(f"{name}.js")
     policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'"
-    parts = {"title": escape(title), "policy": policy, "style": style, "script": script, "data": as_json(data)}
-    return Template(source(f"{name}.html")).substitute(parts)
+    safe = {"policy": policy, "style": style, "script": script, "data": as_json(data)}
+    parts = {name: Markup(text) for name, text in safe.items()}  # noqa: S704 - of this folder, and escaped JSON
+    return TEMPLATES.get_template(f"{name}.html").render(title=title, **parts)
 
 
 def source(name: str) -> str:

@@ -223,7 +223,7 @@ def test_the_data_card_escapes_what_traces_say(run: Ingest, tmp_path: Path) -> N
     assert "<script" not in page
     assert "<img" not in page
     assert "<b>" not in page
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
     assert "MIT" in page
     assert found.files[str(file)]["digest"][:12] in page
     for line in text.splitlines():
