@@ -115,13 +115,13 @@ class Kubeflow:
     def latest(self, count: int = 10) -> list[Any]:
         """The newest runs of the experiment."""
         with self._explained("runs"):
-            found = self.client.list_runs(
+            page = self.client.list_runs(
                 page_size=count,
                 sort_by="created_at desc",
                 experiment_id=self.experiment(),
                 namespace=self.namespace or None,
             )
-        return list(found.runs or [])
+        return list(page.runs or [])
 
     def cancel(self, run_id: str) -> str:
         """Ends a run; returns the state that it had."""
@@ -133,16 +133,16 @@ class Kubeflow:
 
     def schedules(self, name: str) -> list[str]:
         """Ids of the recurring runs of that name."""
-        found, token = [], ""
+        ids, token = [], ""
         while True:
             with self._explained("schedules"):
                 page = self.client.list_recurring_runs(
                     page_token=token, page_size=100, experiment_id=self.experiment(), namespace=self.namespace or None
                 )
-            found += [r.recurring_run_id for r in page.recurring_runs or [] if r.display_name == name]
+            ids += [r.recurring_run_id for r in page.recurring_runs or [] if r.display_name == name]
             token = page.next_page_token or ""
             if not token:
-                return found
+                return ids
 
     def schedule(self, name: str, cron: str) -> tuple[str, int]:
         """Creates a recurring run, then removes earlier ones of that name; returns its id and how many went."""

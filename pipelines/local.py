@@ -115,8 +115,8 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
             return _failure(work, log, echo.failed or one_line(error)[:300])
     # Below a branch of the pipeline the runner keeps more folders, named as it likes.
-    found = {file.parent.parent.name: file.parent for file in work.rglob("*/decision/manifest.json")}
-    return Outcome(log, decision=found.get("gate"), retraining=found.get("decide"))
+    decisions = {file.parent.parent.name: file.parent for file in work.rglob("*/decision/manifest.json")}
+    return Outcome(log, decision=decisions.get("gate"), retraining=decisions.get("decide"))
 
 
 def _close_dead(config: Config, pipelines: Path) -> None:
@@ -167,5 +167,5 @@ def _failure(work: Path, log: Path, line: str) -> Outcome:
     note = next(work.rglob("*.error.json"), None)
     if note is None:  # there was no room for it, perhaps
         return Outcome(log, error=f"the pipeline failed: {line}", users_mistake=is_told(line))
-    found = json.loads(note.read_text(encoding="utf-8"))
-    return Outcome(log, error=f"{found['stage']}: {found['error']}", users_mistake=found["users_mistake"])
+    failure = json.loads(note.read_text(encoding="utf-8"))
+    return Outcome(log, error=f"{failure['stage']}: {failure['error']}", users_mistake=failure["users_mistake"])

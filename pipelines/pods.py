@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from dcod.config.cluster import ClusterConfig
 
 RUN_LABEL = "dcod.dev/part-of"
-S3_KEYS = {"access-key": "AWS_ACCESS_KEY_ID", "secret-key": "AWS_SECRET_ACCESS_KEY"}
 TRACKING_KEYS = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
 HUB_KEYS = {"token": "HF_TOKEN"}
 WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
@@ -70,12 +69,12 @@ class Pods:
         from dcod.config.cluster import MOUNT
 
         threads = 1 if cpus.endswith("m") else max(1, int(float(cpus)))
-        found = {"OMP_NUM_THREADS": str(threads)}
+        variables = {"OMP_NUM_THREADS": str(threads)}
         if self.cluster.s3_endpoint:
-            found["AWS_ENDPOINT_URL"] = self.cluster.s3_endpoint
+            variables["AWS_ENDPOINT_URL"] = self.cluster.s3_endpoint
         if self.cluster.volume:
-            found |= {"DCOD_CACHE": f"{MOUNT}/cache/dcod", "HF_HOME": f"{MOUNT}/cache/huggingface"}
-        return found
+            variables |= {"DCOD_CACHE": f"{MOUNT}/cache/dcod", "HF_HOME": f"{MOUNT}/cache/huggingface"}
+        return variables
 
     def _on_gpu(self, task: dsl.PipelineTask) -> None:
         gpu = self.cluster.gpu
@@ -89,6 +88,8 @@ class Pods:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=gpu.shared_memory)  # noqa: S108
 
     def _surround(self, task: dsl.PipelineTask, timeout_s: int) -> None:
+        from dcod.cluster.trainjobs import S3_KEYS
+
         cluster, secrets = self.cluster, self.cluster.secrets
         kubernetes.set_timeout(task, timeout_s)
         kubernetes.set_security_context(task, run_as_user=10001, run_as_group=10001, run_as_non_root=True)

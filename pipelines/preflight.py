@@ -191,8 +191,8 @@ def _tracking(config: Config) -> str:
     if not config.tracking.uri.startswith("http"):
         raise UserError("cluster.tracking: set the address of the MLflow server")
     champion = Registry(config.tracking).champion(config.promote.registered_model)
-    known = f"champion is version {champion.version}" if champion else "no champion yet: the start becomes it"
-    return f"{config.tracking.uri}; {config.promote.registered_model}: {known}"
+    standing = f"champion is version {champion.version}" if champion else "no champion yet: the start becomes it"
+    return f"{config.tracking.uri}; {config.promote.registered_model}: {standing}"
 
 
 def _bucket(config: Config) -> str:
@@ -286,22 +286,22 @@ def _student_and_traces(config: Config) -> str:
     with scratch() as folder:
         out = folder / "traces"
         execute("ingest", few, out, {"student": student}, RunContext(tracked=False))
-        found = list(read_traces(out))
-    if not found:
+        traces = list(read_traces(out))
+    if not traces:
         raise UserError(f"none of the first {SAMPLE} problems gave a trace; see the quarantine of `dcod ingest`")
-    recorded = sum(trace.behavior_logprobs is not None for trace in found)
-    own = sum(trace.behavior_logprobs is not None and trace.tokenizer_digest == digest for trace in found)
+    recorded = sum(trace.behavior_logprobs is not None for trace in traces)
+    own = sum(trace.behavior_logprobs is not None and trace.tokenizer_digest == digest for trace in traces)
     covers = {"behavior_logprobs": own, "behavior_total": recorded}
     correction = config.train.correction
     for alternatives in _needs(correction):
-        held = [covers.get(name, len(found)) for name in alternatives]
-        if max(held) < len(found):
+        held = [covers.get(name, len(traces)) for name in alternatives]
+        if max(held) < len(traces):
             foreign = f"; {recorded - own} are in another tokenizer" if recorded > own else ""
             raise UserError(
                 f"train.correction.name={correction.name} needs {' or '.join(alternatives)}: {max(held)} of "
-                f"{len(found)} traces have them{foreign}; use `surprisal` or `none`, or record the teacher's log-probs"
+                f"{len(traces)} traces have them{foreign}; use `surprisal` or `none`, or record the teacher's log-probs"
             )
-    return f"{len(found)} traces pass; {recorded} with log-probs, {own} of them in the student's own tokens"
+    return f"{len(traces)} traces pass; {recorded} with log-probs, {own} of them in the student's own tokens"
 
 
 def _needs(correction: Any) -> tuple[tuple[str, ...], ...]:

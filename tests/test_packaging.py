@@ -161,13 +161,13 @@ def _plain(distribution: str) -> str:
 
 def test_all_that_is_imported_is_declared_and_the_other_way_round() -> None:
     imported: set[str] = set()
-    for file in (file for area in ("dcod", "components", "pipelines") for file in (ROOT / area).rglob("*.py")):
+    for file in (file for area in FOLDERS.values() for file in (ROOT / area).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
-    ours = {"dcod", "components", "pipelines", "dcod_components", "dcod_pipelines"}
+    ours = {*FOLDERS}
     foreign = imported - set(sys.stdlib_module_names) - ours - {"vllm"}  # of an image of its own
     assert len(foreign) >= 35
     declared = {_plain(re.split(r"[^\w.-]", text)[0]) for text in PROJECT["project"]["dependencies"]}

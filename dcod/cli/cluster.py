@@ -27,8 +27,8 @@ def compile_pipeline(
     """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
     from dcod_pipelines.compile import compile_to
 
-    given = [f"cluster.image={json.dumps(image)}"] if image else []
-    read = configured(config, preset, [*(overrides or ()), *given])
+    of_image = [f"cluster.image={json.dumps(image)}"] if image else []
+    read = configured(config, preset, [*(overrides or ()), *of_image])
     compile_to(out, read)
     console.print(f"wrote {out}")
 
@@ -114,9 +114,9 @@ def status(
     if follow:
         _follow(kubeflow, run_id)
         return
-    found = kubeflow.run(run_id)
-    console.print(f"{found.display_name}: {found.state.lower()}\n{kubeflow.link(run_id)}")
-    for name, state in stages(found):
+    run = kubeflow.run(run_id)
+    console.print(f"{run.display_name}: {run.state.lower()}\n{kubeflow.link(run_id)}")
+    for name, state in stages(run):
         console.print(f"  {name:<32} {state.lower()}")
 
 

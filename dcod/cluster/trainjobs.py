@@ -16,7 +16,10 @@ from dcod.errors import UserError
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 CONTAINER = "node"
 PIPELINE_LABEL = "dcod.dev/pipeline"
-_S3_KEYS = {"AWS_ACCESS_KEY_ID": "access-key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+S3_KEYS = {
+    "access-key": "AWS_ACCESS_KEY_ID",
+    "secret-key": "AWS_SECRET_ACCESS_KEY",
+}  # of the secret, and their variables
 
 
 class TrainJobError(Exception):
@@ -46,7 +49,7 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
 
     gpu, pod, secrets = cluster.gpu, cluster.gpu.pod if cluster.gpu.count else cluster.pod, cluster.secrets
     env = [m.IoK8sApiCoreV1EnvVar(name=key, value=value) for key, value in _variables(cluster).items()]
-    for variable, key in _S3_KEYS.items() if secrets.s3 else ():
+    for key, variable in S3_KEYS.items() if secrets.s3 else ():
         reference = m.IoK8sApiCoreV1SecretKeySelector(name=secrets.s3, key=key)
         source = m.IoK8sApiCoreV1EnvVarSource(secret_key_ref=reference)
         env.append(m.IoK8sApiCoreV1EnvVar(name=variable, value_from=source))

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from dcod.config import Config
-from pipelines import local
+from dcod_pipelines import local
 
 
 def test_only_dead_runs_of_this_place_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
