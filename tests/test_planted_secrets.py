@@ -9,6 +9,7 @@ import pytest
 
 from dcod import cli
 from tests import planting
+from tests.answering import answering
 from tests.tracked import fresh_store
 
 OPTIONS = ["--traces", "--student", "--replay", "--onto", "--out", "--config"]
@@ -141,4 +142,24 @@ def test_no_verb_shows_or_keeps_one_of_an_address(
     shown = capfd.readouterr()
     assert "PLANTED" not in shown.out + shown.err + caplog.text
     assert shown.err.strip()
+    assert planting.left(planted) == []
+
+
+def test_an_endpoint_that_says_the_key_again_is_not_quoted(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The key that it was sent stands in its answer: in a header, a message, a code and an address."""
+    key = planting.environment()["OPENAI_API_KEY"]
+    body = f'{{"error": {{"message": "wrong key {key} (https://me:{key}@host/?token={key})", "code": "{key}"}}}}'
+    head = f"HTTP/1.1 401 No\r\nContent-Type: application/json\r\nX-Key: {key}\r\nContent-Length: {len(body)}"
+    (planted / "problems.jsonl").write_text('{"problem": "2 + 2?", "gold": "4"}\n')
+    tracking, heard = fresh_store(planted / "store"), list[bytes]()
+    with answering(f"{head}\r\n\r\n{body}", heard=heard) as url:
+        words = f"teach --prompts problems.jsonl --out o teach.engine.name=openai teach.engine.endpoint={url}/v1"
+        words += " teach.engine.model=m teach.logprobs=false"
+        words += f" tracking.uri={tracking.uri} tracking.artifacts={tracking.artifacts}"
+        assert _dcod(monkeypatch, *words.split()) == 2
+    shown = capfd.readouterr()
+    assert any(key.encode() in request for request in heard), shown.err
+    assert "PLANTED" not in shown.out + shown.err
     assert planting.left(planted) == []
