@@ -9,7 +9,6 @@ All that is counted is a sum over rows, so an earlier set is carried on by its o
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -32,6 +31,7 @@ from dcod.traces.reading import Block, RawRow
 
 SOURCES = "sources.json"
 COUNTS = "counts.json"
+MADE_BY = "dcod ingest"
 _HITS = 20  # n-gram hits that are shown
 _SHORTEST = 64  # tokens; lengths are counted up to this, twice this, …
 _SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits", "unmarked")
@@ -111,13 +111,13 @@ class TraceSetBuilder:
         Raises:
             UserError: the folder is no trace set of this version.
         """
-        counts, files = _json(folder / COUNTS), _json(folder / SOURCES)["files"]
+        counts, sources = (storage.read_json(folder / name, made_by=MADE_BY) for name in (COUNTS, SOURCES))
         for name in _SUMS:
             if not (replayed and name == "unmarked"):  # those rows are examined again
                 self.sums[name].update(counts.get(name, {}))
         for text in counts["ngram_examples"]:
             self.ngrams.setdefault("", []).append(text)
-        for item in files:
+        for item in sources["files"]:
             count = self._file(item["file"], item["digest"])
             count["accepted"] += item["accepted"]
             count["read"] += item["accepted"]
@@ -268,12 +268,4 @@ def seen(folder: Path) -> set[str]:
     Raises:
         UserError: the folder is no trace set.
     """
-    return {item["digest"] for item in _json(folder / SOURCES)["files"]}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{path.parent}: no {path.name} in it; give the folder that `dcod ingest` wrote") from None
-    return found
+    return {item["digest"] for item in storage.read_json(folder / SOURCES, made_by=MADE_BY)["files"]}

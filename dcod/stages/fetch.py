@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dcod.config import Config
 from dcod.models import loading
+from dcod.stages import manifests
 from dcod.tracking import Log, registry
 
 
@@ -25,7 +26,7 @@ def run(config: Config, out: Path, log: Log, *, which: str) -> dict[str, float]:
         uri = f"models:/{config.promote.registered_model}@champion"
     folder = loading.resolve(uri, config.student.revision, store.resolve)
     for path in {p for pattern in loading.MODEL_FILES for p in folder.glob(pattern)}:
-        if path.name == "manifest.json":
+        if path.name == manifests.FILE:
             continue
         try:
             os.link(path.resolve(), out / path.name)

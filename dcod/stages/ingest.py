@@ -11,12 +11,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dcod import storage
 from dcod.config import Config
 from dcod.ingest import assemble, feed, quarantine
 from dcod.ingest.assemble import TraceSetBuilder
@@ -95,7 +95,9 @@ def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str])
 
 def table(folder: Path) -> str:
     """What became of each file of a trace set, for the command line."""
-    read = json.loads((folder / assemble.SOURCES).read_text(encoding="utf-8"))
+    read, counts = (
+        storage.read_json(folder / name, made_by=assemble.MADE_BY) for name in (assemble.SOURCES, assemble.COUNTS)
+    )
     files = read["files"]
     whole: Counter[str] = Counter()
     rows = []
@@ -109,7 +111,6 @@ def table(folder: Path) -> str:
     for name, count, accepted, quarantined in rows:
         told = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
         lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {told}".rstrip())
-    counts = json.loads((folder / assemble.COUNTS).read_text(encoding="utf-8"))
     return "\n".join([*lines, *_unmarked(counts.get("unmarked", {})), *filter(None, [read.get("left_out", "")])])
 
 

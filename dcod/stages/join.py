@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.ingest import assemble, examined_rows, feed
-from dcod.stages import ingest, shards
+from dcod.stages import ingest, manifests, shards
 from dcod.stages.digests import code_digest, output_digest
 from dcod.stages.manifests import note
 from dcod.traces import prompts, turns
@@ -49,7 +48,7 @@ def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[s
     wanted: dict[str, Any] = {"inputs": {"student": output_digest(student)}, "code": code_digest("examine")}
     found: dict[int, Path] = {}
     for folder in parts.values():
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = manifests.read(folder)
         shard = manifest["options"]["part"]
         number, count = shards.parse(shard)
         wanted["config"] = {name: resolved[name] for name in manifest["config"]}

@@ -25,9 +25,12 @@ def write(out: Path, decides: dict[str, Any], metrics: dict[str, float]) -> None
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of an output."""
-    manifest: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    return manifest
+    """The manifest of an output.
+
+    Raises:
+        UserError: there is none.
+    """
+    return storage.read_json(folder / FILE, made_by="dcod")
 
 
 def _facts(out: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.score import scores
-from dcod.stages import score
+from dcod.stages import manifests, score
 from dcod.stages.shards import EMPTY
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(
     if not folders:
         raise UserError(f"merge {kind}: all {len(ordered)} shards are empty")
     for folder in folders:
-        unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {"manifest.json", storage.MARK}
+        unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {manifests.FILE, storage.MARK}
         assert not unknown, f"merge does not know what to do with {unknown}"
     if kind == "score" and len({scores.scored_by(folder) for folder in folders}) > 1:
         raise UserError("merge score: the shards are of different students; score all of them with one")
@@ -62,11 +62,11 @@ def run(
             writer.write_table(group)
             if kind == "score":
                 drift.add(group)
-    metrics = [_read(folder / "manifest.json")["metrics"] for folder in folders]
+    metrics = [manifests.read(folder)["metrics"] for folder in folders]
     if kind == "score":
         score.write_drift(drift, out, log, traces)
         return _weighted(metrics)
-    summaries = [_read(folder / "summary.json") for folder in folders]
+    summaries = [storage.read_json(folder / "summary.json", made_by="dcod evaluate") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:
         raise UserError("merge evaluate: the shards are of different models")
     benchmarks: dict[str, Any] = {}
@@ -95,8 +95,3 @@ def _weighted(metrics: list[dict[str, float]]) -> dict[str, float]:
         if name not in _SUMS
     }
     return means | {name: sum(each[name] for each in metrics) for name in _SUMS}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found

@@ -61,6 +61,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
+    """The JSON object in a file of an output folder.
+
+    Args:
+        path: the file.
+        made_by: the command that writes such folders.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path.parent}: no {path.name} in it; give the folder that `{made_by}` wrote") from None
+    return value
+
+
 def write_file(path: Path, text: str) -> None:
     """Writes an output file where the user wants it; ``text`` has ``marks.FILE_MARK`` near its beginning.
 
