@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from dcod.config import TrainConfig
 from dcod.models import loading
-from dcod.storage import outputs
+from dcod.storage import outputs, parts
 from dcod.train import checkpoints, loop
 from dcod.train.checkpoints import Checkpoints
 from tests.train.test_checkpoints import KNOBS, make_examples
@@ -44,15 +44,11 @@ def main(student: str, folder: str, die: str) -> None:
     elif die == "optimizer":
         checkpoints.moments_of = killing(checkpoints.moments_of, fourth, True)
     elif die == "mark":
-        checkpoints.shutil.copyfile = killing(
-            checkpoints.shutil.copyfile, lambda source, *_: "state" in str(source) and fourth(), False
-        )
+        checkpoints.TrainState.to_json = killing(checkpoints.TrainState.to_json, fourth, False)
     elif die == "rename":
         outputs._take_place = killing(outputs._take_place, fourth, False)
     elif die == "prune":
-        checkpoints.shutil.rmtree = killing(
-            checkpoints.shutil.rmtree, lambda path, *_: "step-" in Path(path).name and fourth(), False
-        )
+        parts.remove_folder = killing(parts.remove_folder, lambda path: "step-" in Path(path).name and fourth(), False)
     examples = make_examples(Path(student))
     model = loading.load(Path(student))
     config = TrainConfig.model_validate({**KNOBS, "epochs": 4, "checkpoints": {"every": 1}})

@@ -6,8 +6,6 @@ Several processes score several parts at once, each with a GPU of its own or wit
 
 from __future__ import annotations
 
-import contextlib
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +23,7 @@ from dcod.errors import UserError
 from dcod.models import fitting
 from dcod.progress import track
 from dcod.score.scores import write_scores
+from dcod.storage import parts
 from dcod.storage import workers as processes
 from dcod.traces import Trace, prompts, read_traces
 from dcod.traces.scored import ScoredTrace
@@ -32,56 +31,35 @@ from dcod.traces.scored import ScoredTrace
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_FILE = "scores.parquet"
+_FILE, _PART = "scores.parquet", "part-"
 
 
 class Parts:
     """Scored parts by number, each whole or absent, in a folder or under an s3:// prefix of this scoring alone."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
+        self._parts = parts.Parts(uri, mark=_FILE)
 
     def done(self) -> set[int]:
         """The parts that are there."""
-        if storage.is_s3(self.uri):
-            names = storage.list_objects(f"{self.uri}/")
-        else:
-            names = [path.as_posix() for path in Path(self.uri).glob(f"part-*/{_FILE}")]
-        return {int(found[1]) for name in names if (found := re.search(rf"/part-(\d+)/{_FILE}$", name))}
+        return {int(name.removeprefix(_PART)) for name in self._parts.names() if name.startswith(_PART)}
 
     def put(self, number: int, examples: Sequence[ScoredTrace], splits: Sequence[str]) -> None:
         """Keeps a part."""
-        if storage.is_s3(self.uri):
-            with storage.scratch() as scratch:
-                write_scores(scratch / _FILE, examples, splits)
-                storage.upload(scratch / _FILE, f"{self._place(number)}/{_FILE}")
-            return
-        with storage.output_folder(Path(self._place(number))) as folder:
+        with self._parts.put(f"{_PART}{number:08d}") as folder:
             write_scores(folder / _FILE, examples, splits)
 
     @contextmanager
     def file(self, number: int) -> Iterator[Path]:
-        """The file of a part, to be read."""
-        if not storage.is_s3(self.uri):
-            yield Path(self._place(number)) / _FILE
-            return
+        """The file of a part, to be read; none of a bucket stays in the cache."""
         with storage.scratch() as scratch:
-            yield storage.fetch(f"{self._place(number)}/{_FILE}", scratch)
+            yield self._parts.get(f"{_PART}{number:08d}/{_FILE}", scratch)
 
     def clear(self) -> None:
         """Forgets the scoring: its output is kept elsewhere now."""
-        if storage.is_s3(self.uri):
-            storage.remove(self.uri)
-        else:
-            for part in Path(self.uri).glob("part-*"):
-                storage.remove_folder(part)
-            for left in Path(self.uri).glob(".part-????????.*"):  # by earlier versions, killed in the middle of a write
-                shutil.rmtree(left, ignore_errors=True)
-            with contextlib.suppress(OSError):  # another file is in it
-                Path(self.uri).rmdir()
-
-    def _place(self, number: int) -> str:
-        return f"{self.uri}/part-{number:08d}"
+        for left in Path(self._parts.uri).glob(".part-????????.*"):  # by earlier versions, killed in the middle
+            shutil.rmtree(left, ignore_errors=True)
+        self._parts.clear()
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,6 @@ def relay(line: str, log: Log, steps: set[int]) -> None:
             log.metrics(row["values"], step=row["step"])
 
 
-def put(path: Path, place: str) -> None:
-    """A file or folder to an s3:// prefix or a folder of the shared volume."""
-    if storage.is_s3(place):
-        storage.upload(path, place)
-    elif path.is_file():
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
-    else:
-        shutil.copytree(path, place, dirs_exist_ok=True)
-
-
 def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, float]:
     """The student, and what training said: steps that the log lost are told to MLflow now."""
     scratch = out / ".fetched"

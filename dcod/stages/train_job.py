@@ -23,6 +23,7 @@ from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
 from dcod.stages import handover, train
 from dcod.stages.handover import ERROR, OUTPUT
+from dcod.storage import parts
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -50,13 +51,13 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
 
     follower = Follower(Kube(cluster.namespace), name, show, cluster.train.poll_s)
     with _stopping(follower):
-        handover.put(scores, f"{work}/scores")
-        handover.put(student, f"{work}/student")
+        parts.copy(scores, f"{work}/scores")
+        parts.copy(student, f"{work}/student")
         bare = config.model_copy(update={"cluster": ClusterConfig()})  # a node needs nothing of it
         (out / "config.json").write_text(bare.to_json(), encoding="utf-8")
-        handover.put(out / "config.json", f"{work}/config.json")
+        parts.copy(out / "config.json", f"{work}/config.json")
         (out / "config.json").write_text("{}", encoding="utf-8")
-        handover.put(out / "config.json", f"{work}/{ERROR}")  # that of an earlier attempt must not speak
+        parts.copy(out / "config.json", f"{work}/{ERROR}")  # that of an earlier attempt must not speak
         (out / "config.json").unlink()
         found = follower.start(build(cluster, name, pipeline, work))
         print(f"TrainJob {name} in {cluster.namespace}: {'found running' if found else 'submitted'}", flush=True)

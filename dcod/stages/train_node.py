@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import Config, load_config
 from dcod.errors import UserError
-from dcod.stages.handover import ERROR, METRICS, OUTPUT, put
-from dcod.storage import workers
+from dcod.stages.handover import ERROR, METRICS, OUTPUT
+from dcod.storage import parts, workers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,9 +53,9 @@ def main(work: str) -> None:
         with storage.scratch() as folder:
             out = folder
             metrics = train.run(config, out, PrintedLog(), scores=scores, student=student)
-            put(out, f"{work}/{OUTPUT}")
+            parts.copy(out, f"{work}/{OUTPUT}")
             storage.write_json(out / "done.json", metrics)
-            put(out / "done.json", f"{work}/{OUTPUT}/done.json")
+            parts.copy(out / "done.json", f"{work}/{OUTPUT}/done.json")
     except Exception as error:
         mistake = isinstance(error, UserError)
         line = " ".join(str(error).split()) or type(error).__name__
@@ -63,7 +63,7 @@ def main(work: str) -> None:
         with storage.scratch() as folder:
             note = folder / ERROR
             storage.write_json(note, {"error": line, "users_mistake": mistake, "rank": rank})
-            put(note, f"{work}/{ERROR}")
+            parts.copy(note, f"{work}/{ERROR}")
         raise
 
 

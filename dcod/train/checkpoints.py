@@ -10,22 +10,20 @@ names. Everything is safetensors and JSON.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dcod import storage
+from dcod.storage.parts import Parts
 from dcod.train.masters import Masters
 from dcod.train.parallel import placed, whole
 from dcod.train.state import TrainState
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-MARK = STATE  # written last: a checkpoint without it is none
+_STEP, _BEST = "step-", "best-"
 RANDOM_KEY = "random"  # torch's random state, beside the optimizer's tensors
 
 
@@ -52,8 +50,8 @@ class Checkpoints:
     """
 
     def __init__(self, uri: str, keep: int = 2) -> None:
-        self.uri = uri.rstrip("/")
         self.keep = keep
+        self._parts = Parts(uri, mark=STATE)
 
     def save(
         self, state: TrainState, model: nn.Module, optimizer: Any, masters: Masters | None = None, write: bool = True
@@ -72,11 +70,10 @@ class Checkpoints:
         weights, moments = weights_of(model, write, masters), moments_of(optimizer, write)
         if not write:
             return
-        with storage.scratch() as folder:
+        with self._parts.put(f"{_STEP}{state.step:08d}") as folder:
             save_file(weights, folder / MODEL)
             save_file(moments, folder / OPTIMIZER)
             (folder / STATE).write_text(state.to_json(), encoding="utf-8")
-            self._put(folder, f"step-{state.step:08d}")
         self._prune(state.best_step)
 
     def save_best(self, step: int, model: nn.Module, masters: Masters | None = None, write: bool = True) -> None:
@@ -86,10 +83,9 @@ class Checkpoints:
         weights = weights_of(model, write, masters)
         if not write:
             return
-        with storage.scratch() as folder:
+        with self._parts.put(_best(step)) as folder:
             save_file(weights, folder / MODEL)
-            (folder / MARK).write_text("{}", encoding="utf-8")
-            self._put(folder, f"best-{step:08d}")
+            (folder / STATE).write_text("{}", encoding="utf-8")
 
     def latest(self) -> Checkpoint | None:
         """The last complete checkpoint.
@@ -99,70 +95,42 @@ class Checkpoints:
         """
         from safetensors.torch import load_file
 
-        complete = self._complete("step-")
-        if not complete:
+        steps = self._steps()
+        if not steps:
             return None
-        folder = self._get(complete[-1])
-        state = TrainState.from_json((folder / STATE).read_text(encoding="utf-8"), f"{self.uri}/{complete[-1]}")
-        return Checkpoint(load_file(folder / MODEL), load_file(folder / OPTIMIZER), state)
+        folder = self._parts.get(steps[-1])
+        return Checkpoint(load_file(folder / MODEL), load_file(folder / OPTIMIZER), self._state(steps[-1]))
 
     def best(self, step: int) -> dict[str, Tensor]:
         """The weights of the best student, which a checkpoint names."""
         from safetensors.torch import load_file
 
-        return load_file(self._get(f"best-{step:08d}") / MODEL)
+        return load_file(self._parts.get(_best(step)) / MODEL)
 
     def clear(self) -> None:
         """Forgets the run: its student is kept elsewhere now."""
-        for name in [*self._complete("step-"), *self._complete("best-")]:
-            self._remove(name)
+        self._parts.clear()
 
     def _prune(self, best: int) -> None:
-        for name in self._complete("step-")[: -self.keep]:
-            self._remove(name)
+        for name in self._steps()[: -self.keep]:
+            self._parts.remove(name)
         # The checkpoints that are left may name the best of their time: it is older than the newest or equal.
-        named = {f"best-{best:08d}"}
-        for name in self._complete("step-"):
-            named.add(f"best-{self._state(name).best_step:08d}")
-        for name in self._complete("best-"):
-            if name not in named:
-                self._remove(name)
+        named = {_best(best), *(_best(self._state(name).best_step) for name in self._steps())}
+        for name in self._parts.names():
+            if name.startswith(_BEST) and name not in named:
+                self._parts.remove(name)
 
-    def _complete(self, prefix: str) -> list[str]:
-        if storage.is_s3(self.uri):
-            marks = [key for key in storage.list_objects(f"{self.uri}/") if key.endswith(f"/{MARK}")]
-            names = [key.split("/")[-2] for key in marks]
-        else:
-            names = [path.parent.name for path in Path(self.uri).glob(f"{prefix}*/{MARK}")]
-        return sorted(name for name in names if name.startswith(prefix))
+    def _steps(self) -> list[str]:
+        return [name for name in self._parts.names() if name.startswith(_STEP)]
 
     def _state(self, name: str) -> TrainState:
         """The plain part alone: no tensor is fetched for it."""
-        place = f"{self.uri}/{name}/{MARK}"
-        path = storage.fetch(place) if storage.is_s3(self.uri) else Path(place)
-        return TrainState.from_json(path.read_text(encoding="utf-8"), f"{self.uri}/{name}")
+        text = self._parts.get(f"{name}/{STATE}").read_text(encoding="utf-8")
+        return TrainState.from_json(text, f"{self._parts.uri}/{name}")
 
-    def _put(self, folder: Path, name: str) -> None:
-        if storage.is_s3(self.uri):
-            tensors = [path for path in folder.iterdir() if path.name != MARK]
-            for path in [*tensors, folder / MARK]:
-                storage.upload(path, f"{self.uri}/{name}/{path.name}")
-            return
-        with storage.output_folder(Path(self.uri) / name) as scratch:
-            for path in folder.iterdir():
-                shutil.copyfile(path, scratch / path.name)
 
-    def _get(self, name: str) -> Path:
-        return storage.fetch(f"{self.uri}/{name}") if storage.is_s3(self.uri) else Path(self.uri) / name
-
-    def _remove(self, name: str) -> None:
-        if storage.is_s3(self.uri):
-            storage.remove(f"{self.uri}/{name}/{MARK}")  # the mark first: what is left of it is no checkpoint
-            storage.remove(f"{self.uri}/{name}")
-            return
-        folder = Path(self.uri) / name
-        (folder / MARK).unlink(missing_ok=True)
-        storage.remove_folder(folder)
+def _best(step: int) -> str:
+    return f"{_BEST}{step:08d}"
 
 
 def weights_of(model: nn.Module, keep: bool = True, masters: Masters | None = None) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
 from dcod.stages import component, handover, train_job
 from dcod.stages.execute import RunContext, execute
+from dcod.storage import parts
 from dcod.tracking import NullLog
 from tests.fake_kubernetes import FakeKubernetes, RefusedError, serving, validate_trainjob
 from tests.tracked import fresh_store
@@ -180,7 +181,7 @@ def test_a_restarted_component_finds_its_job(
     work = f"{config.cluster.storage}/trainjobs/{trainjobs.job_name('run-1')}"
     job = trainjobs.build(config.cluster, trainjobs.job_name("run-1"), "run-1", work)
     fake.jobs[job["metadata"]["name"]] = job
-    handover.put(inputs["scores"], f"{work}/scores")
+    parts.copy(inputs["scores"], f"{work}/scores")
     (Path(work) / "config.json").write_text(config.to_json())
     finished(config, inputs["student"])(job)
     fake.statuses = [nodes(active=2), condition("Complete")]

@@ -1,0 +1,85 @@
+"""Parts of a work that goes on after a kill: each whole or absent, by name, in a folder or under an s3:// prefix."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dcod.storage.files import is_s3
+from dcod.storage.outputs import output_folder, remove_folder
+from dcod.storage.s3 import fetch, list_objects, remove, upload
+from dcod.storage.temporary import scratch
+
+
+class Parts:
+    """The parts of one work, a folder each.
+
+    Args:
+        uri: a folder or ``s3://bucket/prefix`` of this work alone.
+        mark: a file that every part has. In a bucket it comes last and goes first: a part without it is none.
+    """
+
+    def __init__(self, uri: str, mark: str) -> None:
+        self.uri = uri.rstrip("/")
+        self.mark = mark
+
+    def names(self) -> list[str]:
+        """The parts that are there, sorted."""
+        if is_s3(self.uri):
+            marks = [key for key in list_objects(f"{self.uri}/") if key.endswith(f"/{self.mark}")]
+        else:
+            marks = [path.as_posix() for path in Path(self.uri).glob(f"*/{self.mark}")]
+        names = (mark.split("/")[-2] for mark in marks)
+        return sorted(name for name in names if not name.startswith("."))  # what begins so was being written
+
+    @contextmanager
+    def put(self, name: str) -> Iterator[Path]:
+        """Yields an empty folder, which is the part when the block ends well."""
+        if not is_s3(self.uri):
+            with output_folder(Path(self.uri) / name) as folder:
+                yield folder
+            return
+        with scratch() as folder:
+            yield folder
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == self.mark):
+                upload(path, f"{self.uri}/{name}/{path.name}")
+
+    def get(self, name: str, folder: Path | None = None) -> Path:
+        """Where a part, or a file ``PART/FILE``, can be read; of a bucket in ``folder``, else in the cache.
+
+        Raises:
+            UserError: it is not there.
+        """
+        return fetch(f"{self.uri}/{name}", folder)
+
+    def remove(self, name: str) -> None:
+        """Removes a part, its mark first."""
+        if is_s3(self.uri):
+            remove(f"{self.uri}/{name}/{self.mark}")
+            remove(f"{self.uri}/{name}")
+            return
+        (Path(self.uri) / name / self.mark).unlink(missing_ok=True)
+        remove_folder(Path(self.uri) / name)
+
+    def clear(self) -> None:
+        """Forgets the work: what came of it is kept elsewhere now."""
+        for name in self.names():
+            self.remove(name)
+        if is_s3(self.uri):
+            remove(self.uri)  # what a kill left half
+            return
+        with suppress(OSError):  # another file is in it, or nothing ever was
+            Path(self.uri).rmdir()
+
+
+def copy(path: Path, place: str) -> None:
+    """Copies a file or a folder to an s3:// URI or to a place on a shared volume, not at once."""
+    if is_s3(place):
+        upload(path, place)
+    elif path.is_file():
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    else:
+        shutil.copytree(path, place, dirs_exist_ok=True)

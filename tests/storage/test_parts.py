@@ -1,0 +1,86 @@
+"""The store of parts: whole or absent by name, the same in a folder and in a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from dcod import storage
+from dcod.errors import UserError
+from dcod.storage import parts as stores
+from dcod.storage.parts import Parts
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "folder":
+        yield str(tmp_path / "work")
+        return
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="runs")
+        yield "s3://runs/work"
+
+
+def put(store: Parts, name: str, text: str) -> None:
+    with store.put(name) as folder:
+        (folder / "a-mark").write_text("done")
+        (folder / "values").write_text(text)
+
+
+def test_parts_are_put_read_listed_and_removed(place: str) -> None:
+    store = Parts(f"{place}/", "a-mark")
+    assert store.names() == []
+    for name in ("b", "a"):
+        put(store, name, f"of {name}")
+    assert Parts(place, "a-mark").names() == ["a", "b"]
+    assert (store.get("a") / "values").read_text() == "of a"
+    assert store.get("b/values").read_text() == "of b"
+    store.remove("a")
+    store.remove("never")
+    assert store.names() == ["b"]
+    with pytest.raises(UserError):
+        store.get("a")
+    store.clear()
+    store.clear()
+    assert store.names() == []
+
+
+def test_a_part_that_was_not_ended_is_none(place: str) -> None:
+    store = Parts(place, "a-mark")
+
+    def cut_short() -> None:
+        with store.put("a") as folder:
+            (folder / "a-mark").write_text("done")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_short()
+    assert store.names() == []
+
+
+def test_the_mark_goes_up_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(stores, "upload", lambda path, uri: sent.append(uri))
+    put(Parts("s3://runs/work", "a-mark"), "a", "of a")
+    assert sent == ["s3://runs/work/a/values", "s3://runs/work/a/a-mark"]
+
+
+def test_clearing_a_bucket_takes_what_was_half_written(place: str, tmp_path: Path) -> None:
+    store = Parts(place, "a-mark")
+    put(store, "a", "of a")
+    if storage.is_s3(place):
+        (tmp_path / "half").write_text("half")
+        storage.upload(tmp_path / "half", f"{place}/b/values")
+    assert store.names() == ["a"]
+    store.clear()
+    assert not storage.list_objects(f"{place}/") if storage.is_s3(place) else not Path(place).exists()
