@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dcod.config import Config
 from dcod.evaluate.results import ModelRef
-from dcod.promote.gate import Decision, Reason
-from dcod.stages import promote
+from dcod.promote import promote
+from dcod.promote.decision import Decision, Reason
 from dcod.tracking import Tracker
 from dcod.tracking.registry import CHAMPION, Registry
 

@@ -131,7 +131,7 @@ def metrics(
 @app.command()
 def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Makes the previous champion the champion again."""
-    from dcod.stages.promote import rollback as roll
+    from dcod.promote.promote import rollback as roll
     from dcod.tracking import Tracker
 
     read = configured(config, "", overrides)

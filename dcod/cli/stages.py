@@ -178,9 +178,9 @@ def _print_results(folder: Path) -> None:
 
 def print_decision(folder: Path) -> None:
     """What the gate said."""
-    from dcod.promote.gate import Decision
+    from dcod.promote.decision import read_decision
 
-    decision = Decision.from_json((folder / "decision.json").read_text(encoding="utf-8"))
+    decision = read_decision(folder)
     console.print(f"decision  {decision.outcome}")
     for reason in decision.reasons:
         console.print(f"  {'yes' if reason.passed else 'NO '}  {reason.text}")

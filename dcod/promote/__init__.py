@@ -1,4 +1,5 @@
-"""The gate: whether a student is really better, its rules and reasons (``gate``), and paired comparison (``compare``).
+"""The gate: whether a student is really better, and what becomes of it.
 
-A new rule goes into ``gate``.
+``gate``: all rules and reasons, a new one as well. ``compare``: the paired statistics. ``decision``: what comes out.
+``promote``: lease, budget, registration and the champion's alias.
 """

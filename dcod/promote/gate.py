@@ -1,4 +1,4 @@
-"""The promotion gate: is the challenger really better? Pure functions; the decision is data with its reasons.
+"""The promotion gate: is the challenger really better? All its rules; the decision is data with its reasons.
 
 On the gate split, on the same problems, zero-shot:
   * the *primary* benchmarks must improve (dcod.promote.compare): all of them, each tested at the level itself (an
@@ -13,6 +13,9 @@ On the gate split, on the same problems, zero-shot:
 
 A benchmark with the role *report* is compared and shown, and decides nothing.
 
+What the registry says goes before all that: the student is no champion already, the champion was evaluated, and the
+student was not rolled back. Training traces must hold no problem of a benchmark.
+
 A gate that runs every night tests again and again. With ``schedule=repeated`` each test is made at ``level /
 tests_per_period``, and a period holds no more tests than that: by the union bound the chance that noise is promoted,
 or a guard's fall let through, within any period is at most the level, however the tests hang together.
@@ -22,13 +25,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
 from dcod.evaluate.results import Answer, AskedBenchmark, ModelRef, Results
 from dcod.promote.compare import POWER, Comparison, compare, compare_rise
+from dcod.promote.decision import Decision, Reason
 
 SPLIT = "gate"
 
@@ -36,71 +42,106 @@ AnswersByProblem = Mapping[str, list[Answer]]  # in the order of the samples
 
 
 @dataclass(frozen=True)
-class Reason:
-    """One check of the gate: a code for machines, a sentence with its numbers, and whether it holds."""
+class Contest:
+    """What was found out about the student and whatever it may have to beat.
 
-    code: str
-    text: str
-    passed: bool
+    Attributes:
+        student: its results.
+        baselines: results that may be the champion's, the likeliest first.
+        twin: results of an SFT twin of the student; None where there is none.
+        contamination: training traces by how they hold problems of the benchmarks; None where there are no traces.
+    """
+
+    student: Results
+    baselines: tuple[Results, ...]
+    twin: Results | None = None
+    contamination: Mapping[str, Any] | None = None
+
+    def baseline(self, champion: ModelRef) -> Results:
+        """The results of the champion; the likeliest ones where it was not evaluated."""
+        evaluated = (one for one in self.baselines if one.model.digest == champion.digest)
+        return next(evaluated, self.baselines[0])
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What the gate decided and why; ``level`` is that of this one test."""
+class Standing:
+    """What the registry says.
 
-    promote: bool
-    reasons: tuple[Reason, ...]
-    comparisons: tuple[Comparison, ...]
-    challenger: ModelRef
-    baseline: ModelRef
-    level: float
-    margin: float
-    registered_model: str = ""
+    Attributes:
+        champion: the registered one.
+        student_version: that the student has already; 0 for none.
+        rolled_back: whether that version was champion and was taken back.
+    """
 
-    @property
-    def outcome(self) -> str:
-        """``promote``, ``refuse``, or ``already_champion`` where both are the same model."""
-        if self.challenger.digest == self.baseline.digest:
-            return "already_champion"
-        return "promote" if self.promote else "refuse"
+    champion: ModelRef
+    student_version: int = 0
+    rolled_back: bool = False
 
-    @property
-    def failed(self) -> tuple[Reason, ...]:
-        """The checks that do not hold."""
-        return tuple(reason for reason in self.reasons if not reason.passed)
 
-    def to_json(self) -> str:
-        """The decision as indented JSON, with the outcome spelled out."""
-        return json.dumps({**asdict(self), "outcome": self.outcome}, indent=2, sort_keys=True, allow_nan=False) + "\n"
+@dataclass(frozen=True)
+class Spending:
+    """What became of a test's request to the budget of its period: tests spent so far, and whether it is one."""
 
-    @classmethod
-    def from_json(cls, text: str) -> Decision:
-        """Reads what :meth:`to_json` wrote.
-
-        Raises:
-            UserError: it is no decision.
-        """
-        try:
-            data = json.loads(text)
-            data.pop("outcome")
-            return cls(
-                **{
-                    **data,
-                    "reasons": tuple(Reason(**item) for item in data["reasons"]),
-                    "comparisons": tuple(Comparison(**item) for item in data["comparisons"]),
-                    "challenger": ModelRef(**data["challenger"]),
-                    "baseline": ModelRef(**data["baseline"]),
-                }
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(
-                f"decision.json: not a decision of this version of dcod ({error}); run the gate again"
-            ) from None
+    tests: int
+    granted: bool
 
 
 def level_of(config: PromoteConfig) -> float:
     """The level of one test: a part of that of the period where gates are repeated."""
     return config.level / config.tests_per_period if config.schedule == "repeated" else config.level
+
+
+def judge(contest: Contest, standing: Standing, config: PromoteConfig) -> Decision:
+    """The decision between student and champion, but for the budget; see the module.
+
+    Raises:
+        UserError: the twin was not evaluated as the student was.
+    """
+    student, champion = contest.student.model, standing.champion
+    baseline = contest.baseline(champion)
+    compared = decide(contest.student, baseline, config)
+    reasons, comparisons = list(compared.reasons), list(compared.comparisons)
+    if contest.contamination is not None:
+        reasons.append(_uncontaminated(contest.contamination))
+    if contest.twin is not None:
+        of_twin, twin_reasons = against_twin(contest.student, contest.twin, config)
+        comparisons += of_twin
+        reasons += twin_reasons
+    if champion.digest == student.digest:
+        text = f"the student is champion version {champion.version} itself"
+        reasons = [Reason("already_champion", text, False)]
+    elif champion.digest != baseline.model.digest:
+        text = (
+            f"the champion is version {champion.version} ({champion.digest[:12] or 'registered by another tool'}), "
+            f"but the results are of {baseline.model.digest[:12]}; run again, so that the champion is evaluated"
+        )
+        reasons.insert(0, Reason("champion_not_evaluated", text, False))
+    elif standing.rolled_back:
+        text = (
+            f"version {standing.student_version}, the same model, was rolled back; to allow it again, delete its tag "
+            "dcod.outcome"
+        )
+        reasons.insert(0, Reason("rolled_back", text, False))
+    return replace(
+        compared,
+        promote=all(reason.passed for reason in reasons),
+        reasons=tuple(reasons),
+        comparisons=tuple(comparisons),
+        challenger=replace(student, version=standing.student_version),
+        baseline=champion,
+    )
+
+
+def within_budget(decision: Decision, spending: Spending, config: PromoteConfig) -> Decision:
+    """The decision with what the budget of the period says."""
+    text = (
+        f"test {spending.tests} of at most {config.tests_per_period} in {config.period_days} days; together they "
+        f"promote noise with a chance of at most {config.level:g}"
+    )
+    if not spending.granted:
+        text = f"the budget is spent: {text}; wait, or raise promote.tests_per_period, which lowers the level of each"
+    reason = Reason("budget", text, spending.granted)
+    return replace(decision, promote=decision.promote and reason.passed, reasons=(*decision.reasons, reason))
 
 
 def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Decision:
@@ -169,6 +210,43 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
         text = f"{found.benchmark}, against the SFT twin: {verdict}: {_numbers(found)}, p = {found.p_value:.2g}"
         reasons.append(Reason("beats_twin", text, better or config.twin == "report"))
     return comparisons, reasons
+
+
+def equal_compute(student: Path, twin: Path) -> None:
+    """Checks that a twin was trained on the same traces and start, with the same seed and settings, uncorrected.
+
+    Raises:
+        UserError: it was not, or it cannot be told.
+    """
+    ours, theirs = _trained(student), _trained(twin)
+    if theirs["config"]["train"]["correction"]["name"] != "none":
+        raise UserError(f"twin {twin}: trained with correction {theirs['config']['train']['correction']['name']!r}")
+    for manifest in (ours, theirs):
+        del manifest["config"]["train"]["correction"]
+    different = [name for name in ("config", "seed", "inputs", "code") if ours[name] != theirs[name]]
+    if different:
+        raise UserError(f"twin {twin}: not at equal compute, another {', '.join(different)} than {student}")
+
+
+def _trained(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["stage"] != "train":
+            raise ValueError(f"made by {manifest['stage']}")  # noqa: TRY301
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no manifest of a training ({error}); a twin is made with `dcod train`") from None
+    return manifest
+
+
+def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
+    dirty = traces["exact"] + traces["inside"]
+    text = (
+        f"{dirty} of {traces['traces']} training traces hold a problem of a benchmark ({traces['ngram']} more share "
+        "much of their wording with one)"
+    )
+    if dirty:
+        text += f": {'; '.join(traces['named'][:3])}; leave ingest.decontaminate on"
+    return Reason("uncontaminated", text, not dirty)
 
 
 def _right(answers: AnswersByProblem) -> dict[str, list[float]]:

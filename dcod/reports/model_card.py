@@ -19,7 +19,7 @@ from dcod.reports import sections as accounts
 
 if TYPE_CHECKING:
     from dcod.evaluate.results import Results
-    from dcod.promote.gate import Decision
+    from dcod.promote.decision import Decision
     from dcod.tracking.lineage import Origin
 
 _SOURCES = 10  # that are named

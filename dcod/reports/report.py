@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from dcod.evaluate.results import Results
-    from dcod.promote.gate import Comparison, Decision
+    from dcod.promote.compare import Comparison
+    from dcod.promote.decision import Decision
     from dcod.tracking.lineage import Origin
 
 _OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")

@@ -14,13 +14,13 @@ from typing import Any
 
 from dcod import storage
 from dcod.config import Config
+from dcod.promote.decision import DECISION, read_decision
+from dcod.promote.promote import TRAINED_ON
 from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry, Version
 
 RECORD = "retraining.json"
 SELECTED = "selected"  # below the output of `decide`: the traces to train on
-TRAINED_ON = "trained_on.json"
-DECISION = "decision.json"
 MODEL, OUTCOME = "dcod.registered_model", "dcod.retrain"  # tags of a stage run
 _PAGE = 100
 
@@ -173,7 +173,4 @@ def ending(tracker: Tracker, pipeline: str) -> tuple[str, dict[str, Any]] | None
 
 def _reasons(tracker: Tracker, run_id: str) -> str:
     with storage.scratch() as scratch:
-        text = Path(tracker.client.download_artifacts(run_id, DECISION, str(scratch))).read_text(encoding="utf-8")
-    return "\n".join(
-        f"{'yes' if reason['passed'] else 'NO'}: {reason['text']}" for reason in json.loads(text)["reasons"]
-    )
+        return "\n".join(read_decision(Path(tracker.client.download_artifacts(run_id, DECISION, str(scratch)))).lines)

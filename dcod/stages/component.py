@@ -16,6 +16,7 @@ from dcod import storage
 from dcod.cluster import trainjobs, webhook
 from dcod.config import Config, parse_config
 from dcod.errors import StoppedError, UserError, one_line
+from dcod.promote.decision import read_decision
 from dcod.retrain import decide, history
 from dcod.retrain.history import RECORD, SELECTED
 from dcod.stages import shards
@@ -97,10 +98,10 @@ def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], 
     run("gate", config, pipeline, decision, inputs)
     page = (Path(decision) / "report.html").read_text(encoding="utf-8")
     storage.write_text(Path(report), page)
-    found = json.loads((Path(decision) / "decision.json").read_text(encoding="utf-8"))
-    reasons = "".join(f"- {'yes' if reason['passed'] else '**no**'}: {reason['text']}\n" for reason in found["reasons"])
-    storage.write_text(Path(summary), f"# {found['outcome']}\n\n{reasons}")
-    return "promote" if found["promote"] else "refuse"
+    decided = read_decision(Path(decision))
+    reasons = "".join(f"- {'yes' if reason.passed else '**no**'}: {reason.text}\n" for reason in decided.reasons)
+    storage.write_text(Path(summary), f"# {decided.outcome}\n\n{reasons}")
+    return "promote" if decided.promote else "refuse"
 
 
 def run_decide(

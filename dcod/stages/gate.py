@@ -12,10 +12,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dcod
 from dcod import storage
@@ -23,16 +22,42 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
-from dcod.promote.gate import Decision, Reason
+from dcod.promote.decision import Decision
+from dcod.promote.gate import Contest, equal_compute
+from dcod.promote.promote import TRAINED_ON, challenge
 from dcod.reports import model_card, report, sections, trace_pages
-from dcod.retrain import history
-from dcod.stages import evaluate, promote
+from dcod.stages import evaluate
 from dcod.stages.digests import code_digest, output_digest
-from dcod.tracking import NullLog, StageRun, Tracker, lineage
+from dcod.tracking import NullLog, StageRun, lineage
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
 
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folders that the gate is given.
+
+    Attributes:
+        start, student: model folders.
+        results: of the student; ``start_results`` and ``champion_results`` of the others.
+        few_shot_results: of the start; only for the report.
+        traces: that the student was trained on.
+        scores: of them; only for the report.
+        twin: a student trained like this one, without correction, with its results.
+    """
+
+    start: Path
+    student: Path
+    results: Path
+    start_results: Path
+    champion_results: Path
+    few_shot_results: Path | None = None
+    traces: Path | None = None
+    scores: Path | None = None
+    twin: Path | None = None
+    twin_results: Path | None = None
 
 
 def accuracy_table(results: Mapping[str, Results]) -> str:
@@ -63,88 +88,73 @@ def accuracy_table(results: Mapping[str, Results]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(
-    config: Config,
-    out: Path,
-    log: StageRun,
-    *,
-    start: Path,
-    student: Path,
-    results: Path,
-    start_results: Path,
-    champion_results: Path,
-    few_shot_results: Path | None = None,
-    traces: Path | None = None,
-    scores: Path | None = None,
-    twin: Path | None = None,
-    twin_results: Path | None = None,
-) -> dict[str, float]:
-    """Decides, registers and reports; see the module.
-
-    ``few_shot_results`` and ``scores`` only feed the report; ``traces`` are those of the training. ``twin`` is a
-    student trained like this one, without correction, and ``twin_results`` are its results.
-    """
-    if (twin is None) != (twin_results is None):
-        raise UserError("gate: a twin needs its model folder and its results")
-    if twin is not None and twin_results is not None:
-        equal_compute(student, twin)
-        if load_results(twin_results).model.digest != loading.digest(twin):
-            raise UserError(f"{twin_results}: results of another model than the twin {twin}")
-    if traces is not None:
-        storage.write_json(out / history.TRAINED_ON, lineage.sources_of(traces))
-    champion_results = comparable(config, out, log.tracker, results, [champion_results, start_results])
-    decision = promote.gate(
-        config,
-        out,
-        log,
-        tracker=log.tracker,
-        student=student,
-        start=start,
-        results=results,
-        start_results=start_results,
-        champion_results=champion_results,
-        twin_results=twin_results,
-        further=[] if traces is None else _clean(config, traces),
-        beside=[out / history.TRAINED_ON],
+def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, float]:
+    """Decides, registers and reports; see the module. ``inputs`` are :class:`Inputs`."""
+    given, registry = Inputs(**inputs), Registry(log.tracker)
+    twin = _twin(given)
+    if given.traces is not None:
+        storage.write_json(out / TRAINED_ON, lineage.sources_of(given.traces))
+    student, start = load_results(given.results), load_results(given.start_results)
+    champion = comparable(config, out, registry, student, [load_results(given.champion_results), start])
+    dirty = None if given.traces is None else evaluate.contamination(config, given.traces)
+    contest = Contest(student, (champion, start), twin, dirty)
+    decision = challenge(
+        config, out, log, contest, student=given.student, start=given.start, clock=config.retrain.clock
     )
-    shown = {"start": start_results, "champion": champion_results, "student": results}
-    if twin_results is not None:
-        shown["SFT twin"] = twin_results
-    if few_shot_results is not None:
-        shown = {"start": start_results, "start, few-shot": few_shot_results, **shown}
-    folders = {"start": start, "student": student, "traces": traces, "scores": scores}
-    folders |= {f"results of {name}": path for name, path in shown.items()}
-    loaded = {name: load_results(path) for name, path in shown.items()}
-    registry = Registry(log.tracker)
+
+    results = {"start": start}
+    if given.few_shot_results is not None:
+        results["start, few-shot"] = load_results(given.few_shot_results)
+    results |= {"champion": champion, "student": student}
+    if twin is not None:
+        results["SFT twin"] = twin
     version = registry.by_version(decision.registered_model, decision.challenger.version)
-    origin = lineage.origin(registry, version, traces)
-    describe(config, registry, decision, loaded, student, start, traces, origin)
-    viewer = ""
-    if scores is not None and traces is not None:
-        viewer = "traces.html"
-        own = trace_pages.of_training(student, config)
-        text = trace_pages.page(own, scores, student, traces=traces, limit=_TRACES)
-        storage.write_text(out / viewer, text)
-        log.text(viewer, text)
+    origin = lineage.origin(registry, version, given.traces)
+    describe(config, registry, decision, results, given, origin)
+    viewer = _viewer(config, out, log, given)
+    folders = {"start": given.start, "student": given.student, "traces": given.traces, "scores": given.scores}
+    folders |= {f"results of {name}": one.folder for name, one in results.items()}
     page = report.page(
         title=config.name,
         decision=decision,
-        results=loaded,
-        training=student,
-        scores=scores,
-        ingest=traces,
+        results=results,
+        training=given.student,
+        scores=given.scores,
+        ingest=given.traces,
         lineage={name: output_digest(path) for name, path in folders.items() if path is not None}
         | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest('gate')}"},
         origin=origin,
         costs=sections.costs(log),
         viewer=viewer,
     )
-    storage.write_text(out / "report.html", page)
-    log.text("report.html", page)
-    table = accuracy_table(loaded)
-    storage.write_text(out / "accuracy.txt", table)
-    log.text("accuracy.txt", table)
+    for name, text in (("report.html", page), ("accuracy.txt", accuracy_table(results))):
+        storage.write_text(out / name, text)
+        log.text(name, text)
     return {"promoted": float(decision.promote)}
+
+
+def _twin(given: Inputs) -> Results | None:
+    """The results of the SFT twin, if one is given and was trained at equal compute."""
+    if given.twin is None or given.twin_results is None:
+        if given.twin is not given.twin_results:
+            raise UserError("gate: a twin needs its model folder and its results")
+        return None
+    equal_compute(given.student, given.twin)
+    results = load_results(given.twin_results)
+    if results.model.digest != loading.digest(given.twin):
+        raise UserError(f"{given.twin_results}: results of another model than the twin {given.twin}")
+    return results
+
+
+def _viewer(config: Config, out: Path, log: StageRun, given: Inputs) -> str:
+    """Writes the page of the traces with their weights; returns its name, empty where there is nothing to show."""
+    if given.scores is None or given.traces is None:
+        return ""
+    own = trace_pages.of_training(given.student, config)
+    text = trace_pages.page(own, given.scores, given.student, traces=given.traces, limit=_TRACES)
+    storage.write_text(out / "traces.html", text)
+    log.text("traces.html", text)
+    return "traces.html"
 
 
 def describe(
@@ -152,79 +162,39 @@ def describe(
     registry: Registry,
     decision: Decision,
     results: Mapping[str, Results],
-    student: Path,
-    start: Path,
-    traces: Path | None,
+    given: Inputs,
     origin: Origin,
 ) -> None:
     """Gives the registered student its model card, and the first champion, the start, where it has none yet."""
     name, licence = decision.registered_model, config.promote.base_licence
     version = registry.by_version(name, decision.challenger.version)
     if decision.outcome != "already_champion" and version is not None:
-        registry.describe(version, model_card.student(decision, results, student, traces, licence, origin))
-    first = registry.find(name, loading.digest(start))
+        card = model_card.student(decision, results, given.student, given.traces, licence, origin)
+        registry.describe(version, card)
+    first = registry.find(name, loading.digest(given.start))
     if first is not None and not registry.card(first.uri):
         registry.describe(first, model_card.start(name, first.version, config.student.model, licence))
 
 
-def comparable(config: Config, out: Path, tracker: Tracker, results: Path, candidates: list[Path]) -> Path:
+def comparable(
+    config: Config, out: Path, registry: Registry, student: Results, candidates: Sequence[Results]
+) -> Results:
     """Results of the champion that were made as the student's were; else the champion is evaluated again.
 
     Args:
         config: its ``evaluate`` section must be that of the student's results, or the gate refuses.
         out: the new results go below it.
-        tracker: of the registry.
-        results: of the student.
+        registry: says who is champion.
+        student: its results.
         candidates: results that may be the champion's; the first is returned where there is no champion.
     """
-    registry = Registry(tracker)
     champion = registry.champion(config.promote.registered_model)
-    wanted = load_results(results)
-    if champion is None or not config.promote.reevaluate or champion.digest == wanted.model.digest:
+    if champion is None or not config.promote.reevaluate or champion.digest == student.model.digest:
         return candidates[0]
-    for folder in candidates:
-        found = load_results(folder)
-        if found.model.digest == champion.digest and found.fingerprints == wanted.fingerprints:
-            return folder
+    for results in candidates:
+        if results.model.digest == champion.digest and results.fingerprints == student.fingerprints:
+            return results
     folder = out / "champion"
     folder.mkdir()
     evaluate.run(config, folder, NullLog(), student=registry.resolve(champion.uri))
-    return folder
-
-
-def equal_compute(student: Path, twin: Path) -> None:
-    """Checks that a twin was trained on the same traces and start, with the same seed and settings, uncorrected.
-
-    Raises:
-        UserError: it was not, or it cannot be told.
-    """
-    ours, theirs = _trained(student), _trained(twin)
-    if theirs["config"]["train"]["correction"]["name"] != "none":
-        raise UserError(f"twin {twin}: trained with correction {theirs['config']['train']['correction']['name']!r}")
-    for manifest in (ours, theirs):
-        del manifest["config"]["train"]["correction"]
-    different = [name for name in ("config", "seed", "inputs", "code") if ours[name] != theirs[name]]
-    if different:
-        raise UserError(f"twin {twin}: not at equal compute, another {', '.join(different)} than {student}")
-
-
-def _trained(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["stage"] != "train":
-            raise ValueError(f"made by {manifest['stage']}")  # noqa: TRY301
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no manifest of a training ({error}); a twin is made with `dcod train`") from None
-    return manifest
-
-
-def _clean(config: Config, traces: Path) -> list[Reason]:
-    found = evaluate.contamination(config, traces)
-    dirty = found["exact"] + found["inside"]
-    text = (
-        f"{dirty} of {found['traces']} training traces hold a problem of a benchmark ({found['ngram']} more share much "
-        "of their wording with one)"
-    )
-    if dirty:
-        text += f": {'; '.join(found['named'][:3])}; leave ingest.decontaminate on"
-    return [Reason("uncontaminated", text, not dirty)]
+    return load_results(folder)

@@ -15,7 +15,8 @@ from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Answer, AskedBenchmark, ModelRef, Results, load_results
 from dcod.promote.compare import lower_bound
-from dcod.promote.gate import Decision, against_twin, decide
+from dcod.promote.decision import Decision
+from dcod.promote.gate import against_twin, decide
 
 CONFIG = PromoteConfig(
     level=0.05, margin=0.05, min_problems=50, max_truncated=0.2, max_unparseable=0.2, stability_margin=0.3

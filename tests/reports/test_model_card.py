@@ -15,8 +15,10 @@ from dcod.config import Config, PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import load_results
 from dcod.models import loading
+from dcod.promote import promote
+from dcod.promote.gate import Contest
 from dcod.reports import model_card
-from dcod.stages import gate, promote
+from dcod.stages import gate
 from dcod.traces import Trace, write_traces
 from dcod.tracking import Tracker, cards, export
 from dcod.tracking.lineage import Origin
@@ -119,17 +121,16 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
         "start": results(tmp_path / "a", tiny_student, range(30)),
         "student": results(tmp_path / "b", student, range(60)),
     }
+    measured = {name: load_results(folder) for name, folder in shown.items()}
     (tmp_path / "out").mkdir()
     with tracker.stage("train", None, digest="t") as log:
         log.output(student)
     with tracker.stage("gate", None, digest="g") as log:
-        decided = promote.gate(
-            config, tmp_path / "out", log, tracker=tracker, student=student, start=tiny_student,
-            results=shown["student"], start_results=shown["start"], champion_results=shown["start"],
-        )  # fmt: skip
+        contest = Contest(measured["student"], (measured["start"],))
+        decided = promote.challenge(config, tmp_path / "out", log, contest, student=student, start=tiny_student)
     registry = Registry(tracker)
-    measured = {name: load_results(folder) for name, folder in shown.items()}
-    gate.describe(config, registry, decided, measured, student, tiny_student, None, Origin({}))
+    given = gate.Inputs(tiny_student, student, shown["student"], shown["start"], shown["start"])
+    gate.describe(config, registry, decided, measured, given, Origin({}))
     card = registry.card(f"models:/{NAME}@challenger")
     assert f"# {NAME.replace('-', '-')}, version 2" in card
     described = tracker.client.get_model_version(NAME, "2").description

@@ -14,7 +14,8 @@ import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.evaluate.results import ModelRef, Results, load_results, of_summary
-from dcod.promote.gate import Comparison, Decision, Reason
+from dcod.promote.compare import Comparison
+from dcod.promote.decision import Decision, Reason
 from dcod.reports import figures, report
 from dcod.reports import sections as parts
 from dcod.reports.sections import Cost

@@ -11,7 +11,7 @@ import pytest
 from dcod.cluster import webhook
 from dcod.config import Config
 from dcod.evaluate.results import ModelRef
-from dcod.promote.gate import Decision, Reason
+from dcod.promote.decision import Decision, Reason
 from dcod.stages.component import finish
 from dcod.tracking import Tracker
 from tests.cluster.test_webhook import receiving

@@ -14,9 +14,12 @@ import pytest
 
 from dcod.config import Config, PromoteConfig
 from dcod.errors import UserError
+from dcod.evaluate.results import load_results
 from dcod.models import loading
-from dcod.promote.gate import Decision
-from dcod.stages import promote
+from dcod.promote import promote
+from dcod.promote.decision import Decision
+from dcod.promote.gate import Contest
+from dcod.stages import promote as stage
 from dcod.tracking import NullLog, Tracker
 from dcod.tracking.registry import Registry
 from tests.tiny import save_tiny_student
@@ -52,6 +55,12 @@ def results(folder: Path, model: Path, right: Iterable[int], fingerprint: str = 
     return folder
 
 
+def contest(student: Path, *baselines: Path, twin: Path | None = None) -> Contest:
+    """Of results folders."""
+    loaded = tuple(load_results(folder) for folder in baselines)
+    return Contest(load_results(student), loaded, load_results(twin) if twin else None)
+
+
 class Place:
     """A store, a start and students; runs the gate as the stage does."""
 
@@ -83,16 +92,13 @@ class Place:
         out = here / "out"
         out.mkdir()
         with self.tracker.stage("gate", None, digest=f"g{self.gates}") as log:
-            decision = promote.gate(
+            decision = promote.challenge(
                 self.config,
                 out,
                 log,
-                tracker=self.tracker,
+                contest(results(here / "student", student, right, fingerprint), champion_results, start_results),
                 student=student,
                 start=self.start,
-                results=results(here / "student", student, right, fingerprint),
-                start_results=start_results,
-                champion_results=champion_results,
             )
         assert Decision.from_json((out / "decision.json").read_text()) == decision
         return decision, out
@@ -155,10 +161,10 @@ def test_the_stage_writes_its_outcome(place: Place, tmp_path: Path) -> None:
     _, decision = place.gate(place.student(1), range(60))
     out = tmp_path / "outcome"
     out.mkdir()
-    assert promote.run(place.config, out, NullLog(), decision=decision) == {"promoted": 1.0}
+    assert stage.run(place.config, out, NullLog(), decision=decision) == {"promoted": 1.0}
     assert json.loads((out / "outcome.json").read_text()) == {"outcome": "promoted"}
     with place.tracker.stage("promote", None, digest="d") as log:
-        assert promote.run(place.config, out, log, decision=decision) == {"promoted": 1.0}
+        assert stage.run(place.config, out, log, decision=decision) == {"promoted": 1.0}
 
 
 def test_a_champion_that_moved_makes_a_decision_stale(place: Place) -> None:
@@ -199,16 +205,8 @@ def test_results_of_another_model_are_an_error(place: Place) -> None:
 
     def gate_with_results_of_the_first() -> None:
         with place.tracker.stage("gate", None, digest="d") as log:
-            promote.gate(
-                place.config,
-                place.folder,
-                log,
-                tracker=place.tracker,
-                student=other,
-                start=place.start,
-                results=folder,
-                start_results=folder,
-                champion_results=folder,
+            promote.challenge(
+                place.config, place.folder, log, contest(folder, folder), student=other, start=place.start
             )
 
     with pytest.raises(UserError, match="results of another model"):

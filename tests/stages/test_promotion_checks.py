@@ -14,12 +14,14 @@ import pytest
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, PromoteConfig, StudentConfig
 from dcod.engines import reproduce
 from dcod.errors import UserError
-from dcod.evaluate.results import load_results
+from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
-from dcod.stages import evaluate, gate, promote
+from dcod.promote import promote
+from dcod.promote.gate import equal_compute
+from dcod.stages import evaluate, gate
 from dcod.tracking import NullLog, Tracker
 from dcod.tracking.registry import Registry
-from tests.stages.test_promote import NAME, Place, results
+from tests.stages.test_promote import NAME, Place, contest, results
 from tests.tracked import fresh_store
 
 SUMS = "reasoning-gym://chain_sum?problems=6&seed=5&min_terms=2&max_terms=2"
@@ -174,23 +176,25 @@ def test_a_champion_evaluated_otherwise_is_evaluated_again(tmp_path: Path, tiny_
         ("champion", tiny_student, config),
         ("other", tiny_student, config.model_copy(update={"seed": 5})),
     ):
-        made[name] = tmp_path / name
-        made[name].mkdir()
-        evaluate.run(section, made[name], NullLog(), student=model)
+        (tmp_path / name).mkdir()
+        evaluate.run(section, tmp_path / name, NullLog(), student=model)
+        made[name] = load_results(tmp_path / name)
     out = tmp_path / "out"
     out.mkdir()
-    find = gate.comparable
-    assert find(config, out, place.tracker, made["student"], [made["other"]]) == made["other"]  # no champion yet
+
+    def found(*candidates: str, config: Config = config) -> Results:
+        return gate.comparable(config, out, place.registry, made["student"], [made[name] for name in candidates])
+
+    assert found("other") is made["other"]  # no champion yet
     with place.tracker.stage("gate", None, digest="x") as log:
         place.registry.set_alias(NAME, "champion", place.registry.register(NAME, tiny_student, log.run_id).version)
-    assert find(config, out, place.tracker, made["student"], [made["champion"]]) == made["champion"]
-    anew = find(config, out, place.tracker, made["student"], [made["other"], made["student"]])
-    assert anew == out / "champion"
-    assert load_results(anew).fingerprints == load_results(made["student"]).fingerprints
-    assert load_results(anew).model.digest == loading.digest(tiny_student)
+    assert found("champion") is made["champion"]
+    anew = found("other", "student")
+    assert anew.folder == out / "champion"
+    assert anew.fingerprints == made["student"].fingerprints
+    assert anew.model.digest == loading.digest(tiny_student)
     section = config.promote.model_copy(update={"reevaluate": False})
-    off = config.model_copy(update={"promote": section})
-    assert find(off, out, place.tracker, made["student"], [made["other"]]) == made["other"]
+    assert found("other", config=config.model_copy(update={"promote": section})) is made["other"]
 
 
 def manifest(folder: Path, correction: str = "trace", epochs: int = 2, **fields: Any) -> Path:
@@ -203,7 +207,7 @@ def manifest(folder: Path, correction: str = "trace", epochs: int = 2, **fields:
 
 def test_a_twin_is_trained_alike(tmp_path: Path) -> None:
     student = manifest(tmp_path / "student")
-    gate.equal_compute(student, manifest(tmp_path / "twin", "none"))
+    equal_compute(student, manifest(tmp_path / "twin", "none"))
     for wrong, told in (
         (manifest(tmp_path / "a", "prefix"), "trained with correction 'prefix'"),
         (manifest(tmp_path / "b", "none", epochs=3), "not at equal compute, another config"),
@@ -213,7 +217,7 @@ def test_a_twin_is_trained_alike(tmp_path: Path) -> None:
         (tmp_path / "nowhere", "no manifest of a training"),
     ):
         with pytest.raises(UserError, match=told):
-            gate.equal_compute(student, wrong)
+            equal_compute(student, wrong)
 
 
 def test_a_twin_goes_into_the_decision(place: Place) -> None:
@@ -224,17 +228,10 @@ def test_a_twin_goes_into_the_decision(place: Place) -> None:
         out = place.folder / f"out-{must}"
         out.mkdir()
         with place.tracker.stage("gate", None, digest=must) as log:
-            decision = promote.gate(
-                place.config,
-                out,
-                log,
-                tracker=place.tracker,
-                student=student,
-                start=place.start,
-                results=results(place.folder / must / "student", student, range(60)),
-                start_results=results(place.folder / must / "start", place.start, range(30)),
-                champion_results=place.folder / must / "start",
-                twin_results=twin,
+            ours = results(place.folder / must / "student", student, range(60))
+            start = results(place.folder / must / "start", place.start, range(30))
+            decision = promote.challenge(
+                place.config, out, log, contest(ours, start, twin=twin), student=student, start=place.start
             )
         assert decision.promote is promoted
         assert [found.role for found in decision.comparisons][-1] == "twin"
