@@ -64,7 +64,7 @@ def races(config: Config, folder: Path, count: int) -> list[Race]:
         def move(own: int, ready: threading.Barrier, told: dict[int, str], decision: Path) -> None:
             tracker = Tracker(config.tracking)
             ready.wait(60)
-            told[own] = promote.promote(config, tracker=tracker, decision=decision)
+            told[own] = promote.promote(config, tracker=tracker, decision=decision, load_check=False)
 
         threads = []
         for own in both:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -43,21 +41,6 @@ class RetrainConfig(Section):
     sample: Positive = Field(64, description="Traces of each new source that the decision scores.")
     probe: Natural = Field(32, description="Problems of each report split that the champion answers every time.")
     limits: LimitsConfig = LimitsConfig()
-    now: str = Field("", description="Time of the run, for a simulated clock, such as 2026-11-24T02:30; empty: now.")
-
-    @field_validator("now")
-    @classmethod
-    def _a_time(cls, value: str) -> str:
-        if value:
-            datetime.fromisoformat(value)
-        return value
-
-    def clock(self) -> float:
-        """Seconds since 1970; a time without a zone is UTC."""
-        if not self.now:
-            return time.time()
-        told = datetime.fromisoformat(self.now)
-        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
 
 
 class NotifyConfig(Section):

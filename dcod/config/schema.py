@@ -287,11 +287,6 @@ class PromoteConfig(Section):
     twin: Literal["report", "require"] = Field(
         "report", description="Whether the student must also beat an SFT twin at equal compute, where one is given."
     )
-    reevaluate: bool = Field(True, description="Evaluate the champion again where its results are not comparable.")
-    load_check: bool = Field(
-        True,
-        description="A fresh process must reproduce recorded answers with the registered model first.",
-    )
     base_licence: str = Field(
         "", description="Of the start, such as apache-2.0, for the model card; empty: the card says unknown."
     )

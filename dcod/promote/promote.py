@@ -103,13 +103,14 @@ def challenge(
     return decision
 
 
-def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
+def promote(config: Config, *, tracker: Tracker, decision: Path, load_check: bool = True) -> str:
     """Moves the champion alias to the challenger of a positive decision; again does nothing.
 
     Args:
         config: the lease.
         tracker: the store.
         decision: ``decision.json``, or the folder that holds it.
+        load_check: a fresh process must reproduce recorded answers with the registered model first.
 
     Returns:
         ``promoted``; ``refused`` or ``already_champion`` as the decision says; ``stale`` where the champion is
@@ -122,7 +123,7 @@ def promote(config: Config, *, tracker: Tracker, decision: Path) -> str:
     registry, name = Registry(tracker), decided.registered_model
     checked = _registered(registry, decided, decision)
     champion = registry.champion(name)
-    if config.promote.load_check and (champion is None or champion.version != checked.version):
+    if load_check and (champion is None or champion.version != checked.version):
         # Before the lease: it takes as long as loading the model twice, and changes nothing.
         folder = decision if decision.is_dir() else decision.parent
         check = reproduce.reproduce(registry.resolve(checked.uri), folder / reproduce.FILE)

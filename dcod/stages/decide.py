@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -47,7 +48,16 @@ if TYPE_CHECKING:
 _DAY = 86_400
 
 
-def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path, traces: Path) -> dict[str, float]:
+def run(
+    config: Config,
+    out: Path,
+    log: StageRun,
+    *,
+    start: Path,
+    champion: Path,
+    traces: Path,
+    clock: Callable[[], float] = time.time,
+) -> dict[str, float]:
     """Decides; see the module.
 
     Args:
@@ -57,6 +67,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         start: the model that training would begin with.
         champion: the registry's, or the start where there is none.
         traces: all traces, as ingested.
+        clock: seconds since 1970.
     """
     registry, name = Registry(log.tracker), config.promote.registered_model
     version = registry.champion(name)
@@ -101,7 +112,7 @@ def run(config: Config, out: Path, log: StageRun, *, start: Path, champion: Path
         write_traces(out / history.SELECTED / FILE, picked)
         storage.write_json(out / history.SELECTED / assemble.COUNTS, _counts(pool, picked, far))
 
-    now = config.retrain.clock()
+    now = clock()
     kept: dict[str, Any] = {
         **decision.to_dict(),
         "at": now,

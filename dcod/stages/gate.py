@@ -98,9 +98,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     champion = comparable(config, out, registry, student, [load_results(given.champion_results), start])
     dirty = None if given.traces is None else evaluate.contamination(config, given.traces)
     contest = Contest(student, (champion, start), twin, dirty)
-    decision = challenge(
-        config, out, log, contest, student=given.student, start=given.start, clock=config.retrain.clock
-    )
+    decision = challenge(config, out, log, contest, student=given.student, start=given.start)
 
     results = {"start": start}
     if given.few_shot_results is not None:
@@ -189,7 +187,7 @@ def comparable(
         candidates: results that may be the champion's; the first is returned where there is no champion.
     """
     champion = registry.champion(config.promote.registered_model)
-    if champion is None or not config.promote.reevaluate or champion.digest == student.model.digest:
+    if champion is None or champion.digest == student.model.digest:
         return candidates[0]
     for results in candidates:
         if results.model.digest == champion.digest and results.fingerprints == student.fingerprints:

@@ -113,7 +113,7 @@ def test_a_description_fits_into_a_registry(tmp_path: Path) -> None:
 
 
 def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_student: Path) -> None:
-    section = PromoteConfig(registered_model=NAME, lease=str(tmp_path / "lease"), load_check=False)
+    section = PromoteConfig(registered_model=NAME, lease=str(tmp_path / "lease"))
     config = Config(promote=section, tracking=fresh_store(tmp_path / "store"))
     tracker = Tracker(config.tracking)
     student = save_tiny_student(tmp_path / "student", seed=1)

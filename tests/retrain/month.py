@@ -92,7 +92,6 @@ def world(folder: Path, student: Path, seed: int) -> tuple[list[str], Config]:
         "promote.min_problems": 50,
         "promote.max_unparseable": 1.0,
         "promote.max_truncated": 1.0,
-        "promote.load_check": False,
         "promote.lease": str(folder / "lease"),
         "retrain.min_new_traces": 40,
         "retrain.replay_share": 0.5,

@@ -148,13 +148,6 @@ def test_warnings_name_what_is_beyond_its_limit() -> None:
     assert monitors.evaluator({"a": "1"}, {}) == {"evaluators_changed": 0.0}
 
 
-def test_the_clock() -> None:
-    assert RetrainConfig(now="1970-01-02").clock() == 86_400.0
-    assert RetrainConfig(now="1970-01-02T00:00+01:00").clock() == 82_800.0
-    with pytest.raises(ValueError, match="isoformat"):
-        RetrainConfig(now="tonight")
-
-
 def test_distance_is_measured_by_position_whatever_is_compared() -> None:
     surprisal = CorrectionConfig(name="surprisal", scope="token", gamma_max=2.0, clip=3.0)
     for name in ("surprisal", "trace", "iw_sft", "length_only"):

@@ -35,8 +35,8 @@ class World:
         if night["arrives"] != "nothing":
             month.arrive(self.folder / "traces", night["arrives"], night["traces"], self.seed)
         killed = "train" if night.get("then") == "killed" else ""
-        now = f"retrain.now=2026-11-{night['day']:02d}T02:30"
-        run = nights.dcod(self.folder, *self.arguments, now, killed_in=killed, environment=self.environment)
+        environment = self.environment | {nights.NOW: f"2026-11-{night['day']:02d}T02:30+00:00"}
+        run = nights.dcod(self.folder, *self.arguments, killed_in=killed, environment=environment)
         assert run.ended() == (-9 if killed else 0), run.said
         return run.said
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.service
 
 
 def test_thirty_races_through_a_server(mlflow_server: servers.Server, bucket: str, tmp_path: Path) -> None:
-    section = PromoteConfig(registered_model="raced", lease=f"s3://{bucket}/promotion.lease", load_check=False)
+    section = PromoteConfig(registered_model="raced", lease=f"s3://{bucket}/promotion.lease")
     tracking = TrackingConfig(uri=mlflow_server.uri, experiment="races")
     found = races(Config(promote=section, tracking=tracking), tmp_path, 30)
     assert len(found) == 30
@@ -23,7 +23,7 @@ def test_thirty_races_through_a_server(mlflow_server: servers.Server, bucket: st
 
 def test_thirty_races_straight_on_the_database(postgresql_server: servers.Server, tmp_path: Path) -> None:
     """No server between them and the tables, and a lease in a file."""
-    section = PromoteConfig(registered_model="raced-straight", lease=str(tmp_path / "lease"), load_check=False)
+    section = PromoteConfig(registered_model="raced-straight", lease=str(tmp_path / "lease"))
     tracking = TrackingConfig(uri=postgresql_server.uri, artifacts=str(tmp_path / "artifacts"), experiment="straight")
     found = races(Config(promote=section, tracking=tracking), tmp_path, 30)
     assert len(found) == 30

@@ -64,9 +64,11 @@ def contest(student: Path, *baselines: Path, twin: Path | None = None) -> Contes
 class Place:
     """A store, a start and students; runs the gate as the stage does."""
 
+    load_check = False  # most students were never asked
+
     def __init__(self, folder: Path, start: Path) -> None:
         self.folder = folder
-        section = PromoteConfig(registered_model=NAME, lease=str(folder / "lease"), load_check=False)
+        section = PromoteConfig(registered_model=NAME, lease=str(folder / "lease"))
         self.config = Config(promote=section, tracking=fresh_store(folder / "store"))
         self.tracker = Tracker(self.config.tracking)
         self.registry = Registry(self.tracker)
@@ -104,7 +106,7 @@ class Place:
         return decision, out
 
     def promote(self, decision: Path) -> str:
-        return promote.promote(self.config, tracker=self.tracker, decision=decision)
+        return promote.promote(self.config, tracker=self.tracker, decision=decision, load_check=self.load_check)
 
     def champion(self) -> int:
         found = self.registry.champion(NAME)
@@ -159,6 +161,7 @@ def test_a_refusal_leaves_its_story(place: Place) -> None:
 
 def test_the_stage_writes_its_outcome(place: Place, tmp_path: Path) -> None:
     _, decision = place.gate(place.student(1), range(60))
+    assert place.promote(decision) == "promoted"
     out = tmp_path / "outcome"
     out.mkdir()
     assert stage.run(place.config, out, NullLog(), decision=decision) == {"promoted": 1.0}
@@ -240,7 +243,7 @@ def test_two_promotions_at_once_end_with_one_champion(place: Place) -> None:
 
     def move(decision: Path) -> None:
         tracker = Tracker(place.config.tracking)
-        outcomes.append(promote.promote(place.config, tracker=tracker, decision=decision))
+        outcomes.append(promote.promote(place.config, tracker=tracker, decision=decision, load_check=False))
 
     threads = [threading.Thread(target=move, args=(decision,)) for decision in decisions]
     for thread in threads:

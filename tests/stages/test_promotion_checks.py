@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dcod.config import BenchmarkConfig, Config, EvaluateConfig, PromoteConfig, StudentConfig
+from dcod.config import BenchmarkConfig, Config, EvaluateConfig, StudentConfig, parse_config
 from dcod.engines import reproduce
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
@@ -54,7 +54,7 @@ def decided(place: Place, student: Path, right: Iterable[int] = range(60)) -> Pa
 
 
 def test_a_fresh_process_reproduces_recorded_answers_before_the_alias_moves(place: Place) -> None:
-    changed(place, load_check=True)
+    place.load_check = True
     out = decided(place, place.student(1))
     data = json.loads((out / reproduce.FILE).read_text())
     assert len(data["prompts"]) == len(data["tokens"]) == reproduce.PROMPTS
@@ -65,7 +65,7 @@ def test_a_fresh_process_reproduces_recorded_answers_before_the_alias_moves(plac
 
 
 def test_a_registered_model_that_says_something_else_is_not_promoted(place: Place) -> None:
-    changed(place, load_check=True)
+    place.load_check = True
     out = decided(place, place.student(1))
     registered = place.registry.resolve(f"models:/{NAME}/2")
     assert registered != place.student(1)
@@ -84,10 +84,10 @@ def test_a_registered_model_that_says_something_else_is_not_promoted(place: Plac
 
 
 def test_without_recorded_answers_there_is_nothing_to_trust(place: Place) -> None:
-    changed(place, load_check=True)
+    place.load_check = True
     _, out = place.gate(place.student(1), range(60))
     assert place.promote(out) == "not_reproduced"
-    changed(place, load_check=False)
+    place.load_check = False
     assert place.promote(out) == "promoted"
 
 
@@ -182,7 +182,7 @@ def test_a_champion_evaluated_otherwise_is_evaluated_again(tmp_path: Path, tiny_
     out = tmp_path / "out"
     out.mkdir()
 
-    def found(*candidates: str, config: Config = config) -> Results:
+    def found(*candidates: str) -> Results:
         return gate.comparable(config, out, place.registry, made["student"], [made[name] for name in candidates])
 
     assert found("other") is made["other"]  # no champion yet
@@ -193,8 +193,6 @@ def test_a_champion_evaluated_otherwise_is_evaluated_again(tmp_path: Path, tiny_
     assert anew.folder == out / "champion"
     assert anew.fingerprints == made["student"].fingerprints
     assert anew.model.digest == loading.digest(tiny_student)
-    section = config.promote.model_copy(update={"reevaluate": False})
-    assert found("other", config=config.model_copy(update={"promote": section})) is made["other"]
 
 
 def manifest(folder: Path, correction: str = "trace", epochs: int = 2, **fields: Any) -> Path:
@@ -237,7 +235,11 @@ def test_a_twin_goes_into_the_decision(place: Place) -> None:
         assert [found.role for found in decision.comparisons][-1] == "twin"
 
 
-def test_the_defaults_check_and_evaluate_again(tmp_path: Path) -> None:
-    section = PromoteConfig()
-    assert (section.load_check, section.reevaluate, section.schedule) == (True, True, "single")
+def test_a_registry_that_is_empty_has_no_notes(tmp_path: Path) -> None:
     assert Registry(Tracker(fresh_store(tmp_path))).note("nothing", "dcod.tests") == ""
+
+
+@pytest.mark.parametrize("key", ["promote.load_check=false", "promote.reevaluate=false", "retrain.now=2026-11-24"])
+def test_no_key_turns_a_check_off_or_back_the_clock(key: str) -> None:
+    with pytest.raises(UserError, match=f"{key.partition('=')[0]}: unknown key"):
+        parse_config("", [key])

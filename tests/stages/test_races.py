@@ -10,7 +10,7 @@ from tests.tracked import fresh_store
 
 
 def test_thirty_races_on_sqlite(tmp_path: Path) -> None:
-    section = PromoteConfig(registered_model="raced", lease=str(tmp_path / "lease"), load_check=False)
+    section = PromoteConfig(registered_model="raced", lease=str(tmp_path / "lease"))
     found = races(Config(promote=section, tracking=fresh_store(tmp_path / "store")), tmp_path, 30)
     assert len(found) == 30
     assert [race for race in found if not race.sound()] == []
