@@ -1,0 +1,71 @@
+"""The stage `gate`: from folders to a decision, a card, a page and a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcod.config import Config, CorrectionConfig, TrainConfig
+from dcod.errors import UserError
+from dcod.promote.decision import read_decision
+from dcod.promote.promote import TRAINED_ON
+from dcod.stages import component
+from dcod.stages.execute import RunContext, execute
+from dcod.traces import FILE, Trace, write_traces
+from tests.stages.test_promote import NAME, Place, results
+from tests.stages.test_promotion_checks import manifest
+
+
+def trained(folder: Path, correction: str) -> Path:
+    config = Config(train=TrainConfig(correction=CorrectionConfig(name=correction)))
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in ("student", "train")}
+    return manifest(folder, config=sections)
+
+
+def folders(place: Place, tmp_path: Path) -> dict[str, Path]:
+    """All that the stage may be given but scores; the twin answers one problem less than the student."""
+    student, twin, traces = place.student(1), place.student(2), tmp_path / "traces"
+    traces.mkdir()
+    write_traces(traces / FILE, [Trace([{"role": "user", "content": "p"}], "c", source_file="a.jsonl")])
+    start = results(tmp_path / "start", place.start, range(30))
+    return {
+        "start": place.start,
+        "student": trained(student, "trace"),
+        "twin": trained(twin, "none"),
+        "traces": traces,
+        "results": results(tmp_path / "ours", student, range(60)),
+        "start_results": start,
+        "champion_results": start,
+        "few_shot_results": results(tmp_path / "few", place.start, range(31)),
+        "twin_results": results(tmp_path / "twins", twin, range(59)),
+    }
+
+
+def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: Path) -> None:
+    place = Place(tmp_path, tiny_student)
+    inputs: dict[str, Any] = {name: str(path) for name, path in folders(place, tmp_path).items()}
+    paths = [str(tmp_path / name) for name in ("out", "page.html", "summary.md")]
+    assert component.run_gate(place.config.to_json(), "p1", paths[0], inputs, *paths[1:]) == "promote"
+    decision = read_decision(Path(paths[0]))
+    assert (decision.outcome, decision.challenger.version, decision.baseline.version) == ("promote", 2, 1)
+    assert [reason.code for reason in decision.reasons][-2:] == ["uncontaminated", "beats_twin"]
+    assert [one.role for one in decision.comparisons][-1] == "twin"
+    assert Path(paths[2]).read_text().startswith("# promote\n\n- yes: ")
+    out = Path(paths[0])
+    assert Path(paths[1]).read_text() == (out / "report.html").read_text()
+    for name in ("start", "start, few-shot", "champion", "student", "SFT twin"):
+        assert f"results of {name}" in (out / "report.html").read_text()
+    assert (out / "accuracy.txt").read_text().startswith("report split")
+    assert (out / TRAINED_ON).is_file()
+    assert "version 2" in place.registry.card(f"models:/{NAME}@challenger")
+    assert "not trained by dcod" in place.registry.card(f"models:/{NAME}@champion")
+
+
+def test_a_twin_needs_both(tmp_path: Path, tiny_student: Path) -> None:
+    place = Place(tmp_path, tiny_student)
+    given = folders(place, tmp_path)
+    for name in ("twin", "twin_results"):
+        with pytest.raises(UserError, match="a twin needs its model folder and its results"):
+            execute("gate", place.config, tmp_path / "out", {k: v for k, v in given.items() if k != name}, RunContext())
