@@ -48,7 +48,6 @@ class NodesConfig(Section):
     num_nodes: Few = 1
     runtime: str = Field("dcod-torch", description="ClusterTrainingRuntime.")
     timeout_s: Positive = Field(86400, description="The job is ended then.")
-    poll_s: Annotated[float, Field(gt=0.0, le=3600.0)] = 15.0
 
 
 class SecretsConfig(Section):

@@ -49,7 +49,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
     def show(line: str) -> None:
         handover.relay(line, log, steps)
 
-    follower = Follower(Kube(cluster.namespace), name, show, cluster.train.poll_s)
+    follower = Follower(Kube(cluster.namespace), name, show)
     with _stopping(follower):
         parts.copy(scores, f"{work}/scores")
         parts.copy(student, f"{work}/student")

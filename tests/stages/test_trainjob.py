@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubern
 def on_a_volume(folder: Path, monkeypatch: pytest.MonkeyPatch, poll_s: float) -> ClusterConfig:
     """A cluster of two nodes whose shared volume is a folder of this machine."""
     monkeypatch.setattr("dcod.config.cluster.MOUNT", str(folder))
-    nodes = {"num_nodes": 2, "poll_s": poll_s}
+    monkeypatch.setattr(train_job, "Follower", partial(trainjobs.Follower, poll_s=poll_s))
+    nodes = {"num_nodes": 2}
     return ClusterConfig.model_validate({"storage": f"{folder}/shared", "volume": "claim", "train": nodes})
 
 
