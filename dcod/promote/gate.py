@@ -161,13 +161,17 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
         reasons.append(Reason("no_primary", "no benchmark has the role primary, so nothing can improve", False))
     for key in sorted({*ours_by, *theirs_by}):
         role = (ours_by.get(key) or theirs_by[key]).role
-        void = _void(key, ours_by.get(key), theirs_by.get(key), ours.get(key, {}), theirs.get(key, {}))
-        if void is not None:
-            reasons.append(Reason(void.code, void.text, role == "report"))
+        incomparable = _why_incomparable(
+            key, ours_by.get(key), theirs_by.get(key), ours.get(key, {}), theirs.get(key, {})
+        )
+        if incomparable is not None:
+            reasons.append(Reason(incomparable.code, incomparable.text, role == "report"))
             continue
-        comparisons.append(compare(key, role, _right(ours[key]), _right(theirs[key]), level))
+        comparisons.append(
+            compare(key, role, _correctness_by_problem(ours[key]), _correctness_by_problem(theirs[key]), level)
+        )
         if role != "report":
-            reasons += _sane(
+            reasons += _count_and_share_checks(
                 comparisons[-1], [answer.outcome for answers in ours[key].values() for answer in answers], config
             )
             comparisons += _steadiness(key, ours[key], theirs[key], config)
@@ -199,10 +203,14 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
     for key, asked in sorted(student.benchmarks.items()):
         if asked.role != "primary":
             continue
-        void = _void(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
-        if void is not None:
-            raise UserError(f"twin: {void.text}")
-        comparisons.append(compare(key, "twin", _right(ours[key]), _right(theirs[key]), level_of(config)))
+        incomparable = _why_incomparable(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
+        if incomparable is not None:
+            raise UserError(f"twin: {incomparable.text}")
+        comparisons.append(
+            compare(
+                key, "twin", _correctness_by_problem(ours[key]), _correctness_by_problem(theirs[key]), level_of(config)
+            )
+        )
     reasons = []
     for found in comparisons:
         better = found.p_value < level_of(config) and found.difference > 0
@@ -249,11 +257,11 @@ def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
     return Reason("uncontaminated", text, not dirty)
 
 
-def _right(answers: AnswersByProblem) -> dict[str, list[float]]:
+def _correctness_by_problem(answers: AnswersByProblem) -> dict[str, list[float]]:
     return {problem: [float(answer.outcome == "correct") for answer in group] for problem, group in answers.items()}
 
 
-def _void(
+def _why_incomparable(
     key: str,
     ours: AskedBenchmark | None,
     theirs: AskedBenchmark | None,
@@ -295,7 +303,7 @@ def _steadiness(key: str, ours: AnswersByProblem, theirs: AnswersByProblem, conf
     return [compare_rise(f"{key} {n}", values(ours, n), values(theirs, n), level_of(config)) for n in names]
 
 
-def _sane(found: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:
+def _count_and_share_checks(found: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:
     """Enough problems, and not too many answers without a verdict; ``outcomes`` are the challenger's."""
     text = f"{found.benchmark}: {found.n} problems on the gate split, at least {config.min_problems} needed"
     reasons = [Reason("enough_problems", text, found.n >= config.min_problems)]
