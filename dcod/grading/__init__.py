@@ -2,6 +2,7 @@
 
 A new spelling of an answer goes into ``spelling``, a new unit or number into ``quantities``, a new end of an
 instruction into ``instructions``. Tags of thoughts and marks of turns are tables here: traces use them as well.
+``verdict.VERSION`` moves with every change that can change a verdict.
 """
 
 from dcod.grading.verdict import VERSION, Grade, equivalent, find, grade, grade_many, in_parallel

@@ -1,1 +1,4 @@
-"""Whether a scheduled run trains: what is new and how it differs (``monitors``), and the decision (``decide``)."""
+"""Whether a scheduled run trains: what is new and how it differs (``monitors``), and the decision (``decide``).
+
+``history`` is what MLflow knows of earlier nights: what was learned, tried, and how a run ended, in words.
+"""

@@ -230,7 +230,7 @@ def yardstick(correction: CorrectionConfig) -> CorrectionConfig:
     A correction that compares the traces of a prompt has nothing to say of one that is alone with its prompt, nor of
     how far all traces of a prompt are.
     """
-    if correction.name in ("none", "prefix", "mixed"):
+    if correction.name == "none" or weighting.group_of(correction) == "position":
         return correction
     return correction.model_copy(update={"name": "surprisal", "scope": "token", "group": "auto"})
 

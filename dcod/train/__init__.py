@@ -1,5 +1,6 @@
-"""The loop: batches of scored traces in (``sets``), steps (``step``), a student and its checkpoints out.
+"""The loop (``loop``): scored traces in (``sets``), steps of a ``learner`` (``step``), a student and checkpoints out.
 
-What a checkpoint holds is written in ``checkpoints``; ``lora``, ``masters`` and ``parallel`` change what is stepped.
+What a run carries, and a checkpoint holds, is a field of ``state``; tensors and places are in ``checkpoints``.
+``lora``, ``masters`` and ``parallel`` change what is stepped.
 This package imports nothing here, since its modules load torch.
 """
