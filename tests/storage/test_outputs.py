@@ -304,6 +304,7 @@ FILL = """
     from dcod.score import parts
     from dcod.teach.attempts import SCHEMA, Attempts, Tally
     from dcod.train.checkpoints import Checkpoints
+    from dcod.train.state import TrainState
     from dcod.errors import UserError
     from dcod.traces.scored import ScoredTrace
 
@@ -349,7 +350,7 @@ FILL = """
     trials = {
         "scores": lambda: folder("scores", lambda out: pq.write_table(table, out / "scores.parquet")),
         "part": lambda: parts.Parts(str(here / "parts")).put(3, [example], ["train"]),
-        "checkpoint": lambda: Checkpoints(str(here / "kept")).save(1, model, optimizer, {}),
+        "checkpoint": lambda: Checkpoints(str(here / "kept")).save(TrainState(step=1), model, optimizer),
         "best": lambda: Checkpoints(str(here / "kept")).save_best(1, model),
         "student": lambda: folder("student", lambda out: save_file(tensors, out / "model.safetensors")),
         "results": lambda: folder("results", lambda out: storage.write_json(out / "summary.json", much)),
@@ -380,7 +381,8 @@ def test_eleven_places_without_room(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 11, done.stdout + done.stderr
     where = {
-        "scores": "here/scores", "part": "here/parts/part-00000003", "checkpoint": "tmp", "best": "tmp",
+        "scores": "here/scores", "part": "here/parts/part-00000003", "checkpoint": "here/kept/step-00000001",
+        "best": "here/kept/best-00000001",
         "student": "here/student", "results": "here/results/summary.json", "attempts": "here/work",
         "artifacts": "here/work/copied", "page": "here/page.html", "temporary": "tmp", "database": "sqlite:///m.db",
     }  # fmt: skip
