@@ -36,13 +36,14 @@ help:  ## this list
 run: setup  ## the quickstart: a student from the first trace to the registry, in minutes
 	$(BIN)/dcod run --preset quickstart
 
+# One thread a process: two that share a processor wait for each other, and tests took seven times as long.
+test test-services: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),1)
 test: setup lint  ## lint, types and all tests that need no server
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not service and not vllm" $(PYTEST_ARGS)
 
 test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
 test-avx2: export ATEN_CPU_CAPABILITY := avx2
-test-avx2: export OMP_NUM_THREADS := 1
 test-avx2: test  ## the same as on an older processor, whose sums come out otherwise
 
 test-services: .venv/services.stamp  ## the slow tests and those with real servers, which it installs
