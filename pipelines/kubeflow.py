@@ -61,17 +61,12 @@ class Kubeflow:
 
     def submit(self) -> str:
         """Submits one run; returns its id."""
-        from dcod.storage import scratch
-        from dcod_pipelines.compile import compile_to
-
         name = f"{self.config.name} {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
-        with scratch() as folder, self._explained("submit"):
-            file = folder / "pipeline.yaml"
-            compile_to(file, self.config)
+        with self._explained("submit"), self._compiled() as file:
             run = self.client.run_pipeline(
                 experiment_id=self.experiment(),
                 job_name=name,
-                pipeline_package_path=str(file),
+                pipeline_package_path=file,
                 params={"config": self.config.to_json()},
                 pipeline_root=self.cluster.pipeline_root or None,
                 service_account=self.cluster.service_account,
@@ -146,15 +141,11 @@ class Kubeflow:
 
     def schedule(self, name: str, cron: str) -> tuple[str, int]:
         """Creates a recurring run, then removes earlier ones of that name; returns its id and how many went."""
-        from dcod.storage import scratch
-        from dcod_pipelines.compile import compile_to
         from dcod_pipelines.cron import parse
 
         parsed = parse(cron)
         earlier = self.schedules(name)
-        with scratch() as folder, self._explained("schedule"):
-            file = folder / "pipeline.yaml"
-            compile_to(file, self.config)
+        with self._explained("schedule"), self._compiled() as file:
             made = self.client.create_recurring_run(
                 experiment_id=self.experiment(),
                 job_name=name,
@@ -163,7 +154,7 @@ class Kubeflow:
                 max_concurrency=1,
                 no_catchup=True,
                 params={"config": self.config.to_json()},
-                pipeline_package_path=str(file),
+                pipeline_package_path=file,
                 pipeline_root=self.cluster.pipeline_root or None,
                 service_account=self.cluster.service_account,
             )
@@ -181,6 +172,16 @@ class Kubeflow:
     def _remove(self, recurring_run_id: str) -> None:
         with self._explained("remove the schedule"):
             self.client.delete_recurring_run(recurring_run_id)
+
+    @contextlib.contextmanager
+    def _compiled(self) -> Iterator[str]:
+        """The file of the compiled pipeline, within the block."""
+        from dcod.storage import scratch
+        from dcod_pipelines.compile import compile_to
+
+        with scratch() as folder:
+            compile_to(folder / "pipeline.yaml", self.config)
+            yield str(folder / "pipeline.yaml")
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:

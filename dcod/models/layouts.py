@@ -88,7 +88,7 @@ def _tried_at(model: PreTrainedModel, reading: Reading, layout: Layout, low: tor
             alone = [_states(model, reading, [trace], "padded")[0] for trace in traces]
             together = _states(model, reading, traces, layout)
             first, second = (_states(model, reading, mixed, layout) for mixed in mixtures)
-    except Exception:
+    except Exception:  # whatever a layer makes of a layout that it does not know
         return False
     mixed = [(first, second)[place % 2][place] for place in range(len(SIZES))]  # each beside changed ones
     return all(as_exact(torch.cat(list(some)), torch.cat(alone), torch.cat(exact)) for some in (together, mixed))

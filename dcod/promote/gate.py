@@ -23,12 +23,12 @@ or a guard's fall let through, within any period is at most the level, however t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dcod import storage
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
@@ -237,12 +237,9 @@ def equal_compute(student: Path, twin: Path) -> None:
 
 
 def _trained(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["stage"] != "train":
-            raise ValueError(f"made by {manifest['stage']}")  # noqa: TRY301
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no manifest of a training ({error}); a twin is made with `dcod train`") from None
+    manifest = storage.read_json(folder / "manifest.json", made_by="dcod train")
+    if manifest.get("stage") != "train":
+        raise UserError(f"{folder}: no manifest of a training; a twin is made with `dcod train`")
     return manifest
 
 

@@ -212,7 +212,7 @@ def test_a_twin_is_trained_alike(tmp_path: Path) -> None:
         (manifest(tmp_path / "c", "none", seed=1), "another seed"),
         (manifest(tmp_path / "d", "none", inputs={"scores": "b"}), "another inputs"),
         (manifest(tmp_path / "e", "none", stage="fetch"), "no manifest of a training"),
-        (tmp_path / "nowhere", "no manifest of a training"),
+        (tmp_path / "nowhere", "no manifest.json in it; give the folder that `dcod train` wrote"),
     ):
         with pytest.raises(UserError, match=told):
             equal_compute(student, wrong)

@@ -181,6 +181,7 @@ def _copy(job: parts.Job, student: Path, numbers: list[int]) -> dict[str, object
     return scorer.facts
 
 
+@pytest.mark.usefixtures("bucket")
 def test_parts_in_a_bucket(
     calm: tuple[Path, dict[str, float]],
     trace_set: Path,
@@ -188,22 +189,12 @@ def test_parts_in_a_bucket(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import boto3
-    from moto import mock_aws
-
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="runs")
-        config = configured("s3://runs/checkpoints")
-        scored(config, tmp_path / "first", trace_set, tiny_student)
-        monkeypatch.setattr(parts.Scorer, "score", lambda self, number: pytest.fail("it was there"))
-        scored(config, tmp_path / "second", trace_set, tiny_student)
-        score.settle(config, traces=trace_set, student=tiny_student)
-        assert storage.list_objects("s3://runs/checkpoints") == []
+    config = configured("s3://traces/checkpoints")
+    scored(config, tmp_path / "first", trace_set, tiny_student)
+    monkeypatch.setattr(parts.Scorer, "score", lambda self, number: pytest.fail("it was there"))
+    scored(config, tmp_path / "second", trace_set, tiny_student)
+    score.settle(config, traces=trace_set, student=tiny_student)
+    assert storage.list_objects("s3://traces/checkpoints") == []
     assert content(tmp_path / "first") == content(tmp_path / "second") == content(calm[0])
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from dcod import storage
 from dcod.errors import UserError
@@ -16,19 +13,11 @@ from dcod.storage.parts import Parts
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
-        yield str(tmp_path / "work")
-        return
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
-    with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="runs")
-        yield "s3://runs/work"
+        return str(tmp_path / "work")
+    request.getfixturevalue("bucket")
+    return "s3://traces/work"
 
 
 def put(store: Parts, name: str, text: str) -> None:
@@ -71,8 +60,8 @@ def test_a_part_that_was_not_ended_is_none(place: str) -> None:
 def test_the_mark_goes_up_last(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(stores, "upload", lambda path, uri: sent.append(uri))
-    put(Parts("s3://runs/work", "a-mark"), "a", "of a")
-    assert sent == ["s3://runs/work/a/values", "s3://runs/work/a/a-mark"]
+    put(Parts("s3://traces/work", "a-mark"), "a", "of a")
+    assert sent == ["s3://traces/work/a/values", "s3://traces/work/a/a-mark"]
 
 
 def test_clearing_a_bucket_takes_what_was_half_written(place: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dcod import storage
@@ -210,6 +210,7 @@ def test_values_that_json_has_no_word_for_never_become_text(tmp_path: Path) -> N
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(data=b"BZh", name="a.jsonl", packed="", cut=0)
 @given(
     data=st.binary(max_size=300) | st.text('[]{},:\\"\n ab1\x00', max_size=80).map(str.encode),
     name=st.sampled_from(["a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"]),
@@ -224,6 +225,9 @@ def test_any_bytes_are_rows_or_faults(tmp_path: Path, data: bytes, name: str, pa
     found = rows(tmp_path / name)
     assert all((row.row is None) == bool(row.error) for row in found)
     assert len({row.line for row in found}) == len(found)
+    if found and found[0].error == "other_encoding":  # refused whole, and told: it begins like bzip2, or UTF-16
+        assert len(found) == 1
+        return
     if name == "a.jsonl" and not packed and data[:2] != b"\x1f\x8b" and data[:4] != b"\x28\xb5\x2f\xfd":
         kept = b"".join(row.raw for row in found)
         lost = Counter(data) - Counter(kept)
@@ -259,30 +263,17 @@ def test_synthetic_sets_are_rows_of_ours() -> None:
         rows("reasoning-gym://chain_sums")
 
 
-def test_s3_sources_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto = pytest.importorskip("moto")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("bucket")
+def test_s3_sources_keep_their_names(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text(lines(GOOD))
-    with moto.mock_aws():
-        import boto3
-
-        boto3.client("s3").create_bucket(Bucket="bucket")
-        for key in ("traces/a.jsonl", "traces/b.jsonl", "traces/notes.md"):
-            storage.upload(file, f"s3://bucket/{key}")
-        assert {row.file for row in rows("s3://bucket/traces")} == {
-            "s3://bucket/traces/a.jsonl",
-            "s3://bucket/traces/b.jsonl",
-        }
-        assert [row.row for row in rows("s3://bucket/traces/b.jsonl")] == [GOOD]
-        assert len(rows("s3://bucket/traces/*.jsonl")) == 2
-        with pytest.raises(UserError, match="s3://bucket/other: nothing there"):
-            rows("s3://bucket/other")
+    for key in ("rows/a.jsonl", "rows/b.jsonl", "rows/notes.md"):
+        storage.upload(file, f"s3://traces/{key}")
+    assert {row.file for row in rows("s3://traces/rows")} == {"s3://traces/rows/a.jsonl", "s3://traces/rows/b.jsonl"}
+    assert [row.row for row in rows("s3://traces/rows/b.jsonl")] == [GOOD]
+    assert len(rows("s3://traces/rows/*.jsonl")) == 2
+    with pytest.raises(UserError, match="s3://traces/other: nothing there"):
+        rows("s3://traces/other")
 
 
 def test_a_hub_set_becomes_one_cached_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

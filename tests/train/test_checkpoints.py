@@ -195,34 +195,18 @@ def test_a_checkpoint_that_this_dcod_cannot_read_is_refused(
 
 
 def test_a_bucket_keeps_the_same(
-    tiny_student: Path,
-    examples: list[ScoredTrace],
-    calm: tuple[Any, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_student: Path, examples: list[ScoredTrace], calm: tuple[Any, ...], bucket: Any
 ) -> None:
     """Stopped, gone on from s3://, pruned and cleared there; half an upload is no checkpoint."""
-    import boto3
-    from moto import mock_aws
-
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("DCOD_CACHE", str(tmp_path / "cache"))
-    uri = "s3://runs/checkpoints/abc"
-    with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="runs")
-        with pytest.raises(Stop):
-            run(tiny_student, examples, uri, stop_at=7)
-        client.put_object(Bucket="runs", Key="checkpoints/abc/step-00000009/model.safetensors", Body=b"half")
-        result, weights, best = run(tiny_student, examples, uri)
-        names = {key.split("/")[-2] for key in storage.list_objects(uri)}
-        assert names >= {"step-00000008", "step-00000010", f"best-{result.best_step:08d}"}
-        Checkpoints(uri).clear()
-        assert {key.split("/")[-2] for key in storage.list_objects(uri)} <= {"step-00000009"}
+    uri = "s3://traces/checkpoints/abc"
+    with pytest.raises(Stop):
+        run(tiny_student, examples, uri, stop_at=7)
+    bucket.put_object(Bucket="traces", Key="checkpoints/abc/step-00000009/model.safetensors", Body=b"half")
+    result, weights, best = run(tiny_student, examples, uri)
+    names = {key.split("/")[-2] for key in storage.list_objects(uri)}
+    assert names >= {"step-00000008", "step-00000010", f"best-{result.best_step:08d}"}
+    Checkpoints(uri).clear()
+    assert {key.split("/")[-2] for key in storage.list_objects(uri)} <= {"step-00000009"}
     assert same(weights, calm[1])
     assert same(best, calm[2])
 
