@@ -50,8 +50,8 @@ def test_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_ranks_make_one_student(scored: tuple[Config, dict[str, Path]], tmp_path: Path) -> None:
     config, inputs = scored
     metrics = execute("train", on_two(config, tmp_path), tmp_path / "two", inputs, HERE)
-    assert list((tmp_path / "kept").iterdir())
-    assert not list((tmp_path / "kept").glob("*/step-*"))
+    assert (tmp_path / "kept").is_dir()  # the ranks kept their state there
+    assert not list((tmp_path / "kept").iterdir())  # and nothing stays once the student is in place
     alone = execute("train", on_two(config, tmp_path, processes=1), tmp_path / "one", inputs, HERE)
     assert metrics.keys() == alone.keys()
     assert metrics["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-3)
