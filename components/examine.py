@@ -17,5 +17,4 @@ def examine(
     """What there is to find out about each row of ``shard`` (2/4) alone; `join` makes the trace set of all shards."""
     from dcod.stages.component import run
 
-    inputs = {"student": student.path}
-    run("examine", config, pipeline, examined.path, inputs, label=shard, metrics=metrics.path, part=shard)
+    run("examine", config, pipeline, examined.path, {"student": student.path}, metrics=metrics.path, shard=shard)

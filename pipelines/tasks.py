@@ -4,6 +4,7 @@ Caching is off everywhere: dcod reuses a stage's output by its own digest (confi
 Kubeflow's cache key does not cover dcod's code and would skip promotion and exit handler.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
@@ -41,9 +42,11 @@ class Tasks:
     """
 
     def __init__(self, cluster: "ClusterConfig", config: Any) -> None:
+        from dcod.stages import shards
+
         self.cluster, self.place = cluster, Pods(cluster)
         self.common = {"config": config, "pipeline": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-        self.shards = [f"{k}/{cluster.shards}" for k in range(1, cluster.shards + 1)]
+        self.shards = shards.plan(cluster.shards)
 
     def closing(self) -> Any:
         """The exit handler."""
@@ -55,13 +58,15 @@ class Tasks:
 
     def ingest(self, student: Any) -> Any:
         """The configured sources as a trace set."""
-        if len(self.shards) > 1:
-            with dsl.ParallelFor(items=self.shards, name="ingest shards") as shard:
-                part = self.place.task(examine(**self.common, student=student, shard=shard), "examine traces")
-            parts = dsl.Collected(part.outputs["examined"])
-            task = self.place.task(join(**self.common, student=student, parts=parts), "join traces")
-            return task.outputs["traces"]
-        return self.place.task(ingest(**self.common, student=student), "ingest traces").outputs["traces"]
+        inputs = {**self.common, "student": student}
+        if len(self.shards) == 1:
+            return self.place.task(ingest(**inputs), "ingest traces").outputs["traces"]
+
+        def part(**shard: Any) -> Any:
+            return self.place.task(examine(**inputs, **shard), "examine traces").outputs["examined"]
+
+        parts = self._parts(part, "ingest shards")
+        return self.place.task(join(**inputs, parts=parts), "join traces").outputs["traces"]
 
     def decide(self, start: Any, champion: Any, traces: Any) -> dict[str, Any]:
         """Whether to train, and on what."""
@@ -70,12 +75,12 @@ class Tasks:
 
     def score(self, traces: Any, model: Any, which: str = "") -> Any:
         """The traces with the model's log-probs; ``which`` tells several rounds apart."""
-        inputs = {**self.common, "traces": traces, "student": model}
-        if len(self.shards) == 1:
-            return self.place.task(score(**inputs), f"score traces{which}", gpu=True).outputs["scores"]
-        with dsl.ParallelFor(items=self.shards, name=f"score shards{which}") as shard:
-            part = self.place.task(score(**inputs, shard=shard), f"score traces{which}", gpu=True)
-        return self._merged(part.outputs["scores"], "score", traces, f"merge scores{which}")
+
+        def part(**shard: Any) -> Any:
+            task = score(**self.common, traces=traces, student=model, **shard)
+            return self.place.task(task, f"score traces{which}", gpu=True).outputs["scores"]
+
+        return self._merged(part, f"score shards{which}", "score", traces, f"merge scores{which}")
 
     def train(self, scores: Any, start: Any, which: str = "") -> Any:
         """The student, in this pod or by a TrainJob on several nodes."""
@@ -87,12 +92,12 @@ class Tasks:
 
     def evaluate(self, model: Any, traces: Any, label: str, few_shot: bool = False) -> Any:
         """The model's answers, graded."""
-        inputs = {**self.common, "student": model, "traces": traces, "label": label, "few_shot": few_shot}
-        if len(self.shards) == 1:
-            return self.place.task(evaluate(**inputs), f"evaluate {label}", gpu=True).outputs["results"]
-        with dsl.ParallelFor(items=self.shards, name=f"evaluate {label} shards") as shard:
-            part = self.place.task(evaluate(**inputs, shard=shard), f"evaluate {label}", gpu=True)
-        return self._merged(part.outputs["results"], "evaluate", traces, f"merge {label}")
+
+        def part(**shard: Any) -> Any:
+            task = evaluate(**self.common, student=model, traces=traces, label=label, few_shot=few_shot, **shard)
+            return self.place.task(task, f"evaluate {label}", gpu=True).outputs["results"]
+
+        return self._merged(part, f"evaluate {label} shards", "evaluate", traces, f"merge {label}")
 
     def gate(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any) -> None:
         """All models on the same problems, the gate, and the promotion if it says so."""
@@ -118,6 +123,15 @@ class Tasks:
         """The champion alias moves to the challenger of a decision."""
         self.place.task(promote(**self.common, decision=decision), "promote", retried=False)
 
-    def _merged(self, parts: Any, kind: str, traces: Any, name: str) -> Any:
-        task = merge(**self.common, kind=kind, traces=traces, parts=dsl.Collected(parts))
+    def _merged(self, part: Callable[..., Any], loop: str, kind: str, traces: Any, name: str) -> Any:
+        """A stage in one pod, or in a pod a shard and one that merges them."""
+        if len(self.shards) == 1:
+            return part()
+        task = merge(**self.common, kind=kind, traces=traces, parts=self._parts(part, loop))
         return self.place.task(task, name).outputs["merged"]
+
+    def _parts(self, part: Callable[..., Any], loop: str) -> Any:
+        """The outputs of all shards (:mod:`dcod.stages.shards`); ``part`` makes a task and returns its output."""
+        with dsl.ParallelFor(items=self.shards, name=loop) as shard:
+            output = part(shard=shard)
+        return dsl.Collected(output)

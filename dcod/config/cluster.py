@@ -83,7 +83,7 @@ class ClusterConfig(Section):
     gpu: GpuConfig = GpuConfig()
     train: NodesConfig = NodesConfig()
     secrets: SecretsConfig = SecretsConfig()
-    shards: Few = Field(1, description="Scoring and evaluation are split into so many pods.")
+    shards: Few = Field(1, description="Ingestion, scoring and evaluation are split into so many pods.")
     retries: Annotated[int, Field(ge=0, le=100)] = Field(
         2, description="Of a stage that failed, after 60 s, 120 s, …; promotion is not retried."
     )

@@ -7,7 +7,6 @@ every n-th block of all sources, whatever their files are; so one big file is sp
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -37,18 +36,6 @@ SCHEMA = pa.schema(
     ]
 )
 _OTHERS = ("prompt_id", "refused", "code", "message", "key", "signature", "changes", "ngram", "tokens")
-
-
-@dataclass(frozen=True)
-class ShardOf:
-    """Which blocks a shard has: from the ``number``-th on, counted from 1, every ``count``-th."""
-
-    number: int
-    count: int
-
-    def of(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """The shard's blocks."""
-        return islice(blocks, self.number - 1, None, self.count)
 
 
 def write(path: Path, examined: Iterable[tuple[Block, list[Examined]]]) -> int:

@@ -61,11 +61,11 @@ def run(
     workers.end_with_parent(gently=True)
     try:
         with stopping(), ExitStack() as stack:
-            mine, some = parsed, True
-            if shard:
-                mine, some = shards.part(stage, shard, parsed, paths, stack.enter_context(storage.scratch()))
-            if some:
-                found = execute(stage, mine, Path(out), paths, RunContext(pipeline, label), **options)
+            work: shards.Work | None = shards.Work(parsed, paths, options)
+            if work and shard:
+                work = shards.part(stage, shard, work, stack.enter_context(storage.scratch()))
+            if work:
+                found = execute(stage, work.config, Path(out), work.inputs, RunContext(pipeline, label), **work.options)
             else:
                 shards.write_empty(Path(out))
                 found = {}

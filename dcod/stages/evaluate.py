@@ -16,7 +16,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from dcod.grading import Grade
 from dcod.ingest.contamination import KINDS, Contamination
 from dcod.models import fitting, loading
 from dcod.stages.manifests import note
+from dcod.stages.shards import Shard, Work
 from dcod.traces import Message, Trace, prompts, read_traces, turns
 
 if TYPE_CHECKING:
@@ -178,6 +179,14 @@ def worked_examples(traces: Path, count: int, seed: int) -> list[Message]:
         for name in chosen
         for turn in (*pool[name].prompt, {"role": "assistant", "content": pool[name].completion})
     ]
+
+
+def narrow(shard: Shard, work: Work, scratch: Path) -> Work | None:  # noqa: ARG001
+    """Some of the benchmarks."""
+    section = work.config.evaluate
+    some = list(shard.scattered(section.benchmarks))
+    config = work.config.model_copy(update={"evaluate": section.model_copy(update={"benchmarks": some})})
+    return replace(work, config=config) if some else None
 
 
 def contamination(config: Config, traces: Path) -> dict[str, Any]:

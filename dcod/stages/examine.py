@@ -6,14 +6,15 @@ sources; that is a small part of the work.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.config import Config
 from dcod.ingest import examined_rows, feed
 from dcod.ingest.examine import Examiner, examined
-from dcod.ingest.examined_rows import ShardOf
-from dcod.stages import ingest, shards
+from dcod.stages import ingest
+from dcod.stages.shards import Shard, Work
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -29,10 +30,15 @@ def run(config: Config, out: Path, log: Log, *, student: Path, part: str) -> dic
     Raises:
         UserError: ``part`` is not of that form, or as `ingest`.
     """
-    share = ShardOf(*shards.parse(part))
+    shard = Shard.of(part)
     examiner = Examiner(config, student)
     files = feed.files(config)
-    rows = share.of(feed.blocks(files, config.ingest.row_bytes))
-    workers = feed.processes(feed.size(files) // share.count)
+    rows = shard.scattered(feed.blocks(files, config.ingest.row_bytes))
+    workers = feed.processes(feed.size(files) // shard.count)
     count = examined_rows.write(out / examined_rows.FILE, examined(rows, examiner, lambda: None, workers))
     return {"rows": float(count)}
+
+
+def narrow(shard: Shard, work: Work, scratch: Path) -> Work:  # noqa: ARG001
+    """The shard, for `run` to pick its blocks while it reads: what has none writes a table without rows."""
+    return replace(work, options={**work.options, "part": str(shard)})

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.ingest import assemble, examined_rows, feed
-from dcod.stages import ingest, manifests, shards
+from dcod.stages import ingest, manifests
 from dcod.stages.digests import code_digest, output_digest
 from dcod.stages.manifests import note
+from dcod.stages.shards import Shard
 from dcod.traces import prompts, turns
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[s
     found: dict[int, Path] = {}
     for folder in parts.values():
         manifest = manifests.read(folder)
-        shard = manifest["options"]["part"]
-        number, count = shards.parse(shard)
+        shard = Shard.of(manifest["options"]["part"])
         wanted["config"] = {name: resolved[name] for name in manifest["config"]}
-        if count != len(parts) or number in found or any(manifest[name] != value for name, value in wanted.items()):
+        known = all(manifest[name] == value for name, value in wanted.items())
+        if shard.count != len(parts) or shard.number in found or not known:
             raise UserError(f"join {folder}: shard {shard} of another ingestion; give each shard of one once")
         odd = sorted(set(read.items()) ^ set(manifest["sources"].items()))
         if odd:
             raise examined_rows.changed(odd[0][0])
-        found[number] = folder
+        found[shard.number] = folder
     return [found[number] for number in sorted(found)]

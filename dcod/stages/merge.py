@@ -9,19 +9,18 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from dcod import storage
+from dcod import benchmarks, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.score import scores
-from dcod.stages import manifests, score
-from dcod.stages.shards import EMPTY
+from dcod.stages import manifests, score, shards
+from dcod.traces import count_traces
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -35,7 +34,7 @@ _SUMS = ("traces", "completion_tokens", "retokenised_traces")
 
 
 def run(
-    config: Config,  # noqa: ARG001
+    config: Config,
     out: Path,
     log: Log,
     *,
@@ -46,10 +45,7 @@ def run(
     """Merges ``part0``, ``part1``, …; see the module. ``traces`` is the set that was scored."""
     if kind not in _TABLES:
         raise UserError(f"merge {kind!r}: expected {' or '.join(_TABLES)}")
-    ordered = [parts[name] for name in sorted(parts, key=lambda name: int(re.sub(r"\D", "", name)))]
-    folders = [folder for folder in ordered if not (folder / EMPTY).is_file()]
-    if not folders:
-        raise UserError(f"merge {kind}: all {len(ordered)} shards are empty")
+    folders = shards.ordered(f"merge {kind}", parts)
     for folder in folders:
         unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {manifests.FILE, storage.MARK}
         assert not unknown, f"merge does not know what to do with {unknown}"
@@ -57,6 +53,11 @@ def run(
         raise UserError("merge score: the shards are of different students; score all of them with one")
     drift = score.Drift()
     files = [pq.ParquetFile(folder / _TABLES[kind]) for folder in folders]
+    count = sum(file.metadata.num_rows for file in files)
+    if traces and count != count_traces(traces):
+        raise UserError(
+            f"merge score: {count} scores of {count_traces(traces)} traces; give each shard of a scoring once"
+        )
     with pq.ParquetWriter(out / _TABLES[kind], files[0].schema_arrow, compression="zstd") as writer:
         for group in (file.read_row_group(n) for file in files for n in range(file.num_row_groups)):
             writer.write_table(group)
@@ -69,10 +70,11 @@ def run(
     summaries = [storage.read_json(folder / "summary.json", made_by="dcod evaluate") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:
         raise UserError("merge evaluate: the shards are of different models")
-    benchmarks: dict[str, Any] = {}
-    for summary in summaries:
-        benchmarks |= summary["benchmarks"]
-    whole = summaries[0] | {"benchmarks": benchmarks}
+    names = [name for summary in summaries for name in summary["benchmarks"]]
+    if names and sorted(names) != sorted(map(benchmarks.key, config.evaluate.benchmarks)):
+        raise UserError(f"merge evaluate: results of {', '.join(names)}; give each shard of an evaluation once")
+    answered = {name: each for summary in summaries for name, each in summary["benchmarks"].items()}
+    whole = summaries[0] | {"benchmarks": answered}
     if "contamination" in whole:  # counted against the benchmarks of each shard
         counts = [summary["contamination"] for summary in summaries]
         whole["contamination"] = {

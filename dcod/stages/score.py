@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from dcod.score import parts as scoring
 from dcod.score import scores
 from dcod.stages.digests import attempt_digest
 from dcod.stages.manifests import note
-from dcod.traces import check_tokenizer, count_traces, prompts, turns
+from dcod.stages.shards import Shard, Work
+from dcod.storage import parquet
+from dcod.traces import FILE, SCHEMA, check_tokenizer, count_traces, prompts, read_batches, schema_of, turns
 from dcod.tracking import SOURCE, Log, StageRun, lineage
 
 
@@ -64,6 +67,16 @@ def settle(config: Config, *, traces: Path, student: Path) -> None:
     """Drops the parts of a scoring whose scores are kept."""
     if kept := parts_of(config, traces, student):
         kept.clear()
+
+
+def narrow(shard: Shard, work: Work, scratch: Path) -> Work | None:
+    """The traces of one stretch, as a set of their own."""
+    traces = work.inputs["traces"]
+    rows = shard.stretch(count_traces(traces))
+    with parquet.Writer(scratch / FILE, schema_of(traces)) as writer:
+        for batch in read_batches(traces, rows):
+            writer.write(pa.Table.from_batches([batch], SCHEMA))
+    return replace(work, inputs={**work.inputs, "traces": scratch}) if rows else None
 
 
 def parts_of(config: Config, traces: Path, student: Path) -> scoring.Parts | None:

@@ -1,68 +1,107 @@
-"""Shards of a stage that is fanned out: score by traces, evaluate by benchmarks. `merge` puts them together again.
+"""Shards: one protocol for what is fanned out: ingestion by rows, scoring by traces, evaluation by benchmarks.
 
-A shard is written as 2/4: the second of four. A shard may be empty; it writes ``empty.json`` and nothing else.
-Ingestion fans out by rows, as two stages of its own: `examine` and `join`.
+1. plan: the shards by their names; 2/4 is the second of four. A pipeline runs the stage once for each;
+2. part: the stage's ``narrow`` cuts the work down to a shard's. Where it finds none, ``empty.json`` is all the output;
+3. join: the stage that the table names in ``joined_by`` makes one output of the parts, ``part0``, ``part1``, ….
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from dcod import storage, traces
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.storage import parquet
+from dcod.stages.table import stage_of
 
 EMPTY = "empty.json"
 
+_Item = TypeVar("_Item")
 
-def part(stage: str, shard: str, config: Config, inputs: dict[str, Path], scratch: Path) -> tuple[Config, bool]:
-    """Narrows a stage down to one shard; ``inputs`` is changed in place.
+
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` shards, by its number from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def of(cls, name: str) -> Shard:
+        """The shard of a name.
+
+        Raises:
+            UserError: it is not of the form k/n.
+        """
+        parts = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", name)
+        if not parts or int(parts[1]) > int(parts[2]):
+            raise UserError(f"shard {name!r}: expected k/n with 1 <= k <= n, such as 2/4")
+        return cls(int(parts[1]), int(parts[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def scattered(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Every ``count``-th item, so that one long source is spread over all shards."""
+        return islice(items, self.number - 1, None, self.count)
+
+    def stretch(self, total: int) -> range:
+        """The indices of a stretch out of ``total`` items, so that the outputs follow each other in their order."""
+        begin, end = ((total * k) // self.count for k in (self.number - 1, self.number))
+        return range(begin, end)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage is run with: the configuration, the input folders and further arguments."""
+
+    config: Config
+    inputs: Mapping[str, Path]
+    options: Mapping[str, Any]
+
+
+def plan(count: int) -> list[str]:
+    """The names of so many shards."""
+    return [str(Shard(number, count)) for number in range(1, count + 1)]
+
+
+def part(stage: str, name: str, work: Work, scratch: Path) -> Work | None:
+    """The work of one shard; None where there is none.
 
     Args:
-        stage: score or evaluate.
-        shard: such as 2/4.
-        config: the whole configuration.
-        inputs: the stage's input folders.
+        stage: one that is fanned out.
+        name: of the shard.
+        work: of the whole stage.
         scratch: an empty folder, for an input that is cut.
 
-    Returns:
-        The configuration of the shard, and whether anything is left to do.
-
     Raises:
-        UserError: ``shard`` is not of that form.
+        UserError: ``name`` is not of the form k/n.
     """
-    number, count = parse(shard)
-    if stage == "evaluate":
-        mine = config.evaluate.benchmarks[number - 1 :: count]
-        section = config.evaluate.model_copy(update={"benchmarks": mine})
-        return config.model_copy(update={"evaluate": section}), bool(mine)
-    assert stage == "score", f"{stage} has no shards"
-    total = traces.count_traces(inputs["traces"])
-    begin, end = ((total * k) // count for k in (number - 1, number))
-    with parquet.Writer(scratch / traces.FILE, traces.schema_of(inputs["traces"])) as writer:
-        for batch in traces.read_batches(inputs["traces"], range(begin, end)):
-            writer.write(pa.Table.from_batches([batch], traces.SCHEMA))
-    inputs["traces"] = scratch
-    return config, end > begin
-
-
-def parse(shard: str) -> tuple[int, int]:
-    """The number of a shard, from 1, and how many there are.
-
-    Raises:
-        UserError: it is not of that form.
-    """
-    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
-    if not found or int(found[1]) > int(found[2]):
-        raise UserError(f"shard {shard!r}: expected k/n with 1 <= k <= n, such as 2/4")
-    return int(found[1]), int(found[2])
+    entry = stage_of(stage)
+    assert entry.joined_by, f"{stage} has no shards"
+    narrowed: Work | None = entry.module.narrow(Shard.of(name), work, scratch)
+    return narrowed
 
 
 def write_empty(out: Path) -> None:
-    """The output of an empty shard."""
+    """The output of a shard without work."""
     with storage.output_folder(out) as scratch:
         storage.write_json(scratch / EMPTY, {"empty": True})
+
+
+def ordered(stage: str, parts: Mapping[str, Path]) -> list[Path]:
+    """The outputs of all shards in their order, without those that are empty.
+
+    Raises:
+        UserError: all are.
+    """
+    folders = [parts[name] for name in sorted(parts, key=lambda name: int(name.removeprefix("part")))]
+    filled = [folder for folder in folders if not (folder / EMPTY).is_file()]
+    if not filled:
+        raise UserError(f"{stage}: all {len(folders)} shards are empty")
+    return filled

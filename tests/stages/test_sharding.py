@@ -54,6 +54,9 @@ def test_scores_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], ti
     assert names[0] == names[1] == ["card.html", "card.md", "drift.json", "manifest.json", "scores.parquet"]
     assert (folder / "merged" / "card.md").read_text() == (folder / "whole" / "card.md").read_text()
     assert "Not scored yet" not in (folder / "merged" / "card.html").read_text()
+    some = {"part0": parts["part0"], "part1": parts["part2"], "traces": folder / "traces"}
+    with pytest.raises(UserError, match=r"^merge score: \d+ scores of \d+ traces; give each shard of a scoring once$"):
+        execute("merge", config, folder / "some", some, HERE, kind="score")
 
 
 def test_results_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], tiny_student: Path) -> None:
@@ -75,13 +78,17 @@ def test_results_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], t
     rows = [pq.read_table(folder / name / "examples.parquet").to_pylist() for name in ("all", "both")]
     assert rows[0] == rows[1]
     assert (folder / "both" / "recorded.json").is_file()
+    for others in ({"part0": parts["part0"]}, {**parts, "part3": parts["part0"]}):
+        with pytest.raises(UserError, match=r"^merge evaluate: results of .*; give each shard of an evaluation once$"):
+            execute("merge", config, folder / "some", others, HERE, kind="evaluate")
 
 
 def test_what_cannot_be_cut_or_merged(prepared: tuple[Path, Config], tmp_path: Path) -> None:
     folder, config = prepared
     for shard in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(UserError, match="expected k/n"):
-            shards.part("score", shard, config, {"traces": folder / "traces"}, tmp_path)
+            shards.part("score", shard, shards.Work(config, {"traces": folder / "traces"}, {}), tmp_path)
+    assert [str(shards.Shard.of(name)) for name in shards.plan(3)] == shards.plan(3) == ["1/3", "2/3", "3/3"]
     shards.write_empty(tmp_path / "empty")
     with pytest.raises(UserError, match="all 1 shards are empty"):
         execute("merge", config, tmp_path / "out", {"part0": tmp_path / "empty"}, HERE, kind="score")

@@ -33,6 +33,8 @@ def test_a_module_has_what_its_entry_says(name: str) -> None:
     assert ("pipeline" in offered["run"]) == stage.of_pipeline
     assert ("settle" in offered) == stage.settles
     assert ("source_digests" in offered) == stage.sources
+    assert ("narrow" in offered) == bool(stage.joined_by)
+    assert stage.joined_by in ("", *STAGES)
     assert set(stage.sections) <= set(Config.model_fields)
     assert {*(stage.decides or ()), *stage.carried} <= set(offered["run"])
     assert STAGES[stage.verb].sections == stage.sections  # one verb is decided by one configuration
