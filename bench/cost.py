@@ -126,7 +126,7 @@ def activation_bytes(shape: Shape, tokens: int, recompute: bool) -> float:
 
 def head_bytes(shape: Shape) -> float:
     """Chunks of logits and the head's float32 gradient, of the fused head; no full logits."""
-    from dcod.models.fused_head import CHUNK_BYTES
+    from dcod.models.heads import CHUNK_BYTES
 
     return 3.0 * CHUNK_BYTES["cuda"] + 4.0 * shape.head
 

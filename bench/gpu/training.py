@@ -23,7 +23,7 @@ from bench.gpu import shapes
 from bench.gpu.shapes import ROW, Step
 from bench.training.machine import step_flops
 from dcod.config import TrainConfig
-from dcod.models import fused_head
+from dcod.models import heads
 from dcod.models.batches import ScoredTrace
 from dcod.train import loop
 
@@ -57,12 +57,12 @@ def knobs(**own: Any) -> TrainConfig:
 
 def in_large_chunks(step: Step, shape: str, **own: Any) -> dict[str, Any]:
     """The same with another size of the head's chunks: 2 GiB of logits."""
-    usual = dict(fused_head.CHUNK_BYTES)
-    fused_head.CHUNK_BYTES["cuda"] = 2 * 2**30
+    usual = dict(heads.CHUNK_BYTES)
+    heads.CHUNK_BYTES["cuda"] = 2 * 2**30
     try:
         return ours(step, shape, torch.bfloat16, **own)
     finally:
-        fused_head.CHUNK_BYTES.update(usual)
+        heads.CHUNK_BYTES.update(usual)
 
 
 def ours(step: Step, shape: str, dtype: torch.dtype, profile: bool = False, **own: Any) -> dict[str, Any]:

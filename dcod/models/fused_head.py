@@ -3,9 +3,8 @@
 The gradient is made in the forward pass (as in Liger-kernel and cut-cross-entropy), because the weights are
 detached: each chunk of logits is turned into log-probs, entropies and its own gradient, and dropped.
 
-A head is a product with the output embedding, and what some models do to the logits behind it: a factor, a bias, a soft
-cap. Where a model does anything else, its own head runs in chunks, and autograd runs each once more on the way back.
-:mod:`dcod.models.selfcheck` finds out which it is.
+Where a model's head is known as a function alone (:mod:`dcod.models.heads`), it runs in chunks all the same, and
+autograd runs each once more on the way back.
 
 Shape suffixes: N counted tokens of a micro-batch, D hidden size, V vocabulary.
 """
@@ -13,7 +12,7 @@ Shape suffixes: N counted tokens of a micro-batch, D hidden size, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,51 +21,11 @@ from torch.utils.checkpoint import checkpoint
 
 from dcod.config import LossConfig
 from dcod.models import matmul
+from dcod.models.heads import Head, Logits, OwnHead, chunks, same_dtype
 from dcod.objective.losses import LOSSES, TopK, forward_kl, log_loss
 
-CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}  # the second is a guess: not run on a GPU
 KEPT_CHUNKS = 4  # of live weights, between their statistics and their gradient: memory, for a second pass saved
 _LOWEST = -1e4  # exp of it is 0; stands for -inf, whose product with 0 is not a number
-
-
-def chunk_rows(vocabulary: int, device: str = "cpu") -> int:
-    """Rows per chunk, so that one float32 buffer of logits stays near ``CHUNK_BYTES`` of the device."""
-    return max(16, CHUNK_BYTES.get(device, CHUNK_BYTES["cpu"]) // (4 * vocabulary))
-
-
-@dataclass(frozen=True)
-class Head:
-    """From hidden states to logits: cap * tanh((scale * hidden @ weight.T + bias) / cap).
-
-    Attributes:
-        weight: output embedding [V, D].
-        bias: added to the scaled products [V], or None.
-        scale: of the products.
-        cap: the soft cap; 0: none.
-    """
-
-    weight: Tensor
-    bias: Tensor | None = None
-    scale: float = 1.0
-    cap: float = 0.0
-
-    @property
-    def vocabulary(self) -> int:
-        """V."""
-        return self.weight.shape[0]
-
-
-@dataclass(frozen=True)
-class OwnHead:
-    """A head that is known as a function alone.
-
-    Attributes:
-        logits: from hidden states [n, D] to logits [n, V], row by row, differentiable.
-        vocabulary: V.
-    """
-
-    logits: Callable[[Tensor], Tensor]
-    vocabulary: int
 
 
 @dataclass(frozen=True)
@@ -111,63 +70,6 @@ class _Softmax:
     slope: Tensor | None
 
 
-def _parts(rows: int, vocabulary: int, device: str) -> list[slice]:
-    """The chunks of some rows."""
-    step = chunk_rows(vocabulary, device)
-    return [slice(start, start + step) for start in range(0, rows, step)]
-
-
-class _Logits:
-    """Logits of chunks of rows, float32; in one buffer on the way, since fresh memory is slow on a CPU.
-
-    Attributes:
-        parts: the chunks.
-        slope: what a soft cap leaves of a gradient at the last chunk's logits [n, V]; None without one.
-    """
-
-    def __init__(self, hidden_ND: Tensor, head: Head | OwnHead) -> None:
-        self.parts = _parts(hidden_ND.shape[0], head.vocabulary, hidden_ND.device.type)
-        self.slope: Tensor | None = None
-        self._hidden, self._head = hidden_ND, head
-        self._buffer: Tensor | None = None
-
-    def __getitem__(self, part: slice) -> Tensor:
-        """The chunk's logits; the next call overwrites them."""
-        head, hidden = self._head, self._hidden[part]
-        if isinstance(head, OwnHead):
-            return head.logits(hidden).float()
-        logits = self._product(hidden, head.weight)
-        if head.scale != 1:
-            logits.mul_(head.scale)
-        if head.bias is not None:
-            logits.add_(head.bias)
-        if head.cap:
-            logits.div_(head.cap).tanh_()
-            self.slope = 1 - logits.square()
-            logits.mul_(head.cap)
-        return logits
-
-    def _product(self, hidden: Tensor, weight_VD: Tensor) -> Tensor:
-        if hidden.dtype != torch.float32:
-            return (hidden @ weight_VD.T).float()
-        if matmul.applies(hidden, weight_VD):
-            return matmul.product(hidden, weight_VD)
-        if self._buffer is None:
-            rows = max(len(self._hidden[one]) for one in self.parts)
-            self._buffer = torch.empty((rows, len(weight_VD)), dtype=torch.float32, device=hidden.device)
-        return torch.mm(hidden, weight_VD.T, out=self._buffer[: hidden.shape[0]])
-
-
-@torch.no_grad()
-def logits_of(hidden_ND: Tensor, head: Head | OwnHead) -> Tensor:
-    """The logits of some rows, as they are made here, in one piece, float32 [N, V]; under autocast as in training."""
-    if isinstance(head, OwnHead):
-        return head.logits(hidden_ND).float()
-    hidden_ND, head = _same_dtype(hidden_ND, head)
-    with torch.autocast(hidden_ND.device.type, enabled=False):
-        return _Logits(hidden_ND, head)[slice(0, len(hidden_ND))]
-
-
 def _shifted(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Logits minus the largest of their row, in place, and those of the targets ([n, V], [n, 1])."""
     logits.sub_(logits.amax(dim=1, keepdim=True))
@@ -196,7 +98,7 @@ class _Fused(torch.autograd.Function):
             torch.zeros_like(bias_V, dtype=precise) if bias_V is not None and ctx.needs_input_grad[2] else None
         )
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        logits = _Logits(hidden_ND, head)
+        logits = Logits(hidden_ND, head)
         for part in logits.parts:
             where = targets_N[part], weights_N[part], objective
             if kept:
@@ -240,7 +142,7 @@ class _Fused(torch.autograd.Function):
         return (*found, None, None, None, None, None)
 
 
-def _softmax(all_logits: _Logits, part: slice, targets: Tensor) -> _Softmax:
+def _softmax(all_logits: Logits, part: slice, targets: Tensor) -> _Softmax:
     """The logits' own buffer becomes the distributions."""
     logits, chosen = _shifted(all_logits[part], targets)
     exps = logits.exp_()
@@ -301,7 +203,7 @@ def _own_loss(
 
     found = [
         checkpoint(chunk, hidden_ND[part], part, use_reentrant=False)
-        for part in _parts(hidden_ND.shape[0], head.vocabulary, hidden_ND.device.type)
+        for part in chunks(hidden_ND.shape[0], head.vocabulary, hidden_ND.device.type)
     ]
     losses, logprobs = zip(*found, strict=True)
     return torch.stack(losses).sum(), torch.cat(logprobs)
@@ -332,7 +234,7 @@ def weighted_loss(
     objective = objective or Objective()
     if isinstance(head, OwnHead):
         return _own_loss(hidden_ND, head, targets_N, weights_N, objective)
-    hidden_ND, head = _same_dtype(hidden_ND, head)
+    hidden_ND, head = same_dtype(hidden_ND, head)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         return _fused_loss(hidden_ND, head, targets_N, weights_N, objective, [])
 
@@ -362,21 +264,13 @@ def live_loss(
         logprobs_N, entropies_N, _ = _statistics(hidden_ND.detach(), head, targets_N, 0)
         loss, logprobs_N = _own_loss(hidden_ND, head, targets_N, weigh(logprobs_N, entropies_N), objective)
         return loss, logprobs_N, entropies_N
-    hidden_ND, head = _same_dtype(hidden_ND, head)
+    hidden_ND, head = same_dtype(hidden_ND, head)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         keep = KEPT_CHUNKS if objective.plain else 0
         logprobs_N, entropies_N, kept = _statistics(hidden_ND.detach(), head, targets_N, keep)
         weights_N = weigh(logprobs_N, entropies_N)
         loss, logprobs_N = _fused_loss(hidden_ND, head, targets_N, weights_N, objective, kept)
     return loss, logprobs_N, entropies_N
-
-
-def _same_dtype(hidden_ND: Tensor, head: Tensor | Head) -> tuple[Tensor, Head]:
-    """Both as autocast wants them, else as the hidden states are: cast once, not once a chunk."""
-    head = Head(head) if isinstance(head, Tensor) else head
-    device = hidden_ND.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
-    return hidden_ND.to(dtype), replace(head, weight=head.weight.to(dtype))
 
 
 @torch.no_grad()
@@ -392,7 +286,7 @@ def scored(hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor, 
     shape, device = (len(hidden_ND), k), hidden_ND.device
     top = TopK(torch.empty(shape, dtype=torch.long, device=device), torch.empty(shape, device=device))
     if not isinstance(head, OwnHead):
-        hidden_ND, head = _same_dtype(hidden_ND, head)
+        hidden_ND, head = same_dtype(hidden_ND, head)
     logprobs_N, entropies_N, _ = _statistics(hidden_ND, head, targets_N, 0, top)
     return logprobs_N, entropies_N, top
 
@@ -411,7 +305,7 @@ def _statistics(
     logprobs_N = torch.empty(hidden_ND.shape[0], dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)
     kept: list[_Softmax] = []
-    all_logits = _Logits(hidden_ND, head)
+    all_logits = Logits(hidden_ND, head)
     scratch: Tensor | None = None
     for index, part in enumerate(all_logits.parts):
         logits, chosen = _shifted(all_logits[part], targets_N[part])

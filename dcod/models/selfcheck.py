@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from dcod.errors import UserError
 from dcod.models import matmul
-from dcod.models.fused_head import Head, OwnHead, logits_of
+from dcod.models.heads import Head, OwnHead, logits_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

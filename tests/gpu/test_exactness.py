@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dcod.config import CorrectionConfig, LossConfig
-from dcod.models import fused_head
+from dcod.models import fused_head, heads
 from dcod.models.batches import stored_record
 from dcod.models.fused_head import Objective
 from dcod.objective import weighting
@@ -44,7 +44,7 @@ def known(seed: int) -> TopK:
 def test_the_fused_head_has_the_loss_and_gradients_of_float64(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused_head, "chunk_rows", lambda *_: 64)
+    monkeypatch.setattr(heads, "chunk_rows", lambda *_: 64)
     hidden, head, targets, weights = drawn(dtype)
     teacher, start, loss = known(1), known(2), LossConfig.model_validate({"name": name})
     exact = [part.double().requires_grad_() for part in (hidden, head)]
@@ -68,7 +68,7 @@ def test_the_fused_head_has_the_loss_and_gradients_of_float64(
 
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)
 def test_live_weights_and_scores_are_those_of_float64(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_head, "chunk_rows", lambda *_: 64)
+    monkeypatch.setattr(heads, "chunk_rows", lambda *_: 64)
     hidden, head, targets, _ = drawn(dtype)
     exact = hidden.double().requires_grad_()
     logprobs = (exact @ head.double().T).log_softmax(-1)

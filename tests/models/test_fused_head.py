@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcod.models import fused_head
+from dcod.models import fused_head, heads
 from dcod.models.fused_head import Objective
 
 
 @pytest.mark.parametrize("focus", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("rows", [1, 37])
 def test_loss_and_gradients_against_float64(focus: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_head, "chunk_rows", lambda vocabulary, device: 8)  # several chunks, the last one short
+    monkeypatch.setattr(heads, "chunk_rows", lambda vocabulary, device: 8)  # several chunks, the last one short
     torch.manual_seed(rows)
     hidden = torch.randn(rows, 16, requires_grad=True)
     head = torch.randn(101, 16, requires_grad=True)
@@ -65,7 +65,7 @@ def test_live_weights_give_the_gradients_of_weights_known_before(
     focus: float, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether distributions are kept from the statistics, made again, or some of either."""
-    monkeypatch.setattr(fused_head, "chunk_rows", lambda vocabulary, device: 8)
+    monkeypatch.setattr(heads, "chunk_rows", lambda vocabulary, device: 8)
     monkeypatch.setattr(fused_head, "KEPT_CHUNKS", kept)
     torch.manual_seed(0)
     hidden, head = torch.randn(37, 16, requires_grad=True), torch.randn(101, 16, requires_grad=True)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from dcod.config import LossConfig
-from dcod.models import fused_head
-from dcod.models.fused_head import Head, Objective, OwnHead
+from dcod.models import fused_head, heads
+from dcod.models.fused_head import Objective
+from dcod.models.heads import Head, OwnHead
 from dcod.objective.losses import LOSSES, TopK
 
 ROWS, WIDTH, VOCABULARY = 37, 16, 61
@@ -54,7 +55,7 @@ def apart(ours: Any, theirs: Any) -> float:
 
 @pytest.fixture(autouse=True, params=[8, 1000], ids=["chunks", "whole"])
 def rows_of_a_chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_head, "chunk_rows", lambda vocabulary, device: request.param)
+    monkeypatch.setattr(heads, "chunk_rows", lambda vocabulary, device: request.param)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["fused", "own"])

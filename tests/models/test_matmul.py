@@ -78,7 +78,7 @@ def test_what_it_does_not_apply_to(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("live", [True, False])
 def test_the_fused_head(onednn: bool, live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcod.models.fused_head.chunk_rows", lambda *_: 16)
+    monkeypatch.setattr("dcod.models.heads.chunk_rows", lambda *_: 16)
     generator = torch.Generator().manual_seed(2)
     hidden = torch.randn(150, 12, generator=generator).requires_grad_()
     head = torch.randn(70, 12, generator=generator).requires_grad_()

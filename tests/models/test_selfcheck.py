@@ -28,7 +28,8 @@ from dcod.config import LoraConfig
 from dcod.errors import UserError
 from dcod.models import layouts, selfcheck
 from dcod.models.batches import collate
-from dcod.models.fused_head import Head, Objective, OwnHead
+from dcod.models.fused_head import Objective
+from dcod.models.heads import Head, OwnHead
 from dcod.traces.scored import ScoredTrace
 from dcod.train import lora
 from dcod.train.learner import StudentWithLoss
