@@ -27,7 +27,7 @@ from dcod.ingest.examine import Closed, Examined
 from dcod.ingest.quarantine import Quarantine
 from dcod.traces import FILE, Split, Trace, read_traces, write_traces
 from dcod.traces.formats import RowError
-from dcod.traces.reading import Block, RawRow
+from dcod.traces.rows import Block, RawRow
 
 SOURCES = "sources.json"
 COUNTS = "counts.json"

@@ -32,7 +32,7 @@ from dcod.storage import workers as processes
 from dcod.traces import Message, Trace, Verdict, cleaning, formats, mapping, prompts, turns
 from dcod.traces.bounded import LONGEST
 from dcod.traces.formats import RowError
-from dcod.traces.reading import Block, RawRow
+from dcod.traces.rows import Block, RawRow
 
 Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
 CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens

@@ -18,7 +18,8 @@ from dcod import traces
 from dcod.errors import UserError
 from dcod.ingest.examine import Examined
 from dcod.traces import Trace
-from dcod.traces.reading import BLOCK_ROWS, Block
+from dcod.traces.reading import BLOCK_ROWS
+from dcod.traces.rows import Block
 
 FILE = "examined.parquet"
 SCHEMA = pa.schema(

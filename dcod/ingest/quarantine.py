@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from dcod.errors import UserError
 from dcod.storage import parquet
-from dcod.traces import reading
+from dcod.traces import rows
 from dcod.traces.formats import RowError
-from dcod.traces.reading import ParsedRows, RawRow
+from dcod.traces.rows import ParsedRows, RawRow
 
 FILE = "quarantine.parquet"
 VERSION = 2
@@ -132,6 +132,6 @@ def size(folder: Path) -> int:
 def _again(row: dict[str, Any]) -> RawRow:
     place = row["source_file"], row["source_line"], row["source_digest"]
     data = row["raw_bytes"] if row["raw_bytes"] is not None else row["raw"].encode()
-    if row["reason"] in reading.LOST or not data:
+    if row["reason"] in rows.LOST or not data:
         return RawRow(*place, None, row["reason"], row["message"], data)
-    return reading.parse(*place, data)
+    return rows.parse(*place, data)

@@ -17,7 +17,7 @@ from dcod.errors import UserError
 from dcod.traces import Message, formats, prompt_digest, sources
 from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import ask, check_prompt, final_answer, first_key, has_turns, last_box, text, turns
-from dcod.traces.reading import RawRow
+from dcod.traces.rows import RawRow
 
 _TEXTS = ("problem", "question", "prompt")
 

@@ -1,7 +1,7 @@
 """The trace (``schema``), where rows come from (``sources``, ``reading``, ``formats``) and what a student is asked.
 
-A new format is a file in ``formats``; a new kind of place a branch of ``sources``. ``turns`` knows where a student's
-turn ends, ``prompts`` how a problem is put.
+A new format is a file in ``formats``; a new kind of place a branch of ``sources``; ``rows`` is what is read. ``turns``
+knows where a student's turn ends, ``prompts`` how a problem is put.
 """
 
 from dcod.traces.schema import (

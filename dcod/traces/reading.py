@@ -1,42 +1,33 @@
 """What a file of traces holds, block by block: nothing is lost, and no file is ever held as a whole.
 
-A :class:`JsonRows` or :class:`ParquetRows` is some rows that nobody has parsed yet: cheap to send to another process,
-which parses them with ``rows()``. Packed files are unpacked a little at a time, so that a fault in the middle costs
-what is behind it only; the fault itself is a row with the error ``broken_file``.
+Packed files are unpacked a little at a time, so that a fault in the middle costs what is behind it only; the fault
+itself is a row with the error ``broken_file``. What a block is stands in :mod:`dcod.traces.rows`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pyarrow as pa
 import zstandard
 
 from dcod.errors import one_line
 from dcod.traces import bounded
+from dcod.traces.rows import HEAD, Block, JsonRows, ParquetRows, ParsedRows, RawRow, loads
 
 ROW_BYTES = 2**26  # of the longest row that is read, unless told otherwise
 BLOCK_ROWS = 256
 _BLOCK_BYTES = 2**20
 _CHUNK = 2**18
 _FEED = 1024  # packed bytes at a time: zstd may make 32,000 of one, and what is fed is all that a fault can hide
-_HEAD = 1000  # bytes that are kept of a row that is too long
 _BOM = b"\xef\xbb\xbf"
-VALUES = 4_000_000  # of a row of JSON, counted by its commas and brackets: each takes up to 120 bytes of memory
-DEPTH = 200  # brackets in one another
 _HOPELESS = 100_000  # brackets in one another, after which the rest of an array is not looked at
 _MARKS = re.compile(rb'["\\{}\[\],]')
 _DEPTH = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _KINDS = (
     (b"\x1f\x8b", "packed with gzip twice; unpack it once"),
     (b"\x28\xb5\x2f\xfd", "packed twice; unpack it once"),
@@ -51,108 +42,6 @@ _KINDS = (
 )
 _WIDE = re.compile(rb"(?:\x00{3}[^\x00]){2}|(?:[^\x00]\x00{3}){2}|((?:\x00[^\x00]){4}|(?:[^\x00]\x00){4})")
 FAULTS = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
-LOST = ("broken_file", "row_too_long")  # errors of rows whose text is not whole
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """One row as it was found.
-
-    Attributes:
-        file, line, digest: where; the line (or row) counts from 1.
-        row: the parsed row; None where ``error`` holds a reason code and ``message`` says more.
-        raw: the row's bytes; of a Parquet row its values as JSON.
-        format: the row's format where the source itself knows it.
-    """
-
-    file: str
-    line: int
-    digest: str
-    row: dict[str, Any] | None
-    error: str = ""
-    message: str = ""
-    raw: bytes = b""
-    format: str = ""
-
-
-@dataclass(frozen=True)
-class ParsedRows:
-    """Rows that are parsed already, or could not be read."""
-
-    items: list[RawRow]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def rows(self) -> Iterator[RawRow]:
-        return iter(self.items)
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        return sum(len(row.raw) for row in self.items)
-
-    def at(self, index: int) -> RawRow:
-        return self.items[index]
-
-
-@dataclass(frozen=True)
-class JsonRows:
-    """Rows of JSON: their numbers and bytes."""
-
-    file: str
-    digest: str
-    items: list[tuple[int, bytes]]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def rows(self) -> Iterator[RawRow]:
-        return (parse(self.file, line, self.digest, data) for line, data in self.items)
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        return sum(len(data) for _, data in self.items)
-
-    def at(self, index: int) -> RawRow:
-        """A row, not parsed."""
-        line, data = self.items[index]
-        return RawRow(self.file, line, self.digest, None, raw=data)
-
-
-@dataclass(frozen=True)
-class ParquetRows:
-    """Rows of a Parquet file; ``first`` is the number of the first one."""
-
-    file: str
-    digest: str
-    first: int
-    batch: pa.RecordBatch
-
-    def __len__(self) -> int:
-        return int(self.batch.num_rows)
-
-    def rows(self) -> Iterator[RawRow]:
-        return (self.at(index) for index in range(len(self)))
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        return int(self.batch.nbytes)
-
-    def at(self, index: int) -> RawRow:
-        line = self.first + index
-        try:
-            row = self.batch.slice(index, 1).to_pylist()[0]
-        except UnicodeDecodeError as error:
-            return RawRow(self.file, line, self.digest, None, "bad_encoding", one_line(error))
-        except (OverflowError, ValueError, pa.ArrowException) as error:  # such as a time that no calendar has
-            return RawRow(self.file, line, self.digest, None, "bad_row", f"a value out of range ({one_line(error)})")
-        return RawRow(self.file, line, self.digest, row, raw=json.dumps(row, default=_foreign).encode())
-
-
-Block = ParsedRows | JsonRows | ParquetRows
 
 
 def blocks(path: Path, file: str, digest: str, row_bytes: int = ROW_BYTES) -> Iterator[Block]:
@@ -183,34 +72,6 @@ def blocks(path: Path, file: str, digest: str, row_bytes: int = ROW_BYTES) -> It
             items, size = [], 0
     if items:
         yield JsonRows(file, digest, items)
-
-
-def parse(file: str, line: int, digest: str, data: bytes) -> RawRow:
-    """One row of JSON."""
-    value, error, message = loads(data)
-    if not error and not isinstance(value, dict):
-        value, error, message = None, "bad_row", f"expected an object, got {type(value).__name__}"
-    return RawRow(file, line, digest, value, error, message[:_HEAD], data)
-
-
-def loads(data: bytes) -> tuple[Any, str, str]:
-    """A JSON value, or a reason code and what is wrong."""
-    if b"\x00" in data:
-        return None, "bad_encoding", "NUL bytes; expected UTF-8 text"
-    opened = data.count(b"[") + data.count(b"{")
-    values = opened + data.count(b",")
-    if values > VALUES:
-        return None, "row_too_complex", f"{values} commas and brackets, at most {VALUES} are read"
-    if opened > DEPTH and (depth := _depth(data)) > DEPTH:
-        return None, "row_too_complex", f"nested {depth} deep, at most {DEPTH} are read"
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_object), "", ""
-    except UnicodeDecodeError as error:
-        return None, "bad_encoding", f"not UTF-8: byte {data[error.start]:#04x} at {error.start}"
-    except _DuplicateKeyError as error:
-        return None, "duplicate_key", f"the key {error} stands twice in one object"
-    except ValueError as error:
-        return None, "bad_json", one_line(error)
 
 
 def unpacked(file: IO[bytes]) -> Iterator[bytes]:
@@ -282,12 +143,6 @@ def _kind(path: Path) -> str:
     return next((kind for mark, kind in _KINDS if head.startswith(mark)), "")
 
 
-def _depth(data: bytes) -> int:
-    """How deep the brackets of a JSON text stand in one another."""
-    brackets = np.frombuffer(_TEXT.sub(b"", data).translate(None, _NO_BRACKETS), np.uint8)
-    return int(np.cumsum(np.where(brackets & 2, 1, -1)).max(initial=0))  # the opening ones have this bit
-
-
 def _begin(path: Path, limit: int) -> bytes:
     """A file up to a limit, as far as it can be read; no further than an array's bracket or a first sound line."""
     begin, decided = bytearray(), False
@@ -328,8 +183,8 @@ class _Row:
         if self.size <= self.limit:
             self.data += piece
         else:
-            room = _HEAD - len(self.data)
-            self.data = (self.data + piece[: max(room, 0)])[:_HEAD]
+            room = HEAD - len(self.data)
+            self.data = (self.data + piece[: max(room, 0)])[:HEAD]
 
     def take(self) -> bytes | RawRow:
         """The row; the next one begins."""
@@ -337,7 +192,7 @@ class _Row:
         self.size, self.data = 0, bytearray()
         if size > self.limit:
             message = f"{size} bytes, ingest.row_bytes is {self.limit}; only its beginning is kept"
-            return RawRow("", 0, "", None, "row_too_long", message, data[:_HEAD])
+            return RawRow("", 0, "", None, "row_too_long", message, data[:HEAD])
         return data
 
 
@@ -391,7 +246,7 @@ def _items(chunks: Iterator[bytes | RawRow], limit: int) -> Iterator[tuple[int, 
             if depth > _HOPELESS:
                 yield (
                     number,
-                    _broken(f"brackets {depth} deep; what is behind them is not read", bytes(row.data[:_HEAD])),
+                    _broken(f"brackets {depth} deep; what is behind them is not read", bytes(row.data[:HEAD])),
                 )
                 return
             if not begun:
@@ -431,20 +286,3 @@ def _parquet(path: Path, file: str, digest: str, limit: int) -> Iterator[Block]:
             line += len(rows)
     except FAULTS as error:
         yield ParsedRows([RawRow(file, line, digest, None, "broken_file", f"cannot be read ({one_line(error)})")])
-
-
-class _DuplicateKeyError(Exception):
-    pass
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Python would silently keep the last of equal keys."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _DuplicateKeyError(repr(Counter(key for key, _ in pairs).most_common(1)[0][0]))
-    return found
-
-
-def _foreign(value: Any) -> dict[str, str]:
-    """What JSON has no word for, such as bytes: never as text, which it would be taken for when it is read again."""
-    return {"type": type(value).__name__, "value": str(value)}

@@ -23,7 +23,7 @@ from dcod import storage
 from dcod.errors import UserError, one_line
 from dcod.storage import parquet
 from dcod.traces import reading, synthetic
-from dcod.traces.reading import Block, ParsedRows, RawRow
+from dcod.traces.rows import Block, ParsedRows, RawRow
 
 _LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))

@@ -14,7 +14,7 @@ import pytest
 from dcod.benchmarks import Problem
 from dcod.errors import UserError
 from dcod.evaluate import responses
-from dcod.traces import bounded, reading
+from dcod.traces import bounded, rows
 
 PROBLEM = Problem("1", [], "4", "gate", text="2+2?")
 GOOD = {"problem_id": "1", "response": "\\boxed{4}"}
@@ -56,9 +56,9 @@ def test_rows_beyond_the_limits_of_ingestion_are_refused(tmp_path: Path, monkeyp
         json.dumps({**GOOD, "tokens": 1})[:-2] + "9" * 5000 + "}": "not a JSON object",
         json.dumps(GOOD)[:-1] + ', "problem_id": "2"}': "stands twice",
     }
-    monkeypatch.setattr(reading, "VALUES", 200)
+    monkeypatch.setattr(rows, "VALUES", 200)
     for content, said in cases.items():
-        monkeypatch.setattr(reading, "VALUES", 200 if "more" in content else 4000)
+        monkeypatch.setattr(rows, "VALUES", 200 if "more" in content else 4000)
         path.write_text(json.dumps(GOOD) + "\n" + content)
         with pytest.raises(UserError, match=said) as caught:
             read(path)

@@ -18,11 +18,11 @@ import pytest
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.ingest import examine
-from dcod.traces import Trace, bounded, formats, reading, sources, synthetic
+from dcod.traces import Trace, bounded, formats, reading, rows, sources, synthetic
 from dcod.traces.formats import RowError
 from dcod.traces.formats import _fields as fields
 from dcod.traces.prompts import prompt_for
-from dcod.traces.reading import RawRow
+from dcod.traces.rows import RawRow
 
 GOOD = b'{"question": "2+2?", "answer": "#### 4"}\n'
 
@@ -82,13 +82,13 @@ def test_depth_and_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     def nested(depth: int) -> bytes:
         return b'{"a": ' + b"[" * (depth - 1) + b'"]}[{"' + b"]" * (depth - 1) + b"}"
 
-    assert reading.loads(nested(reading.DEPTH))[1] == ""
-    assert reading.loads(nested(reading.DEPTH + 1))[1] == "row_too_complex"
-    assert reading.loads(b'{"a": "' + b"[" * 1000 + b'"}')[1] == ""  # text, not brackets
-    assert reading.loads(b'{"a": ' + b"[" * 100_000)[1] == "row_too_complex"
-    monkeypatch.setattr(reading, "VALUES", 100)
-    assert reading.loads(json.dumps({"a": [1] * 98}).encode())[1] == ""
-    assert reading.loads(json.dumps({"a": [1] * 100}).encode())[1] == "row_too_complex"
+    assert rows.loads(nested(rows.DEPTH))[1] == ""
+    assert rows.loads(nested(rows.DEPTH + 1))[1] == "row_too_complex"
+    assert rows.loads(b'{"a": "' + b"[" * 1000 + b'"}')[1] == ""  # text, not brackets
+    assert rows.loads(b'{"a": ' + b"[" * 100_000)[1] == "row_too_complex"
+    monkeypatch.setattr(rows, "VALUES", 100)
+    assert rows.loads(json.dumps({"a": [1] * 98}).encode())[1] == ""
+    assert rows.loads(json.dumps({"a": [1] * 100}).encode())[1] == "row_too_complex"
 
 
 def test_brackets_without_end_are_not_followed(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_brackets_without_end_are_not_followed(tmp_path: Path) -> None:
 
 def test_a_long_key_is_not_quoted_whole() -> None:
     key = "k" * 100_000
-    row = reading.parse("f", 1, "d", f'{{"{key}": 1, "{key}": 2}}'.encode())
+    row = rows.parse("f", 1, "d", f'{{"{key}": 1, "{key}": 2}}'.encode())
     assert (row.error, len(row.message) <= 1000) == ("duplicate_key", True)
     with pytest.raises(RowError) as caught:
         formats.detect({key: 1})
@@ -214,12 +214,12 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(GOOD * 1000)
-    rows = sources.blocks(sources.expand(str(path))[0])
-    next(rows)
+    blocks = sources.blocks(sources.expand(str(path))[0])
+    next(blocks)
     with path.open("ab") as file:
         file.write(GOOD)
     with pytest.raises(UserError, match=r"a\.jsonl: changed while it was read"):
-        list(rows)
+        list(blocks)
 
 
 def test_a_file_that_can_no_longer_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_a_file_that_can_no_longer_be_opened_is_named(tmp_path: Path, monkeypatc
 
 def test_many_keys_and_one_of_them_twice() -> None:
     keys = ", ".join(f'"k{i}": 0' for i in range(300_000))
-    row = reading.parse("f", 1, "d", f'{{{keys}, "k299999": 1}}'.encode())
+    row = rows.parse("f", 1, "d", f'{{{keys}, "k299999": 1}}'.encode())
     assert (row.error, row.message) == ("duplicate_key", "the key 'k299999' stands twice in one object")
 
 
