@@ -96,10 +96,10 @@ def _execute(
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:
         log.inputs([(name, digest, str(inputs[name])) for name, digest in manifest["inputs"].items()])
         log.inputs([(name, digest, name) for name, digest in manifest.get("sources", {}).items()], SOURCE)
-        reused = tracker.find_output(verb, manifest["digest"]) if config.tracking.reuse and stage.reusable else None
+        reused = tracker.outputs.find(verb, manifest["digest"]) if config.tracking.reuse and stage.reusable else None
         with storage.output_folder(out, stage.later) as scratch:
             if reused:
-                tracker.fetch_output(reused, scratch)
+                tracker.outputs.fetch(reused, scratch)
                 log.tag("dcod.reused_from", reused)
                 metrics = manifests.read(scratch)["metrics"]
             else:

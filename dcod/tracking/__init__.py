@@ -1,6 +1,7 @@
 """Runs (``runs``), logged models and the registry (``registry``), lineage, the store. Alone imports mlflow.
 
-What is written of a run goes through ``runs``; what asks the registry stands in ``registry``.
+What is written of a run goes through ``runs``, its output through ``outputs``; what asks the registry stands in
+``registry``.
 """
 
 from dcod.tracking.runs import SOURCE, Log, NullLog, StageRun, Tracker, flatten

@@ -20,7 +20,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import threading
 import time
 import traceback
@@ -33,7 +32,9 @@ from dcod import __version__, storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import AwayError, UserError, hidden, one_line
 from dcod.storage import dripping, room
-from dcod.tracking import logged_models, store
+from dcod.tracking import store
+from dcod.tracking.logged_models import LoggedModels
+from dcod.tracking.outputs import Outputs
 from dcod.tracking.store import StoreError, quoted
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Tracker:
         client: every call goes through it, with explicit run ids.
         experiment_id: of ``tracking.experiment``, created on first use.
         models: that are logged in it.
+        outputs: of its stages.
     """
 
     client: MlflowClient
@@ -101,7 +103,8 @@ class Tracker:
         self.experiment_id = self._experiment()
         if not self.experiment_id:
             raise StoreError(f"tracking.uri {config.uri}: it is no MLflow server; check the address")
-        self.models = logged_models.LoggedModels(self.client, config.uri, self.experiment_id)
+        self.models = LoggedModels(self.client, config.uri, self.experiment_id)
+        self.outputs = Outputs(self.client, self.models)
 
     @property
     def remote(self) -> bool:
@@ -133,7 +136,7 @@ class Tracker:
         Args:
             stage: the verb.
             parent: run id of the parent run; None for a stage that runs on its own.
-            digest: of inputs, configuration and code; see :meth:`find_output`.
+            digest: of inputs, configuration and code; see :meth:`dcod.tracking.outputs.Outputs.find`.
             label: tells two runs of one stage apart, such as ``start``.
         """
         tags = {"dcod.stage": stage, "dcod.digest": digest, "dcod.version": __version__}
@@ -149,42 +152,6 @@ class Tracker:
             self._fail(run.run_id, one_line(error) or type(error).__name__, traceback.format_exc(), run)
             raise
         self.client.set_terminated(run.run_id, "FINISHED")
-
-    def find_output(self, stage: str, digest: str) -> str | None:
-        """The newest finished stage run with this digest whose output is still stored."""
-        query = (
-            f"tags.`dcod.stage` = {quoted(stage)} and tags.`dcod.digest` = {quoted(digest)} "
-            "and attributes.status = 'FINISHED'"
-        )
-        for run in self.client.search_runs([self.experiment_id], query, order_by=["attributes.start_time DESC"]):
-            tags = run.data.tags
-            if tags.get("dcod.output") == "model" and self._has_model(tags["dcod.model_id"]):
-                return str(run.info.run_id)
-            if tags.get("dcod.output") == "folder" and self.client.list_artifacts(run.info.run_id, "output"):
-                return str(run.info.run_id)
-        return None
-
-    def fetch_output(self, run_id: str, folder: Path) -> None:
-        """Restores a stage's output folder, all or nothing, checked against the digest taken when it was stored.
-
-        Raises:
-            UserError: the run has no output, or what is stored has changed.
-        """
-        tags = self.client.get_run(run_id).data.tags
-        with storage.output_folder(folder) as scratch:
-            if tags.get("dcod.output") == "model":
-                self.models.download(self.client.get_logged_model(tags["dcod.model_id"]).artifact_location, scratch)
-                if self.client.list_artifacts(run_id, "output"):  # what this run wrote beside the weights
-                    self._download(run_id, scratch)
-            elif tags.get("dcod.output") == "folder":
-                self._download(run_id, scratch)
-            else:
-                raise UserError(f"run {run_id}: no output is stored with it; run the stage again")
-            if storage.digest_folder(scratch) != tags["dcod.output_digest"]:
-                raise UserError(
-                    f"run {run_id}: its stored output differs from what was written; delete the run, or set "
-                    "tracking.reuse=false"
-                )
 
     def finish(self, pipeline_id: str, *, failed: str = "") -> None:
         """Ends the parent run of a pipeline; creates it when the failure came first.
@@ -294,20 +261,6 @@ class Tracker:
                     with contextlib.suppress(Exception):
                         self.client.set_terminated(run_id, "FAILED")
 
-    def _has_model(self, model_id: str) -> bool:
-        with contextlib.suppress(StoreError):
-            return bool(self.client.list_logged_model_artifacts(model_id, "model"))
-        return False
-
-    def _download(self, run_id: str, scratch: Path) -> None:
-        try:
-            self.client.download_artifacts(run_id, "output", str(scratch))
-        except StoreError as error:
-            raise UserError(f"run {run_id}: its output cannot be fetched ({one_line(error)[:200]})") from error
-        inner = (scratch / "output").rename(scratch / ".fetched")
-        shutil.copytree(inner, scratch, dirs_exist_ok=True, copy_function=shutil.move)
-        shutil.rmtree(inner)
-
 
 class StageRun:
     """The run of one stage: a :class:`Log` that also keeps tags, inputs and the output folder."""
@@ -387,36 +340,8 @@ class StageRun:
                     break
 
     def output(self, path: Path) -> None:
-        """Stores the stage's output: a student as a model, anything else as a folder."""
-        if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
-            self.model(path)
-        else:
-            self.folder(path)
-
-    def folder(self, path: Path, name: str = "output") -> None:
-        """Stores an output folder as an artifact; as ``output`` it is what a later run with this digest reuses."""
-        self.tracker.client.log_artifacts(self.run_id, str(path), name)
-        if name == "output":
-            self._stored("folder", path)
-
-    def model(self, path: Path) -> str:
-        """Stores a student folder as the run's output: the checkpoint once, as an MLflow model; the rest beside it.
-
-        Returns:
-            The id of the logged model; an earlier one when the same digest was logged before.
-        """
-        model_id = self.tracker.models.log(path, self.run_id)
-        shared = {file for file in logged_models.checkpoint_files(path) if file.name not in logged_models.UNDIGESTED}
-        for file in sorted(item for item in path.rglob("*") if item.is_file() and item not in shared):
-            place = Path("output", file.relative_to(path).parent).as_posix()
-            self.tracker.client.log_artifact(self.run_id, str(file), place)
-        self.tag("dcod.model_id", model_id)
-        self._stored("model", path)
-        return model_id
-
-    def _stored(self, kind: str, path: Path) -> None:
-        self.tag("dcod.output_digest", storage.digest_folder(path))
-        self.tag("dcod.output", kind)
+        """Stores the stage's output folder, which a later run with this digest reuses."""
+        self.tracker.outputs.keep(self.run_id, path)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -136,9 +136,9 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
     described = tracker.client.get_model_version(NAME, "2").description
     assert described == cards.description(card)
     assert "not trained by dcod" in registry.card(f"models:/{NAME}@champion")
-    found = tracker.find_output("train", "t")
+    found = tracker.outputs.find("train", "t")
     assert found is not None
-    tracker.fetch_output(found, tmp_path / "again")  # the card that came later is no part of the stage's output
+    tracker.outputs.fetch(found, tmp_path / "again")  # the card that came later is no part of the stage's output
     assert not (tmp_path / "again" / "README.md").exists()
 
     assert export.export(config.tracking, f"models:/{NAME}/2", tmp_path / "export")

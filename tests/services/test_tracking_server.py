@@ -30,9 +30,9 @@ def test_a_stage_and_its_output_come_back_through_the_server(
     with tracker.stage("score", parent, digest="d1") as log:
         log.metrics({"ess": 0.5}, step=3)
         log.output(output)
-    found = tracker.find_output("score", "d1")
+    found = tracker.outputs.find("score", "d1")
     assert found
-    tracker.fetch_output(found, tmp_path / "again")
+    tracker.outputs.fetch(found, tmp_path / "again")
     assert (tmp_path / "again" / "deep" / "rows.txt").read_text(encoding="utf-8") == "1\n2\n"
     assert tracker.client.get_metric_history(found, "ess")[0].step == 3
     stored = servers.client(s3_server).list_objects_v2(Bucket="mlflow", Prefix="artifacts/")["Contents"]

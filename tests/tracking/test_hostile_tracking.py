@@ -74,8 +74,8 @@ def _stage(tracker: Tracker) -> None:
 VERBS: dict[str, Callable[[Tracker], Any]] = {
     "stage": _stage,
     "parent": lambda tracker: tracker.parent("p", "n", Config()),
-    "find_output": lambda tracker: tracker.find_output("score", "d"),
-    "fetch_output": lambda tracker: tracker.fetch_output("r", Path("nowhere")),
+    "find an output": lambda tracker: tracker.outputs.find("score", "d"),
+    "fetch an output": lambda tracker: tracker.outputs.fetch("r", Path("nowhere")),
     "finish": lambda tracker: tracker.finish("p"),
     "champion": lambda tracker: Registry(tracker).champion("m"),
     "versions": lambda tracker: Registry(tracker).versions("m"),

@@ -19,7 +19,7 @@ from dcod import storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.tracking import Log, NullLog, Tracker, flatten
+from dcod.tracking import Log, NullLog, StageRun, Tracker, flatten
 from dcod.tracking.registry import Registry
 from tests.tracked import fresh_store
 
@@ -204,32 +204,36 @@ def test_finish_ends_the_stages_that_were_killed(tracker: Tracker) -> None:
 
 def test_outputs_are_found_by_digest_and_restored(tracker: Tracker, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "out")
-    assert tracker.find_output("score", "d1") is None
+    assert tracker.outputs.find("score", "d1") is None
     with tracker.stage("score", None, digest="d1") as run:
-        run.folder(folder, "output")
-        assert tracker.find_output("score", "d1") is None  # not finished
-    assert tracker.find_output("score", "d2") is None
-    assert tracker.find_output("train", "d1") is None
-    assert tracker.find_output("score", "d1") == run.run_id
-    tracker.fetch_output(run.run_id, tmp_path / "again")
+        run.output(folder)
+        assert tracker.outputs.find("score", "d1") is None  # not finished
+    assert tracker.outputs.find("score", "d2") is None
+    assert tracker.outputs.find("train", "d1") is None
+    assert tracker.outputs.find("score", "d1") == run.run_id
+    tracker.outputs.fetch(run.run_id, tmp_path / "again")
     assert storage.digest_folder(tmp_path / "again") == storage.digest_folder(folder)
 
 
 def test_changed_or_lost_outputs_are_not_reused(tracker: Tracker, tmp_path: Path) -> None:
     with tracker.stage("score", None, digest="d1") as run:
-        run.folder(write_folder(tmp_path / "out"), "output")
+        run.output(write_folder(tmp_path / "out"))
     stored = Path(tracker.client.get_run(run.run_id).info.artifact_uri.removeprefix("file://")) / "output"
     (stored / "inner" / "rows.txt").write_text("1\n")
     with pytest.raises(UserError, match="differs from what was written"):
-        tracker.fetch_output(run.run_id, tmp_path / "again")
+        tracker.outputs.fetch(run.run_id, tmp_path / "again")
     assert not (tmp_path / "again").exists()
     shutil.rmtree(stored)
-    assert tracker.find_output("score", "d1") is None
+    assert tracker.outputs.find("score", "d1") is None
     with tracker.stage("ingest", None, digest="d2") as other:
         pass
-    assert tracker.find_output("ingest", "d2") is None
+    assert tracker.outputs.find("ingest", "d2") is None
     with pytest.raises(UserError, match="no output is stored"):
-        tracker.fetch_output(other.run_id, tmp_path / "again")
+        tracker.outputs.fetch(other.run_id, tmp_path / "again")
+
+
+def model_of(run: StageRun) -> str:
+    return str(run.tracker.client.get_run(run.run_id).data.tags["dcod.model_id"])
 
 
 def copy_student(tiny_student: Path, folder: Path, note: str = "{}") -> Path:
@@ -245,12 +249,13 @@ def test_a_student_is_stored_once_and_restored_with_its_own_notes(
     first = copy_student(tiny_student, tmp_path / "first", '{"run": 1}')
     second = copy_student(tiny_student, tmp_path / "second", '{"run": 2}')
     with tracker.stage("train", None, digest="d1") as one:
-        model_id = one.model(first)
+        one.output(first)
     with tracker.stage("train", None, digest="d2") as two:
-        assert two.model(second) == model_id
+        two.output(second)
+    assert model_of(one) == model_of(two)
     for run, folder in ((one, first), (two, second)):
-        assert tracker.find_output("train", "d1" if run is one else "d2") == run.run_id
-        tracker.fetch_output(run.run_id, tmp_path / "again")
+        assert tracker.outputs.find("train", "d1" if run is one else "d2") == run.run_id
+        tracker.outputs.fetch(run.run_id, tmp_path / "again")
         assert storage.digest_folder(tmp_path / "again") == storage.digest_folder(folder)
     assert len(list(Path(tracker.config.artifacts).rglob("*.safetensors"))) == 1
 
@@ -258,7 +263,7 @@ def test_a_student_is_stored_once_and_restored_with_its_own_notes(
 def test_a_registered_student_loads_from_its_artifact_folder(tracker: Tracker, tiny_student: Path) -> None:
     registry = Registry(tracker)
     with tracker.stage("train", None, digest="d1") as run:
-        run.model(tiny_student)
+        run.output(tiny_student)
     version = registry.register("student", tiny_student, run.run_id, {"dcod.decision": "promote"})
     assert (version.version, version.digest) == (1, loading.digest(tiny_student))
     assert version.run_id == run.run_id
@@ -279,7 +284,8 @@ def test_mlflow_itself_loads_the_logged_model(tracker: Tracker, tiny_student: Pa
     from mlflow.models import Model
 
     with tracker.stage("train", None, digest="d1") as run:
-        model_id = run.model(tiny_student)
+        run.output(tiny_student)
+    model_id = model_of(run)
     location = tracker.client.get_logged_model(model_id).artifact_location
     described = Model.load(location)
     assert described.signature.inputs.to_dict() == [{"type": "string", "required": True}]
@@ -337,8 +343,8 @@ def test_a_server_that_restarts_loses_nothing(
             run.metrics({"loss": 0.0}, 300)
             run.output(tiny_student)
         assert len(tracker.client.get_metric_history(run.run_id, "loss")) == 301
-        assert tracker.find_output("train", "d1") == run.run_id
-        tracker.fetch_output(run.run_id, tmp_path / "again")
+        assert tracker.outputs.find("train", "d1") == run.run_id
+        tracker.outputs.fetch(run.run_id, tmp_path / "again")
         assert storage.digest_folder(tmp_path / "again") == storage.digest_folder(tiny_student)
         registry = Registry(tracker)
         version = registry.register("student", tiny_student, run.run_id)
