@@ -74,23 +74,26 @@ def run(
         sys.exit(128 + stopped.number)
     except Exception as raised:
         error: Exception = room.explained(raised, database=f"tracking.uri {parsed.tracking.uri}") or raised
-        mistake = isinstance(error, UserError)
-        line = one_line(error) or type(error).__name__
-        if not mistake:
-            line = f"{type(error).__name__}: {line}"
-        print(f"{MARK}{name:<28} failed: {line}", flush=True)
-        # The runner says only "inner task failed"; this file and the stage's run in MLflow say what and why.
-        note = {"stage": name, "error": line, "users_mistake": mistake}
-        with contextlib.suppress(UserError):  # no room for it: the line above says what happened
-            storage.write_json(Path(f"{out}.error.json"), note)
-        with contextlib.suppress(UserError):  # no store at all: the file above still says it
-            Tracker(parsed.tracking).note_error(pipeline, parsed.name, parsed, f"{name}: {line}")
-        if mistake:
+        _note_failure(error, name, parsed, pipeline, out)
+        if isinstance(error, UserError):
             sys.exit(2)
         raise
     if metrics:
         storage.write_json(Path(metrics), found)
     print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {_shown(found)}", flush=True)
+
+
+def _note_failure(error: Exception, name: str, config: Config, pipeline: str, out: str) -> None:
+    """Says why a stage failed where it is looked for: the runner says only "inner task failed"."""
+    mistake = isinstance(error, UserError)
+    line = one_line(error) or type(error).__name__
+    if not mistake:
+        line = f"{type(error).__name__}: {line}"
+    print(f"{MARK}{name:<28} failed: {line}", flush=True)
+    with contextlib.suppress(UserError):  # no room for it: the line above says what happened
+        storage.write_json(Path(f"{out}.error.json"), {"stage": name, "error": line, "users_mistake": mistake})
+    with contextlib.suppress(UserError):  # no store at all: the file above still says it
+        Tracker(config.tracking).note_error(pipeline, config.name, config, f"{name}: {line}")
 
 
 def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str, summary: str) -> str:

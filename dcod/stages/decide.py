@@ -17,7 +17,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -32,7 +32,7 @@ from dcod.models import loading
 from dcod.models.batches import stored_record
 from dcod.objective import weighting
 from dcod.retrain import decide, history, monitors
-from dcod.retrain.decide import Evidence, Losses, Source
+from dcod.retrain.decide import Evidence, Losses, RetrainDecision, Source
 from dcod.score.parts import in_tokens
 from dcod.stages.evaluate import evaluator_of
 from dcod.traces import FILE, Trace, prompts, read_traces, write_traces
@@ -77,61 +77,47 @@ def run(
     before = history.latest(log.tracker, name)
 
     judge = Judge(config, champion)
-    held_out = judge.score(sample([t for t in pool.old if t.split == "selection"], config.retrain.sample))
     begin = judge if loading.digest(start) == judge.digest else Judge(config, start)
-    chosen = {digest: sample(group, config.retrain.sample) for digest, group in pool.new.items()}
-    left_out = before.get("far", [])
-    measured = {
-        digest: replace(begin.distance(group, len(pool.new[digest])), left_out=digest in left_out)
-        for digest, group in chosen.items()
-    }
-    far = {digest for digest, source in measured.items() if source.too_far(config.retrain.limits)}
-    usable = judge.score([trace for digest, group in chosen.items() if digest not in far for trace in group])
-    near = [trace for digest, group in pool.new.items() if digest not in far for trace in group]
-    losses = Losses([loss(example) for example in usable], [loss(example) for example in held_out])
-
-    probe = judge.answers()
-    figures: dict[str, float] = {
-        "new_traces": float(sum(map(len, pool.new.values()))),
-        "old_traces": float(len(pool.old)),
-        "left_out_traces": float(sum(len(pool.new[digest]) for digest in far)),
-        **decide.worst(list(measured.values())),
-        **({"champion_loss_new": fmean(losses.new)} if losses.new else {}),
-        **({"champion_loss_old": fmean(losses.old)} if losses.old else {}),
-        **_teacher(pool, traces, usable, held_out, config),
+    measured = measure(pool, judge, begin, before.get("far", []))
+    far, sources = measured.far, list(measured.sources.values())
+    probe, fingerprints = judge.answers(), judge.fingerprints()
+    figures = {
+        **_figures(pool, measured),
+        **_teacher(pool, traces, measured, config),
         **monitors.student(probe, before.get("probe", {})),
-        **monitors.evaluator(judge.fingerprints(), before.get("evaluators", {})),
+        **monitors.evaluator(fingerprints, before.get("evaluators", {})),
     }
     warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
-    lone = alone(near, config.train.correction)
-    evidence = Evidence(list(measured.values()), not learned, losses, waiting.version if waiting else 0, lone)
+    lone = alone(pool.near(far), config.train.correction)
+    evidence = Evidence(sources, not learned, measured.losses, waiting.version if waiting else 0, lone)
     decision = decide.decide(evidence, config.retrain, warnings)
     if decision.outcome == "go":
-        (out / history.SELECTED).mkdir()
-        picked = selected(pool, far, config)
-        write_traces(out / history.SELECTED / FILE, picked)
-        storage.write_json(out / history.SELECTED / assemble.COUNTS, _counts(pool, picked, far))
-
-    now = clock()
-    kept: dict[str, Any] = {
+        _write_selected(out / history.SELECTED, pool, far, config)
+    record = {
         **decision.to_dict(),
-        "at": now,
+        "at": clock(),
         "figures": figures,
         "champion": judge.digest,
         "probe": probe,
-        "evaluators": judge.fingerprints(),
+        "evaluators": fingerprints,
         "far": sorted(far),
         "tried": tried | {key: file for key, file in lineage.sources_of(traces).items() if key not in far},
     }
-    storage.write_json(out / history.RECORD, kept)
-    log.text(history.RECORD, json.dumps(kept, indent=2, sort_keys=True))
+    storage.write_json(out / history.RECORD, record)
+    _tell(log, name, decision, record)
+    return {}
+
+
+def _tell(log: StageRun, name: str, decision: RetrainDecision, record: Mapping[str, Any]) -> None:
+    """Keeps a decision about a registered model in the run of its stage."""
+    log.text(history.RECORD, json.dumps(record, indent=2, sort_keys=True))
     log.text("decision.txt", decision.text())
     log.tag(history.MODEL, name)
     log.tag(history.OUTCOME, decision.outcome)
     log.tag("dcod.decision", decision.code)
-    series = {**figures, "go": float(decision.outcome == "go"), "warnings": float(len(warnings))}
-    log.metrics(series, step=int(now // _DAY))  # the day: points of several runs make a series
-    return {}
+    series = {"go": float(decision.outcome == "go"), "warnings": float(len(decision.warnings))}
+    day = int(record["at"] // _DAY)  # points of several runs make a series
+    log.metrics({**record["figures"], **series}, step=day)
 
 
 @dataclass
@@ -161,6 +147,10 @@ class Pool:
             if trace.source_digest not in self.known:
                 found.setdefault(str(trace.source_digest), []).append(trace)
         return found
+
+    def near(self, far: Set[str]) -> list[Trace]:
+        """Traces that nobody tried, without those of some sources."""
+        return [trace for digest, group in self.new.items() if digest not in far for trace in group]
 
 
 class Judge:
@@ -224,6 +214,48 @@ class Judge:
         return {benchmarks.key(one): benchmarks.fingerprint(one, evaluator) for one in self.config.evaluate.benchmarks}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What start and champion say of samples of the traces.
+
+    Attributes:
+        sources: how far each new source is from the start, by its digest.
+        far: those that are too far.
+        new, old: scored by the champion: traces of the other new sources; held-out ones that it was trained on.
+    """
+
+    sources: dict[str, Source]
+    far: Set[str]
+    new: list[ScoredTrace]
+    old: list[ScoredTrace]
+
+    @property
+    def losses(self) -> Losses:
+        """Mean nats a token of each trace."""
+        return Losses(*([-fmean(one.student_logprobs) for one in side] for side in (self.new, self.old)))
+
+
+def measure(pool: Pool, judge: Judge, begin: Judge, left_out: Sequence[str]) -> Measured:
+    """Scores samples of the traces.
+
+    Args:
+        pool: the traces.
+        judge: the champion.
+        begin: the start.
+        left_out: digests of sources that were too far the last time.
+    """
+    section = judge.config.retrain
+    old = judge.score(sample([trace for trace in pool.old if trace.split == "selection"], section.sample))
+    chosen = {digest: sample(group, section.sample) for digest, group in pool.new.items()}
+    sources = {
+        digest: replace(begin.distance(group, len(pool.new[digest])), left_out=digest in left_out)
+        for digest, group in chosen.items()
+    }
+    far = {digest for digest, source in sources.items() if source.too_far(section.limits)}
+    new = judge.score([trace for digest, group in chosen.items() if digest not in far for trace in group])
+    return Measured(sources, far, new, old)
+
+
 def yardstick(correction: CorrectionConfig) -> CorrectionConfig:
     """What a distance is measured by: the correction where it compares positions, else the surprisal of the tokens.
 
@@ -248,7 +280,7 @@ def sample(traces: Sequence[Trace], count: int) -> list[Trace]:
     return sorted(traces, key=lambda trace: (_rank(trace.prompt_id), trace.trace_id))[:count]
 
 
-def selected(pool: Pool, far: set[str], config: Config) -> list[Trace]:
+def selected(pool: Pool, far: Set[str], config: Config) -> list[Trace]:
     """The traces to train on, in the order of ingestion."""
     if config.retrain.start == "base":
         return [trace for trace in pool.traces if trace.source_digest not in far]
@@ -261,25 +293,38 @@ def selected(pool: Pool, far: set[str], config: Config) -> list[Trace]:
     ]
 
 
-def loss(example: ScoredTrace) -> float:
-    """Mean nats a token."""
-    return -fmean(example.student_logprobs)
+def _figures(pool: Pool, measured: Measured) -> dict[str, float]:
+    """The counts of the traces, how far they are at worst, and the champion's loss."""
+    losses = {"champion_loss_new": measured.losses.new, "champion_loss_old": measured.losses.old}
+    return {
+        "new_traces": float(sum(map(len, pool.new.values()))),
+        "old_traces": float(len(pool.old)),
+        "left_out_traces": float(sum(len(pool.new[digest]) for digest in measured.far)),
+        **decide.worst(list(measured.sources.values())),
+        **{name: fmean(each) for name, each in losses.items() if each},
+    }
 
 
-def _teacher(
-    pool: Pool, traces: Path, new: Sequence[ScoredTrace], old: Sequence[ScoredTrace], config: Config
-) -> dict[str, float]:
+def _teacher(pool: Pool, traces: Path, measured: Measured, config: Config) -> dict[str, float]:
     """What the monitors say of the teacher."""
     completions = [trace.completion for group in pool.new.values() for trace in group]
     found = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
-    found |= monitors.surprisal(new, old, config.train.correction.bucket_width)
+    found |= monitors.surprisal(measured.new, measured.old, config.train.correction.bucket_width)
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     for file in json.loads((traces / assemble.SOURCES).read_text(encoding="utf-8"))["files"]:
         sides[file["digest"] in pool.known].update({"accepted": file["accepted"], **file["quarantined"]})
     return found | monitors.verdicts(*sides)
 
 
-def _counts(pool: Pool, picked: Sequence[Trace], far: set[str]) -> dict[str, Any]:
+def _write_selected(folder: Path, pool: Pool, far: Set[str], config: Config) -> None:
+    """The traces to train on, as a trace set."""
+    folder.mkdir()
+    picked = selected(pool, far, config)
+    write_traces(folder / FILE, picked)
+    storage.write_json(folder / assemble.COUNTS, _counts(pool, picked, far))
+
+
+def _counts(pool: Pool, picked: Sequence[Trace], far: Set[str]) -> dict[str, Any]:
     """What became of the ingested traces, as counts of a trace set, for the report and the model card."""
     too_far = sum(trace.source_digest in far for trace in pool.traces)
     splits = Counter(trace.split for trace in picked)

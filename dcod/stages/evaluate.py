@@ -100,18 +100,7 @@ def run(
         raise UserError(f"evaluate.benchmarks is empty; known: {', '.join(benchmarks.names())}")
     if (student is None) == (responses is None):
         raise UserError("evaluate: give a student, or a file of recorded responses, not both")
-    asked = list(config.evaluate.benchmarks)
-    names = [benchmarks.key(one) for one in asked]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(
-            f"evaluate.benchmarks: {', '.join(twice)} stands there twice; evaluate them one after the other"
-        )
-    if few_shot and (config.evaluate.few_shot == 0 or traces is None):
-        asked = []  # nothing to ask: the results are there, and empty
-    loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]
-    if few_shot:  # only the report looks at it
-        loaded = [(one, [p for p in problems if p.split == "report"]) for one, problems in loaded]
+    loaded = _problems(config, few_shot, traces)
     prompting = "few_shot" if few_shot else ZERO_SHOT
     summary: dict[str, Any] = {"benchmarks": {}}
     if responses is not None:
@@ -202,6 +191,22 @@ def contamination(config: Config, traces: Path) -> dict[str, Any]:
             if len(named) < _HITS:
                 named.append(f"{hit.kind} {hit.benchmark}: {trace.source_file}:{trace.source_line}")
     return {**{kind: counts[kind] for kind in ("traces", *KINDS)}, "named": named}
+
+
+def _problems(config: Config, few_shot: bool, traces: Path | None) -> list[tuple[BenchmarkConfig, Sequence[Problem]]]:
+    """What is asked, by benchmark."""
+    asked = list(config.evaluate.benchmarks)
+    names = [benchmarks.key(one) for one in asked]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"evaluate.benchmarks: {', '.join(twice)} stands there twice; evaluate them one after the other"
+        )
+    if few_shot and (config.evaluate.few_shot == 0 or traces is None):
+        return []  # nothing to ask: the results are there, and empty
+    loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]
+    # only the report looks at few-shot answers
+    return [(one, [p for p in problems if p.split == "report" or not few_shot]) for one, problems in loaded]
 
 
 def _ask(

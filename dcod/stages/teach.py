@@ -16,7 +16,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from dcod.engines import Completion, Sampling, seed_for
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
 from dcod.models import fitting, loading
-from dcod.teach import questions
+from dcod.teach import attempts, questions
 from dcod.teach.attempts import FILE, VERSION, Attempts
 from dcod.teach.questions import Question
 from dcod.traces import Trace, cleaning, prompts, sources
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     from dcod.tracking import Log
 
-_DEAD_S = 120.0  # a lock on s3:// that has not changed for so long is that of a killed run
 OUTCOMES = ("correct", "wrong", "unparseable", "unverified", "truncated", "error")
 
 Ask = Callable[[Sequence[Question], Sampling], list[Completion]]
@@ -82,31 +80,17 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
     )
     place = f"{teach.work.rstrip('/')}/{_policy(teach, sampling, teacher)}"
     enough = 0 if teach.enough == "never" else teach.enough
-    with ExitStack() as stack:
-        _alone(place, stack)
-        if storage.is_s3(place):
-            own = stack.enter_context(storage.scratch())
-            kept = Attempts(own, teach.attempts, enough, store=place)
-        else:
-            kept = Attempts(Path(place), teach.attempts, enough)
-        kept.load(list(by_id))
-        move = stack.enter_context(progress.counted(len(by_id) * teach.attempts, "teach"))
+    with (
+        attempts.opened(place, list(by_id), teach.attempts, enough) as kept,
+        progress.counted(len(by_id) * teach.attempts, "teach") as move,
+    ):
         if kept.due():  # the model is loaded only where there is something to ask
             ask = _asker(teach, sampling, asked, teacher, tokenizer)
         while due := kept.due():
             for begin in range(0, len(due), teach.batch_size):
                 names = due[begin : begin + teach.batch_size]
                 numbers = [kept.tallies[name].tries for name in names]
-                seeds = tuple(seed_for(config.seed, *key) for key in zip(names, numbers, strict=True))
-                failed: PartError | None = None
-                try:
-                    written: list[Completion | None] = [*ask([by_id[n] for n in names], replace(sampling, seeds=seeds))]
-                except PartError as error:  # what was got is paid for
-                    failed, written = error, error.got
-                rows = grading.in_parallel(
-                    lambda item: {"question": item[0].id, "attempt": item[1], **constant, **_row(item[0], item[2])},
-                    [(by_id[n], number, said) for n, number, said in zip(names, numbers, written, strict=True) if said],
-                )
+                rows, failed = _attempts(ask, sampling, constant, [by_id[name] for name in names], numbers)
                 if rows:
                     kept.add(rows)
                 if failed is not None:
@@ -116,20 +100,18 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
                 ended = sum(teach.attempts if kept.done(name) else kept.tallies[name].tries for name in by_id)
                 move(ended, f"{figures['correct']:.0f} of {figures['attempts']:.0f} correct")
         kept.write(out / FILE)
-    usage = {
-        **_figures(teach, kept),
-        "passed_over": dict(sorted(passed.items())),
-        "attempts_by_prompts": dict(sorted(Counter(str(t.tries) for t in kept.tallies.values()).items())),
-        "sampler": {
-            **constant,
-            "engine": engines.identity(teach.engine),
-            "dtype": teach.dtype,
-            "max_new_tokens": teach.max_new_tokens,
-            "log_probs": "after temperature and top_p" if teach.logprobs else "not recorded",
-        },
+    figures = _figures(teach, kept)
+    sampler = {
+        **constant,
+        "engine": engines.identity(teach.engine),
+        "dtype": teach.dtype,
+        "max_new_tokens": teach.max_new_tokens,
+        "log_probs": "after temperature and top_p" if teach.logprobs else "not recorded",
     }
-    storage.write_json(out / "usage.json", usage)
-    return _figures(teach, kept)
+    tries = Counter(str(tally.tries) for tally in kept.tallies.values())
+    usage = {"passed_over": passed, "attempts_by_prompts": tries, "sampler": sampler}
+    storage.write_json(out / "usage.json", figures | usage)
+    return figures
 
 
 def table(folder: Path) -> str:
@@ -159,16 +141,6 @@ def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str
     return hashlib.sha256(json.dumps([*decides, sampling.top_k]).encode()).hexdigest()[:16]
 
 
-def _alone(place: str, stack: ExitStack) -> None:
-    wait_s = _DEAD_S + 10 if storage.is_s3(place) else 0  # there only time tells the dead from the living
-    try:
-        stack.enter_context(storage.lease(f"{place}/lock", wait_s, _DEAD_S))
-    except UserError as error:
-        raise UserError(
-            f"teach.work {place}: cannot be taken; another `dcod teach` works there, or it cannot be written ({error})"
-        ) from None
-
-
 def _asker(
     teach: TeachConfig,
     sampling: Sampling,
@@ -191,6 +163,24 @@ def _asker(
     if isinstance(engine, OpenAIEngine) and teach.logprobs and (teach.temperature, teach.top_p) != (1.0, 1.0):
         engine.check_processed(list(encoded.values()), sampling)
     return lambda some, how: engine.generate([encoded[one.id] for one in some], how, teach.batch_size)
+
+
+def _attempts(
+    ask: Ask, sampling: Sampling, constant: dict[str, Any], questions: Sequence[Question], numbers: Sequence[int]
+) -> tuple[list[dict[str, Any]], PartError | None]:
+    """One more attempt at each question, verified, as rows; and what kept the engine from answering all."""
+    asked = list(zip(questions, numbers, strict=True))
+    seeds = tuple(seed_for(sampling.seed, question.id, number) for question, number in asked)
+    failed: PartError | None = None
+    try:
+        written: list[Completion | None] = [*ask(questions, replace(sampling, seeds=seeds))]
+    except PartError as error:  # what was got is paid for
+        failed, written = error, error.got
+    rows = grading.in_parallel(
+        lambda item: {"question": item[0].id, "attempt": item[1], **constant, **_row(item[0], item[2])},
+        [(*one, said) for one, said in zip(asked, written, strict=True) if said],
+    )
+    return rows, failed
 
 
 def _row(question: Question, said: Completion) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcod import storage, traces
+from dcod.errors import UserError
 from dcod.storage import room
 
 FILE = "attempts.parquet"
+_DEAD_S = 120.0  # a lock on s3:// that has not changed for so long is that of a killed run
 VERSION = 1  # moves with every change after which earlier shards are of no use
 
 _OF_TRACES = (
@@ -142,3 +145,31 @@ class Attempts:
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("shard-*.parquet"))
+
+
+@contextmanager
+def opened(place: str, questions: Sequence[str], limit: int, enough: int) -> Iterator[Attempts]:
+    """What is kept at a place, which is this process's alone meanwhile.
+
+    Args:
+        place: a folder or ``s3://bucket/prefix`` of one teacher and one way of sampling.
+        questions: that are asked.
+        limit: attempts a question.
+        enough: different correct answers after which a question is done; 0 for never.
+
+    Raises:
+        UserError: another process is at work there, or the place cannot be written.
+    """
+    there = storage.is_s3(place)
+    with ExitStack() as stack:
+        try:  # of a bucket only time tells a dead holder from a living one
+            stack.enter_context(storage.lease(f"{place}/lock", _DEAD_S + 10 if there else 0, _DEAD_S))
+        except UserError as error:
+            raise UserError(
+                f"teach.work {place}: cannot be taken; another `dcod teach` works there, or it cannot be written "
+                f"({error})"
+            ) from None
+        folder = stack.enter_context(storage.scratch()) if there else Path(place)
+        attempts = Attempts(folder, limit, enough, store=place if there else "")
+        attempts.load(questions)
+        yield attempts

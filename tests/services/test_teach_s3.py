@@ -9,7 +9,6 @@ import pytest
 
 from dcod import storage
 from dcod.errors import UserError
-from dcod.stages import teach
 from dcod.teach.attempts import Attempts
 from tests.stages.test_teach import Killed, asked, run, section
 
@@ -49,7 +48,7 @@ def test_a_run_that_was_killed_goes_on_elsewhere(
 def test_two_at_once_are_refused(
     tmp_path: Path, asked: Path, tiny_teacher: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teach, "_DEAD_S", 3.0)
+    monkeypatch.setattr("dcod.teach.attempts._DEAD_S", 3.0)
     given = section(asked, tmp_path, attempts=1) | {"work": f"s3://{bucket}/teach"}
     run(tmp_path / "out", tiny_teacher, given)
     lock = storage.list_objects(f"s3://{bucket}/teach")[0].rpartition("/")[0] + "/lock"
