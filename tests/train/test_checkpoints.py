@@ -12,7 +12,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -22,10 +23,15 @@ from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import PreemptedError, UserError
 from dcod.models import loading
+from dcod.objective.weighting import WeightCounts
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints, moments_of, weights_of
+from dcod.train.learner import learner_for
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 KNOBS: dict[str, Any] = {
     "learning_rate": 1e-2,
@@ -130,6 +136,31 @@ def test_sigterm_keeps_the_step_and_ends_cleanly(
     assert kept.state.step == 5
     _, found, _ = run(tiny_student, examples, tmp_path)
     assert same(found, calm[1])
+
+
+def test_histograms_go_on_once_and_not_once_a_rank(
+    tiny_student: Path, calm: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint holds the sum over ranks: had each of two gone on from it, the sum would be twice as much."""
+    kept = Checkpoints(str(calm[3]))
+    checkpoint = kept.latest()
+    assert checkpoint is not None
+    learner = learner_for(loading.load(tiny_student), TrainConfig.model_validate(KNOBS), 0)
+    calls: dict[str, Any] = {"num_processes": 2, "wait_for_everyone": lambda: None}
+    ranks = [
+        replace(
+            learner,
+            accelerator=cast("Accelerator", SimpleNamespace(is_main_process=main, **calls)),
+            seen=WeightCounts(learner.config.correction),
+        )
+        for main in (True, False)
+    ]
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda items: 2 * items)
+    for rank in ranks:
+        assert loop.resume(rank, kept, lambda _: None) is not None
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda _: [rank.seen for rank in ranks])
+    assert ranks[0].histograms() == checkpoint.state.weights
+    assert sum(map(sum, checkpoint.state.weights["counts"].values())) > 0
 
 
 def test_the_last_few_are_kept_and_all_are_cleared(calm: tuple[Any, ...], tmp_path: Path) -> None:
