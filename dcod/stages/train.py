@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading
 from dcod.reports import figures
-from dcod.score.scores import Scored, check_scored, open_scores
+from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
 from dcod.stages.digests import attempt_digest
 from dcod.stages.manifests import note
@@ -49,24 +50,13 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     loop.check(config.train, splits["train"])
     longest = max(int(traces.sizes.max(initial=0)) for traces in splits.values())
     fitting.check_room(student, longest, f"train: {scores}", "ingest the traces with a lower student.max_length")
-    model = loading.load(student, config.student.dtype)
     best = out / "best"
 
     def save(trained: PreTrainedModel) -> None:
         with storage.output_folder(best) as scratch:
             trained.save_pretrained(scratch)
 
-    kept = checkpoints_of(config, scores, student)
-    result = loop.train(
-        model,
-        splits["train"],
-        splits["selection"],
-        config.train,
-        config.seed,
-        save_best=save,
-        metrics=lambda values, step: log.metrics(values, step=step),
-        checkpoints=kept,
-    )
+    result = on_this_rank(config, splits, scores, student, save, log.metrics)
     for path in best.iterdir():
         path.chmod(0o644)
         path.rename(out / path.name)
@@ -93,6 +83,20 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     if len(splits["selection"]):
         metrics |= {"start_selection_nll": result.start_nll, "best_selection_nll": result.best_nll}
     return metrics
+
+
+def on_this_rank(
+    config: Config,
+    splits: Mapping[str, StoredTraces],
+    scores: Path,
+    student: Path,
+    save_best: Callable[[PreTrainedModel], None],
+    metrics: loop.Metrics,
+) -> loop.Result:
+    """The training itself, of which each rank does its part: :func:`dcod.train.loop.train` on what the stage reads."""
+    model, kept = loading.load(student, config.student.dtype), checkpoints_of(config, scores, student)
+    sets = splits["train"], splits["selection"]
+    return loop.train(model, *sets, config.train, config.seed, save_best, metrics, kept)
 
 
 def settle(config: Config, *, scores: Path, student: Path) -> None:

@@ -11,26 +11,22 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dcod.cluster.kubernetes import Kube, own_pod
 from dcod.cluster.trainjobs import Follower, TrainJobError, build, job_name
 from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
-from dcod.errors import UserError
+from dcod.errors import StoppedError, UserError
 from dcod.stages import handover, train
 from dcod.stages.handover import ERROR, OUTPUT
 from dcod.storage import parts
+from dcod.storage.stopping import stopping
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
-
-
-class CancelledError(BaseException):
-    """The pod was told to stop."""
 
 
 def source_digests(config: Config) -> dict[str, str]:
@@ -81,23 +77,17 @@ def settle(config: Config, *, scores: Path, student: Path) -> None:
 @contextlib.contextmanager
 def _stopping(follower: Follower) -> Iterator[None]:
     """Turns the signal to stop into the end of the job, unless this pod is only moved away."""
-
-    def stop(number: int, _: Any) -> None:
-        raise CancelledError(f"stopped by signal {number}")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except CancelledError as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the job must go
-        if moved_away(follower.kube):
-            raise TrainJobError(
-                f"this pod is moved to another node; TrainJob {follower.name} runs on, and the next attempt follows it"
-            ) from error
-        follower.delete()
-        raise TrainJobError(f"cancelled; TrainJob {follower.name} is deleted") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with stopping():  # one signal is enough: behind it the job must go
+        try:
+            yield
+        except StoppedError as error:
+            if moved_away(follower.kube):
+                raise TrainJobError(
+                    f"this pod is moved to another node; TrainJob {follower.name} runs on, and the next attempt "
+                    "follows it"
+                ) from error
+            follower.delete()
+            raise TrainJobError(f"cancelled; TrainJob {follower.name} is deleted") from error
 
 
 def moved_away(kube: Kube) -> bool:

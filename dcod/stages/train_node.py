@@ -45,13 +45,13 @@ def main(work: str) -> None:
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     try:
         config, scores, student = _inputs(work, local)
-        if rank != 0:
-            _take_part(config, scores, student)
-            return
+        from dcod.score.scores import open_scores
         from dcod.stages import train
 
-        with storage.scratch() as folder:
-            out = folder
+        if rank != 0:  # the same training, of which this rank keeps nothing
+            train.on_this_rank(config, open_scores(scores), scores, student, lambda _: None, lambda *_: None)
+            return
+        with storage.scratch() as out:
             metrics = train.run(config, out, PrintedLog(), scores=scores, student=student)
             parts.copy(out, f"{work}/{OUTPUT}")
             storage.write_json(out / "done.json", metrics)
@@ -85,26 +85,6 @@ def _inputs(work: str, local: int) -> tuple[Config, Path, Path]:
         places = {name: Path(path) for name, path in json.loads(mark.read_text(encoding="utf-8")).items()}
         return load_config(places["config.json"]), places["scores"], places["student"]
     return load_config(folder / "config.json"), folder / "scores", folder / "student"
-
-
-def _take_part(config: Config, scores: Path, student: Path) -> None:
-    """The same training, of which this rank keeps nothing."""
-    from dcod.models import loading
-    from dcod.score.scores import open_scores
-    from dcod.stages.train import checkpoints_of
-    from dcod.train import loop
-
-    splits = open_scores(scores)
-    loop.train(
-        loading.load(student, config.student.dtype),
-        splits["train"],
-        splits["selection"],
-        config.train,
-        config.seed,
-        save_best=lambda _: None,
-        checkpoints=checkpoints_of(config, scores, student),
-        metrics=lambda _, __: None,
-    )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,9 @@ Run on two CPU ranks; not run on several GPUs.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +23,7 @@ from dcod.errors import PreemptedError, UserError
 from dcod.stages import handover
 from dcod.stages.handover import ERROR, OUTPUT
 from dcod.storage import workers
+from dcod.storage.stopping import noticing
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -63,11 +60,16 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, cou
                 [*command, "--module", "dcod.stages.train_node", str(work)],
                 env=environment, stdout=subprocess.PIPE, text=True, errors="replace",
             )  # fmt: skip
-        with _passing_on(ranks) as asked:
-            assert ranks.stdout is not None
-            for line in ranks.stdout:
-                handover.relay(line.rstrip("\n"), log, steps)
-            status = ranks.wait()
+        try:
+            with noticing(ranks.terminate) as asked:  # they end their step and keep their state
+                assert ranks.stdout is not None
+                for line in ranks.stdout:
+                    handover.relay(line.rstrip("\n"), log, steps)
+                status = ranks.wait()
+        finally:  # an error of ours ends them too
+            if ranks.poll() is None:
+                ranks.terminate()
+                ranks.wait()
         if status == 0:
             return handover.take_over(str(work / OUTPUT), out, log, steps)
         if asked:
@@ -76,25 +78,3 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, cou
         if told and told["users_mistake"]:
             raise UserError(told["error"])
         raise RuntimeError(f"train: a rank failed: {told['error'] if told else f'exit status {status}'}")
-
-
-@contextlib.contextmanager
-def _passing_on(ranks: subprocess.Popen[str]) -> Iterator[list[int]]:
-    """SIGTERM goes on to the ranks, which end their step and keep their state; an error of ours ends them too."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def pass_on(number: int, _: object) -> None:
-        asked.append(number)
-        ranks.terminate()
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if ranks.poll() is None:
-            ranks.terminate()
-            ranks.wait()

@@ -1,11 +1,14 @@
-"""Asked to end: SIGTERM, SIGHUP and Ctrl-C alike unwind the stack, so that all is closed and cleaned up on the way."""
+"""Asked to end: SIGTERM, SIGHUP and Ctrl-C alike unwind the stack, so that all is closed and cleaned up on the way.
+
+What must not end in the middle of a step takes notice of SIGTERM, and ends by itself.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dcod.errors import StoppedError
 from dcod.storage import workers
@@ -31,6 +34,25 @@ def stopping() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def noticing(then: Callable[[], object] = lambda: None) -> Iterator[list[int]]:
+    """A list that SIGTERM fills, instead of ending the process in the middle of a step; ``then`` is called with it."""
+    asked: list[int] = []
+
+    def notice(number: int, _: object) -> None:
+        asked.append(number)
+        then()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, notice)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(number: int, _: object) -> None:

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +32,7 @@ from dcod.objective.corrections import StepScores
 from dcod.objective.losses import LOSSES
 from dcod.objective.weighting import WeightPlan
 from dcod.progress import track
+from dcod.storage.stopping import noticing
 from dcod.traces.scored import ScoredTrace
 from dcod.train import parallel
 from dcod.train.checkpoints import Checkpoints, load_moments, load_weights
@@ -132,7 +131,7 @@ def train(
     state = resume(learner, checkpoints, save_best) or begin(learner, schedule, selection_set)
     report_again(state, metrics)
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
-    with _asked_to_stop() as asked:
+    with noticing() as asked:
         for number in track(range(state.step + 1, total + 1), "train"):
             step = schedule[number - 1]
             # 1. plan
@@ -297,20 +296,6 @@ def _skip(state: TrainState, step: Sequence[ScoredTrace], config: TrainConfig) -
 
 def _stopped(where: str) -> PreemptedError:
     return PreemptedError(f"train: asked to stop; {where}; the same run goes on from there")
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """A list that SIGTERM fills, instead of ending the process in the middle of a step."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def learning_rate(config: TrainConfig, number: int, total: int) -> float:
