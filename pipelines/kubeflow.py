@@ -95,17 +95,16 @@ class Kubeflow:
     def run(self, run_id: str) -> Any:
         """A run; an API that is away for a while is waited for."""
         from dcod.errors import AwayError
+        from dcod.storage.retries import Tries
 
-        deadline, wait = time.monotonic() + _PATIENCE_S, 1.0
-        while True:
+        problem = ""
+        for _ in Tries(within_s=_PATIENCE_S):
             try:
                 with self._explained(f"run {run_id}"):
                     return self.client.get_run(run_id)
             except AwayError as error:
-                if time.monotonic() + wait > deadline:
-                    raise AwayError(f"{error}; the run goes on, look later: dcod status {run_id}") from None
-                time.sleep(wait)
-                wait = min(2 * wait, 30.0)
+                problem = str(error)
+        raise AwayError(f"{problem}; the run goes on, look later: dcod status {run_id}")
 
     def latest(self, count: int = 10) -> list[Any]:
         """The newest runs of the experiment."""

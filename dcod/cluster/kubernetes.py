@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dcod.errors import AwayError, UserError
+from dcod.storage.retries import Tries, is_passing
 
 PATIENCE_S = 300.0
 Manifest = dict[str, Any]
@@ -142,13 +142,12 @@ class Kube:
         return list(json.loads(found.data)["items"])
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
-        """One call; 5xx, 429 and lost connections are waited for with back-off."""
+        """One call; an API that is away or busy is waited for with back-off."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        deadline = time.monotonic() + self._patience_s
-        wait = 1.0
-        while True:
+        problem = ""
+        for _ in Tries(within_s=self._patience_s):
             try:
                 return call()
             except ApiException as error:
@@ -162,18 +161,13 @@ class Kube:
                         f"Kubernetes: {what} in {self.namespace} is not allowed ({reason}); see the role "
                         "dcod-pipeline in k8s/runs/access.yaml"
                     ) from None
-                if 400 <= status < 500 and status != 429:
+                if status >= 400 and not is_passing(status):
                     raise UserError(f"Kubernetes: {what} in {self.namespace} is refused: {reason}") from None
                 problem = f"{status} {reason}"
             except (HTTPError, OSError) as error:
                 problem = " ".join(str(error).split())[:200]
-            if time.monotonic() + wait > deadline:
-                raise AwayError(
-                    f"Kubernetes: {what} in {self.namespace}: no answer for {self._patience_s:.0f} s ({problem})"
-                )
-            _log.warning("%s: %s; again in %.0f s", what, problem, wait)
-            time.sleep(wait)
-            wait = min(2 * wait, 30.0)
+            _log.warning("%s: %s", what, problem)
+        raise AwayError(f"Kubernetes: {what} in {self.namespace}: no answer for {self._patience_s:.0f} s ({problem})")
 
 
 def own_pod() -> str:

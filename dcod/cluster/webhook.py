@@ -21,14 +21,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dcod.errors import AwayError, UserError
-from dcod.storage import web
+from dcod.storage import retries, web
 
 ADDRESS = "DCOD_WEBHOOK_URL"
 SECRET = "DCOD_WEBHOOK_SECRET"
 ATTEMPTS = 6  # with 1, 2, 4, … seconds between: about half a minute
 _TIMEOUT_S = 10.0
 _MOST_BYTES = 2**20  # of an answer, which nobody reads
-_PASSING = (408, 425, 429)
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
@@ -64,7 +63,7 @@ def address() -> str:
 def send(
     url: str, event: str, message: Mapping[str, Any], key: str, *, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Tells the webhook; tries again while it is away or busy (no answer, 5xx, 408, 425, 429).
+    """Tells the webhook; tries again while it is away or busy (no answer, or :func:`dcod.storage.retries.is_passing`).
 
     Raises:
         AwayError: it did not take the message in the end.
@@ -76,9 +75,7 @@ def send(
     delivery = hashlib.sha256(body).hexdigest()[:32]
     problem = ""
     with web.client(_TIMEOUT_S, _MOST_BYTES) as client:
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                sleep(2.0 ** (attempt - 1))
+        for _ in retries.Tries(ATTEMPTS, sleep=sleep):
             timestamp = str(int(time.time()))
             headers = {
                 "Content-Type": "application/json",
@@ -96,7 +93,7 @@ def send(
                 continue
             if code < 300:
                 return
-            if code < 500 and code not in _PASSING:
+            if not retries.is_passing(code):
                 raise UserError(f"notify.url, ${ADDRESS}: refused ({code}); mend the receiver or its secret")
             problem = str(code)
     raise AwayError(f"notify.url, ${ADDRESS}: did not take it in {ATTEMPTS} attempts ({problem})")

@@ -29,7 +29,7 @@ from dcod.engines._replies import TOKEN, NonsenseError, chat_completion, choice_
 from dcod.engines.base import Completion, Sampling, likeliest
 from dcod.errors import UserError, one_line
 from dcod.progress import track
-from dcod.storage import web
+from dcod.storage import retries, web
 from dcod.traces import turns
 from dcod.traces.scored import ScoredTrace
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TRIES = 5
-_PAUSE_S = 0.5  # doubled from try to try
+_PAUSE_S = 1.0  # after the first
 _TIMEOUT_S = 600.0  # to the first byte of an answer, and from there to its last
 _MOST_BYTES = 2**26  # of an answer: 32k tokens with 20 alternatives each are 20 MB
 _HEADERS = ("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host")
 _LONGEST_S = 600.0  # a server that wants a longer pause than this is not waited for
-_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
+_CONFLICT = 409  # a server's lock; passes as well
 # Else vLLM's server takes these from the generation_config.json of its model, and they would be a part of the policy;
 # further end tokens as well, so those of dcod.traces.turns are named as stop tokens and the rest ignored.
 _NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
@@ -256,9 +256,7 @@ class OpenAIEngine:
         import openai
 
         path, reason, late = address.removeprefix(self.endpoint), "", 0
-        for attempt in range(_TRIES):
-            if attempt:
-                time.sleep(_PAUSE_S * 2**attempt)
+        for _ in retries.Tries(_TRIES, first_s=_PAUSE_S, spread=True, sleep=time.sleep):
             self.pace.wait()
             try:
                 found = self._server().post(path, body={"model": self.model, **body}, cast_to=_response())
@@ -266,7 +264,8 @@ class OpenAIEngine:
             except openai.APIStatusError as error:
                 reason = f"{error.status_code} {error.response.reason_phrase}: {error.response.text[:500]}"
                 pause = _pause(error.response.headers.get("Retry-After") or "")
-                if error.status_code not in _AGAIN or pause > _LONGEST_S:
+                passing = retries.is_passing(error.status_code) or error.status_code == _CONFLICT
+                if not passing or pause > _LONGEST_S:
                     break
                 self.pace.hold(pause)
             except openai.APITimeoutError:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -28,12 +27,13 @@ from filelock import FileLock
 from dcod.errors import UserError
 from dcod.storage import dripping
 from dcod.storage.outputs import write_text
+from dcod.storage.retries import Tries
 
 PART = 16 << 20  # bytes
 _AT_ONCE = 8
 _CHUNK = 1 << 16
 _TRIES = 6  # in a row that get nowhere; botocore's own tries (of throttled requests, say) lie within each
-_PAUSE_S = 0.25  # doubled from try to try, with jitter
+_PAUSE_S = 0.5  # after the first
 _ANEW = 3  # times that an object may change, or fail its checksum
 
 
@@ -144,8 +144,9 @@ def _part(client: Any, bucket: str, key: str, etag: str, file: int, begin: int, 
     """Writes the bytes from begin to end to their place."""
     from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
 
-    tries = 0
-    while begin < end:
+    reason = ""
+    tries = Tries(_TRIES, first_s=_PAUSE_S, spread=True)
+    for _ in tries:
         before, since = begin, time.monotonic()
         try:
             answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes={begin}-{end - 1}", IfMatch=etag)
@@ -160,14 +161,11 @@ def _part(client: Any, bucket: str, key: str, etag: str, file: int, begin: int, 
             raise
         except (HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:
             reason = " ".join(str(error).split())
-        moves = begin > before and not dripping.is_slow(begin - before, time.monotonic() - since)
-        tries = 0 if moves else tries + 1
-        if tries == _TRIES:
-            raise UserError(
-                f"s3://{bucket}/{key}: the connection breaks off at byte {begin} again and again ({reason})"
-            )
-        if begin < end:
-            time.sleep(_PAUSE_S * 2**tries * random.random())
+        if begin == end:
+            return
+        if begin > before and not dripping.is_slow(begin - before, time.monotonic() - since):
+            tries.moved()
+    raise UserError(f"s3://{bucket}/{key}: the connection breaks off at byte {begin} again and again ({reason})")
 
 
 def _whole(client: Any, bucket: str, key: str, part: Path, head: dict[str, Any]) -> bool:
