@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -162,10 +161,11 @@ def _surroundings(work: Path, terminal: bool) -> Iterator[None]:
 
 
 def _failure(work: Path, log: Path, line: str) -> Outcome:
+    from dcod import storage
     from dcod.storage.room import is_told
 
     note = next(work.rglob("*.error.json"), None)
     if note is None:  # there was no room for it, perhaps
         return Outcome(log, error=f"the pipeline failed: {line}", users_mistake=is_told(line))
-    failure = json.loads(note.read_text(encoding="utf-8"))
+    failure = storage.read_json(note, made_by="dcod run")
     return Outcome(log, error=f"{failure['stage']}: {failure['error']}", users_mistake=failure["users_mistake"])

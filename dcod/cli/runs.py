@@ -140,9 +140,8 @@ def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
 
 
 def _retraining(folder: Path) -> str:
-    import json
-
+    from dcod import storage
     from dcod.retrain.decide import RetrainDecision
     from dcod.retrain.history import RECORD
 
-    return RetrainDecision.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))).text()
+    return RetrainDecision.from_dict(storage.read_json(folder / RECORD, made_by="dcod run")).text()

@@ -102,7 +102,7 @@ def main(folder: Path, recorded: Path) -> dict[str, Any]:
     from dcod.engines.base import Sampling
     from dcod.traces import prompts
 
-    data = json.loads(recorded.read_text(encoding="utf-8"))
+    data = storage.read_json(recorded, made_by="dcod evaluate")
     tokenizer = prompts.load_tokenizer(folder, data["chat_template"])
     engine = engines.load(EngineConfig(name=data["engine"]), folder, tokenizer, data["dtype"])
     said = engine.generate(data["prompts"], Sampling(TOKENS), len(data["prompts"])) if data["prompts"] else []

@@ -5,7 +5,6 @@ All that comes from a trace is escaped: prompts may hold HTML, Markdown and scri
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -15,6 +14,7 @@ from typing import Any
 
 from dcod import storage
 from dcod.ingest import quarantine
+from dcod.ingest.assemble import COUNTS, MADE_BY, SOURCES
 from dcod.reports import figures
 from dcod.reports.html import document, missing, part, plot, table
 from dcod.traces import Trace, read_batches, read_traces
@@ -36,9 +36,7 @@ def write(out: Path, traces: Path | None = None, drift: Mapping[str, Any] | None
         drift: of its scores; see dcod.stages.score.
     """
     folder = traces or out
-    counts, files = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("counts.json", "sources.json")
-    )
+    counts, files = (storage.read_json(folder / name, made_by=MADE_BY) for name in (COUNTS, SOURCES))
     tables = _tables(folder, counts, files["files"])
     accepted = list(islice(read_traces(folder), _EXAMPLES))
     refused = _refused(folder)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dcod import storage
+from dcod.errors import UserError
 from dcod.reports import figures
 from dcod.reports.html import joined, missing, note, pairs, part, plot, table
 from dcod.storage import parquet
@@ -61,10 +63,9 @@ def costs(log: StageRun) -> list[Cost]:
 def of_json(path: Path) -> dict[str, Any] | None:
     """A JSON object; None where there is none."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return storage.read_json(path, made_by="dcod")
+    except UserError:
         return None
-    return found
 
 
 def history_of(training: Path | None) -> list[dict[str, float]]:

@@ -6,13 +6,12 @@ scores (:func:`dcod.train.loop.first_weights`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import engines, grading
+from dcod import engines, grading, storage
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.errors import UserError
@@ -90,7 +89,7 @@ def of_training(folder: Path, fallback: Config) -> Config:
     path = folder / "manifest.json"
     if not path.is_file():
         return fallback
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = storage.read_json(path, made_by="dcod train")
     if manifest.get("stage") != "train":
         return fallback
     known = {"student": manifest["config"]["student"], "train": manifest["config"]["train"], "seed": manifest["seed"]}

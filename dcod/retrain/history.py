@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +62,7 @@ def record(tracker: Tracker, past: Past) -> dict[str, Any]:
     """The ``retraining.json`` of an earlier decision."""
     with storage.scratch() as scratch:
         path = Path(tracker.client.download_artifacts(past.run_id, RECORD, str(scratch)))
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+        return storage.read_json(path, made_by="dcod run")
 
 
 def latest(tracker: Tracker, model: str) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
         known.add(version.version)
         with storage.scratch() as scratch:
             path = registry.attached(version, "decision", scratch) / TRAINED_ON
-            found |= json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            found |= storage.read_json(path, made_by="dcod run") if path.is_file() else {}
         before = version.tags.get("dcod.previous_champion", "")
         version = registry.by_version(version.name, int(before)) if before.isdigit() else None
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import sys
 import time
@@ -112,7 +111,7 @@ def run_decide(
 ) -> str:
     """Executes `decide`; writes the traces to train on and the reasons (Markdown), returns the outcome."""
     run("decide", config, pipeline, decision, inputs)
-    found = json.loads((Path(decision) / RECORD).read_text(encoding="utf-8"))
+    found = storage.read_json(Path(decision) / RECORD, made_by="dcod run")
     picked = Path(decision) / SELECTED
     with storage.output_folder(Path(selected)) as scratch:  # no manifest: its content alone is its digest
         if picked.is_dir():

@@ -311,7 +311,7 @@ def _teacher(pool: Pool, traces: Path, measured: Measured, config: Config) -> di
     found = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
     found |= monitors.surprisal(measured.new, measured.old, config.train.correction.bucket_width)
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for file in json.loads((traces / assemble.SOURCES).read_text(encoding="utf-8"))["files"]:
+    for file in storage.read_json(traces / assemble.SOURCES, made_by=assemble.MADE_BY)["files"]:
         sides[file["digest"] in pool.known].update({"accepted": file["accepted"], **file["quarantined"]})
     return found | monitors.verdicts(*sides)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dcod.tracking import Log
 
 METRICS, OUTPUT, ERROR = "[dcod-metrics] ", "output", "error.json"
+_MADE_BY = "dcod train"
 
 
 def relay(line: str, log: Log, steps: set[int]) -> None:
@@ -44,7 +45,7 @@ def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, flo
         if not path.name.startswith("."):
             shutil.move(path, out / path.name)
     shutil.rmtree(scratch, ignore_errors=True)
-    metrics: dict[str, float] = json.loads((out / "done.json").read_text(encoding="utf-8"))
+    metrics: dict[str, float] = storage.read_json(out / "done.json", made_by=_MADE_BY)
     (out / "done.json").unlink()
     history = [json.loads(row) for row in (out / "training.jsonl").read_text(encoding="utf-8").splitlines()]
     for row in history:
@@ -53,14 +54,12 @@ def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, flo
             log.metrics({key: value for key, value in row.items() if key != "step"}, step=number)
     for name, figure in figures.training_figures(history).items():
         log.figure(f"{name}.png", figure)
-    weights = json.loads((out / "weights.json").read_text(encoding="utf-8"))
-    log.figure("weights.png", figures.weight_figure(weights))
+    log.figure("weights.png", figures.weight_figure(storage.read_json(out / "weights.json", made_by=_MADE_BY)))
     return metrics
 
 
 def note(place: str, out: Path) -> dict[str, Any] | None:
     """What a node wrote about its own failure, when it could."""
-    with contextlib.suppress(UserError, OSError, ValueError):
-        found: dict[str, Any] = json.loads(storage.fetch(place, out / ".note").read_text(encoding="utf-8"))
-        return found
+    with contextlib.suppress(UserError, OSError):
+        return storage.read_json(storage.fetch(place, out / ".note"), made_by=_MADE_BY)
     return None

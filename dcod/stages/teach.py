@@ -116,7 +116,7 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
 
 def table(folder: Path) -> str:
     """The figures of a folder as lines of text."""
-    usage = json.loads((folder / "usage.json").read_text(encoding="utf-8"))
+    usage = storage.read_json(folder / "usage.json", made_by="dcod teach")
     passed = ", ".join(f"{count} {reason}" for reason, count in usage["passed_over"].items())
     outcomes = ", ".join(f"{usage[name]:.0f} {name}" for name in OUTCOMES if usage[name])
     lines = {

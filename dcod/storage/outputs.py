@@ -71,11 +71,11 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     Raises:
         UserError: there is none.
     """
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{path.parent}: no {path.name} in it; give the folder that `{made_by}` wrote") from None
-    return value
+    with suppress(OSError, ValueError, RecursionError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
+    raise UserError(f"{path.parent}: no {path.name} in it; give the folder that `{made_by}` wrote")
 
 
 def write_file(path: Path, text: str) -> None:
