@@ -23,8 +23,8 @@ from dcod.traces import Trace, write_traces
 from dcod.tracking import Tracker, cards, export
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
+from tests.promote.test_promote import NAME, results
 from tests.reports.test_report import HISTORY, HOSTILE, decision, write_results
-from tests.stages.test_promote import NAME, results
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
 

@@ -14,8 +14,8 @@ from dcod.promote.promote import TRAINED_ON
 from dcod.stages import component
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import FILE, Trace, write_traces
-from tests.stages.test_promote import NAME, Place, results
-from tests.stages.test_promotion_checks import manifest
+from tests.promote.test_promote import NAME, Place, results
+from tests.promote.test_promotion_checks import manifest
 
 
 def trained(folder: Path, correction: str) -> Path:

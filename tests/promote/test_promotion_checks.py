@@ -21,7 +21,7 @@ from dcod.promote.gate import equal_compute
 from dcod.stages import evaluate, gate
 from dcod.tracking import NullLog, Tracker
 from dcod.tracking.registry import Registry
-from tests.stages.test_promote import NAME, Place, contest, results
+from tests.promote.test_promote import NAME, Place, contest, results
 from tests.tracked import fresh_store
 
 SUMS = "reasoning-gym://chain_sum?problems=6&seed=5&min_terms=2&max_terms=2"
