@@ -20,6 +20,7 @@ from dcod.retrain import decide, history
 from dcod.retrain.history import RECORD, SELECTED
 from dcod.stages import shards
 from dcod.stages.execute import RunContext, execute
+from dcod.stages.table import stage_of
 from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
 from dcod.tracking import Tracker
@@ -62,7 +63,7 @@ def run(
         with stopping(), ExitStack() as stack:
             work: shards.Work | None = shards.Work(parsed, paths, options)
             if work and shard:
-                work = shards.part(stage, shard, work, stack.enter_context(storage.scratch()))
+                work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
             if work:
                 found = execute(stage, work.config, Path(out), work.inputs, RunContext(pipeline, label), **work.options)
             else:

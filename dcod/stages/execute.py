@@ -5,7 +5,8 @@
      digests of its inputs and the code that it may load (:mod:`dcod.stages.digests`);
   2. an earlier finished run with that digest is reused, byte for byte;
   3. else the stage writes into a scratch folder that becomes the output only when it ended well, with a
-     manifest that says all of step 1, and what the stage found out (:mod:`dcod.stages.manifests`);
+     page (:mod:`dcod.stages.pages`) and a manifest that says all of step 1, and what the stage found out
+     (:mod:`dcod.stages.manifests`);
   4. parameters, metrics, output and any error are kept in MLflow, under the pipeline run's parent;
   5. only then the stage's ``settle``, where it has one, drops what the next attempt would have gone on from.
 """
@@ -23,7 +24,7 @@ import dcod
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import manifests
+from dcod.stages import manifests, pages
 from dcod.stages.digests import code_digest, output_digest
 from dcod.stages.table import Stage, stage_of, ways
 from dcod.storage import outputs, places, room
@@ -139,6 +140,7 @@ def _run(
     manifest: dict[str, Any],
 ) -> dict[str, float]:
     metrics: dict[str, float] = stage.module.run(config, scratch, log, **inputs, **options)
+    pages.show(stage.name, scratch, log, inputs)
     manifests.write(scratch, manifest, metrics)
     return metrics
 

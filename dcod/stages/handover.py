@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from dcod import storage
 from dcod.cluster.trainjobs import TrainJobError
 from dcod.errors import UserError
-from dcod.reports import figures
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -52,9 +51,6 @@ def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, flo
         number = int(row["step"])
         if number not in steps:
             log.metrics({key: value for key, value in row.items() if key != "step"}, step=number)
-    for name, figure in figures.training_figures(history).items():
-        log.figure(f"{name}.png", figure)
-    log.figure("weights.png", figures.weight_figure(storage.read_json(out / "weights.json", made_by=_MADE_BY)))
     return metrics
 
 

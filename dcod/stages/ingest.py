@@ -6,7 +6,7 @@
 3. examine each row alone, on all processors: format, cleaning, verdict, contamination, length (dcod.ingest.examine);
 4. in order: the limit, duplicates, the split (dcod.ingest.assemble);
 5. write traces.parquet, quarantine.parquet, counts.json, where read = accepted + quarantined, sources.json, where that
-   holds for every file, and the data card (dcod.reports.data_card).
+   holds for every file; the data card comes behind it (dcod.stages.pages).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dcod.config import Config
 from dcod.ingest import assemble, feed, quarantine
 from dcod.ingest.assemble import TraceSetBuilder
 from dcod.ingest.examine import Examiner, examined
-from dcod.reports import data_card
 from dcod.stages.manifests import note
 from dcod.traces import check_tokenizer, sources, turns
 from dcod.traces.newness import new_files
@@ -74,7 +73,7 @@ def run(
 
 
 def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str]) -> dict[str, float]:
-    """The accounts and the data card of a set that is written; its metrics.
+    """The accounts of a set that is written; its metrics.
 
     Args:
         out: its folder.
@@ -86,7 +85,6 @@ def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str])
         UserError: no row was accepted.
     """
     counts = builder.account(out, sources.told(sources.left_out(uris)))
-    data_card.write(out)
     reasons = "".join(f"{n} {reason}\n" for reason, n in builder.quarantine.reasons.most_common())
     log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in _unmarked(counts["unmarked"])))
     figures = {name: float(counts[name]) for name in ("read", "accepted", "problems", "train", "selection")}

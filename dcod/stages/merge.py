@@ -36,7 +36,7 @@ _SUMS = ("traces", "completion_tokens", "retokenised_traces")
 def run(
     config: Config,
     out: Path,
-    log: Log,
+    log: Log,  # noqa: ARG001 - every stage has it
     *,
     kind: str,
     traces: Path | None = None,
@@ -65,7 +65,7 @@ def run(
                 drift.add(group)
     metrics = [manifests.read(folder)["metrics"] for folder in folders]
     if kind == "score":
-        score.write_drift(drift, out, log, traces)
+        storage.write_json(out / "drift.json", drift.curve())
         return _weighted(metrics)
     summaries = [storage.read_json(folder / "summary.json", made_by="dcod evaluate") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:

@@ -3,7 +3,7 @@
 1. tokenise the traces of a part for the student (the recorded tokens where they are the student's own);
 2. one forward pass a trace, length-sorted, the head in chunks; keep the part, of which an attempt that was killed
    leaves those that are whole;
-3. join the parts to scores.parquet, and write drift.json and the data card of the traces with the drift in it.
+3. join the parts to scores.parquet, and write drift.json, which the data card of the traces tells (dcod.stages.pages).
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 
 from dcod import storage
 from dcod.config import Config
-from dcod.ingest import assemble
 from dcod.models import fitting, loading, selfcheck
-from dcod.reports import data_card, figures
 from dcod.score import parts as scoring
 from dcod.score import scores
 from dcod.stages.digests import attempt_digest
@@ -57,7 +55,7 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
             writer.write_table(table)
             drift.add(table)
             totals.add(table)
-    write_drift(drift, out, log, traces)
+    storage.write_json(out / "drift.json", drift.curve())
     if not kept:
         parts.clear()
     return totals.metrics()
@@ -89,15 +87,6 @@ def parts_of(config: Config, traces: Path, student: Path) -> scoring.Parts | Non
         "score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}}),
     }
     return scoring.Parts(f"{wanted.uri.rstrip('/')}/{attempt_digest('score', config, sections, traces, student)}")
-
-
-def write_drift(drift: Drift, out: Path, log: Log, traces: Path | None) -> None:
-    """The drift as a file, as a plot, and in the data card of the traces."""
-    curve = drift.curve()
-    storage.write_json(out / "drift.json", curve)
-    log.figure("drift.png", figures.drift_figure(curve))
-    if traces and (traces / assemble.SOURCES).is_file():  # not in a shard of a set
-        data_card.write(out, traces, curve)
 
 
 class Drift:

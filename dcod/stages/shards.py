@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages.table import stage_of
+
+if TYPE_CHECKING:
+    from dcod.stages.table import Stage  # no more than the name: a change of the table is none of a stage's code
 
 EMPTY = "empty.json"
 
@@ -70,7 +72,7 @@ def plan(count: int) -> list[str]:
     return [str(Shard(number, count)) for number in range(1, count + 1)]
 
 
-def part(stage: str, name: str, work: Work, scratch: Path) -> Work | None:
+def part(stage: Stage, name: str, work: Work, scratch: Path) -> Work | None:
     """The work of one shard; None where there is none.
 
     Args:
@@ -82,9 +84,8 @@ def part(stage: str, name: str, work: Work, scratch: Path) -> Work | None:
     Raises:
         UserError: ``name`` is not of the form k/n.
     """
-    entry = stage_of(stage)
-    assert entry.joined_by, f"{stage} has no shards"
-    narrowed: Work | None = entry.module.narrow(Shard.of(name), work, scratch)
+    assert stage.joined_by, f"{stage.name} has no shards"
+    narrowed: Work | None = stage.module.narrow(Shard.of(name), work, scratch)
     return narrowed
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading
-from dcod.reports import figures
 from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
 from dcod.stages.digests import attempt_digest
@@ -66,9 +65,6 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     note(out, turns=turns.of(tokenizer).table())
     loop.write_history(out / "training.jsonl", result.history)
     storage.write_json(out / "weights.json", result.weights)
-    for name, figure in figures.training_figures(result.history).items():
-        log.figure(f"{name}.png", figure)
-    log.figure("weights.png", figures.weight_figure(result.weights))
     note(out, student=result.student)
     last = result.history[-1]
     metrics = {

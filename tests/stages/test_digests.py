@@ -38,6 +38,9 @@ def reached() -> dict[str, set[str]]:
         ("reports/model_card.py", SHOWN, set(STAGES) - SHOWN),
         ("reports/sections.py", SHOWN, set(STAGES) - SHOWN),
         ("reports/trace_pages.py", SHOWN, set(STAGES) - SHOWN),
+        ("reports/figures.py", SHOWN, set(STAGES) - SHOWN),
+        ("reports/data_card.py", set(), set(STAGES)),
+        ("stages/pages.py", set(), set(STAGES)),
         ("cli/runs.py", set(), set(STAGES)),
         ("stages/execute.py", set(), set(STAGES)),
         ("stages/table.py", set(), set(STAGES)),
@@ -73,7 +76,7 @@ def test_an_edit_voids_no_more_than_it_must(tmp_path: Path) -> None:
         return found
 
     assert moved() == set()  # where dcod lies does not count
-    for page in ("report.py", "sections.py", "model_card.py", "trace_pages.py"):
+    for page in ("report.py", "sections.py", "model_card.py", "trace_pages.py", "data_card.py", "figures.py"):
         with (copy / "reports" / page).open("a") as file:
             file.write("# a remark\n")
     assert moved() == {"gate"}

@@ -14,7 +14,7 @@ import pytest
 from dcod import storage
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, IngestConfig, StudentConfig
 from dcod.errors import UserError
-from dcod.stages import execute, ingest
+from dcod.stages import execute, ingest, pages
 from dcod.traces import Trace, read_traces
 from dcod.tracking import NullLog
 
@@ -87,6 +87,7 @@ class Ingest:
             (student / "config.json").write_text(json.dumps({**known, "max_position_embeddings": max_length}))
         with storage.output_folder(out) as scratch:
             metrics = ingest.run(config, scratch, NullLog(), student=student, workers=workers, **(earlier or {}))
+            pages.show("ingest", scratch, NullLog(), {})
         return Ingested(out, metrics)
 
 

@@ -13,6 +13,7 @@ from dcod.errors import UserError
 from dcod.score.scores import read_scores
 from dcod.stages import component, shards
 from dcod.stages.execute import RunContext, execute
+from dcod.stages.table import stage_of
 from tests.pipelines.test_distill import write_inputs
 
 HERE = RunContext(tracked=False)
@@ -87,7 +88,7 @@ def test_what_cannot_be_cut_or_merged(prepared: tuple[Path, Config], tmp_path: P
     folder, config = prepared
     for shard in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(UserError, match="expected k/n"):
-            shards.part("score", shard, shards.Work(config, {"traces": folder / "traces"}, {}), tmp_path)
+            shards.part(stage_of("score"), shard, shards.Work(config, {"traces": folder / "traces"}, {}), tmp_path)
     assert [str(shards.Shard.of(name)) for name in shards.plan(3)] == shards.plan(3) == ["1/3", "2/3", "3/3"]
     shards.write_empty(tmp_path / "empty")
     with pytest.raises(UserError, match="all 1 shards are empty"):

@@ -99,12 +99,6 @@ def finished(config: Config, student: Path) -> Any:
     return work
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover.figures, "training_figures", lambda history: {})
-    monkeypatch.setattr(handover.figures, "weight_figure", lambda weights: None)
-
-
 class Recorded(NullLog):
     def __init__(self) -> None:
         self.steps: list[tuple[int | None, dict[str, float]]] = []
@@ -151,7 +145,7 @@ def test_the_fake_api_is_strict(change: Any) -> None:
 
 
 def test_submitted_followed_and_taken_over(
-    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path, no_figures: None,
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     fake.on_create = finished(config, inputs["student"])
@@ -178,7 +172,7 @@ def test_submitted_followed_and_taken_over(
 
 
 def test_a_restarted_component_finds_its_job(
-    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path, no_figures: None
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     work = f"{config.cluster.storage}/trainjobs/{trainjobs.job_name('run-1')}"
     job = trainjobs.build(config.cluster, trainjobs.job_name("run-1"), "run-1", work)
@@ -195,7 +189,7 @@ def test_a_restarted_component_finds_its_job(
 
 
 def test_a_failed_job_of_an_earlier_attempt_is_replaced(
-    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path, no_figures: None
+    fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     name = trainjobs.job_name("run-1")
     fake.jobs[name] = trainjobs.build(config.cluster, name, "run-1", "/nowhere")
