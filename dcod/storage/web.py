@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import httpx2
 
 _CONNECT_S = 10.0
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # below, it writes every address: the webhook's is a secret
 
 
 class AnswerError(Exception):

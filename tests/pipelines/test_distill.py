@@ -20,6 +20,7 @@ from dcod.storage import parquet
 from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry
 from tests import planting
+from tests.answering import answering
 from tests.tracked import fresh_store
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -188,9 +189,20 @@ def dcod(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None:
+    """The environment is full of secrets, and the webhook's server says again what it was sent: none is kept or said."""
     path, config = write_inputs(tmp_path, tiny_student)
-    done = dcod(tmp_path, "run", "--config", str(path))
+    heard: list[bytes] = []
+    (tmp_path / "scratch").mkdir()
+    secrets = planting.environment() | {"TMPDIR": str(tmp_path / "scratch")}
+    with answering("HTTP/1.1 400 No\r\nX: PLANTED\r\nContent-Length: 12\r\n\r\nyou: PLANTED", heard=heard) as url:
+        secrets["DCOD_WEBHOOK_URL"] = f"{url}/PLANTED-hook"
+        done = dcod(tmp_path, "run", "--config", str(path), "notify.url=environment", **secrets)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert any(b"PLANTED-hook" in request for request in heard)
+    assert "PLANTED" not in done.stdout + done.stderr
+    assert planting.left(tmp_path) == []
+    kinds = {file.suffix for file in tmp_path.rglob("*") if file.is_file()}
+    assert kinds >= {".parquet", ".json", ".html", ".safetensors", ".db", ".yaml"}
     assert "decision  promote" in done.stdout
     tracker = Tracker(config.tracking)
     registry = Registry(tracker)
@@ -203,6 +215,7 @@ def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None
     assert start is not None
     assert start.tags["dcod.decision"] == "start"
     runs = tracker.client.search_runs([tracker.experiment_id])
+    assert not [run for run in runs if "PLANTED" in str(run.to_dictionary())]
     parents = [run for run in runs if "dcod.pipeline" in run.data.tags]
     assert [run.info.status for run in parents] == ["FINISHED"]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
@@ -225,7 +238,7 @@ def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None
     assert "<script" not in next(tmp_path.glob("runs/pipeline/*/*/gate/decision/report.html")).read_text()
 
     # resolved by its registry name, and run again: reused, nothing registered twice
-    again = dcod(tmp_path, "run", "--config", str(path))
+    again = dcod(tmp_path, "run", "--config", str(path), "notify.url=environment", **secrets)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "already_champion" in again.stdout
     assert [version.version for version in registry.versions("dcod-student")] == [1, 2]
