@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from dcod.errors import AwayError, UserError
@@ -64,12 +65,8 @@ class Kube:
         Raises:
             NotThereError: it is not there.
         """
-        return dict(
-            self._call(
-                f"get {plural} {name}",
-                lambda: self._custom.get_namespaced_custom_object(group, version, self.namespace, plural, name),
-            )
-        )
+        where = group, version, self.namespace, plural, name
+        return dict(self._call(f"get {plural} {name}", lambda: self._custom.get_namespaced_custom_object(*where)))
 
     def create(self, group: str, version: str, plural: str, body: Manifest) -> Manifest:
         """Creates a custom object.
@@ -79,32 +76,18 @@ class Kube:
             NotThereError: the cluster does not know the kind.
             UserError: the API refuses it.
         """
-        return dict(
-            self._call(
-                f"create {plural} {body['metadata']['name']}",
-                lambda: self._custom.create_namespaced_custom_object(group, version, self.namespace, plural, body),
-            )
-        )
+        where, what = (group, version, self.namespace, plural), f"create {plural} {body['metadata']['name']}"
+        return dict(self._call(what, lambda: self._custom.create_namespaced_custom_object(*where, body)))
 
     def delete(self, group: str, version: str, plural: str, name: str) -> None:
         """Deletes a custom object and what belongs to it; nothing is there afterwards either way."""
-        try:
-            self._call(
-                f"delete {plural} {name}",
-                lambda: self._custom.delete_namespaced_custom_object(
-                    group, version, self.namespace, plural, name, propagation_policy="Foreground"
-                ),
-            )
-        except NotThereError:
-            return
+        where, delete = (group, version, self.namespace, plural, name), self._custom.delete_namespaced_custom_object
+        with suppress(NotThereError):
+            self._call(f"delete {plural} {name}", lambda: delete(*where, propagation_policy="Foreground"))
 
     def pods(self, selector: str) -> list[Manifest]:
         """Pods by labels."""
-        found = self._call(
-            f"list pods {selector}",
-            lambda: self._core.list_namespaced_pod(self.namespace, label_selector=selector, _preload_content=False),
-        )
-        return list(json.loads(found.data)["items"])
+        return self._listed(f"list pods {selector}", "pod", label_selector=selector)
 
     def pod(self, name: str) -> Manifest:
         """A pod by its name."""
@@ -129,16 +112,16 @@ class Kube:
 
     def names(self, kind: str) -> set[str]:
         """Names of the namespace's ``secret``, ``service_account`` or ``persistent_volume_claim`` objects."""
-        listing = getattr(self._core, f"list_namespaced_{kind}")
-        found = self._call(f"list {kind}", lambda: listing(self.namespace, _preload_content=False))
-        return {item["metadata"]["name"] for item in json.loads(found.data)["items"]}
+        return {item["metadata"]["name"] for item in self._listed(f"list {kind}", kind)}
 
     def quotas(self) -> list[Manifest]:
         """The namespace's quotas."""
-        found = self._call(
-            "list quotas",
-            lambda: self._core.list_namespaced_resource_quota(self.namespace, _preload_content=False),
-        )
+        return self._listed("list quotas", "resource_quota")
+
+    def _listed(self, what: str, kind: str, **chosen: str) -> list[Manifest]:
+        """The namespace's objects of a kind, not as the client's own classes."""
+        listing = getattr(self._core, f"list_namespaced_{kind}")
+        found = self._call(what, lambda: listing(self.namespace, _preload_content=False, **chosen))
         return list(json.loads(found.data)["items"])
 
     def _call(self, what: str, call: Callable[[], T]) -> T:

@@ -46,11 +46,11 @@ def take_over(place: str, out: Path, log: Log, steps: set[int]) -> dict[str, flo
     shutil.rmtree(scratch, ignore_errors=True)
     metrics: dict[str, float] = storage.read_json(out / "done.json", made_by=_MADE_BY)
     (out / "done.json").unlink()
-    history = [json.loads(row) for row in (out / "training.jsonl").read_text(encoding="utf-8").splitlines()]
-    for row in history:
-        number = int(row["step"])
+    for line in (out / "training.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        number = int(row.pop("step"))
         if number not in steps:
-            log.metrics({key: value for key, value in row.items() if key != "step"}, step=number)
+            log.metrics(row, step=number)
     return metrics
 
 
