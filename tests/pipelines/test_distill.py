@@ -189,7 +189,7 @@ def dcod(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None:
-    """The environment is full of secrets, and the webhook's server says again what it was sent: none is kept or said."""
+    """The environment is full of secrets, and the webhook's server repeats what it was sent: none is kept or said."""
     path, config = write_inputs(tmp_path, tiny_student)
     heard: list[bytes] = []
     (tmp_path / "scratch").mkdir()
