@@ -12,10 +12,9 @@ from dcod.errors import UserError
 from dcod.ingest import assemble
 from dcod.progress import track
 from dcod.traces import sources
-from dcod.traces.newness import new_files
 from dcod.traces.reading import BLOCK_ROWS
 from dcod.traces.rows import Block
-from dcod.traces.sources import Unit
+from dcod.traces.sources import Unit, new_files
 
 _ALONE = 4 * 2**20  # bytes of sources below which further processes take longer to start than to work
 

@@ -23,7 +23,7 @@ from dcod.ingest.assemble import TraceSetBuilder
 from dcod.ingest.examine import Examiner, examined
 from dcod.stages.manifests import note
 from dcod.traces import check_tokenizer, sources, turns
-from dcod.traces.newness import new_files
+from dcod.traces.sources import new_files
 
 if TYPE_CHECKING:
     from dcod.tracking import Log

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlparse
@@ -130,6 +130,22 @@ def expand_all(uris: Iterable[str]) -> list[Unit]:
             "for example ingest.sources='[traces.jsonl]'"
         )
     return units
+
+
+def new_files(uris: Iterable[str], seen: Set[str]) -> list[Unit]:
+    """The files behind some sources whose digests nobody has seen, in their order: known by content, not by name.
+
+    A file that was renamed or copied is not new; one that grew is, as a whole: what it had before comes out as
+    duplicates.
+
+    Args:
+        uris: as in ``ingest.sources``.
+        seen: SHA-256 digests, as ``sources.json`` of a trace set names them.
+
+    Raises:
+        UserError: a source is not there.
+    """
+    return [unit for uri in uris for unit in expand(uri) if unit.digest() not in seen]
 
 
 def left_out(uris: Iterable[str]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from dcod import storage
 from dcod.errors import UserError
-from dcod.traces.newness import new_files
+from dcod.traces.sources import new_files
 from tests.stages.test_ingest import Ingest, Ingested, response, solved
 
 
