@@ -103,12 +103,17 @@ class CorrectionConfig(Section):
 
     name: Literal[
         "none",
+        "support",
+        "support_text",
         "prefix",
         "trace",
         "trace_mean",
         "mixed",
         "surprisal",
+        "naturalness",
         "iw_sft",
+        "iw_opd",
+        "token_support",
         "position_decay",
         "shuffled",
         "length_only",
@@ -136,6 +141,18 @@ class CorrectionConfig(Section):
     floor: Share = Field(0.1, description="eta, so that no trace loses all supervision.")
     bucket_width: Positive = Field(16, description="Positions (or tokens of length) per normalisation bucket.")
     tau: Annotated[float, Field(gt=0.0)] = Field(1.0, description="`iw_sft` only: the exponent on the mean log-ratio.")
+    bias: float = Field(0.0, description="`support`, `support_text` only: the log-ratio, nats, whose weight is 1/2.")
+    temperature: Annotated[float, Field(gt=0.0)] = Field(
+        4.0, description="`support`, `support_text` only: of the sigmoid; high is flat."
+    )
+    rule: Literal["probability", "threshold"] = Field(
+        "threshold",
+        description="`token_support` only: weigh by the start's probability, or keep what reaches `threshold`.",
+    )
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.4, description="`token_support` only.")
+    normalise: bool = Field(
+        True, description="`support`, `token_support`, `iw_*`: rescale a step to mean 1; else they lower the rate too."
+    )
 
     @model_validator(mode="after")
     def _not_cancelled(self) -> CorrectionConfig:
@@ -147,12 +164,13 @@ class CorrectionConfig(Section):
 class LossConfig(Section):
     """What is matched at a state; the correction says which states count."""
 
-    name: Literal["log", "gce", "forward_kl", "reverse_kl", "jsd", "skew_kl"] = Field(
-        "log", description="All but `log` and `gce` need the teacher's recorded top-k log-probs."
+    name: Literal["log", "gce", "deft", "forward_kl", "reverse_kl", "jsd", "skew_kl", "todi"] = Field(
+        "log", description="All but `log`, `gce` and `deft` need the teacher's recorded top-k log-probs."
     )
     power: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.5, description="`gce` only: (1 - pi^power) / power.")
     beta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="`jsd` only: the teacher's share.")
     skew: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="`skew_kl` only: the teacher's share.")
+    cross_entropy: Share = Field(0.0, description="`todi` only: the share of the log loss beside it.")
 
 
 class CheckpointConfig(Section):

@@ -1,15 +1,17 @@
 """The family of corrections: from log-probs to log-weights (docs/method.md, section 1).
 
 This file says what each member weighs by; :mod:`dcod.objective.weighting` turns any of it into weights with their
-variance under control. `prefix` and `trace` are importance ratios, `mixed` lies between them; `surprisal` is
-what is left of them without the teacher's log-probs; `iw_sft` is a published relative. The last four are
-controls: a correction that does not beat them does nothing.
+variance under control. `support` weighs every token by itself, as the method that dcod is named after does in kind;
+`prefix` and `trace` are importance ratios, `mixed` lies between them; `surprisal` is what is left of them without the
+teacher's log-probs, `naturalness` asks only what the student finds likely; `iw_sft`, `iw_opd` and `token_support` are
+published relatives. The last four are controls: a correction that does not beat them does nothing.
 
 Shape suffixes: B traces, T completion positions (0-based in code), W = T for weights of tokens, 1 of traces.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from dcod.config import CorrectionConfig
 
 LOWEST_LOGPROB = -1e4  # stands for -inf, so that no difference of two becomes NaN
 IW_SFT_BOUND = 16.0  # arXiv 2507.12856
+NATURALNESS_SCALE = 8.0  # so that at gamma_max = 4 the ESS floor decides and not the cap
 
 Group = Literal["prompt", "position", "length", "batch", "none"]
 
@@ -129,6 +132,26 @@ def lengths(mask: Tensor) -> Tensor:
     return mask.sum(dim=1, keepdim=True)
 
 
+def mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the tokens of each trace [B, 1]."""
+    return values.masked_fill(~mask, 0.0).sum(dim=1, keepdim=True) / lengths(mask).clamp(min=1)
+
+
+def _support(config: CorrectionConfig, record: StepScores) -> Tensor:
+    """Log sigmoid((log pi - log mu - bias) / temperature), each token by itself: bounded, so nothing is clipped.
+
+    The teacher's log-probs stand for mu where ``support`` names it; ``support_text`` has -H(pi) in their place.
+    """
+    if config.name == "support":
+        assert record.behavior_logprobs is not None
+        expected = record.behavior_logprobs.clamp(min=LOWEST_LOGPROB)
+    else:
+        assert record.entropies is not None
+        expected = -record.entropies
+    ratio = record.student_logprobs.clamp(min=LOWEST_LOGPROB) - expected
+    return F.logsigmoid((ratio - config.bias) / config.temperature)
+
+
 def _prefix(config: CorrectionConfig, record: StepScores) -> Tensor:
     return running_sum(log_ratios(config, record), record.mask, config.decay)
 
@@ -169,7 +192,32 @@ def _iw_sft(config: CorrectionConfig, record: StepScores) -> Tensor:
     assert record.start_logprobs is not None
     low = LOWEST_LOGPROB
     moved = record.student_logprobs.clamp(min=low) - record.start_logprobs.clamp(min=low)
-    return config.tau * moved.masked_fill(~record.mask, 0.0).sum(1, keepdim=True) / lengths(record.mask).clamp(min=1)
+    return config.tau * mean(moved, record.mask)
+
+
+def _iw_opd(_: CorrectionConfig, record: StepScores) -> Tensor:
+    """log(1 + (1 - sum_{k<t} |A_k| / sum_k |A_k|) / 2), A = log mu - log pi: the tokens before the drift first."""
+    assert record.behavior_logprobs is not None
+    low = LOWEST_LOGPROB
+    apart = (record.behavior_logprobs.clamp(min=low) - record.student_logprobs.clamp(min=low)).abs()
+    apart = apart.masked_fill(~record.mask, 0.0)
+    total = apart.sum(dim=1, keepdim=True)
+    before = running_sum(apart, record.mask, 1.0) / total.clamp(min=torch.finfo(apart.dtype).tiny)
+    return torch.log1p(0.5 * (1.0 - before))
+
+
+def _token_support(config: CorrectionConfig, record: StepScores) -> Tensor:
+    """What the start gave a token: its probability, or only whether that reaches a threshold."""
+    assert record.start_logprobs is not None
+    start = record.start_logprobs.clamp(min=LOWEST_LOGPROB)
+    if config.rule == "probability":
+        return start
+    return torch.where(start >= math.log(config.threshold), 0.0, LOWEST_LOGPROB)
+
+
+def _naturalness(_: CorrectionConfig, record: StepScores) -> Tensor:
+    """The mean log-prob of a trace: GRAPE's choice (arXiv 2502.04194) made soft."""
+    return NATURALNESS_SCALE * mean(record.student_logprobs.clamp(min=LOWEST_LOGPROB), record.mask)
 
 
 def _position_decay(config: CorrectionConfig, record: StepScores) -> Tensor:
@@ -202,12 +250,17 @@ _RATIO = (("behavior_logprobs",),)
 
 CORRECTIONS: dict[str, Correction] = {
     "none": Correction((), lambda _: "none", lambda _, r: torch.zeros_like(r.student_logprobs[:, :1])),
+    "support": Correction(_RATIO, lambda _: "none", _support),
+    "support_text": Correction((("entropies",),), lambda _: "none", _support),
     "prefix": Correction(_RATIO, lambda _: "position", _prefix),
     "trace": Correction((("behavior_logprobs", "behavior_total"),), lambda _: "prompt", _trace),
     "trace_mean": Correction((("behavior_logprobs", "behavior_total"),), lambda _: "prompt", _trace_mean),
     "mixed": Correction(_RATIO, lambda _: "position", _mixed),
     "surprisal": Correction((("entropies",),), lambda c: "position" if c.scope == "token" else "prompt", _surprisal),
+    "naturalness": Correction((), lambda _: "prompt", _naturalness),
     "iw_sft": Correction((("start_logprobs",),), lambda _: "none", _iw_sft),
+    "iw_opd": Correction(_RATIO, lambda _: "none", _iw_opd),
+    "token_support": Correction((("start_logprobs",),), lambda _: "none", _token_support),
     "position_decay": Correction((), lambda _: "batch", _position_decay),
     "shuffled": Correction((), lambda c: CORRECTIONS[c.base].group(c), _shuffled),
     "length_only": Correction((), lambda _: "prompt", _length_only),

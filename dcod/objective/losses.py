@@ -54,6 +54,18 @@ def generalised_cross_entropy(logits_NV: Tensor, targets_N: Tensor, power: float
     return -torch.expm1(-power * log_loss(logits_NV, targets_N)) / power
 
 
+def entropy_adaptive(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """(1 - pi(y)^a) / a [N], a = sum_v pi(v)^2 detached (DEFT, arXiv 2602.11424).
+
+    The generalised cross-entropy whose power is the student's own chance of drawing the same token twice: near the
+    log loss where it is unsure, near 1 - pi(y) where it is sure.
+    """
+    logprobs_NV = torch.log_softmax(logits_NV, dim=-1)
+    power_N = torch.logsumexp(2 * logprobs_NV.detach(), dim=-1).exp()
+    chosen_N = logprobs_NV.gather(1, targets_N[:, None])[:, 0]
+    return -torch.expm1(power_N * chosen_N) / power_N
+
+
 def buckets(logits_NV: Tensor, teacher: TopK) -> tuple[Tensor, Tensor]:
     """Log-probs of student and teacher on the top-k and the tail, nats ([N, K + 1] each)."""
     present = teacher.ids != NO_TOKEN
@@ -109,6 +121,20 @@ def skew_kl(logits_NV: Tensor, teacher: TopK, skew: float) -> Tensor:
     return _divergence(known, _mixture(known, student, skew))
 
 
+def todi(logits_NV: Tensor, targets_N: Tensor, teacher: TopK, cross_entropy: float) -> Tensor:
+    """Forward KL where the teacher has more, reverse KL where the student has, entry by entry [N].
+
+    sum_v s mu log(mu / pi) + (1 - s) pi log(pi / mu), s = sigmoid(log mu - log pi) detached (ToDi, arXiv 2505.16297),
+    on top-k and tail; ``cross_entropy`` is the share of the log loss beside it (0.5 in the authors' code, which also
+    divides all logits by a temperature of 2: recorded log-probs of a top-k do not allow that).
+    """
+    student, known = buckets(logits_NV, teacher)
+    share = torch.sigmoid(known - student).detach()
+    forward, reverse = known.exp() * (known - student), student.exp() * (student - known)
+    divergence = (share * forward + (1 - share) * reverse).sum(dim=1)
+    return torch.lerp(divergence, log_loss(logits_NV, targets_N), cross_entropy) if cross_entropy else divergence
+
+
 @dataclass(frozen=True)
 class Loss:
     """One loss.
@@ -122,10 +148,10 @@ class Loss:
     per_token: Callable[[LossConfig, Tensor, Tensor, TopK | None], Tensor]
 
 
-def _of_teacher(function: Callable[[LossConfig, Tensor, TopK], Tensor]) -> Loss:
-    def per_token(config: LossConfig, logits_NV: Tensor, _: Tensor, teacher: TopK | None) -> Tensor:
+def _of_teacher(function: Callable[[LossConfig, Tensor, Tensor, TopK], Tensor]) -> Loss:
+    def per_token(config: LossConfig, logits_NV: Tensor, targets_N: Tensor, teacher: TopK | None) -> Tensor:
         assert teacher is not None
-        return function(config, logits_NV, teacher)
+        return function(config, logits_NV, targets_N, teacher)
 
     return Loss(True, per_token)
 
@@ -133,8 +159,10 @@ def _of_teacher(function: Callable[[LossConfig, Tensor, TopK], Tensor]) -> Loss:
 LOSSES: dict[str, Loss] = {
     "log": Loss(False, lambda _, logits, targets, __: log_loss(logits, targets)),
     "gce": Loss(False, lambda c, logits, targets, _: generalised_cross_entropy(logits, targets, c.power)),
-    "forward_kl": _of_teacher(lambda _, logits, teacher: forward_kl(logits, teacher)),
-    "reverse_kl": _of_teacher(lambda _, logits, teacher: reverse_kl(logits, teacher)),
-    "jsd": _of_teacher(lambda c, logits, teacher: jsd(logits, teacher, c.beta)),
-    "skew_kl": _of_teacher(lambda c, logits, teacher: skew_kl(logits, teacher, c.skew)),
+    "deft": Loss(False, lambda _, logits, targets, __: entropy_adaptive(logits, targets)),
+    "forward_kl": _of_teacher(lambda _, logits, __, teacher: forward_kl(logits, teacher)),
+    "reverse_kl": _of_teacher(lambda _, logits, __, teacher: reverse_kl(logits, teacher)),
+    "jsd": _of_teacher(lambda c, logits, _, teacher: jsd(logits, teacher, c.beta)),
+    "skew_kl": _of_teacher(lambda c, logits, _, teacher: skew_kl(logits, teacher, c.skew)),
+    "todi": _of_teacher(lambda c, logits, targets, teacher: todi(logits, targets, teacher, c.cross_entropy)),
 }

@@ -64,8 +64,8 @@ def plan(config: CorrectionConfig, record: StepScores) -> WeightPlan:
 
     gamma is the largest value in [0, gamma_max] at which the untruncated weights keep the rescaled ESS,
     (ESS - 1) / (n - 1), above the floor. The worst position decides for groups of positions, the mean over
-    groups of at least two for the others (docs/method.md, section 2). `iw_sft` is not tempered: its definition has no
-    gamma.
+    groups of at least two for the others (docs/method.md, section 2). What is compared with nothing is bounded by its
+    definition, which has no gamma.
     """
     alive = record.mask.any(dim=1)
     if config.name == "none" or config.gamma_max == 0.0 or not bool(alive.any()):
@@ -99,8 +99,10 @@ def plan(config: CorrectionConfig, record: StepScores) -> WeightPlan:
         sums, counts = _log_sums((gamma * log_weight)[member], group[member])
         log_means = torch.where(counts > 0, sums - counts.log(), math.nan).tolist()
     unscaled = WeightPlan(gamma, log_means, 1.0, deciding(values), at_max, values if kind == "position" else [])
+    if kind == "none" and not config.normalise:
+        return unscaled
     mean = weights(config, unscaled, record)[record.mask].double().mean().item()
-    scale = 1.0 / mean if mean > 0.0 else 1.0  # iw_sft has no floor: all of a step's weights can vanish
+    scale = 1.0 / mean if mean > 0.0 else 1.0  # what has no floor can vanish in a whole step
     return WeightPlan(gamma, log_means, scale, unscaled.ess, at_max, unscaled.ess_per_bucket)
 
 

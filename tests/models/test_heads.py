@@ -63,7 +63,7 @@ def rows_of_a_chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 def test_every_loss_and_its_gradients(scale: float, cap: float, bias: bool, own: bool) -> None:
     hidden, weight, offset = tensors(bias)
     targets, weights = torch.randint(VOCABULARY, (ROWS,)), torch.rand(ROWS)
-    assert len(LOSSES) == 6
+    assert len(LOSSES) == 8
     for name, focus, anchor in [(name, 0.0, 0.0) for name in LOSSES] + [("log", 0.7, 0.0), ("log", 0.5, 0.3)]:
         wanted = objective(name, focus, anchor)
         leaves = [t.clone().requires_grad_() for t in (hidden, weight, offset) if t is not None]

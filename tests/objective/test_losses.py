@@ -47,7 +47,15 @@ def test_hand_written_values() -> None:
     right = 0.5 * math.log(0.5 / middle[0]) + 0.5 * math.log(0.5 / middle[1])
     assert of("jsd", logits, teacher, beta=0.2).item() == pytest.approx(0.2 * left + 0.8 * right, rel=1e-12)
     assert of("skew_kl", logits, teacher, skew=0.2).item() == pytest.approx(left, rel=1e-12)
+    towards = [0.75 / (0.75 + 0.5), 0.25 / (0.25 + 0.5)]  # sigmoid(log mu - log pi) = mu / (mu + pi)
+    todi = towards[0] * 0.75 * math.log(0.75 / 0.5) + towards[1] * 0.25 * math.log(0.25 / 0.5)
+    todi += (1 - towards[0]) * 0.5 * math.log(0.5 / 0.75) + (1 - towards[1]) * 0.5 * math.log(0.5 / 0.25)
+    assert of("todi", logits, teacher).item() == pytest.approx(todi, rel=1e-12)
+    mixed = of("todi", logits, teacher, cross_entropy=0.5).item()  # the target of `of` is token 0
+    assert mixed == pytest.approx(0.5 * todi + 0.5 * math.log(2), rel=1e-12)
     targets = torch.tensor([1])
+    sure = 0.5**2 + 2 * 0.25**2
+    assert losses.entropy_adaptive(logits, targets).item() == pytest.approx((1 - 0.25**sure) / sure, rel=1e-12)
     assert losses.log_loss(logits, targets).item() == pytest.approx(math.log(4), rel=1e-12)
     assert losses.generalised_cross_entropy(logits, targets, 0.5).item() == pytest.approx((1 - 0.5) / 0.5, rel=1e-12)
 
