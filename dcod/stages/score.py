@@ -30,6 +30,8 @@ from dcod.storage import parquet
 from dcod.traces import FILE, SCHEMA, check_tokenizer, count_traces, prompts, read_batches, schema_of, turns
 from dcod.tracking import SOURCE, Log, StageRun, lineage
 
+UNLIKELY = 0.2  # a token's probability below which the student hardly knows it
+
 
 def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> dict[str, float]:
     """Scores a trace set with a student; see the module."""
@@ -138,7 +140,8 @@ class Totals:
     """The figures of a scoring; tables are added one by one."""
 
     def __init__(self) -> None:
-        self.sums = dict.fromkeys(("traces", "tokens", "logprobs", "entropies", "covered", "totals"), 0.0)
+        names = ("traces", "tokens", "logprobs", "entropies", "probabilities", "unlikely", "covered", "totals")
+        self.sums = dict.fromkeys(names, 0.0)
 
     def add(self, table: pa.Table) -> None:
         """Takes the traces of a table in."""
@@ -147,8 +150,10 @@ class Totals:
         summed = pc.is_valid(table["behavior_total"]).to_numpy()
         found = {"traces": len(table), "tokens": lengths.sum(), "covered": lengths[told].sum()}
         found |= {"totals": (~told & summed).sum()}
-        for name, column in (("logprobs", "student_logprobs"), ("entropies", "entropies")):
-            found[name] = _by_position(table[column])[1].sum()
+        logprobs, entropies = (_by_position(table[name])[1] for name in ("student_logprobs", "entropies"))
+        probabilities = np.exp(logprobs)
+        found |= {"logprobs": logprobs.sum(), "entropies": entropies.sum()}
+        found |= {"probabilities": probabilities.sum(), "unlikely": (probabilities < UNLIKELY).sum()}
         for name, value in found.items():
             self.sums[name] += float(value)
 
@@ -160,6 +165,8 @@ class Totals:
             "completion_tokens": tokens,
             "mean_student_logprob": self.sums["logprobs"] / tokens,
             "mean_entropy": self.sums["entropies"] / tokens,
+            "mean_student_probability": self.sums["probabilities"] / tokens,
+            "unlikely_token_share": self.sums["unlikely"] / tokens,
             "no_behavior_share": 1.0 - self.sums["covered"] / tokens,
             "retokenised_traces": self.sums["totals"],
         }

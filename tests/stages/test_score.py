@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def test_what_comes_along(tmp_path: Path, tiny_student: Path) -> None:
     assert first.start_top_ids is None
     assert metrics["retokenised_traces"] == 1.0
     assert metrics["no_behavior_share"] == pytest.approx(1 - 5 / 19)
+    chances = [math.exp(value) for one in (first, second, third) for value in one.student_logprobs]
+    assert metrics["mean_student_probability"] == pytest.approx(sum(chances) / 19)
+    assert metrics["unlikely_token_share"] == pytest.approx(sum(chance < 0.2 for chance in chances) / 19)
     assert len(json.loads((tmp_path / "out" / "drift.json").read_text())["positions"]) == 11
 
 
