@@ -56,7 +56,7 @@ test-avx2: test  ## the same as on an older processor, whose sums come out other
 test-services: .venv/services.stamp  ## the slow tests and those with real servers, which it installs
 	@docker/postgresql.sh
 	@docker/chromium.sh
-	$(BIN)/python -m pytest -m "slow or service" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or service" $(PYTEST_ARGS)
 
 test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 4 GB into .venv-vllm
 	.venv-vllm/bin/python -m pytest -m vllm -p no:cacheprovider $(PYTEST_ARGS) tests/engines
