@@ -243,12 +243,22 @@ def update(
 def report(
     learner: Learner, step: Sequence[ScoredTrace], plan: WeightPlan, records: list[StepScores], state: TrainState
 ) -> dict[str, float]:
-    """The figures of a step's weights; what it decides for live weights of the next step goes into the state."""
+    """The figures of a step's weights; what it decides for live weights of the next step goes into the state.
+
+    Raises:
+        UserError: no token had any weight.
+    """
     correction = learner.config.correction
     record = record_of(learner, step, records)
     if learner.live:
         state.lagged = weighting.plan(correction, record)
-    return weighting.diagnostics(correction, plan, record)
+    figures = weighting.diagnostics(correction, plan, record)
+    if figures.get("weight_max") == 0.0:
+        raise UserError(
+            f"train: train.correction.name={correction.name} leaves no token of step {state.step + 1} any weight, so "
+            "nothing is learnt; see mean_student_probability of the score stage, take another correction"
+        )
+    return figures
 
 
 def keep(learner: Learner, state: TrainState, checkpoints: Checkpoints | None) -> None:

@@ -89,7 +89,7 @@ def test_live_weights_and_scores_are_those_of_float64(dtype: torch.dtype, monkey
 
 @pytest.mark.parametrize("name", sorted(CORRECTIONS))
 def test_plan_and_weights_are_those_of_float64(name: str) -> None:
-    config = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": "live"})
+    config = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": "live", "threshold": 0.0025})
     record = stored_record(traces(16))
 
     def moved(change: Any) -> StepScores:

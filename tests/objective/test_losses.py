@@ -89,6 +89,8 @@ def exact(name: str, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tens
         return kl(teacher, student)
     if name == "reverse_kl":
         return kl(student, teacher)
+    if name == "todi":  # its value, not its gradient, is Jeffreys' divergence: s mu - (1 - s) pi = mu - pi
+        return kl(teacher, student) + kl(student, teacher)
     share = config.beta if name == "jsd" else config.skew
     middle = (share * teacher.exp() + (1 - share) * student.exp()).log()
     if name == "skew_kl":

@@ -68,8 +68,9 @@ WEIGHED = [(n, w) for n in sorted(CORRECTIONS) for w in ("stored", "live") if (n
 def test_one_trajectory_for_any_micro_batch_split(
     tiny_student: Path, examples: list[ScoredTrace], name: str, weights: str, layout: str
 ) -> None:
-    correction = CorrectionConfig.model_validate({"name": name, "ess_floor": 0.5, "weights": weights})
-    knobs = {"correction": correction, "epochs": 1}
+    # the threshold parts the tokens of this student, to which all are some 1/259
+    options = {"name": name, "ess_floor": 0.5, "weights": weights, "threshold": 0.0035}
+    knobs = {"correction": CorrectionConfig.model_validate(options), "epochs": 1}
     whole, found = run(tiny_student, examples, micro_batch_tokens=4096, **knobs)
     split, other_found = run(tiny_student, examples, micro_batch_tokens=1, layout=layout, **knobs)
     for one, other in zip(whole.history, split.history, strict=True):
@@ -77,6 +78,11 @@ def test_one_trajectory_for_any_micro_batch_split(
             assert one[figure] == pytest.approx(other[figure], rel=2e-4)
     torch.testing.assert_close(found, other_found, atol=2e-3, rtol=1e-2)
     assert whole.weights["counts"] == split.weights["counts"] or weights == "live"  # live: to the last digit only
+
+
+def test_weights_that_leave_nothing_are_refused(tiny_student: Path, examples: list[ScoredTrace]) -> None:
+    with pytest.raises(UserError, match=r"token_support leaves no token of step 1 any weight"):
+        run(tiny_student, examples, correction=CorrectionConfig(name="token_support", threshold=0.9), epochs=1)
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
