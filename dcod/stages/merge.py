@@ -1,9 +1,9 @@
 """Merge: the outputs of all shards of a stage become one, in the order of the shards.
 
 1. leave out the shards that were empty;
-2. join the tables; scores get one drift curve anew and the data card with it, results one summary, and the other files
-   of the first shard, which are of the model and not of a benchmark;
-3. metrics: of scores, sums and means over completion tokens; of results, those of each benchmark.
+2. join the tables; scores get one drift curve and their figures anew, results one summary, and the other files of the
+   first shard, which are of the model and not of a benchmark;
+3. metrics: of scores, those of all; of results, those of each benchmark.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ _KNOWN = {
     "score": {"scores.parquet", "drift.json"},
     "evaluate": {"examples.parquet", "summary.json", "recorded.json", "drift.json"},
 }
-_SUMS = ("traces", "completion_tokens", "retokenised_traces")
 
 
 def run(
@@ -51,7 +50,7 @@ def run(
         assert not unknown, f"merge does not know what to do with {unknown}"
     if kind == "score" and len({scores.scored_by(folder) for folder in folders}) > 1:
         raise UserError("merge score: the shards are of different students; score all of them with one")
-    drift = score.Drift()
+    drift, totals = score.Drift(), score.Totals()
     files = [pq.ParquetFile(folder / _TABLES[kind]) for folder in folders]
     count = sum(file.metadata.num_rows for file in files)
     if traces and count != count_traces(traces):
@@ -63,10 +62,11 @@ def run(
             writer.write_table(group)
             if kind == "score":
                 drift.add(group)
-    metrics = [manifests.read(folder)["metrics"] for folder in folders]
+                totals.add(group)
     if kind == "score":
         storage.write_json(out / "drift.json", drift.curve())
-        return _weighted(metrics)
+        return totals.metrics()
+    metrics = [manifests.read(folder)["metrics"] for folder in folders]
     summaries = [storage.read_json(folder / "summary.json", made_by="dcod evaluate") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:
         raise UserError("merge evaluate: the shards are of different models")
@@ -86,14 +86,3 @@ def run(
         if (folders[0] / name).is_file():
             shutil.copyfile(folders[0] / name, out / name)
     return {name: value for each in metrics for name, value in each.items()}
-
-
-def _weighted(metrics: list[dict[str, float]]) -> dict[str, float]:
-    """Counts added up, everything else as a mean over completion tokens."""
-    tokens = [each["completion_tokens"] for each in metrics]
-    means = {
-        name: sum(each[name] * n for each, n in zip(metrics, tokens, strict=True)) / sum(tokens)
-        for name in metrics[0]
-        if name not in _SUMS
-    }
-    return means | {name: sum(each[name] for each in metrics) for name in _SUMS}

@@ -15,11 +15,12 @@ from typing import IO, Any
 import pyarrow as pa
 import zstandard
 
+from dcod.config import IngestConfig
 from dcod.errors import one_line
 from dcod.traces import bounded
 from dcod.traces.rows import HEAD, Block, JsonRows, ParquetRows, ParsedRows, RawRow, loads
 
-ROW_BYTES = 2**26  # of the longest row that is read, unless told otherwise
+ROW_BYTES: int = IngestConfig.model_fields["row_bytes"].default  # of the longest row that is read
 BLOCK_ROWS = 256
 _BLOCK_BYTES = 2**20
 _CHUNK = 2**18
