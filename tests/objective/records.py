@@ -1,0 +1,24 @@
+"""Made-up scores of a step, and configurations that leave a formula bare."""
+
+from __future__ import annotations
+
+import torch
+
+from dcod.config import CorrectionConfig
+from dcod.objective.corrections import StepScores
+
+
+def plain(name: str, **knobs: object) -> CorrectionConfig:
+    """Nothing clipped, truncated or floored, no ESS floor."""
+    given = {"clip": 1e9, "truncate": 1e9, "floor": 0.0, "ess_floor": 0.0, "bucket_width": 1}
+    return CorrectionConfig.model_validate({"name": name, **given, **knobs})
+
+
+def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int = 4) -> StepScores:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, width + 1, (traces,), generator=generator)
+    draw = lambda: -torch.rand(traces, width, generator=generator) * 3  # noqa: E731
+    mask = torch.arange(width)[None] < lengths[:, None]
+    return StepScores(
+        draw(), mask, torch.arange(traces) % prompts, behavior_logprobs=draw(), entropies=-draw(), start_logprobs=draw()
+    )

@@ -1,0 +1,124 @@
+"""Each member of the family against its formula (docs/method.md, section 1), written out in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from dcod.config import CorrectionConfig
+from dcod.objective import corrections
+from dcod.objective.corrections import StepScores
+from dcod.objective.weighting import plan, weights
+from tests.objective.records import plain, random_record
+
+
+def test_iw_sft_is_its_published_formula() -> None:
+    """clamp(exp(tau * mean_t log(pi / pi_0)), 0, 16), then once rescaled to mean 1."""
+    record = random_record(traces=6)
+    config = CorrectionConfig(name="iw_sft", tau=4.0)
+    found = weights(config, plan(config, record), record).double()
+    expected = torch.zeros_like(found)
+    for row in range(6):
+        inside = record.mask[row]
+        moved = (record.student_logprobs - record.start_logprobs)[row][inside].double().mean()  # type: ignore[operator]
+        expected[row, inside] = (4.0 * moved).exp().clamp(max=16.0)
+    expected /= expected.sum() / record.mask.sum()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.8])
+def test_the_expected_gradient_of_support_is_that_of_skew_kl(share: float) -> None:
+    """At temperature 1, bias log(a/(1-a)), not rescaled: E_mu[-w grad log pi] = grad KL(mu || a mu + (1-a) pi)."""
+    generator = torch.Generator().manual_seed(11)
+    logits = torch.randn(40, 9, generator=generator, dtype=torch.float64, requires_grad=True)
+    teacher = torch.log_softmax(2 * torch.randn(40, 9, generator=generator, dtype=torch.float64), 1)
+    student = torch.log_softmax(logits, 1)
+    bias = math.log(share / (1 - share))
+    config = plain("support", temperature=1.0, bias=bias, normalise=False)
+    # every token of the vocabulary as a trace of its own, at each of the 40 states
+    record = StepScores(
+        student.detach().reshape(-1, 1), torch.ones(360, 1, dtype=torch.bool), torch.zeros(360, dtype=torch.long),
+        behavior_logprobs=teacher.reshape(-1, 1),
+    )  # fmt: skip
+    found = weights(config, plan(config, record), record).double().reshape(40, 9)
+    (expected,) = torch.autograd.grad(-(teacher.exp() * found * student).sum(), logits, retain_graph=True)
+    middle = torch.logaddexp(teacher + math.log(share), student + math.log1p(-share))
+    (exact,) = torch.autograd.grad((teacher.exp() * (teacher - middle)).sum(), logits)
+    torch.testing.assert_close(expected, exact, atol=1e-6, rtol=1e-5)  # weights are float32
+
+
+def test_support_is_its_formula_with_and_without_the_teacher() -> None:
+    record = random_record(traces=6)
+    assert record.behavior_logprobs is not None
+    assert record.entropies is not None
+    for name, against in (("support", record.behavior_logprobs), ("support_text", -record.entropies)):
+        config = CorrectionConfig(name=name, temperature=2.0, bias=-0.5, clip=0.1, truncate=1.0, ess_floor=0.9)  # type: ignore[arg-type]
+        found = weights(config, plan(config, record), record).double()
+        expected = torch.sigmoid((record.student_logprobs - against + 0.5).double() / 2.0) * record.mask
+        torch.testing.assert_close(found, expected * record.mask.sum() / expected.sum(), atol=1e-5, rtol=1e-4)
+        bare = config.model_copy(update={"normalise": False})
+        torch.testing.assert_close(weights(bare, plan(bare, record), record).double(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_naturalness_compares_mean_log_probs_within_prompts() -> None:
+    """The same tokens twice over weigh as once; with gamma fixed the weights are the formula's."""
+    record = random_record(traces=8, prompts=2)
+    config = plain("naturalness", gamma_max=0.25)
+    found = weights(config, plan(config, record), record).double()[:, 0]
+    means = [
+        float(row[inside].double().mean()) for row, inside in zip(record.student_logprobs, record.mask, strict=True)
+    ]
+    raw = [math.exp(0.25 * 8 * value) for value in means]
+    relative = [raw[b] / (sum(raw[b % 2 :: 2]) / 4) for b in range(8)]
+    scale = float(record.mask.sum()) / sum(r * float(n) for r, n in zip(relative, record.mask.sum(1), strict=True))
+    torch.testing.assert_close(found, torch.tensor(relative, dtype=torch.float64) * scale, atol=1e-5, rtol=1e-4)
+
+
+def test_iw_opd_is_its_published_formula() -> None:
+    record = random_record(traces=5)
+    config = plain("iw_opd", normalise=False)
+    found = weights(config, plan(config, record), record)
+    for b in range(5):
+        count = int(record.mask[b].sum())
+        apart = [abs(float(record.behavior_logprobs[b, t] - record.student_logprobs[b, t])) for t in range(count)]  # type: ignore[index]
+        expected = [1 + 0.5 * (1 - sum(apart[:t]) / sum(apart)) for t in range(count)]
+        assert found[b, :count].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_token_support_asks_the_start_alone() -> None:
+    record = random_record(traces=5)
+    assert record.start_logprobs is not None
+    start = record.start_logprobs.exp()
+    for rule, expected in (("probability", start), ("threshold", (start >= 0.3).float())):
+        config = plain("token_support", rule=rule, threshold=0.3, normalise=False)
+        found = weights(config, plan(config, record), record)
+        torch.testing.assert_close(found, expected * record.mask)
+        moved = StepScores(**{**vars(record), "student_logprobs": record.student_logprobs - 1})
+        assert torch.equal(weights(config, plan(config, moved), moved), found)
+
+
+def test_mixed_lies_between_prefix_and_trace() -> None:
+    """rho = 0 is `prefix`, rho = 1 is `trace` over the same groups; in between the exponents mix, not the weights."""
+    record = random_record()
+    log = lambda name, **knobs: corrections.CORRECTIONS[name].log_weight(plain(name, **knobs), record)  # noqa: E731
+    prefix, trace = log("prefix"), log("trace").expand_as(record.mask)
+    torch.testing.assert_close(log("mixed", rho=0.0), prefix)
+    inside = record.mask
+    torch.testing.assert_close(log("mixed", rho=1.0)[inside], trace[inside], atol=1e-5, rtol=1e-5)
+    half = prefix + 0.5 * (trace - prefix)
+    torch.testing.assert_close(log("mixed", rho=0.5)[inside], half[inside], atol=1e-5, rtol=1e-5)
+
+
+def test_trace_mean_does_not_know_how_long_a_trace_is() -> None:
+    """The same tokens twice over: `trace` squares the ratio, `trace_mean` leaves it."""
+    record = random_record(traces=4, width=10)
+    record.mask[:] = True
+    twice = StepScores(
+        torch.cat([record.student_logprobs] * 2, 1), torch.cat([record.mask] * 2, 1), record.prompts,
+        behavior_logprobs=torch.cat([record.behavior_logprobs] * 2, 1),  # type: ignore[list-item]
+    )  # fmt: skip
+    log = lambda name, r: corrections.CORRECTIONS[name].log_weight(plain(name), r)  # noqa: E731
+    torch.testing.assert_close(log("trace", twice), 2 * log("trace", record))
+    torch.testing.assert_close(log("trace_mean", twice), log("trace_mean", record))
