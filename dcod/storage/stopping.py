@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from dcod.errors import StoppedError
 from dcod.storage import workers
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_S = 2.0
 
 
 @contextlib.contextmanager
@@ -21,17 +23,19 @@ def stopping() -> Iterator[None]:
     """Within the block a signal to end raises a :class:`StoppedError` in the main thread, once its workers are told.
 
     What is ignored already (nohup) stays so. The second Ctrl-C ends the cleaning up; the next run does the rest.
+    An error that is lost, since the signal came in a finalizer or a callback, which lets none out, is raised again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+    before = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGALRM)}
+    for number in _SIGNALS:
+        if before[number] is not signal.SIG_IGN:
             signal.signal(number, _stop)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -60,4 +64,16 @@ def _stop(number: int, _: object) -> None:
         if other != signal.SIGINT:
             signal.signal(other, signal.SIG_IGN)
     workers.let_go()
+    signal.signal(signal.SIGALRM, lambda *_: _once_more(number))
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, _AGAIN_S)
+    raise StoppedError(number)
+
+
+def _once_more(number: int) -> None:
+    """Raises the error anew, unless it is on its way: then this comes in the middle of what is cleaned up for it."""
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, StoppedError):
+            return
+        error = error.__context__
     raise StoppedError(number)

@@ -14,8 +14,9 @@ import pytest
 
 from dcod import storage
 from dcod.config import parse_config
+from dcod.errors import StoppedError
 from dcod.stages.execute import RunContext, execute
-from dcod.storage import marks, temporary
+from dcod.storage import marks, stopping, temporary
 
 HOW = {
     "ctrl_c": (signal.SIGINT, True),  # the whole group, as a terminal does
@@ -113,3 +114,41 @@ def test_every_stage_and_every_end(tmp_path: Path, tiny_student: Path) -> None:
             assert not list((folder / "tmp").glob("dcod-*")), (verb, how)
             trials += 1
     assert trials >= 22, trials
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_a_finalizer_loses_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_AGAIN_S", 0.05)
+    began = time.monotonic()
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # its error does not get out of here
+
+    @stopping.stopping()
+    def work() -> None:
+        Finalized()
+        while time.monotonic() < began + 60:
+            time.sleep(0.01)
+
+    with pytest.raises(StoppedError):
+        work()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_what_is_cleaned_up_for_a_stop_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_AGAIN_S", 0.05)
+    cleaned = []
+
+    @stopping.stopping()
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            for number in range(20):  # longer than several of its pauses
+                time.sleep(0.02)
+                cleaned.append(number)
+
+    with pytest.raises(StoppedError):
+        work()
+    assert len(cleaned) == 20
