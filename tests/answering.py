@@ -17,12 +17,13 @@ def answering(
     """The address of a server.
 
     Args:
-        answers: of the requests one after the other, the last one for all that follow; then it hangs up.
+        answers: of the requests one after the other, the last one for all that follow; then it hangs up. What is HTTP
+            says so as well: else a client that is quick asks again over a connection that ends, and is not heard.
         for_ever: sent after an answer, again and again.
         every_s: seconds between two of those.
         heard: what it was sent is put here.
     """
-    told = [answer if isinstance(answer, bytes) else answer.encode() for answer in answers]
+    told = [_last(answer if isinstance(answer, bytes) else answer.encode()) for answer in answers]
     closed = threading.Event()
 
     class Handler(socketserver.BaseRequestHandler):
@@ -57,3 +58,8 @@ def answering(
         finally:
             closed.set()
             server.shutdown()
+
+
+def _last(answer: bytes) -> bytes:
+    first, end, rest = answer.partition(b"\r\n")
+    return first + b"\r\nConnection: close\r\n" + rest if end and first.startswith(b"HTTP/1.1 ") else answer
