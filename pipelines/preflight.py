@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from dcod.cluster.kubernetes import Kube
@@ -272,9 +272,10 @@ def _student_and_traces(config: Config) -> str:
     from dcod.config import Config as Whole
     from dcod.errors import UserError
     from dcod.models import loading
+    from dcod.objective import feasibility
     from dcod.stages.execute import RunContext, execute
     from dcod.storage import scratch
-    from dcod.traces import read_traces
+    from dcod.traces import holdings, read_traces
     from dcod.traces.prompts import load_tokenizer, tokenizer_digest
     from dcod.tracking.registry import Registry
 
@@ -289,22 +290,10 @@ def _student_and_traces(config: Config) -> str:
         traces = list(read_traces(out))
     if not traces:
         raise UserError(f"none of the first {SAMPLE} problems gave a trace; see the quarantine of `dcod ingest`")
-    recorded = sum(trace.behavior_logprobs is not None for trace in traces)
-    own = sum(trace.behavior_logprobs is not None and trace.tokenizer_digest == digest for trace in traces)
-    covers = {"behavior_logprobs": own, "behavior_total": recorded}
-    correction = config.train.correction
-    for alternatives in _needs(correction):
-        held = [covers.get(name, len(traces)) for name in alternatives]
-        if max(held) < len(traces):
-            foreign = f"; {recorded - own} are in another tokenizer" if recorded > own else ""
-            raise UserError(
-                f"train.correction.name={correction.name} needs {' or '.join(alternatives)}: {max(held)} of "
-                f"{len(traces)} traces have them{foreign}; use `surprisal` or `none`, or record the teacher's log-probs"
-            )
-    return f"{len(traces)} traces pass; {recorded} with log-probs, {own} of them in the student's own tokens"
-
-
-def _needs(correction: Any) -> tuple[tuple[str, ...], ...]:
-    from dcod.objective.corrections import needs
-
-    return needs(correction)
+    held = holdings.of(traces, digest, sampled=True)
+    told = [remark for remark in feasibility.remarks(config, held) if remark.level == "impossible"]
+    if told:
+        raise UserError(str(told[0]))
+    return (
+        f"{len(traces)} traces pass; {held.totals} with log-probs, {held.logprobs} of them in the student's own tokens"
+    )

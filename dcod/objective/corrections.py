@@ -14,19 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dcod.config import CorrectionConfig
+from dcod.objective.family import FAMILY, Group
 
 LOWEST_LOGPROB = -1e4  # stands for -inf, so that no difference of two becomes NaN
 IW_SFT_BOUND = 16.0  # arXiv 2507.12856
 NATURALNESS_SCALE = 8.0  # so that at gamma_max = 4 the ESS floor decides and not the cap
-
-Group = Literal["prompt", "position", "length", "batch", "none"]
 
 
 @dataclass
@@ -246,28 +245,24 @@ def _shuffled(config: CorrectionConfig, record: StepScores) -> Tensor:
     return weight[source]
 
 
-_RATIO = (("behavior_logprobs",),)
-
-CORRECTIONS: dict[str, Correction] = {
-    "none": Correction((), lambda _: "none", lambda _, r: torch.zeros_like(r.student_logprobs[:, :1])),
-    "support": Correction(_RATIO, lambda _: "none", _support),
-    "support_text": Correction((("entropies",),), lambda _: "none", _support),
-    "prefix": Correction(_RATIO, lambda _: "position", _prefix),
-    "trace": Correction((("behavior_logprobs", "behavior_total"),), lambda _: "prompt", _trace),
-    "trace_mean": Correction((("behavior_logprobs", "behavior_total"),), lambda _: "prompt", _trace_mean),
-    "mixed": Correction(_RATIO, lambda _: "position", _mixed),
-    "surprisal": Correction((("entropies",),), lambda c: "position" if c.scope == "token" else "prompt", _surprisal),
-    "naturalness": Correction((), lambda _: "prompt", _naturalness),
-    "iw_sft": Correction((("start_logprobs",),), lambda _: "none", _iw_sft),
-    "iw_opd": Correction(_RATIO, lambda _: "none", _iw_opd),
-    "token_support": Correction((("start_logprobs",),), lambda _: "none", _token_support),
-    "position_decay": Correction((), lambda _: "batch", _position_decay),
-    "shuffled": Correction((), lambda c: CORRECTIONS[c.base].group(c), _shuffled),
-    "length_only": Correction((), lambda _: "prompt", _length_only),
-    "student_likelihood_only": Correction((), lambda _: "prompt", _student_likelihood_only),
+_LOG_WEIGHTS: dict[str, Callable[[CorrectionConfig, StepScores], Tensor]] = {
+    "none": lambda _, record: torch.zeros_like(record.student_logprobs[:, :1]),
+    "support": _support,
+    "support_text": _support,
+    "prefix": _prefix,
+    "trace": _trace,
+    "trace_mean": _trace_mean,
+    "mixed": _mixed,
+    "surprisal": _surprisal,
+    "naturalness": _naturalness,
+    "iw_sft": _iw_sft,
+    "iw_opd": _iw_opd,
+    "token_support": _token_support,
+    "position_decay": _position_decay,
+    "shuffled": _shuffled,
+    "length_only": _length_only,
+    "student_likelihood_only": _student_likelihood_only,
 }
-
-
-def needs(config: CorrectionConfig) -> tuple[tuple[str, ...], ...]:
-    """What the configured correction cannot do without; a shuffled one needs what its base needs."""
-    return CORRECTIONS[config.base if config.name == "shuffled" else config.name].needs
+CORRECTIONS: dict[str, Correction] = {
+    name: Correction(FAMILY[name].needs, FAMILY[name].group, log_weight) for name, log_weight in _LOG_WEIGHTS.items()
+}

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from dcod.config import CorrectionConfig
-from dcod.objective.corrections import CORRECTIONS, IW_SFT_BOUND, LOWEST_LOGPROB, Group, StepScores, lengths, surprisals
+from dcod.objective.corrections import CORRECTIONS, IW_SFT_BOUND, LOWEST_LOGPROB, StepScores, lengths, surprisals
+from dcod.objective.family import Group, group_of
 
 BISECTIONS = 30
 
@@ -50,12 +51,6 @@ class WeightPlan:
     ess: float = 1.0
     ess_at_max: float = 1.0
     ess_per_bucket: list[float] = field(default_factory=list)
-
-
-def group_of(config: CorrectionConfig) -> Group:
-    """What the weights of a configuration are compared within."""
-    own = CORRECTIONS[config.name].group(config)
-    return own if config.group == "auto" or own == "none" else config.group
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.models.batches import collate, micro_batch_rows, stored_record, to_device
 from dcod.models.fused_head import Objective
-from dcod.objective import corrections, weighting
+from dcod.objective import family, weighting
 from dcod.objective.corrections import StepScores
 from dcod.objective.losses import LOSSES
 from dcod.objective.weighting import WeightPlan
@@ -66,7 +66,7 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
             need = " or ".join(any_of)
             raise UserError(f"{who} needs {need}, which {missing} of {len(traces)} traces lack; {way_out}")
 
-    for alternatives in corrections.needs(config.correction):
+    for alternatives in family.needs(config.correction):
         fields = [_STORED_AS.get(name, name) for name in alternatives]
         require(
             f"train.correction.name={config.correction.name}",

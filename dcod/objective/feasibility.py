@@ -1,0 +1,282 @@
+"""What a set of traces allows: which corrections and losses can act on it, and which would quietly do nothing.
+
+Counts in, remarks out; no torch and no files, so that anyone may ask: `dcod check`, ingestion, scoring, an arm of a
+comparison. :func:`dcod.traces.holdings.count` makes the counts of a trace set.
+
+With one trace a prompt a correction that compares the traces of a prompt gives each the weight 1. That is plain
+fine-tuning (SFT) under another name, and most sets that people have are like that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dcod.config import Config, CorrectionConfig, TrainConfig
+from dcod.objective.family import FAMILY, OF_TEACHER, group_of, needs
+
+FEW_STEPS = 20  # optimizer steps below which a run is hardly more than its warm-up
+RATIOS = ("behavior_logprobs", "behavior_total")
+MORE_TRACES = "ask a teacher for several traces a prompt (`dcod teach`)"
+
+Level = Literal["impossible", "idle", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the traces for training hold, as counts of traces.
+
+    Attributes:
+        traces: all.
+        prompts: different prompts.
+        alone: traces that are the only one of their prompt.
+        logprobs: with the teacher's log-prob of every token, in the student's own tokens.
+        totals: with those, or with the sum of log-probs in another tokenizer's tokens.
+        top_k: with the teacher's likeliest tokens at every position, in the student's own tokens.
+        greedy: sampled at temperature 0.
+        golds: with a reference answer.
+        verdicts: by verdict: correct, wrong, unparseable, unverified.
+        teachers: by name; "" where none is named.
+        selection: held back to choose checkpoints; in none of the other counts.
+        sampled: the counts are of some traces only, so no number says how many there are.
+    """
+
+    traces: int
+    prompts: int
+    alone: int
+    logprobs: int = 0
+    totals: int = 0
+    top_k: int = 0
+    greedy: int = 0
+    golds: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    teachers: Mapping[str, int] = field(default_factory=dict)
+    selection: int = 0
+    sampled: bool = False
+
+    def __str__(self) -> str:
+        each = self.traces / self.prompts if self.prompts else 0.0
+        parts = [_count(self.prompts, "prompt"), f"{each:.1f} traces each"]
+        if not self.totals:
+            parts.append("text only, no log-probs")
+        else:
+            foreign = self.totals - self.logprobs
+            also = f", {foreign:,} only as a sum in another tokenizer" if foreign else ""
+            parts.append(f"log-probs for {_of(self.totals, self.traces)}{also}")
+        named = [name for name in self.teachers if name]
+        if len(self.teachers) > 1:
+            parts.append(
+                f"{len(self.teachers)} teachers ({', '.join(sorted(named)[:3])}{', …' if len(named) > 3 else ''})"
+            )
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing to know before training.
+
+    Attributes:
+        level: `impossible` cannot run; `idle` runs and does nothing; `warning` and `note` are to be read.
+        code: a name that stays the same, for programs.
+        text: what is the matter, with counts.
+        way_out: what to do; may be empty.
+    """
+
+    level: Level
+    code: str
+    text: str
+    way_out: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.way_out}" if self.way_out else self.text
+
+
+def remarks(config: Config, holdings: Holdings) -> list[Remark]:
+    """All that is to be said about training with a configuration on such traces, the gravest first."""
+    told = [*of_setting(config.train, holdings), *_of_traces(config, holdings)]
+    if config.train.anchor and not config.score.top_k:
+        told.append(
+            Remark(
+                "impossible",
+                "no_start_top_k",
+                "train.anchor needs the start's likeliest tokens, and score.top_k=0 records none",
+                "set score.top_k=32, or train.anchor=0",
+            )
+        )
+    order: tuple[Level, ...] = ("impossible", "idle", "warning", "note")
+    return sorted(told, key=lambda remark: order.index(remark.level))
+
+
+def of_setting(train: TrainConfig, holdings: Holdings) -> list[Remark]:
+    """What is to be said about one correction and loss, as of an arm: `impossible` and `idle` above all."""
+    told = [*_lacking(train, holdings)]
+    if not told:
+        told += _idle(train, holdings)
+    return told
+
+
+def possible(holdings: Holdings) -> dict[str, str]:
+    """Every correction by name, with why it cannot act on such traces; "" where it can. Controls are left out."""
+    found = {}
+    for name in FAMILY:
+        if name in ("none", "shuffled", "length_only", "student_likelihood_only", "position_decay"):
+            continue
+        live = {"weights": "live"} if name == "iw_sft" else {}
+        train = TrainConfig(correction=CorrectionConfig.model_validate({"name": name, **live}))
+        why = [remark.text for remark in of_setting(train, holdings) if remark.level in ("impossible", "idle")]
+        found[name] = why[0] if why else ""
+    return found
+
+
+def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
+    """What a correction or loss cannot do without, and some traces lack."""
+    have = {"behavior_logprobs": holdings.logprobs, "behavior_total": holdings.totals}
+    name = train.correction.name
+    for alternatives in needs(train.correction):
+        most = max(have.get(field, holdings.traces) for field in alternatives)
+        if most < holdings.traces:
+            foreign = holdings.totals - holdings.logprobs
+            also = f"; {foreign:,} have them in another tokenizer, of which only the sum counts" if foreign else ""
+            yield Remark(
+                "impossible",
+                "no_logprobs",
+                f"train.correction.name={name} needs {' or '.join(alternatives)}: "
+                f"{_of(most, holdings.traces)} traces have them{also}",
+                "use `surprisal` or `support_text` (text only), or `none`; or record the teacher's log-probs in the "
+                "student's tokens (`dcod teach`)",
+            )
+    if train.loss.name in OF_TEACHER and holdings.top_k < holdings.traces:
+        yield Remark(
+            "impossible",
+            "no_top_k",
+            f"train.loss.name={train.loss.name} needs the teacher's top-k log-probs: "
+            f"{_of(holdings.top_k, holdings.traces)} traces have them",
+            "use `log` or `gce`, or record them in the student's tokens (`dcod teach` with teach.top_k)",
+        )
+
+
+def _idle(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
+    """Where the weights come out as ones, whatever the traces say."""
+    correction, name = train.correction, train.correction.name
+    plain = train.loss.name == "log" and not train.focus and not train.anchor
+    if name == "none":
+        if plain:
+            yield Remark(
+                "note",
+                "plain_sft",
+                "train.correction.name=none is plain fine-tuning (SFT): nothing is corrected",
+                _instead(holdings),
+            )
+        return
+    label, group = f"train.correction.name={name}", group_of(correction)
+    if name == "surprisal":
+        label += f" with scope={correction.scope}"
+    for key, off in (("gamma_max", 0.0), ("floor", 1.0), ("ess_floor", 1.0)):
+        bound = key == "gamma_max" or group != "none"
+        if bound and getattr(correction, key) == off:
+            text = f"{label} does nothing with train.correction.{key}={off:g}: every weight is 1"
+            yield Remark("idle", "switched_off", text, f"leave {key} at its default, {_default(key):g}")
+            return
+    lone = group in ("length", "batch") and train.traces_per_step == 1 and not FAMILY[name].by_token(correction)
+    if lone:
+        text = f"{label} compares the traces of a step, and train.traces_per_step=1 leaves nothing to compare"
+        yield Remark("idle", "one_a_step", text, "set train.traces_per_step=16")
+    elif (group == "prompt" or name == "shuffled") and holdings.alone:
+        yield _alone(label, holdings)
+
+
+def _alone(label: str, holdings: Holdings) -> Remark:
+    """Traces that have no other of their prompt to be compared with."""
+    if holdings.alone == holdings.traces:
+        prompts = _count(holdings.prompts, "prompt")
+        return Remark(
+            "idle",
+            "one_a_prompt",
+            f"{label} compares the traces of a prompt, and there is one a prompt ({prompts}): every "
+            "weight is 1, which is plain fine-tuning (SFT)",
+            f"{MORE_TRACES}, or take {_instead(holdings)}",
+        )
+    share = holdings.alone / holdings.traces
+    return Remark(
+        "warning" if share >= 0.5 else "note",
+        "some_alone",
+        f"{label} compares the traces of a prompt: {_of(holdings.alone, holdings.traces)} are alone with their prompt, "
+        "and keep the weight 1",
+        MORE_TRACES if share >= 0.5 else "",
+    )
+
+
+def _of_traces(config: Config, holdings: Holdings) -> Iterator[Remark]:
+    """What is to be said of the traces, whatever the setting."""
+    train, wrong = (
+        config.train,
+        sum(n for verdict, n in holdings.verdicts.items() if verdict in ("wrong", "unparseable")),
+    )
+    unverified = holdings.verdicts.get("unverified", 0)
+    if wrong or unverified:
+        parts = [
+            f"{_of(n, holdings.traces)} traces are {what}"
+            for n, what in ((wrong, "wrong"), (unverified, "unverified"))
+            if n
+        ]
+        yield Remark(
+            "warning",
+            "unverified",
+            f"{' and '.join(parts)}: what is wrong in them is taught",
+            "give reference answers, and ingest with ingest.keep=correct",
+        )
+    ratio = any(set(RATIOS) & set(alternatives) for alternatives in needs(train.correction))
+    if ratio and holdings.greedy:
+        yield Remark(
+            "warning",
+            "greedy",
+            f"{_of(holdings.greedy, holdings.traces)} traces were sampled at temperature 0: a greedy teacher has no "
+            f"distribution that train.correction.name={train.correction.name} could compare with",
+            "use `surprisal` or `none`, or sample the teacher at temperature 1",
+        )
+    if len(holdings.teachers) > 1 and (ratio or group_of(train.correction) == "prompt"):
+        yield Remark(
+            "note",
+            "several_teachers",
+            f"{len(holdings.teachers)} teachers wrote the traces; those of one prompt are compared whoever wrote them",
+        )
+    if holdings.sampled:
+        return
+    steps = train.epochs * math.ceil(holdings.traces / train.traces_per_step)
+    if steps < FEW_STEPS:
+        yield Remark(
+            "warning",
+            "few_steps",
+            f"{_count(holdings.traces, 'trace')} make {_count(steps, 'optimizer step')}, too few to learn much from",
+            "bring more traces, set train.traces_per_step lower, or train.epochs higher",
+        )
+    if not holdings.selection:
+        yield Remark(
+            "note",
+            "no_selection",
+            "no trace is held back to choose a checkpoint, so the last one is kept",
+            "set ingest.selection_share=0.1",
+        )
+
+
+def _instead(holdings: Holdings) -> str:
+    """A correction that can act on such traces."""
+    if holdings.prompts and holdings.alone < holdings.traces / 2:
+        return "train.correction.name=surprisal (its scope `trace` compares the traces of a prompt)"
+    if holdings.traces and holdings.logprobs == holdings.traces:
+        return "train.correction.name=support, which weighs tokens"
+    return "train.correction.name=support_text, which weighs tokens, or train.loss.name=gce"
+
+
+def _default(key: str) -> float:
+    return float(CorrectionConfig.model_fields[key].default)
+
+
+def _of(part: int, whole: int) -> str:
+    return f"all {whole:,}" if part == whole else f"{part:,} of {whole:,}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

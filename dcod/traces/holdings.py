@@ -1,0 +1,84 @@
+"""Counts of what the traces of a set hold; :mod:`dcod.objective.feasibility` says what they allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dcod.objective.feasibility import Holdings
+from dcod.traces.schema import Trace, read_batches
+
+_COLUMNS = (
+    *("prompt_id", "split", "verdict", "teacher", "temperature", "gold"),
+    *("tokenizer_digest", "behavior_logprobs", "top_ids"),
+)
+
+
+class Count:
+    """The counts of traces that come one by one: 16 characters a prompt are kept, and nothing else that grows."""
+
+    def __init__(self, tokenizer: str) -> None:
+        self.tokenizer = tokenizer
+        self.prompts: Counter[str] = Counter()
+        self.numbers: Counter[str] = Counter()
+        self.verdicts: Counter[str] = Counter()
+        self.teachers: Counter[str] = Counter()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes one trace in; of the lists it is enough to say whether they are there."""
+        if row["split"] == "selection":
+            self.numbers["selection"] += 1
+            return
+        own = row["tokenizer_digest"] == self.tokenizer
+        self.prompts[row["prompt_id"]] += 1
+        self.verdicts[row["verdict"]] += 1
+        self.teachers[row["teacher"] or ""] += 1
+        self.numbers.update(
+            logprobs=own and row["behavior_logprobs"],
+            totals=bool(row["behavior_logprobs"]),
+            top_k=own and row["top_ids"],
+            greedy=row["temperature"] == 0.0,
+            golds=row["gold"] is not None,
+        )
+
+    def holdings(self, *, sampled: bool = False) -> Holdings:
+        """The counts so far."""
+        return Holdings(
+            traces=self.prompts.total(),
+            prompts=len(self.prompts),
+            alone=sum(count == 1 for count in self.prompts.values()),
+            verdicts=dict(sorted(self.verdicts.items())),
+            teachers=dict(sorted(self.teachers.items())),
+            sampled=sampled,
+            **{name: int(number) for name, number in self.numbers.items()},
+        )
+
+
+def count(folder: Path, tokenizer: str) -> Holdings:
+    """What a trace set holds for training.
+
+    Args:
+        folder: a trace set.
+        tokenizer: the digest of the student's; see :func:`dcod.traces.prompts.tokenizer_digest`.
+
+    Raises:
+        UserError: there is no trace set.
+    """
+    counting = Count(tokenizer)
+    for batch in read_batches(folder, columns=_COLUMNS):
+        lists = {name: batch[name].is_valid().to_pylist() for name in ("behavior_logprobs", "top_ids")}
+        plain = batch.drop_columns(list(lists)).to_pylist()
+        for index, row in enumerate(plain):
+            counting.add(row | {name: there[index] for name, there in lists.items()})
+    return counting.holdings()
+
+
+def of(traces: Iterable[Trace], tokenizer: str, *, sampled: bool = False) -> Holdings:
+    """As :func:`count`, of traces in memory; ``sampled`` where they are only some of a set."""
+    counting = Count(tokenizer)
+    for trace in traces:
+        row = {name: getattr(trace, name) for name in _COLUMNS}
+        counting.add(row | {name: row[name] is not None for name in ("behavior_logprobs", "top_ids")})
+    return counting.holdings(sampled=sampled)

@@ -1,0 +1,137 @@
+"""What is said of a set of traces is what the weights do: checked against the weights themselves."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
+from dcod.objective import family, weighting
+from dcod.objective.corrections import CORRECTIONS
+from dcod.objective.family import FAMILY, OF_TEACHER, Group
+from dcod.objective.feasibility import Holdings, of_setting, possible, remarks
+from dcod.objective.losses import LOSSES
+from tests.objective.records import random_record
+
+FULL = Holdings(40, 20, 0, logprobs=40, totals=40, top_k=40, golds=40, verdicts={"correct": 40}, selection=4)
+LONE = replace(FULL, prompts=40, alone=40)
+GROUPS = ("auto", *(group for group in get_args(Group) if group != "none"))
+SETTINGS = [
+    CorrectionConfig.model_validate({"name": name, "group": group, "scope": scope, "weights": "live", "base": base})
+    for name, group, scope in product(sorted(CORRECTIONS), GROUPS, ("trace", "token"))
+    for base in (("trace", "prefix") if name == "shuffled" else ("trace",))
+    if (name == "surprisal" or scope == "trace") and (name, group) != ("position_decay", "prompt")
+]
+
+
+def levels(correction: CorrectionConfig, holdings: Holdings, **train: object) -> set[str]:
+    setting = TrainConfig.model_validate({"correction": correction.model_dump(), **train})
+    return {remark.level for remark in of_setting(setting, holdings)}
+
+
+def all_ones(correction: CorrectionConfig, prompts: int) -> bool:
+    """Whether the weights of some steps are ones."""
+    found = True
+    for seed in range(3):
+        record = random_record(traces=12, prompts=prompts, seed=seed)
+        weights = weighting.weights(correction, weighting.plan(correction, record), record)[record.mask]
+        found &= bool((weights - 1.0).abs().max() < 1e-6)
+    return found
+
+
+def test_the_facts_are_those_of_the_formulas() -> None:
+    assert list(FAMILY) == list(CORRECTIONS)
+    assert {name for name, loss in LOSSES.items() if loss.needs_teacher} == OF_TEACHER
+    for correction in SETTINGS:
+        record = random_record()
+        width = CORRECTIONS[correction.name].log_weight(correction, record).shape[1]
+        assert (width > 1) == FAMILY[correction.name].by_token(correction), correction.name
+
+
+def test_idle_is_said_where_all_weights_are_one_and_only_there() -> None:
+    assert len(SETTINGS) > 80
+    for correction in SETTINGS:
+        if correction.name in ("none", "shuffled"):
+            continue
+        name = f"{correction.name} {correction.group} {correction.scope}"
+        assert ("idle" in levels(correction, LONE)) == all_ones(correction, prompts=12), name
+        assert "idle" not in levels(correction, FULL), name
+        assert not all_ones(correction, prompts=4), name
+
+
+@pytest.mark.parametrize(("key", "off"), [("gamma_max", 0.0), ("floor", 1.0), ("ess_floor", 1.0)])
+def test_a_correction_that_is_switched_off_is_idle(key: str, off: float) -> None:
+    seen = set()
+    for correction in SETTINGS:
+        if correction.name in ("none", "shuffled"):
+            continue
+        switched = correction.model_copy(update={key: off})
+        said = "idle" in levels(switched, FULL)
+        assert said == all_ones(switched, prompts=4), f"{correction.name} {correction.group}"
+        seen.add(said)
+    assert True in seen
+
+
+def test_one_trace_a_step_leaves_nothing_to_compare() -> None:
+    whole = CorrectionConfig(name="naturalness", group="batch")
+    assert levels(whole, FULL, traces_per_step=1) == {"idle"}
+    assert levels(CorrectionConfig(name="position_decay"), FULL, traces_per_step=1) == set()
+
+
+def test_the_shuffled_weights_of_lone_traces_are_their_own() -> None:
+    assert levels(CorrectionConfig(name="shuffled", base="prefix"), LONE) == {"idle"}
+
+
+@pytest.mark.parametrize("missing", ["logprobs", "totals", "top_k"])
+def test_what_some_traces_lack_is_impossible(missing: str) -> None:
+    names = {field.name for field in fields(Holdings)}
+    assert missing in names
+    lacking = replace(FULL, **{missing: 39})
+    lacking = replace(lacking, logprobs=39) if missing == "totals" else lacking
+    for correction in SETTINGS:
+        wanted = {field for alternatives in family.needs(correction) for field in alternatives}
+        hit = "behavior_logprobs" in wanted and (missing == "totals" or "behavior_total" not in wanted)
+        hit &= missing != "top_k"
+        assert ("impossible" in levels(correction, lacking)) == hit, correction.name
+    for loss in LOSSES:
+        hit = missing == "top_k" and loss in OF_TEACHER
+        assert ("impossible" in levels(CorrectionConfig(), lacking, loss={"name": loss})) == hit, loss
+
+
+def test_what_a_newcomer_reads() -> None:
+    lone = Holdings(40, 40, 40, verdicts={"unverified": 40}, teachers={"": 40})
+    assert str(lone) == "40 prompts, 1.0 traces each, text only, no log-probs"
+    config = parse_config("{}", ["train.correction.name=surprisal", "train.correction.scope=trace"])
+    told = remarks(config, lone)
+    assert [remark.code for remark in told] == ["one_a_prompt", "unverified", "few_steps", "no_selection"]
+    assert "there is one a prompt (40 prompts): every weight is 1, which is plain fine-tuning" in str(told[0])
+    assert "dcod teach" in told[0].way_out
+    assert "all 40 traces are unverified" in told[1].text
+    assert [remark.code for remark in remarks(Config(), FULL)] == ["few_steps", "plain_sft"]
+
+
+def test_some_lone_prompts_are_counted() -> None:
+    some = replace(FULL, prompts=35, alone=30)
+    (remark,) = of_setting(TrainConfig(correction=CorrectionConfig(name="surprisal")), some)
+    assert (remark.level, "30 of 40 are alone" in remark.text) == ("warning", True)
+
+
+def test_which_corrections_can_act() -> None:
+    assert {name for name, why in possible(FULL).items() if why} == set()
+    text = possible(Holdings(40, 40, 40))
+    assert {name for name, why in text.items() if not why} == {"support_text", "token_support", "iw_sft"}
+    assert len(text) == 11
+
+
+def test_a_ratio_to_a_greedy_teacher_or_across_teachers_is_said() -> None:
+    config = parse_config("{}", ["train.correction.name=trace"])
+    told = remarks(config, replace(FULL, greedy=40, teachers={"a": 20, "b": 20}))
+    assert {"greedy", "several_teachers"} <= {remark.code for remark in told}
+
+
+def test_the_anchor_needs_what_scoring_records() -> None:
+    config = parse_config("{}", ["train.anchor=0.1"])
+    assert remarks(config, FULL)[0].code == "no_start_top_k"

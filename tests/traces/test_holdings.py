@@ -1,0 +1,43 @@
+"""Counts of what traces hold, from a folder and from memory alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dcod.objective.feasibility import Holdings
+from dcod.traces import FILE, Trace, holdings, write_traces
+
+
+def trace(prompt: str, completion: str, **more: object) -> Trace:
+    return Trace([{"role": "user", "content": prompt}], completion, **more)  # type: ignore[arg-type]
+
+
+def test_counts_of_a_set(tmp_path: Path) -> None:
+    own = {"tokenizer_digest": "mine", "token_ids": [1], "behavior_logprobs": [-0.5]}
+    top = {"top_ids": [[1, 2]], "top_logprobs": [[-0.5, -1.0]]}
+    traces = [
+        trace("a", "x", verdict="correct", gold="1", teacher="t", **own, **top),
+        trace("a", "y", verdict="wrong", gold="1", teacher="t", temperature=0.0),
+        trace("b", "x", teacher="u", **{**own, "tokenizer_digest": "other"}, **top),
+        trace("c", "x", split="selection", **own),
+    ]
+    wanted = Holdings(
+        traces=3,
+        prompts=2,
+        alone=1,
+        logprobs=1,
+        totals=2,
+        top_k=1,
+        greedy=1,
+        golds=2,
+        verdicts={"correct": 1, "unverified": 1, "wrong": 1},
+        teachers={"t": 2, "u": 1},
+        selection=1,
+    )
+    write_traces(tmp_path / FILE, traces)
+    assert holdings.count(tmp_path, "mine") == wanted
+    assert holdings.of(traces, "mine") == wanted
+    assert holdings.of(traces[3:], "mine") == Holdings(0, 0, 0, selection=1)
+    assert str(wanted) == (
+        "2 prompts, 1.5 traces each, log-probs for 2 of 3, 1 only as a sum in another tokenizer, 2 teachers (t, u)"
+    )
