@@ -13,7 +13,7 @@ from typing import Any
 
 from dcod import storage
 from dcod.config import Config
-from dcod.promote.decision import DECISION, read_decision
+from dcod.promote.decision import DECISION
 from dcod.promote.promote import TRAINED_ON
 from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry, Version
@@ -143,32 +143,3 @@ def status(tracker: Tracker, config: Config) -> dict[str, float]:
     if champion:
         found["champion_version"] = float(champion.version)
     return found
-
-
-def ending(tracker: Tracker, pipeline: str) -> tuple[str, dict[str, Any]] | None:
-    """How a pipeline run ended, in an event and what there is to say; None where nobody waits for it.
-
-    Events: ``promoted``; ``refused``, by the gate, or by the promotion (stale, not_reproduced); ``failed``.
-    """
-    query = f"tags.`dcod.pipeline` = '{pipeline}'"
-    parent = next(iter(tracker.client.search_runs([tracker.experiment_id], query)), None)
-    if parent is None:
-        return None
-    told: dict[str, Any] = {"run": str(parent.info.run_id), "pipeline": pipeline, "text": ""}
-    if parent.info.status != "FINISHED":
-        return "failed", told | {"text": parent.data.tags.get("dcod.error", "")}
-    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    stages = {
-        run.data.tags.get("dcod.stage", ""): run for run in tracker.client.search_runs([tracker.experiment_id], query)
-    }
-    outcomes = {name: run.data.tags.get("dcod.decision", "") for name, run in stages.items()}
-    if "gate" in stages:
-        told["text"] = _reasons(tracker, str(stages["gate"].info.run_id))
-    if outcomes.get("promote"):
-        return "promoted" if outcomes["promote"] == "promoted" else "refused", told | {"outcome": outcomes["promote"]}
-    return ("refused", told | {"outcome": "refused"}) if outcomes.get("gate") == "refuse" else None
-
-
-def _reasons(tracker: Tracker, run_id: str) -> str:
-    with storage.scratch() as scratch:
-        return "\n".join(read_decision(Path(tracker.client.download_artifacts(run_id, DECISION, str(scratch)))).lines)

@@ -16,7 +16,7 @@ from dcod.cluster import trainjobs, webhook
 from dcod.config import Config, parse_config
 from dcod.errors import StoppedError, UserError, one_line
 from dcod.promote.decision import read_decision
-from dcod.retrain import decide, history
+from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
 from dcod.stages import shards
 from dcod.stages.execute import RunContext, execute
@@ -74,7 +74,7 @@ def run(
         sys.exit(128 + stopped.number)
     except Exception as raised:
         error: Exception = room.explained(raised, database=f"tracking.uri {parsed.tracking.uri}") or raised
-        _note_failure(error, name, parsed, pipeline, out)
+        _note_failure(error, stage, label, parsed, pipeline, out)
         if isinstance(error, UserError):
             sys.exit(2)
         raise
@@ -83,8 +83,9 @@ def run(
     print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {_shown(found)}", flush=True)
 
 
-def _note_failure(error: Exception, name: str, config: Config, pipeline: str, out: str) -> None:
+def _note_failure(error: Exception, stage: str, label: str, config: Config, pipeline: str, out: str) -> None:
     """Says why a stage failed where it is looked for: the runner says only "inner task failed"."""
+    name, run_name = (f"{each} {label}".strip() for each in (stage, stage_of(stage).verb))
     mistake = isinstance(error, UserError)
     line = one_line(error) or type(error).__name__
     if not mistake:
@@ -93,7 +94,7 @@ def _note_failure(error: Exception, name: str, config: Config, pipeline: str, ou
     with contextlib.suppress(UserError):  # no room for it: the line above says what happened
         storage.write_json(Path(f"{out}.error.json"), {"stage": name, "error": line, "users_mistake": mistake})
     with contextlib.suppress(UserError):  # no store at all: the file above still says it
-        Tracker(config.tracking).note_error(pipeline, config.name, config, f"{name}: {line}")
+        Tracker(config.tracking).note_error(pipeline, config.name, config, f"{run_name}: {line}")
 
 
 def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str, summary: str) -> str:
@@ -123,21 +124,21 @@ def run_decide(
 
 
 def finish(config: str, pipeline: str, state: str, message: str) -> None:
-    """Closes the parent run; ``state`` is Kubeflow's (SUCCEEDED, FAILED, …)."""
-    failed = "" if state == "SUCCEEDED" else message or f"the pipeline ended as {state}"
+    """Closes the parent run, by what its stages recorded; ``state`` is the runner's word, see the endings of runs."""
     parsed = parse_config(config)
     if parsed.cluster.train.num_nodes > 1:  # a job that nobody follows any more must not keep its GPUs
         with contextlib.suppress(UserError):
             trainjobs.delete(parsed.cluster, pipeline)
     tracker = Tracker(parsed.tracking)
-    tracker.finish(pipeline, failed=failed)
+    failed = endings.failure(tracker, pipeline, state, message)
+    tracker.finish(pipeline, failed=failed, cancelled=state in endings.CANCELLED)
     if parsed.notify.url:
         _tell(parsed, tracker, pipeline)
 
 
 def _tell(config: Config, tracker: Tracker, pipeline: str) -> None:
     """Tells the webhook; a run is not worse for a receiver that is away."""
-    ended = history.ending(tracker, pipeline)
+    ended = endings.ending(tracker, pipeline)
     if ended is None or ended[0] not in config.notify.events:
         return
     event, message = ended

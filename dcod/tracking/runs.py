@@ -103,6 +103,7 @@ class Tracker:
         self.experiment_id = self._experiment()
         if not self.experiment_id:
             raise StoreError(f"tracking.uri {config.uri}: it is no MLflow server; check the address")
+        self._noted = ""  # the error that the parent run shows
         self.models = LoggedModels(self.client, config.uri, self.experiment_id)
         self.outputs = Outputs(self.client, self.models)
 
@@ -117,6 +118,7 @@ class Tracker:
             found = self._parents(pipeline_id)
             if found:
                 run = found[0]
+                self._noted = run.data.tags.get("dcod.error", "")
                 if run.info.status != "RUNNING":
                     self.client.update_run(run.info.run_id, status="RUNNING")
                 return str(run.info.run_id)
@@ -144,7 +146,8 @@ class Tracker:
             tags["dcod.label"] = label
         if parent:
             tags["mlflow.parentRunId"] = parent
-        run = StageRun(self, self._create(f"{stage} {label}".strip(), tags))
+        name = f"{stage} {label}".strip()
+        run = StageRun(self, self._create(name, tags))
         try:
             yield run
             run.close()
@@ -152,32 +155,40 @@ class Tracker:
             self._fail(run.run_id, one_line(error) or type(error).__name__, traceback.format_exc(), run)
             raise
         self.client.set_terminated(run.run_id, "FINISHED")
+        if parent and self._noted.startswith(f"{name}: "):  # of an earlier try of this stage
+            self.client.delete_tag(parent, "dcod.error")
+            self._noted = ""
 
-    def finish(self, pipeline_id: str, *, failed: str = "") -> None:
+    def finish(self, pipeline_id: str, *, failed: str = "", cancelled: bool = False) -> None:
         """Ends the parent run of a pipeline; creates it when the failure came first.
 
         Args:
             pipeline_id: as in :meth:`parent`.
-            failed: what went wrong; empty when nothing did. Stages that were killed end with it.
+            failed: what went wrong; empty when nothing did. An error noted before is then of a stage that was tried
+                again, and passed.
+            cancelled: somebody ended it; what went wrong says so.
         """
-        runs = self._parents(pipeline_id)
-        run_ids = [str(run.info.run_id) for run in runs]
+        run_ids = [str(run.info.run_id) for run in self._parents(pipeline_id)]
         if not run_ids:
             run_ids = [self._create(pipeline_id, {"dcod.pipeline": pipeline_id, "dcod.version": __version__})]
         for run_id in run_ids:
-            known = self.client.get_run(run_id).data.tags.get("dcod.error", "")  # of the stage that failed
-            if not failed:
-                if known:  # it was retried, and passed
-                    self.client.delete_tag(run_id, "dcod.error")
-                self.client.set_terminated(run_id, "FINISHED")
-                continue
             query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
-            for child in self.client.search_runs([self.experiment_id], query):
+            for child in self.client.search_runs([self.experiment_id], query):  # a pod that was killed said nothing
                 self.client.set_terminated(child.info.run_id, "KILLED")
-            self._fail(run_id, known or one_line(failed), f"{known}\n{failed}".lstrip())
+            known = self.client.get_run(run_id).data.tags.get("dcod.error", "")  # of the stage that failed
+            if failed:
+                text = f"{known}\n{failed}".lstrip()
+                self._fail(run_id, known or one_line(failed), text, status="KILLED" if cancelled else "FAILED")
+                continue
+            if known:
+                self.client.delete_tag(run_id, "dcod.error")
+            self.client.set_terminated(run_id, "FINISHED")
 
     def note_error(self, pipeline_id: str, name: str, config: Config, line: str) -> None:
-        """Keeps what went wrong on the parent run, for :meth:`finish`; never hides it behind a store that fails."""
+        """Keeps what went wrong on the parent run, for :meth:`finish`; never hides it behind a store that fails.
+
+        ``line`` begins with the name of the stage's run and a colon: once a later try of it passed, it goes.
+        """
         try:
             self.client.set_tag(self.parent(pipeline_id, name, config), "dcod.error", line[:5000])
         except Exception as error:
@@ -245,12 +256,12 @@ class Tracker:
         for start in range(0, len(rows), 100):  # MLflow's limit
             self.client.log_batch(run_id, params=rows[start : start + 100])
 
-    def _fail(self, run_id: str, line: str, text: str, run: StageRun | None = None) -> None:
+    def _fail(self, run_id: str, line: str, text: str, run: StageRun | None = None, status: str = "FAILED") -> None:
         """Records a failure; never hides it behind one of the tracking store, nor waits for a store that is away."""
         with store.hurried():
             try:
                 self.client.set_tag(run_id, "dcod.error", hidden(line)[:5000])
-                self.client.set_terminated(run_id, "FAILED")
+                self.client.set_terminated(run_id, status)
                 self.client.log_text(run_id, hidden(text), "error.txt")
                 if run is not None:
                     run.close()
@@ -259,7 +270,7 @@ class Tracker:
                     _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
                 if not isinstance(error, AwayError):
                     with contextlib.suppress(Exception):
-                        self.client.set_terminated(run_id, "FAILED")
+                        self.client.set_terminated(run_id, status)
 
 
 class StageRun:

@@ -285,7 +285,7 @@ def test_the_end_of_a_pipeline_leaves_no_job_behind(fake: FakeKubernetes, config
     component.finish(config.to_json(), "run-1", "FAILED", "preempted")
     assert fake.jobs == {}
     fake.trainer = False  # nothing to delete, and nobody to ask: the run is closed all the same
-    component.finish(config.to_json(), "run-1", "SUCCEEDED", "")
+    component.finish(config.to_json(), "run-1", "RUNNING", "")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from dcod.config import Config, TrackingConfig, parse_config
 from dcod.errors import UserError
-from dcod.retrain import history
+from dcod.retrain import endings
 from dcod.stages.execute import RunContext, execute
 from dcod.tracking import Tracker, lineage, store
 from dcod.tracking.registry import Registry, Version
@@ -85,7 +85,7 @@ VERBS: dict[str, Callable[[Tracker], Any]] = {
     "note": lambda tracker: Registry(tracker).note("m", "k"),
     "download": lambda tracker: tracker.models.download("mlflow-artifacts:/1/m", Path("nowhere")),
     "lineage": lambda tracker: lineage.files(Registry(tracker), Version("m", 1, "d", "r", "models:/m/1", {})),
-    "ending": lambda tracker: history.ending(tracker, "p"),
+    "ending": lambda tracker: endings.ending(tracker, "p"),
 }
 
 
