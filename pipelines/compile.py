@@ -35,13 +35,8 @@ def compile_to(out: Path, config: Config) -> None:
     outputs.check_file(out)
     from kfp import compiler
 
-    from dcod_pipelines.tasks import COMPONENTS
-
     with storage.scratch() as scratch:
         file = scratch / "pipeline.yaml"
         compiler.Compiler().compile(build(config), str(file))
         text = file.read_text(encoding="utf-8")
-    if config.cluster.image:  # also of the exit handler, whose image no call sets
-        default = COMPONENTS[0].component_spec.implementation.container.image
-        text = text.replace(f"image: {default}\n", f"image: {config.cluster.image}\n")
     outputs.write_file(out, f"# {marks.FILE_MARK}\n{text}")

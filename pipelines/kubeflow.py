@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import io
+import json
 import os
 import time
 import warnings
@@ -25,6 +26,7 @@ class Kubeflow:
     Attributes:
         client: kfp.Client.
         namespace: of the runs; empty where Kubeflow serves a single user.
+        version: of the server, by its own word; may be ``unknown``.
     """
 
     def __init__(self, config: Config) -> None:
@@ -50,8 +52,11 @@ class Kubeflow:
                 "existing_token": os.environ.get(TOKEN),
             }
             self.client = Client(**access, namespace=self.cluster.namespace)
-            health = self.client.healthzs.healthz_service_get_healthz()  # get_kfp_healthz tries for 25 s
-            self.namespace = self.cluster.namespace if health.multi_user else ""
+            # get_kfp_healthz tries for 25 s, and the client's own model of the answer has no version.
+            answer = self.client.healthzs.healthz_service_get_healthz(_preload_content=False)
+            health = json.loads(answer.data)
+            self.version = str(health.get("tag_name", ""))
+            self.namespace = self.cluster.namespace if health.get("multi_user") else ""
             if not self.namespace:  # the client sends its own namespace where none is given, and Kubeflow refuses it
                 self.client = Client(**access, namespace="")
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from kfp import dsl, kubernetes
 
 if TYPE_CHECKING:
-    from dcod.config.cluster import ClusterConfig
+    from dcod.config.cluster import ClusterConfig, PodConfig, StageConfig
 
-RUN_LABEL = "dcod.dev/part-of"
+RUN_LABEL, QUEUE_LABEL = "dcod.dev/part-of", "kueue.x-k8s.io/queue-name"
+CLOSING_S = 1800
 TRACKING_KEYS = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
 HUB_KEYS = {"token": "HF_TOKEN"}
+SIGNED = {f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}": "true" for way in ("UPLOAD", "DOWNLOAD")}
 WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
 
 
@@ -36,67 +38,91 @@ class Pods:
         Args:
             task: as the component made it.
             name: for the web page.
-            gpu: it runs on a GPU where the cluster has some.
+            gpu: it runs on a GPU where the cluster has some, unless `cluster.stages` says otherwise.
             retried: it is safe to run again.
             timeout_s: other than the cluster's.
         """
-        cluster = self.cluster
-        task.set_caching_options(False).set_display_name(name)
-        on_gpu = gpu and cluster.gpu.count > 0
-        pod = cluster.gpu.pod if on_gpu else cluster.pod
-        task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu_limit)
-        task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
-        if retried and cluster.retries:
-            task.set_retry(cluster.retries, "60s", 2.0, "3600s")
-        for key, value in self.environment(pod.cpu_limit).items():
-            task.set_env_variable(key, value)
-        if on_gpu:
-            self._on_gpu(task)
-        self._surround(task, timeout_s or cluster.timeout_s)
+        self._place(task, name, self._size(task, gpu), gpu=gpu)
+        if retried and self.cluster.retries:
+            task.set_retry(self.cluster.retries, "60s", 2.0, "3600s")
+        if self.cluster.queue:
+            kubernetes.add_pod_label(task, QUEUE_LABEL, self.cluster.queue)
+        kubernetes.set_timeout(task, timeout_s or self.cluster.timeout_s)
         return task
 
     def closing(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """The exit handler: Kubeflow allows it neither retries nor variables of its own."""
-        task.set_caching_options(False).set_display_name("record outcome")
-        pod = self.cluster.pod
+        """The exit handler: small, in no queue, and tried again, since it alone says how the run ended."""
+        from dcod.config.cluster import PodConfig
+
+        small = PodConfig(cpu="100m", cpu_limit="1", memory="1Gi")  # it keeps books, and loads no model
+        self._place(task, "record outcome", self._size(task, False, small), gpu=False)
+        task.set_retry(max(1, self.cluster.retries), "60s", 2.0, "3600s")
+        kubernetes.set_timeout(task, min(self.cluster.timeout_s, CLOSING_S))
+        return task
+
+    def _place(self, task: dsl.PipelineTask, name: str, pod: PodConfig, *, gpu: bool) -> None:
+        task.set_caching_options(False).set_display_name(name)
         task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu_limit)
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
-        self._surround(task, self.cluster.timeout_s)
-        return task
+        for key, value in self.environment(pod.cpu_limit).items():
+            task.set_env_variable(key, value)
+        own, cluster = self._own(task), self.cluster
+        on_gpu = self._on_gpu(task, gpu)
+        if image := own.image or (cluster.gpu_image if on_gpu else "") or cluster.image:
+            task.set_container_image(image)
+        if on_gpu:
+            self._add_gpu(task)
+        self._surround(task)
+
+    def _own(self, task: dsl.PipelineTask) -> StageConfig:
+        """What the configuration says of this stage alone."""
+        from dcod.config.cluster import StageConfig
+
+        verb = task.component_spec.name
+        stages = self.cluster.stages
+        as_evaluated = stages.get("evaluate") if verb in ("gate", "promote") else None
+        return stages.get(verb) or as_evaluated or StageConfig()
+
+    def _on_gpu(self, task: dsl.PipelineTask, gpu: bool) -> bool:
+        own = self._own(task).pod
+        return self.cluster.gpu.count > 0 and (own == "gpu" if own else gpu)
+
+    def _size(self, task: dsl.PipelineTask, gpu: bool, otherwise: PodConfig | None = None) -> PodConfig:
+        """What its pod asks for."""
+        pod = self.cluster.gpu.pod if self._on_gpu(task, gpu) else otherwise or self.cluster.pod
+        own = self._own(task)
+        sizes = {"cpu": own.cpu, "cpu_limit": own.cpu_limit, "memory": own.memory}
+        return pod.model_copy(update={key: value for key, value in sizes.items() if value})
 
     def environment(self, cpus: str) -> dict[str, str]:
         """Variables of every stage: threads as CPUs, the endpoint of S3, caches on the shared volume."""
         from dcod.config.cluster import MOUNT
 
         threads = 1 if cpus.endswith("m") else max(1, int(float(cpus)))
-        variables = {"OMP_NUM_THREADS": str(threads)}
+        # Weights go to the store by addresses that MLflow signs: through the server each file would fill its disk.
+        variables = {"OMP_NUM_THREADS": str(threads), **SIGNED}
         if self.cluster.s3_endpoint:
             variables["AWS_ENDPOINT_URL"] = self.cluster.s3_endpoint
         if self.cluster.volume:
             variables |= {"DCOD_CACHE": f"{MOUNT}/cache/dcod", "HF_HOME": f"{MOUNT}/cache/huggingface"}
         return variables
 
-    def _on_gpu(self, task: dsl.PipelineTask) -> None:
+    def _add_gpu(self, task: dsl.PipelineTask) -> None:
         gpu = self.cluster.gpu
         task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
-        if self.cluster.gpu_image:
-            task.set_container_image(self.cluster.gpu_image)
         for key, value in gpu.node_selector.items():
             kubernetes.add_node_selector(task, key, value)
         for each in gpu.tolerations:
             kubernetes.add_toleration(task, each.key, each.operator, each.value or None, each.effect)
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=gpu.shared_memory)  # noqa: S108
 
-    def _surround(self, task: dsl.PipelineTask, timeout_s: int) -> None:
+    def _surround(self, task: dsl.PipelineTask) -> None:
         from dcod.cluster.trainjobs import S3_KEYS
 
         cluster, secrets = self.cluster, self.cluster.secrets
-        kubernetes.set_timeout(task, timeout_s)
         kubernetes.set_security_context(task, run_as_user=10001, run_as_group=10001, run_as_non_root=True)
         kubernetes.empty_dir_mount(task, "tmp", "/tmp")  # noqa: S108 (the only place that is writable)
         kubernetes.add_pod_label(task, RUN_LABEL, "pipeline")
-        if cluster.queue:
-            kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", cluster.queue)
         if cluster.volume:
             from dcod.config.cluster import MOUNT
 

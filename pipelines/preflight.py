@@ -10,11 +10,12 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from dcod_pipelines import cluster_checks
+from dcod_pipelines.checks import Check, UncheckedError
 
 if TYPE_CHECKING:
-    from dcod.cluster.kubernetes import Kube
     from dcod.config import Config
 
 SAMPLE = 50  # problems of the traces
@@ -22,19 +23,6 @@ _MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
 )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check: ``ok``, ``failed`` or ``unchecked``, and a sentence that has the way out in it."""
-
-    name: str
-    state: Literal["ok", "failed", "unchecked"]
-    text: str
-
-
-class _UncheckedError(Exception):
-    """It cannot be looked at from here."""
 
 
 def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
@@ -53,10 +41,11 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
     except ValueError as error:
         yield Check("configuration", "failed", str(error))
     named: list[tuple[str, Callable[[Config], str]]] = [
-        ("Kubeflow", _kubeflow),
-        ("namespace", _namespace),
-        ("GPU quota", _quota),
-        ("TrainJobs", _trainer),
+        ("Kubeflow", cluster_checks.kubeflow),
+        ("namespace", cluster_checks.namespace),
+        ("rights", cluster_checks.rights),
+        ("GPU quota", cluster_checks.quota),
+        ("TrainJobs", cluster_checks.trainer),
         ("tracking and registry", _tracking),
         ("bucket", _bucket),
         ("traces are there", _sources),
@@ -67,120 +56,12 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
     for name, check in named:
         try:
             text = check(resolved)
-        except _UncheckedError as error:
+        except UncheckedError as error:
             yield Check(name, "unchecked", str(error))
         except ValueError as error:  # UserError is one
             yield Check(name, "failed", str(error))
         else:
             yield Check(name, "ok", text)
-
-
-def _kubeflow(config: Config) -> str:
-    """The address answers, the token is good, and the experiment can be used."""
-    from dcod_pipelines.kubeflow import Kubeflow
-
-    kubeflow = Kubeflow(config)
-    kubeflow.experiment()
-    user = f"namespace {kubeflow.namespace}" if kubeflow.namespace else "a single user"
-    return f"{config.cluster.kubeflow} answers, for {user}; experiment {config.cluster.experiment}"
-
-
-def _kube(config: Config) -> Kube:
-    from dcod.cluster.kubernetes import Kube
-    from dcod.errors import UserError
-
-    try:
-        return Kube(config.cluster.namespace, patience_s=5)
-    except UserError as error:
-        raise _UncheckedError(str(error)) from None
-
-
-def _namespace(config: Config) -> str:
-    """Service account, secrets and claim that the pods name are there."""
-    from dcod.errors import AwayError, UserError
-
-    kube, cluster = _kube(config), config.cluster
-    names = cluster.secrets
-    secrets = [names.s3, names.tracking, names.hub, names.webhook, *names.image_pull]
-    wanted = {
-        "service_account": {cluster.service_account},
-        "secret": {name for name in secrets if name},
-        "persistent_volume_claim": {cluster.volume} if cluster.volume else set(),
-    }
-    missing, unseen = [], []
-    for kind, named in wanted.items():
-        try:
-            missing += (
-                [f"{kind.replace('_', ' ')} {name}" for name in sorted(named - kube.names(kind))] if named else []
-            )
-        except AwayError as error:
-            raise _UncheckedError(str(error)) from None
-        except UserError:  # listing is not allowed to everyone
-            unseen.append(kind.replace("_", " "))
-    if missing:
-        raise UserError(f"namespace {cluster.namespace} lacks {', '.join(missing)}; see docs/cluster.md, steps 2 and 3")
-    if unseen:
-        raise _UncheckedError(f"you may not list {', '.join(unseen)} in {cluster.namespace}; ask who may")
-    return f"{cluster.namespace} has {', '.join(sorted(set().union(*wanted.values())))}"
-
-
-def _quota(config: Config) -> str:
-    """The GPUs of the busiest moment fit into the quota."""
-    from dcod.errors import AwayError, UserError
-
-    cluster = config.cluster
-    needed = gpus_at_once(config)
-    if not needed:
-        return "no GPU is asked for"
-    key = f"requests.{cluster.gpu.resource}"
-    try:
-        quotas = _kube(config).quotas()
-    except AwayError as error:
-        raise _UncheckedError(str(error)) from None
-    free = []
-    for quota in quotas:
-        status = quota.get("status", {})
-        hard = (status.get("hard") or quota.get("spec", {}).get("hard") or {}).get(key)
-        if hard is not None:
-            used = int(status.get("used", {}).get(key, 0))
-            if needed > int(hard):
-                raise UserError(
-                    f"{needed} GPUs are needed at once, quota {quota['metadata']['name']} allows {hard}: lower "
-                    "cluster.gpu.count, cluster.shards or cluster.train.num_nodes, or have the quota raised"
-                )
-            free.append(f"{int(hard) - used} of {hard} free")
-    if not free:
-        return f"{needed} GPUs at once; no quota limits them"
-    return f"{needed} GPUs at once; {', '.join(free)} now (pods wait for the others)"
-
-
-def gpus_at_once(config: Config) -> int:
-    """GPUs that are asked for in the busiest moment of a run."""
-    cluster = config.cluster
-    # Three evaluations need no trained student, so they may run beside the scoring or the training.
-    evaluations = 3 * min(cluster.shards, max(1, len(config.evaluate.benchmarks)))
-    return cluster.gpu.count * (max(cluster.shards, cluster.train.num_nodes) + evaluations)
-
-
-def _trainer(config: Config) -> str:
-    """Kubeflow Trainer is installed, where it is needed."""
-    from dcod.cluster.kubernetes import NotThereError
-    from dcod.cluster.trainjobs import GROUP, PLURAL, VERSION
-    from dcod.errors import AwayError, UserError
-
-    nodes = config.cluster.train.num_nodes
-    if nodes == 1:
-        return "not needed: training runs in one pod"
-    try:
-        _kube(config).get(GROUP, VERSION, PLURAL, "dcod-preflight")
-    except NotThereError as error:
-        if "could not find the requested resource" in str(error):
-            raise UserError(
-                f"{nodes} nodes need Kubeflow Trainer v2, which is not installed; docs/cluster.md"
-            ) from None
-    except AwayError as error:
-        raise _UncheckedError(str(error)) from None
-    return f"Kubeflow Trainer is there; runtime {config.cluster.train.runtime} is looked up when the job is made"
 
 
 def _tracking(config: Config) -> str:
@@ -201,7 +82,7 @@ def _bucket(config: Config) -> str:
 
     place = config.cluster.storage or config.promote.lease.rpartition("/")[0]
     if not storage.is_s3(place):
-        raise _UncheckedError(f"{place or 'cluster.storage is empty: it'} is no bucket; a volume is seen by pods only")
+        raise UncheckedError(f"{place or 'cluster.storage is empty: it'} is no bucket; a volume is seen by pods only")
     storage.probe(place)
     return f"{place}: written, read, deleted; conditions heeded"
 
@@ -253,7 +134,7 @@ def _image(config: Config) -> str:
         except (OSError, HTTPException, ValueError) as error:  # half an answer, or an address that is none
             unseen.append(f"{image}: its registry cannot be reached from here ({one_line(error)[:200]})")
     if unseen:
-        raise _UncheckedError("; ".join(unseen))
+        raise UncheckedError("; ".join(unseen))
     return ", ".join(sorted(images))
 
 

@@ -1,7 +1,7 @@
 """How the stages of a pipeline hang together: what the pipelines share. To be used inside a pipeline's function.
 
-Caching is off everywhere: dcod reuses a stage's output by its own digest (configuration, inputs, code), while
-Kubeflow's cache key does not cover dcod's code and would skip promotion and exit handler.
+Caching is off everywhere: dcod reuses a stage's output by its own digest (configuration, inputs, code). Kubeflow's
+cache key covers image and arguments, among them the id of the run, so it would never hit; and not what a bucket holds.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,6 @@ from dcod_pipelines.pods import Pods
 
 if TYPE_CHECKING:
     from dcod.config.cluster import ClusterConfig
-
-COMPONENTS = (
-    decide, evaluate, examine, fetch, finish, gate, ingest, join, merge, promote, score, train, train_nodes
-)  # fmt: skip
 
 
 class Tasks:
@@ -114,6 +110,7 @@ class Tasks:
                 results=self.evaluate(student, traces, "student"),
             ),
             "gate",
+            gpu=True,  # it may evaluate a champion again
         )
         # A single output read as .output: on a named one the local runner skips the branch silently.
         with dsl.If(decided.outputs["Output"] == "promote", name="better"):
@@ -121,7 +118,7 @@ class Tasks:
 
     def promote(self, decision: Any) -> None:
         """The champion alias moves to the challenger of a decision."""
-        self.place.task(promote(**self.common, decision=decision), "promote", retried=False)
+        self.place.task(promote(**self.common, decision=decision), "promote", gpu=True, retried=False)
 
     def _merged(self, part: Callable[..., Any], loop: str, kind: str, traces: Any, name: str) -> Any:
         """A stage in one pod, or in a pod a shard and one that merges them."""

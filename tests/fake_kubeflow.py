@@ -24,6 +24,7 @@ class FakeKubeflow:
 
     Attributes:
         multi_user: whether namespaces are wanted, or refused.
+        tag: the version that the server tells, as the real one does in the answer about its health.
         token: which clients must bring; empty: none.
         states: of a run, one a look; the last one stays.
         tasks: states of its stages by name, the same way.
@@ -31,6 +32,7 @@ class FakeKubeflow:
     """
 
     multi_user: bool = True
+    tag: str = "2.17.0"
     token: str = ""
     states: list[str] = field(default_factory=lambda: ["PENDING"])
     tasks: list[dict[str, str]] = field(default_factory=lambda: [{}])
@@ -52,7 +54,12 @@ class FakeKubeflow:
             raise RefusedError(401, "Request not authenticated")
         path = url.path.removeprefix(BASE)
         if (method, path) == ("GET", "/healthz"):
-            return {"multi_user": self.multi_user}
+            return {
+                "commit_sha": "x",
+                "tag_name": self.tag,
+                "multi_user": self.multi_user,
+                "pipeline_store": "database",
+            }
         if path == "/experiments":
             return self._experiments(method, query, body)
         if path == "/runs":

@@ -15,7 +15,13 @@ from urllib.parse import parse_qs, urlparse
 
 import yaml
 
+from dcod.cluster.schemas import unknown_fields
+
 JOBS = r"/apis/trainer\.kubeflow\.org/v1alpha1/namespaces/(?P<ns>[^/]+)/trainjobs(?:/(?P<name>[^/]+))?"
+CRDS = Path(__file__).resolve().parent / "data" / "kubeflow"
+NAMESPACE = r"/api/v1/namespaces/(?P<ns>[^/]+)"
+REVIEW = r"/apis/authorization\.k8s\.io/v1/namespaces/[^/]+/localsubjectaccessreviews"
+OPENAPI = "/openapi/v3/apis/trainer.kubeflow.org/v1alpha1"
 CORE = r"/api/v1/namespaces/(?P<ns>[^/]+)/(?P<kind>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
 
 
@@ -36,19 +42,23 @@ class FakeKubernetes:
         log: lines of the first node, each after its time.
         on_create: called with every job that was accepted.
         broken: so many answers are 503 first.
-        trainer: whether the kind TrainJob is known.
+        trainer: the version of Kubeflow Trainer, by its frozen schema; empty where there is none.
         held: other objects by plural: name to manifest.
+        labels: of the namespace; None where there is none.
+        denied: what the account of the runs may not, as ``create trainjobs``.
     """
 
     statuses: list[dict[str, Any]] = field(default_factory=lambda: [{}])
     log: list[str] = field(default_factory=list)
     on_create: Callable[[dict[str, Any]], None] = lambda job: None
     broken: int = 0
-    trainer: bool = True
+    trainer: str = "2.3.0"
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     held: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     forbidden: set[str] = field(default_factory=set)
+    labels: dict[str, str] | None = field(default_factory=lambda: {"app.kubernetes.io/part-of": "kubeflow-profile"})
+    denied: set[str] = field(default_factory=set)
 
     def answer(self, method: str, target: str, body: dict[str, Any]) -> dict[str, Any] | str:
         url = urlparse(target)
@@ -60,6 +70,20 @@ class FakeKubernetes:
             if not self.trainer:
                 raise RefusedError(404, "the server could not find the requested resource")
             return self._job(method, match["name"], body)
+        if url.path == OPENAPI and self.trainer:
+            known = {"group": "trainer.kubeflow.org", "version": "v1alpha1", "kind": "TrainJob"}
+            schema = crd(f"trainjobs.v{self.trainer}") | {"x-kubernetes-group-version-kind": [known]}
+            return {"components": {"schemas": {"org.kubeflow.trainer.v1alpha1.TrainJob": schema}}}
+        if url.path == OPENAPI:
+            raise RefusedError(404, "404 page not found")
+        if re.fullmatch(REVIEW, url.path):
+            return self._review(body)
+        if match := re.fullmatch(NAMESPACE, url.path):
+            if "namespaces" in self.forbidden:
+                raise RefusedError(403, "User cannot get resource namespaces")
+            if self.labels is None:
+                raise RefusedError(404, "namespace not found")
+            return {"metadata": {"name": match["ns"], "labels": self.labels}}
         match = re.fullmatch(CORE, url.path)
         assert match, f"{method} {target}: not expected"
         assert method == "GET"
@@ -74,6 +98,13 @@ class FakeKubernetes:
                 raise RefusedError(404, f"{match['name']} not found")
             return dict(objects[match["name"]])
         return {"items": [{"metadata": {"name": name}, **value} for name, value in objects.items()]}
+
+    def _review(self, body: dict[str, Any]) -> dict[str, Any]:
+        if "localsubjectaccessreviews" in self.forbidden:
+            raise RefusedError(403, "User cannot create resource localsubjectaccessreviews")
+        asked = body["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource", ""))))
+        return body | {"status": {"allowed": f"{asked['verb']} {resource}" not in self.denied}}
 
     def _job(self, method: str, name: str | None, body: dict[str, Any]) -> dict[str, Any]:
         if method == "POST":
@@ -92,8 +123,27 @@ class FakeKubernetes:
         return self.jobs[name] | {"status": status}
 
 
+def crd(name: str) -> dict[str, Any]:
+    """The schema of a frozen CustomResourceDefinition; see tests/data/kubeflow/README.md."""
+    read = json.loads((CRDS / f"{name}.json").read_text(encoding="utf-8"))
+    return dict(read["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+
+
+def validate(body: dict[str, Any], name: str) -> None:
+    """Refuses what Kubernetes refuses by a frozen schema, and every field that it would drop."""
+    import jsonschema
+
+    schema = crd(name)
+    for path in unknown_fields(body, schema):
+        raise RefusedError(400, f"strict decoding error: unknown field {path}")
+    try:
+        jsonschema.validate(body, schema)
+    except jsonschema.ValidationError as error:
+        raise RefusedError(422, f"{body['kind']} is invalid: {error.json_path}: {error.message}") from None
+
+
 def validate_trainjob(body: dict[str, Any]) -> None:
-    """Refuses what the API's models refuse, and every field that they do not know."""
+    """Refuses what the API and its models refuse, and every field that they do not know."""
     from kubeflow_trainer_api import models
 
     try:
@@ -103,6 +153,7 @@ def validate_trainjob(body: dict[str, Any]) -> None:
     known = json.loads(json.dumps(read.to_dict() if read else {}))
     for path in unknown(body, known):
         raise RefusedError(400, f"strict decoding error: unknown field {path}")
+    validate(body, "trainjobs.v2.3.0")
     name = body["metadata"]["name"]
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
         raise RefusedError(422, f"metadata.name: {name} is not an RFC 1035 label")

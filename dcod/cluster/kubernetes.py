@@ -22,6 +22,10 @@ class NotThereError(Exception):
     """The API answered 404: the object, or its whole kind, is not there."""
 
 
+class ForbiddenError(UserError):
+    """The API answered 401 or 403: this account may not."""
+
+
 class ConflictError(Exception):
     """The API answered 409: an object of that name is there already."""
 
@@ -111,8 +115,60 @@ class Kube:
         return str(found.data.decode("utf-8", errors="replace"))
 
     def names(self, kind: str) -> set[str]:
-        """Names of the namespace's ``secret``, ``service_account`` or ``persistent_volume_claim`` objects."""
+        """Names of the namespace's objects of a kind of the core, such as ``secret`` or ``service_account``."""
         return {item["metadata"]["name"] for item in self._listed(f"list {kind}", kind)}
+
+    def labels(self) -> dict[str, str]:
+        """The labels of the namespace itself.
+
+        Raises:
+            NotThereError: there is no such namespace.
+        """
+        read = self._core.read_namespace
+        found = self._call("get the namespace", lambda: read(self.namespace, _preload_content=False))
+        return dict(json.loads(found.data)["metadata"].get("labels") or {})
+
+    def may(self, account: str, verb: str, group: str, resource: str) -> bool:
+        """Whether a service account of the namespace may do something in it; ``resource`` may be ``pods/log``."""
+        from kubernetes import client
+
+        plural, _, part = resource.partition("/")
+        asked = {"namespace": self.namespace, "verb": verb, "group": group, "resource": plural}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "LocalSubjectAccessReview",
+            "metadata": {"namespace": self.namespace},
+            "spec": {
+                "user": f"system:serviceaccount:{self.namespace}:{account}",
+                "groups": [
+                    "system:serviceaccounts",
+                    f"system:serviceaccounts:{self.namespace}",
+                    "system:authenticated",
+                ],
+                "resourceAttributes": asked | ({"subresource": part} if part else {}),
+            },
+        }
+        ask = client.AuthorizationV1Api().create_namespaced_local_subject_access_review
+        found = self._call(
+            f"ask whether {account} may {verb} {resource}", lambda: ask(self.namespace, body, _preload_content=False)
+        )
+        return bool(json.loads(found.data)["status"]["allowed"])
+
+    def schema(self, group: str, version: str, kind: str) -> Manifest:
+        """The OpenAPI schema of a custom kind, as the server's discovery gives it to everybody.
+
+        Raises:
+            NotThereError: the cluster does not know the kind.
+        """
+        call = self._core.api_client.call_api
+        path = f"/openapi/v3/apis/{group}/{version}"
+        get = lambda: call(path, "GET", auth_settings=["BearerToken"], response_type="object", _preload_content=False)  # noqa: E731
+        schemas = json.loads(self._call(f"get {path}", get)[0].data).get("components", {}).get("schemas", {})
+        wanted = {"group": group, "version": version, "kind": kind}
+        for schema in schemas.values():
+            if wanted in schema.get("x-kubernetes-group-version-kind", []):
+                return dict(schema)
+        raise NotThereError(f"{path}: no {kind}")
 
     def quotas(self) -> list[Manifest]:
         """The namespace's quotas."""
@@ -140,7 +196,7 @@ class Kube:
                 if status == 409:
                     raise ConflictError(f"{what}: {reason}") from None
                 if status in (401, 403):
-                    raise UserError(
+                    raise ForbiddenError(
                         f"Kubernetes: {what} in {self.namespace} is not allowed ({reason}); see the role "
                         "dcod-pipeline in k8s/runs/access.yaml"
                     ) from None

@@ -13,7 +13,7 @@ from dcod.cluster.kubernetes import ConflictError, Kube, Manifest, NotThereError
 from dcod.config.cluster import MOUNT, ClusterConfig
 from dcod.errors import UserError
 
-GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
+GROUP, VERSION, PLURAL, KIND = "trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob"
 CONTAINER = "node"
 PIPELINE_LABEL = "dcod.dev/pipeline"
 S3_KEYS = {
@@ -74,7 +74,7 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
         labels["kueue.x-k8s.io/queue-name"] = cluster.queue
     job = m.TrainerV1alpha1TrainJob(
         api_version=f"{GROUP}/{VERSION}",
-        kind="TrainJob",
+        kind=KIND,
         metadata=m.IoK8sApimachineryPkgApisMetaV1ObjectMeta(name=name, labels=labels),
         spec=m.TrainerV1alpha1TrainJobSpec(
             runtime_ref=m.TrainerV1alpha1RuntimeRef(name=cluster.train.runtime),

@@ -32,7 +32,7 @@ class TolerationConfig(Section):
 
 
 class GpuConfig(Section):
-    """The GPUs of a cluster, for score, train and evaluate; ``count`` 0 keeps them on CPUs."""
+    """The GPUs of a cluster, for the stages that load a student; ``count`` 0 keeps them on CPUs."""
 
     count: Natural = Field(0, description="GPUs a pod.")
     resource: str = "nvidia.com/gpu"
@@ -40,6 +40,21 @@ class GpuConfig(Section):
     tolerations: list[TolerationConfig] = Field(default_factory=list)
     pod: PodConfig = PodConfig(cpu="4", cpu_limit="8", memory="32Gi")
     shared_memory: Memory = Field("8Gi", description="Size of /dev/shm.")
+
+
+class StageConfig(Section):
+    """What one stage's pods get otherwise than the others; empty: as the others."""
+
+    image: str = ""
+    pod: Literal["", "pod", "gpu"] = Field("", description="`cluster.pod`, without a GPU, or `cluster.gpu.pod` with.")
+    cpu: Annotated[str, Field(pattern=r"^(\d+(\.\d+|m)?)?$")] = ""
+    cpu_limit: Annotated[str, Field(pattern=r"^(\d+(\.\d+|m)?)?$")] = ""
+    memory: Annotated[str, Field(pattern=r"^(\d+(Mi|Gi|Ti))?$")] = ""
+
+
+Placed = Literal[
+    "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "promote", "score", "train"
+]
 
 
 class NodesConfig(Section):
@@ -81,6 +96,11 @@ class ClusterConfig(Section):
     queue: str = Field("", description="Kueue's LocalQueue.")
     pod: PodConfig = PodConfig()
     gpu: GpuConfig = GpuConfig()
+    stages: dict[Placed, StageConfig] = Field(
+        default_factory=dict,
+        description="Image, pod and size of single stages; `gate` and `promote`, which load the student again, go by "
+        "`evaluate`.",
+    )
     train: NodesConfig = NodesConfig()
     secrets: SecretsConfig = SecretsConfig()
     shards: Few = Field(1, description="Ingestion, scoring and evaluation are split into so many pods.")

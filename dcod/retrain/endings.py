@@ -9,16 +9,13 @@ word only ever adds that the run failed or was cancelled.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dcod import storage
 from dcod.promote.decision import DECISION, read_decision
 from dcod.retrain.history import OUTCOME
 from dcod.tracking import Tracker
 from dcod.tracking.store import quoted
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 CANCELLED = ("CANCELED", "CANCELLED")
 _LAST = ("decide", "gate", "promote")  # the stages that may end a run
@@ -67,7 +64,7 @@ def ending(tracker: Tracker, pipeline: str) -> tuple[str, dict[str, Any]] | None
     return ("refused", told | {"outcome": "refused"}) if _said(gate) == "refuse" else None
 
 
-def _missing(stages: dict[str, Run | None]) -> str:
+def _missing(stages: dict[str, Any]) -> str:
     """The stage that should have ended the run; empty where it has."""
     last = {name: run for name, run in stages.items() if run is not None and run.info.status == "FINISHED"}
     if "promote" in last:
@@ -80,17 +77,17 @@ def _missing(stages: dict[str, Run | None]) -> str:
     return "decide" if stages["decide"] is not None else "gate"
 
 
-def _said(run: Run | None) -> str:
+def _said(run: Any) -> str:
     return "" if run is None else str(run.data.tags.get("dcod.decision", ""))
 
 
-def _parent(tracker: Tracker, pipeline: str) -> Run | None:
+def _parent(tracker: Tracker, pipeline: str) -> Any:
     query = f"tags.`dcod.pipeline` = {quoted(pipeline)}"
     order = ["attributes.start_time ASC"]
     return next(iter(tracker.client.search_runs([tracker.experiment_id], query, order_by=order, max_results=1)), None)
 
 
-def _newest(tracker: Tracker, parent: Run, query: str) -> Run | None:
+def _newest(tracker: Tracker, parent: Any, query: str) -> Any:
     """The newest attempt of a stage: what was tried again counts by its last try."""
     query = f"tags.`mlflow.parentRunId` = {quoted(parent.info.run_id)} and {query}"
     order = ["attributes.start_time DESC"]

@@ -27,6 +27,8 @@ from dcod.traces import prompts, turns
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
 
+_SHARD = "2GB"  # of the weights: what carries them, such as a tracking server, may hold a whole file
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -53,7 +55,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
 
     def save(trained: PreTrainedModel) -> None:
         with storage.output_folder(best) as scratch:
-            trained.save_pretrained(scratch)
+            trained.save_pretrained(scratch, max_shard_size=_SHARD)
 
     result = on_this_rank(config, splits, scores, student, save, log.metrics)
     for path in best.iterdir():

@@ -102,7 +102,7 @@ def test_compiled_pipeline_is_valid_and_never_cached(tmp_path: Path, name: str) 
         assert {mount["mountPath"] for mount in pod["emptyDirMounts"]} >= {"/tmp"}
         assert {secret["secretName"] for secret in pod["secretAsEnv"]} >= {"dcod-s3", "mlflow-client"}
     retried = {kind(name) for name, task in stages if "retryPolicy" in task}
-    assert retried == {kind(name) for name, _ in stages} - {"finish", "promote"}
+    assert retried == {kind(name) for name, _ in stages} - {"promote"}
 
 
 def kind(name: str) -> str:
@@ -115,8 +115,8 @@ def test_gpus_go_to_the_stages_that_use_them(tmp_path: Path) -> None:
     executors = spec["deploymentSpec"]["executors"]
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     on_gpu = {name for name, e in executors.items() if "accelerator" in e["container"]["resources"]}
-    assert {kind(name) for name in on_gpu} == {"exec-score", "exec-train", "exec-evaluate"}
-    assert len(on_gpu) == 6
+    assert {kind(name) for name in on_gpu} == {"exec-score", "exec-train", "exec-evaluate", "exec-gate", "exec-promote"}
+    assert len(on_gpu) == 8
     for name, executor in executors.items():
         container = executor["container"]
         resources = container["resources"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ import pytest
 from dcod.cluster import kubernetes as kube
 from dcod.config import Config
 from dcod_pipelines import preflight
-from dcod_pipelines.preflight import Check, checks, gpus_at_once, split_image
+from dcod_pipelines.checks import Check
+from dcod_pipelines.cluster_checks import gpus_at_once
+from dcod_pipelines.preflight import checks, split_image
 from tests import fake_kubeflow, fake_kubernetes
 from tests.fake_kubeflow import FakeKubeflow
 from tests.fake_kubernetes import FakeKubernetes
@@ -31,7 +34,8 @@ def kubernetes() -> FakeKubernetes:
     return FakeKubernetes(
         held={
             "serviceaccounts": {"dcod-pipeline": {}},
-            "secrets": {"dcod-s3": {}, "mlflow-client": {}},
+            "secrets": {"dcod-s3": {}, "mlflow-client": {}, "mlpipeline-minio-artifact": {}},
+            "services": {"ml-pipeline": {}},
             "persistentvolumeclaims": {"dcod-shared": {}},
             "resourcequotas": {"gpus": quota},
         }
@@ -94,7 +98,7 @@ def found(config: Config, **cluster: Any) -> dict[str, Check]:
 def test_all_is_well(config: Config) -> None:
     seen = found(config)
     assert {check.state for check in seen.values()} == {"ok"}, seen
-    assert len(seen) == 9
+    assert len(seen) == 10
     assert seen["GPU quota"].text == "4 GPUs at once; 2 of 8 free now (pods wait for the others)"
 
 
@@ -111,7 +115,7 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert "persistent volume claim other" in failed("namespace", volume="other")
     gpu = config.cluster.gpu.model_copy(update={"count": 4})
     assert "16 GPUs are needed at once, quota gpus allows 8: lower cluster.gpu.count" in failed("GPU quota", gpu=gpu)
-    kubernetes.trainer = False
+    kubernetes.trainer = ""
     nodes = config.cluster.train.model_copy(update={"num_nodes": 2})
     assert "need Kubeflow Trainer v2, which is not installed" in failed("TrainJobs", train=nodes)
     kubeflow.token = "t"
@@ -123,6 +127,75 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert "cluster.tracking" in failed("configuration", tracking="")
     monkeypatch.setattr("dcod.storage.list_objects", lambda uri: [])
     assert "nothing at s3://dcod/traces/; upload" in failed("traces are there")
+
+
+def test_versions_that_drop_what_dcod_asks_for_are_refused(
+    config: Config, kubernetes: FakeKubernetes, kubeflow: FakeKubeflow
+) -> None:
+    nodes = config.cluster.train.model_copy(update={"num_nodes": 2})
+    assert "Kubeflow Trainer knows the job" in found(config, train=nodes)["TrainJobs"].text
+    kubernetes.trainer = "2.1.0"
+    check = found(config, train=nodes)["TrainJobs"]
+    assert check.state == "failed"
+    assert "spec.activeDeadlineSeconds, spec.runtimePatches of a TrainJob and would drop it" in check.text
+    for tag, state in (
+        ("2.15.2", "failed"),
+        ("v2.5.0", "failed"),
+        ("2.16.0", "ok"),
+        ("3.0.0", "ok"),
+        ("unknown", "ok"),
+    ):
+        kubeflow.tag = tag
+        check = found(config)["Kubeflow"]
+        assert check.state == state, tag
+        assert "needs 2.16 or newer" in check.text or state == "ok"
+
+
+def test_the_namespace_is_one_where_runs_execute(
+    config: Config, kubernetes: FakeKubernetes, kubeflow: FakeKubeflow
+) -> None:
+    kubernetes.labels = {"app.kubernetes.io/part-of": "dcod"}  # somebody overwrote what the profile controller set
+    check = found(config)["namespace"]
+    assert check.state == "failed"
+    assert "NetworkPolicies keep its pods out" in check.text
+    kubernetes.labels = None
+    assert "make the Profile" in found(config)["namespace"].text
+    kubernetes.forbidden = {"namespaces"}
+    assert found(config)["namespace"].state == "unchecked"
+    kubernetes.forbidden, kubeflow.multi_user = set(), False  # no Profile is asked for: Kubeflow's own namespace
+    del kubernetes.held["secrets"]["mlpipeline-minio-artifact"]
+    assert found(config)["namespace"].state == "ok"
+    del kubernetes.held["services"]["ml-pipeline"]
+    check = found(config)["namespace"]
+    assert check.state == "failed"
+    assert "runs execute in its own namespace, and dcod-runs has no service ml-pipeline" in check.text
+
+
+def test_rights_and_tokens(config: Config, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = config.cluster.train.model_copy(update={"num_nodes": 2})
+    kubernetes.denied = {"create trainjobs", "get pods/log"}
+    assert found(config)["rights"].state == "ok"  # one node makes no job
+    check = found(config, train=nodes)["rights"]
+    assert check.state == "failed"
+    assert "may not create trainjobs, get pods/log: kubectl apply -k k8s/runs" in check.text
+    kubernetes.forbidden = {"localsubjectaccessreviews"}
+    assert found(config)["rights"].state == "unchecked"
+
+    def token(**claims: Any) -> str:
+        part = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+        return f"head.{part}.signature"
+
+    for given, state in (
+        (token(aud=["https://kubernetes.default.svc"]), "failed"),
+        (token(aud="pipelines.kubeflow.org"), "ok"),
+        (token(aud=["x", "pipelines.kubeflow.org"]), "ok"),
+        (token(sub="me"), "ok"),
+        ("opaque", "ok"),
+    ):
+        monkeypatch.setenv("KUBEFLOW_TOKEN", given)
+        check = found(config)["Kubeflow"]
+        assert check.state == state, given
+        assert "--audience pipelines.kubeflow.org" in check.text or state == "ok"
 
 
 def test_what_cannot_be_seen_from_here_is_no_failure(

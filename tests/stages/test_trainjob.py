@@ -240,7 +240,7 @@ def test_every_bad_end_says_what_and_where_to_look(
     fake.statuses = [nodes(active=2)]
     assert "was deleted while it ran" in ending()
     # the cluster has no Trainer; the account may not
-    fake.trainer = False
+    fake.trainer = ""
     assert "install Kubeflow Trainer v2" in ending()
 
 
@@ -284,7 +284,7 @@ def test_the_end_of_a_pipeline_leaves_no_job_behind(fake: FakeKubernetes, config
     assert list(fake.jobs) == [name]
     component.finish(config.to_json(), "run-1", "FAILED", "preempted")
     assert fake.jobs == {}
-    fake.trainer = False  # nothing to delete, and nobody to ask: the run is closed all the same
+    fake.trainer = ""  # nothing to delete, and nobody to ask: the run is closed all the same
     component.finish(config.to_json(), "run-1", "RUNNING", "")
 
 
