@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,6 @@ class Cell:
     method: str
     rate: float
     seed: int
-
-    @property
-    def key(self) -> tuple[str, str, float, int]:
-        return self.regime, self.method, self.rate, self.seed
 
 
 def main_cells() -> Iterator[Cell]:
@@ -63,23 +61,24 @@ def fresh_cells(chosen: list[str], rates: dict[tuple[str, str], float]) -> Itera
 
 
 def _prepare(regime: str, seed: int, work: str) -> None:
-    _quiet()
+    quiet()
     lab.traces(REGIMES[regime], seed, Path(work))
 
 
 def _teach(regime: str, work: str) -> None:
-    _quiet()
+    quiet()
     lab.teacher(REGIMES[regime], Path(work))
 
 
 def _run(cell: Cell, work: str, quick: bool) -> dict[str, Any]:
-    _quiet()
+    quiet()
     began = time.monotonic()
     found = methods.run(cell.regime, cell.method, cell.rate, cell.seed, Path(work), quick)
     return found | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """One thread a worker, and no word of transformers."""
     import torch
     from transformers.utils import logging
 
@@ -88,25 +87,71 @@ def _quiet() -> None:
     logging.disable_progress_bar()
 
 
+@dataclass(frozen=True)
+class Work:
+    """What there is to do for cells, as functions that another process can import.
+
+    Attributes:
+        teach: makes the teacher of a regime, by its name.
+        prepare: makes the traces of a regime and a seed.
+        cell: runs a cell; its row holds the cell's fields.
+        told: of a row, for the line that says it ended.
+    """
+
+    teach: Callable[[str], None]
+    prepare: Callable[[str, int], None]
+    cell: Callable[[Any], dict[str, Any]]
+    told: Callable[[dict[str, Any]], str]
+
+
 def run(cells: list[Cell], into: Path, work: Path, workers: int, quick: bool = False) -> None:
-    """Runs the cells that ``into`` does not hold yet; each is written as it ends."""
-    known = {(row["regime"], row["method"], row["rate"], row["seed"]) for row in tables.read(into)}
-    missing = [cell for cell in dict.fromkeys(cells) if cell.key not in known]
+    """Runs the cells of the first protocol that ``into`` does not hold yet."""
+    place = str(work)
+    work_through(
+        cells,
+        into,
+        Work(partial(_teach, work=place), partial(_prepare, work=place), partial(_run, work=place, quick=quick), _told),
+        workers,
+    )
+
+
+def work_through(cells: Sequence[Any], into: Path, work: Work, workers: int, minutes: float = math.inf) -> None:
+    """Runs the cells that ``into`` does not hold yet; each is written as it ends.
+
+    Args:
+        cells: dataclasses with a regime and a seed.
+        into: the file of their rows.
+        work: what to do.
+        workers: processes.
+        minutes: begin no cell after so many; the next sitting goes on.
+    """
+    names = [f.name for f in fields(cells[0])] if cells else []
+    known = {tuple(row[name] for name in names) for row in tables.read(into)}
+    missing = [cell for cell in dict.fromkeys(cells) if tuple(getattr(cell, name) for name in names) not in known]
     into.parent.mkdir(parents=True, exist_ok=True)
+    stop = time.monotonic() + 60 * minutes
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for job in [pool.submit(_teach, regime, str(work)) for regime in dict.fromkeys(c.regime for c in missing)]:
-            job.result()
+        taught = [pool.submit(work.teach, regime) for regime in dict.fromkeys(c.regime for c in missing)]
+        for teacher in taught:
+            teacher.result()
         pairs = dict.fromkeys((cell.regime, cell.seed) for cell in missing)
-        made = [pool.submit(_prepare, regime, seed, str(work)) for regime, seed in pairs]
-        jobs = [pool.submit(_run, cell, str(work), quick) for cell in missing]
+        made = [pool.submit(work.prepare, regime, seed) for regime, seed in pairs]
+        jobs = [pool.submit(work.cell, cell) for cell in missing]
         for count, job in enumerate(as_completed(jobs), start=1):
             row = job.result() | {"date": datetime.now(UTC).date().isoformat(), "machine": machine()}
             with into.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            print(f"{count}/{len(missing)} {row['regime']} {row['method']} {row['rate']:g} seed {row['seed']}: "
-                  f"sampled {row['sampled_accuracy']:.3f}", flush=True)  # fmt: skip
+            print(f"{count}/{len(missing)} {work.told(row)}", flush=True)
+            if time.monotonic() > stop:
+                print(f"{len(missing) - count} cells are left for the next sitting")
+                pool.shutdown(cancel_futures=True)
+                return
         for preparation in made:
             preparation.result()
+
+
+def _told(row: dict[str, Any]) -> str:
+    return f"{row['regime']} {row['method']} {row['rate']:g} seed {row['seed']}: sampled {row['sampled_accuracy']:.3f}"
 
 
 def machine() -> str:

@@ -29,7 +29,8 @@ from dcod.train import loop
 
 TOP_K = 8  # of the teacher, recorded
 VERSION = 1  # moves with every change of what programs, networks or training here make
-SELECTION, VALIDATION, TEST = 100_000, 200_000, 300_000  # seeds of problems, apart from those of training
+# Added to the seed of a run, so that its problems for one thing are not those for another.
+START, SELECTION, VALIDATION, TEST = 10_000, 100_000, 200_000, 300_000
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,53 @@ def network(size: Size, seed: int) -> Any:
     return LlamaForCausalLM(config)
 
 
-def problems(regime: Regime, count: int, seed: int) -> list[Problem]:
-    """Problems by their seed."""
+def problems(regime: Regime, count: int, seed: int, distinct: bool = False) -> list[Problem]:
+    """Problems by their seed.
+
+    Where the regime holds problems out, an eighth of all is for the validation of a seed and another for its test.
+
+    Args:
+        regime: which draws them.
+        count: how many.
+        seed: of the run, plus what they are for.
+        distinct: no problem comes twice.
+    """
     rng = Random(f"{regime.name}/{seed}")
-    return [regime.problem(rng) for _ in range(count)]
+    if not regime.held_out:
+        return [regime.problem(rng) for _ in range(count)]
+    wanted, seen, out = _bucket_for(seed), set[str](), list[Problem]()
+    for _ in range(200 * count):
+        problem = regime.problem(rng)
+        if problem.text in seen or not wanted(_bucket(problem, seed)):
+            continue
+        out.append(problem)
+        if distinct:
+            seen.add(problem.text)
+        if len(out) == count:
+            return out
+    raise AssertionError(f"{regime.name}: fewer than {count} problems")
+
+
+def _bucket(problem: Problem, seed: int) -> int:
+    """The eighth of the problems that one belongs to, by the seed of the run."""
+    return hashlib.sha256(f"{seed % START}/{problem.text}".encode()).digest()[0] % 8
+
+
+def _bucket_for(seed: int) -> Callable[[int], bool]:
+    """Which eighths a seed may take; the teacher, which all runs share, may take all."""
+    if seed < 0:
+        return lambda _: True
+    if seed >= VALIDATION:
+        return lambda bucket: bucket == (0 if seed >= TEST else 1)
+    return lambda bucket: bucket > 1
 
 
 def digest(regime: Regime) -> str:
     """Identity of what a regime makes: its numbers, and the version of the laboratory."""
     plain = {k: v for k, v in vars(regime).items() if not callable(v)}
+    later = {"held_out": plain.pop("held_out"), "far": regime.far and digest(regime.far)}
+    plain.pop("far")
+    plain |= {k: v for k, v in later.items() if v}  # what came later leaves earlier digests as they were
     return hashlib.sha256(json.dumps([plain, VERSION]).encode()).hexdigest()[:12]
 
 
@@ -105,11 +144,18 @@ def cached(folder: Path, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def fit(model: Any, examples: list[ScoredTrace], steps: int, batch: int, rate: float, seed: int) -> None:
-    """Plain fine-tuning on as many traces as the steps need."""
+def fit(
+    model: Any, examples: list[ScoredTrace], steps: int, batch: int, rate: float, seed: int, epochs: int = 1
+) -> None:
+    """Plain fine-tuning on as many traces as the steps of an epoch need."""
     needed = examples[: steps * batch]
     config = TrainConfig(
-        learning_rate=rate, epochs=1, traces_per_step=batch, micro_batch_tokens=16384, validations=1, weight_decay=0.01
+        learning_rate=rate,
+        epochs=epochs,
+        traces_per_step=batch,
+        micro_batch_tokens=16384,
+        validations=1,
+        weight_decay=0.01,
     )
     loop.train(model, needed, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
 
@@ -143,7 +189,7 @@ def start(regime: Regime, seed: int, work: Path) -> Path:
 
     def make(folder: Path) -> None:
         rng, batch = Random(f"start/{regime.name}/{seed}"), regime.traces_per_step
-        drawn = problems(regime, regime.start_steps * batch, seed=10_000 + seed)
+        drawn = problems(regime, regime.start_steps * batch, seed=START + seed)
         model = network(STUDENT, seed=100 + seed)
         texts = [(p.text, regime.basics(rng, p)) for p in drawn]
         fit(model, unscored(_written(texts)), regime.start_steps, batch, 3e-3, seed)
@@ -168,9 +214,22 @@ def traces(regime: Regime, seed: int, work: Path) -> dict[str, list[ScoredTrace]
 
 def sampled(regime: Regime, count: int, seed: int, work: Path) -> tuple[list[ScoredTrace], dict[str, float]]:
     """Traces that the teacher samples at temperature 1, and how good it is."""
-    engine = TransformersEngine(teacher(regime, work), tokenizer())
-    drawn = problems(regime, count, seed)
-    order = [(index, copy) for index in range(count) for copy in range(regime.traces)]
+    drawn = problems(regime, count, seed, distinct=regime.held_out)
+    if regime.far is None:
+        return _sampled(regime, teacher(regime, work), drawn, range(regime.traces), seed)
+    half = regime.traces // 2
+    near, first = _sampled(regime, teacher(regime, work), drawn, range(half), seed)
+    far, second = _sampled(regime, teacher(regime.far, work), drawn, range(half, regime.traces), seed)
+    both = sorted([*near, *far], key=lambda e: [int(part) for part in e.trace_id.split("/")])
+    return both, {key: (first[key] + second[key]) / 2 for key in first}
+
+
+def _sampled(
+    regime: Regime, model: Path, drawn: list[Problem], copies: range, seed: int
+) -> tuple[list[ScoredTrace], dict[str, float]]:
+    """What one teacher samples."""
+    engine = TransformersEngine(model, tokenizer())
+    order = [(index, copy) for index in range(len(drawn)) for copy in copies]
     prompts = [encode(drawn[index].text + drawn[index].hint) for index, _ in order]
     sampling = Sampling(regime.max_new_tokens, temperature=1.0, seed=seed)
     written = engine.generate(prompts, sampling, batch_size=512)

@@ -44,7 +44,7 @@ def measure(student: Path, regime: Regime, seed: int, held: list[ScoredTrace], q
         "truncated": sum(c.truncated for c in sampled) / len(sampled),
         "repeated": sum(_repeats(c.text) for c in sampled) / len(sampled),
         "length": sum(len(c.token_ids) for c in sampled) / len(sampled),
-        "held_out_nll": _nll(engine, held),
+        "held_out_nll": nll(engine, held),
         "step_accuracy_given_teacher": taught,
         "step_accuracy_given_self": sum(own) / len(own) if own else 0.0,
     }
@@ -70,7 +70,8 @@ def _repeats(text: str) -> bool:
     return len(set(steps)) < len(steps)
 
 
-def _nll(engine: TransformersEngine, held: list[ScoredTrace]) -> float:
+def nll(engine: TransformersEngine, held: list[ScoredTrace]) -> float:
+    """Mean NLL of held-out traces, nats a token."""
     scores = engine.score(held, 16384)
     return -sum(sum(logprobs) for logprobs, _ in scores) / sum(len(logprobs) for logprobs, _ in scores)
 

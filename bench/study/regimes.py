@@ -51,6 +51,8 @@ class Regime:
         epochs: over these traces, in the training that is compared.
         max_new_tokens: limit of a completion.
         test_problems: how many decide; half as many choose the learning rate.
+        held_out: whether the problems of validation and test are kept from the start and the traces of a seed.
+        far: whose teacher writes half of the traces of every problem.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Regime:
     traces_per_step: int = 32
     test_problems: int = 200
     teacher_steps: int = 500
+    held_out: bool = False
+    far: Regime | None = None
 
 
 def answer_of(text: str) -> str | None:
