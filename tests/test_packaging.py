@@ -105,7 +105,7 @@ def test_the_installed_package_compiles_the_pipeline(installed: Path, users_fold
 
 
 def test_the_installed_package_lists_the_presets(installed: Path, users_folder: Path) -> None:
-    command = [sys.executable, "-m", "dcod.cli", "presets"]
+    command = [sys.executable, "-m", "dcod", "presets"]
     printed = run(*command, cwd=users_folder, PYTHONPATH=str(installed))
     names = [path.stem for path in (ROOT / "pipelines" / "configs").glob("*.yaml")]
     assert "quickstart" in names

@@ -39,7 +39,7 @@ ORDER = (
         "retrain",
         "stages",
     ),
-    *("dcod_components", "dcod_pipelines", "cli"),
+    *("dcod_components", "dcod_pipelines", "cli", "__main__"),
 )
 OWNERS = {
     "mlflow": "dcod/tracking/",

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dcod.cli.options import ConfigFile, Overrides, Preset, configured, console
+from dcod.cli.options import CLUSTER, ConfigFile, Overrides, Preset, configured, console, verb
 from dcod.config import Config
 from dcod.errors import UserError
 
 app = typer.Typer()
 
 
-@app.command("compile")
+@app.command("compile", **verb(CLUSTER, "dcod compile --out distill.yaml --config mine.yaml"))
 def compile_pipeline(
     out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],
     image: Annotated[str, typer.Option("--image", help="The image of all stages; else cluster.image.")] = "",
@@ -33,7 +33,7 @@ def compile_pipeline(
     console.print(f"wrote {out}")
 
 
-@app.command("preflight")
+@app.command("preflight", **verb(CLUSTER, "dcod preflight --config mine.yaml"))
 def preflight_checks(
     preset: Preset = "",
     config: ConfigFile = None,
@@ -45,7 +45,7 @@ def preflight_checks(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(**verb(CLUSTER, "dcod submit --config mine.yaml --follow"))
 def submit(
     preset: Preset = "",
     config: ConfigFile = None,
@@ -67,7 +67,9 @@ def submit(
         _follow(kubeflow, run_id)
 
 
-@app.command()
+@app.command(
+    **verb(CLUSTER, "dcod schedule nightly --cron '30 2 * * *' --preset retrain", "dcod schedule nightly --remove")
+)
 def schedule(
     name: Annotated[str, typer.Argument(help="Of the schedule; one of the same name is replaced.")],
     cron: Annotated[str, typer.Option("--cron", help="minute hour day month weekday, such as '30 2 * * 1-5'.")] = "",
@@ -96,7 +98,7 @@ def schedule(
     console.print(f"Kubeflow's cron: {parsed.kubeflow}; id {schedule_id}{instead}")
 
 
-@app.command()
+@app.command(**verb(CLUSTER, "dcod status --config mine.yaml", "dcod status RUN --config mine.yaml --follow"))
 def status(
     run_id: Annotated[str, typer.Argument(metavar="[RUN]", help="Its id; else the newest runs.")] = "",
     follow: Annotated[bool, typer.Option("--follow", help="Wait for the end; the exit code is the run's.")] = False,
@@ -120,9 +122,11 @@ def status(
         console.print(f"  {name:<32} {state.lower()}")
 
 
-@app.command()
+@app.command(**verb(CLUSTER, "dcod cancel RUN --config mine.yaml"))
 def cancel(
-    run_id: Annotated[str, typer.Argument(metavar="RUN")], preset: Preset = "", config: ConfigFile = None
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Its id; `dcod status` lists them.")],
+    preset: Preset = "",
+    config: ConfigFile = None,
 ) -> None:
     """Ends a run on the cluster; its TrainJob is deleted with it."""
     from dcod_pipelines.kubeflow import ENDED, Kubeflow

@@ -11,18 +11,21 @@ from typing import Annotated, NoReturn
 import typer
 
 import dcod
-from dcod.cli import cluster, runs, stages
+from dcod.cli import begin, cluster, runs, stages
+from dcod.cli.options import HELP
 from dcod.errors import PreemptedError, StoppedError, UserError, one_line
 from dcod.storage import room
 from dcod.storage.stopping import stopping
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Distribution-corrected offline distillation of reasoning into small language models.",
+    context_settings=HELP,
+    help="Teaches a small language model to reason from the written solutions of a large one, and promotes it only if "
+    "it is really better.",
+    epilog="Begin with `dcod run --preset quickstart`, or with files of your own: `dcod init traces.jsonl`.",
 )
-for part in (runs, stages, cluster):
+for part in (begin, stages, runs, cluster):
     app.add_typer(part.app)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from dcod.config import Config, load_config, parse_config
 from dcod.errors import UserError
 from dcod.storage import outputs
 
+HELP = {"help_option_names": ["-h", "--help"]}
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
+BEGIN, DATA, JUDGE, REGISTRY, CLUSTER = "Begin here", "Data", "Train and judge", "Registry", "Cluster"
+
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Overrides such as train.epochs=3.", metavar="[SECTION.KEY=VALUE]…")
+    list[str] | None, typer.Argument(help="Overrides such as train.epochs=3.", metavar="SECTION.KEY=VALUE")
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON configuration.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON file; `dcod config` lists the keys.")]
 Preset = Annotated[str, typer.Option("--preset", help="A ready configuration; see `dcod presets`.")]
 Student = Annotated[str, typer.Option("--student", help="Folder, owner/name, s3://… or models:/name@alias.")]
 Out = Annotated[
@@ -28,8 +32,13 @@ Out = Annotated[
         help="The output folder: absent, empty, or dcod's; replaced when the stage ended well.",
     ),
 ]
-Folder = Annotated[Path, typer.Option(exists=False, file_okay=False)]
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Keep MLflow out of it.")]
+
+
+def verb(group: str, *examples: str) -> dict[str, Any]:
+    """What makes a command: its group in `dcod --help`, and the examples below its own help."""
+    lines = ["[bold]Examples[/bold]", *(f"  $ {escape(example)}" for example in examples)]
+    return {"rich_help_panel": group, "epilog": "\n\n".join(lines), "context_settings": HELP}
 
 
 def configured(file: Path | None, preset: str, overrides: list[str] | None) -> Config:

@@ -8,13 +8,26 @@ from typing import Annotated
 
 import typer
 
-from dcod.cli.options import ConfigFile, Overrides, Preset, Student, configured, console, model_of
+from dcod.cli.options import (
+    BEGIN,
+    CLUSTER,
+    DATA,
+    REGISTRY,
+    ConfigFile,
+    Overrides,
+    Preset,
+    Student,
+    configured,
+    console,
+    model_of,
+    verb,
+)
 from dcod.cli.stages import print_decision
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(**verb(BEGIN, "dcod run --preset quickstart", "dcod run --config mine.yaml train.epochs=3"))
 def run(
     preset: Preset = "",
     config: ConfigFile = None,
@@ -37,16 +50,11 @@ def run(
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 
 
-@app.command()
-def presets() -> None:
-    """The ready configurations, each with its first comment line."""
-    from dcod_pipelines.presets import descriptions
-
-    for name, text in descriptions().items():
-        console.print(f"{name:<12}{text}")
-
-
-@app.command()
+@app.command(
+    **verb(
+        DATA, "dcod inspect scores --traces traces", "dcod inspect scores --results results --out traces.html --no-open"
+    )
+)
 def inspect(
     scores: Annotated[Path, typer.Argument(help="A scored trace set: the output of `dcod score`.")],
     traces: Annotated[Path | None, typer.Option(help="The traces that were scored: verdicts and sources.")] = None,
@@ -54,7 +62,7 @@ def inspect(
     answers: Annotated[int, typer.Option(min=0, help="Let the student answer so many of the prompts.")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="At most so many traces.")] = 1000,
     student: Student = "",
-    output: Annotated[Path, typer.Option(help="The page.")] = Path("traces.html"),
+    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("traces.html"),
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")] = True,
     preset: Preset = "",
     config: ConfigFile = None,
@@ -64,22 +72,30 @@ def inspect(
     from dcod.reports import trace_pages
     from dcod.storage import outputs
 
-    outputs.check_file(output)
+    outputs.check_file(out)
     read = configured(config, preset, overrides)
     folder = model_of(read, student)
     if not (config or preset or overrides):
         read = trace_pages.of_training(folder, read)
     page = trace_pages.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
-    outputs.write_file(output, page)
-    console.print(f"wrote {output}")
+    outputs.write_file(out, page)
+    console.print(f"wrote {out}")
     if show:
-        typer.launch(str(output.resolve()))
+        typer.launch(str(out.resolve()))
 
 
-@app.command()
+@app.command(
+    **verb(
+        REGISTRY,
+        "dcod export models:/dcod-student@champion --out student",
+        "dcod export models:/dcod-student/3 --out student --push me/my-student",
+    )
+)
 def export(
     model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
-    output: Annotated[Path, typer.Option(help="The folder: absent, empty, or dcod's; replaced when all is there.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder: absent, empty, or dcod's; replaced when all is there.")
+    ],
     push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also upload it to a hub, private at first.")] = "",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -87,13 +103,13 @@ def export(
     """A registered student as a folder that transformers and vLLM load, with its model card."""
     from dcod.tracking import export as exporting
 
-    carded = exporting.export(configured(config, "", overrides).tracking, model, output)
-    console.print(f"wrote {output}" + ("" if carded else " (without a model card: none was registered)"))
+    carded = exporting.export(configured(config, "", overrides).tracking, model, out)
+    console.print(f"wrote {out}" + ("" if carded else " (without a model card: none was registered)"))
     if push:
-        console.print(exporting.push(output, push))
+        console.print(exporting.push(out, push))
 
 
-@app.command()
+@app.command(**verb(REGISTRY, "dcod lineage models:/dcod-student@champion"))
 def lineage(
     model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
     config: ConfigFile = None,
@@ -108,7 +124,7 @@ def lineage(
         print(f"{digest}  {name}")
 
 
-@app.command()
+@app.command(**verb(CLUSTER, "dcod metrics --preset retrain --push http://pushgateway:9091"))
 def metrics(
     preset: Preset = "",
     config: ConfigFile = None,
@@ -128,7 +144,7 @@ def metrics(
         print(prometheus.exposition(figures, read.name), end="")
 
 
-@app.command()
+@app.command(**verb(REGISTRY, "dcod rollback --config mine.yaml"))
 def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Makes the previous champion the champion again."""
     from dcod.promote.promote import rollback as roll

@@ -7,25 +7,45 @@ from typing import Annotated
 
 import typer
 
-from dcod.cli.options import ConfigFile, Folder, NoTrack, Out, Overrides, Student, configured, console, model_of
+from dcod.cli.options import (
+    DATA,
+    JUDGE,
+    ConfigFile,
+    NoTrack,
+    Out,
+    Overrides,
+    Preset,
+    Student,
+    configured,
+    console,
+    model_of,
+    verb,
+)
 from dcod.config import Config
 from dcod.errors import UserError
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    **verb(
+        DATA,
+        "dcod teach --prompts prompts.jsonl --teacher Qwen/Qwen3-8B --out attempts",
+        "dcod teach --config mine.yaml --out attempts teach.attempts=4",
+    )
+)
 def teach(
     out: Out,
     prompts: Annotated[list[str] | None, typer.Option("--prompts", help="Source; may be given several times.")] = None,
     teacher: Annotated[str, typer.Option("--teacher", help="As --student elsewhere; else teach.model.")] = "",
+    preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
     """Prompts in; a teacher's verified attempts with their log-probs out; see docs/teach.md."""
     given = [f"teach.model={teacher}"] if teacher else []
-    read = configured(config, "", [*given, *(overrides or ())])
+    read = configured(config, preset, [*given, *(overrides or ())])
     if prompts:
         read = read.model_copy(update={"teach": read.teach.model_copy(update={"prompts": prompts})})
     inputs = {"teacher": model_of(read, read.teach.model, read.teach.revision)} if read.teach.model else {}
@@ -35,7 +55,13 @@ def teach(
     console.print(table(out))
 
 
-@app.command()
+@app.command(
+    **verb(
+        DATA,
+        "dcod ingest --traces traces.jsonl --out traces",
+        "dcod ingest --traces more.jsonl --onto traces --out traces2 ingest.keep=answered",
+    )
+)
 def ingest(
     out: Out,
     traces: Annotated[list[str] | None, typer.Option("--traces", help="Source; may be given several times.")] = None,
@@ -46,6 +72,7 @@ def ingest(
     replay: Annotated[
         Path | None, typer.Option("--replay", help="An earlier set whose quarantine is examined again after a fix.")
     ] = None,
+    preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
@@ -53,7 +80,7 @@ def ingest(
     """Raw traces in; verified traces, a quarantine, counts and a data card out."""
     from dcod.stages.ingest import table
 
-    read = configured(config, "", overrides)
+    read = configured(config, preset, overrides)
     if replay and (traces or onto):
         raise UserError("give --replay alone, or --traces and --onto: a replay reads no source")
     if traces or replay:
@@ -64,35 +91,55 @@ def ingest(
     console.print(table(out))
 
 
-@app.command()
+@app.command(
+    **verb(
+        DATA,
+        "dcod score --traces traces --out scores",
+        "dcod score --traces traces --out scores --student s3://bucket/student",
+    )
+)
 def score(
-    traces: Folder,
+    traces: Annotated[Path, typer.Option("--traces", help="A trace set: the output of `dcod ingest`.")],
     out: Out,
     student: Student = "",
+    preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
     """Student log-probs and entropies of every trace, and the drift."""
-    read = configured(config, "", overrides)
+    read = configured(config, preset, overrides)
     _stage("score", read, out, no_track, traces=traces, student=model_of(read, student))
 
 
-@app.command()
+@app.command(
+    **verb(
+        JUDGE,
+        "dcod train --scores scores --out student train.epochs=3",
+        "dcod train --scores scores --out student train.correction.name=surprisal",
+    )
+)
 def train(
-    scores: Folder,
+    scores: Annotated[Path, typer.Option("--scores", help="A scored set: the output of `dcod score`.")],
     out: Out,
     student: Student = "",
+    preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
     """Corrected supervision on scored traces: a trained student."""
-    read = configured(config, "", overrides)
+    read = configured(config, preset, overrides)
     _stage("train", read, out, no_track, scores=scores, student=model_of(read, student))
 
 
-@app.command()
+@app.command(
+    **verb(
+        JUDGE,
+        'dcod evaluate --student ./student --out results \'evaluate.benchmarks=[{"name": "gsm8k"}]\'',
+        "dcod evaluate --responses answers.jsonl --config mine.yaml --out results",
+    )
+)
 def evaluate(
     out: Out,
     student: Student = "",
@@ -102,12 +149,13 @@ def evaluate(
     traces: Annotated[
         Path | None, typer.Option("--traces", help="Training traces: contamination, drift, few-shot examples.")
     ] = None,
+    preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
     """Accuracy of a model, or of recorded responses, on the configured benchmarks; see docs/evaluation.md."""
-    read = configured(config, "", overrides)
+    read = configured(config, preset, overrides)
     if responses and student:
         raise UserError("give --student or --responses, not both")
     inputs = {"responses": responses} if responses else {"student": model_of(read, student)}
@@ -118,10 +166,16 @@ def evaluate(
     _print_results(out)
 
 
-@app.command()
+@app.command(
+    **verb(
+        JUDGE,
+        "dcod promote --student ./student --results results --start-results start-results --out decision",
+        "dcod rollback",
+    )
+)
 def promote(
-    results: Folder,
-    start_results: Folder,
+    results: Annotated[Path, typer.Option("--results", help="Of the student: an output of `dcod evaluate`.")],
+    start_results: Annotated[Path, typer.Option("--start-results", help="Of the start, on the same benchmarks.")],
     student: Annotated[str, typer.Option("--student", help="The trained student.")],
     out: Out,
     start: Annotated[str, typer.Option("--start", help="The start; else student.model.")] = "",
@@ -129,13 +183,14 @@ def promote(
     twin: Annotated[Path | None, typer.Option(help="A student trained alike, with train.correction.name=none.")] = None,
     twin_results: Annotated[Path | None, typer.Option(help="Its results.")] = None,
     traces: Annotated[Path | None, typer.Option(help="The training traces, for the check of contamination.")] = None,
+    preset: Preset = "",
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """The gate, and the champion alias if the student is really better. A refusal is a normal outcome."""
     from dcod.stages.execute import RunContext, execute
 
-    read = configured(config, "", overrides)
+    read = configured(config, preset, overrides)
     inputs = {
         "student": model_of(read, student),
         "start": model_of(read, start),

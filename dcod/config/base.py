@@ -15,6 +15,7 @@ SECRET = "secret"  # the type of an error whose input is shown to nobody
 MOST = 2**40  # of a count or a size: a mistake above it, and far below what overflows
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 Natural = Annotated[int, Field(ge=0, le=MOST)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Few = Annotated[int, Field(ge=1, le=10_000)]  # of what is held at once: processes, pods, samples, rounds
 
 

@@ -17,27 +17,31 @@ Memory = Annotated[str, Field(pattern=r"^\d+(Mi|Gi|Ti)$")]
 class PodConfig(Section):
     """What one pod asks for; it gets no more memory than that, and as many CPUs as ``cpu_limit``."""
 
-    cpu: Cpu = "1"
-    cpu_limit: Cpu = "4"
-    memory: Memory = "4Gi"
+    cpu: Cpu = Field("1", description="CPUs that are reserved.", examples=["500m"])
+    cpu_limit: Cpu = Field("4", description="CPUs that it may use.", examples=["8"])
+    memory: Memory = Field("4Gi", description="Memory, reserved and at most.", examples=["16Gi"])
 
 
 class TolerationConfig(Section):
     """A taint that a pod may stand on."""
 
-    key: str
-    operator: Literal["Exists", "Equal"] = "Exists"
-    value: str = ""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+    key: str = Field(description="Of the taint.", examples=["nvidia.com/gpu"])
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="`Equal` compares `value` as well.")
+    value: str = Field("", description="Of the taint, with operator `Equal`.", examples=["present"])
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("NoSchedule", description="Of the taint.")
 
 
 class GpuConfig(Section):
     """The GPUs of a cluster, for the stages that load a student; ``count`` 0 keeps them on CPUs."""
 
-    count: Natural = Field(0, description="GPUs a pod.")
-    resource: str = "nvidia.com/gpu"
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: list[TolerationConfig] = Field(default_factory=list)
+    count: Natural = Field(0, description="GPUs a pod.", examples=[1])
+    resource: str = Field("nvidia.com/gpu", description="What the cluster calls them.", examples=["amd.com/gpu"])
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="Labels of the nodes to run on.", examples=[{"gpu": "h200"}]
+    )
+    tolerations: list[TolerationConfig] = Field(
+        default_factory=list, description="Taints that pods with GPUs accept.", examples=[[{"key": "nvidia.com/gpu"}]]
+    )
     pod: PodConfig = PodConfig(cpu="4", cpu_limit="8", memory="32Gi")
     shared_memory: Memory = Field("8Gi", description="Size of /dev/shm.")
 
@@ -60,7 +64,7 @@ Placed = Literal[
 class NodesConfig(Section):
     """Training on several nodes, by a TrainJob of Kubeflow Trainer; 1 node trains in the pipeline's own pod."""
 
-    num_nodes: Few = 1
+    num_nodes: Few = Field(1, description="Nodes that train one student together.", examples=[2])
     runtime: str = Field("dcod-torch", description="ClusterTrainingRuntime.")
     timeout_s: Positive = Field(86400, description="The job is ended then.")
 
@@ -68,32 +72,49 @@ class NodesConfig(Section):
 class SecretsConfig(Section):
     """Names of secrets in ``namespace``; empty: not used. Their keys are in docs/cluster.md."""
 
-    s3: str = "dcod-s3"
-    tracking: str = "mlflow-client"
-    hub: str = ""
-    webhook: str = ""
-    image_pull: list[str] = Field(default_factory=list)
+    s3: str = Field("dcod-s3", description="Keys of the bucket.")
+    tracking: str = Field("mlflow-client", description="User and password of the MLflow server.")
+    hub: str = Field("", description="Token of the model hub.", examples=["huggingface"])
+    webhook: str = Field("", description="Address and signing key of the webhook.", examples=["dcod-webhook"])
+    image_pull: list[str] = Field(
+        default_factory=list, description="For images from a registry that asks who you are.", examples=[["registry"]]
+    )
 
 
 class ClusterConfig(Section):
     """All that differs between clusters; `dcod run` does not look at it but for ``shards``."""
 
-    kubeflow: str = Field("", description="Address of Kubeflow Pipelines; a token comes from $KUBEFLOW_TOKEN.")
-    ui: str = Field("", description="Address of its web page; empty: the same.")
-    namespace: str = "dcod-runs"
-    service_account: str = "dcod-pipeline"
-    experiment: str = "dcod"
-    pipeline_root: str = Field("", description="Where Kubeflow keeps artifacts; empty: the cluster's default.")
-    image: str = Field("", description="Of all stages; empty: dcod:VERSION.")
-    gpu_image: str = Field("", description="Of the stages on GPUs; empty: `image`.")
-    tracking: str = Field("", description="tracking.uri of runs there; empty: tracking.uri.")
-    s3_endpoint: str = Field("", description="Address of S3; empty: AWS.")
+    kubeflow: str = Field(
+        "",
+        description="Address of Kubeflow Pipelines; a token comes from $KUBEFLOW_TOKEN.",
+        examples=["https://kubeflow.example.org"],
+    )
+    ui: str = Field(
+        "", description="Address of its web page; empty: the same.", examples=["https://kubeflow.example.org"]
+    )
+    namespace: str = Field("dcod-runs", description="Where the pods run.")
+    service_account: str = Field("dcod-pipeline", description="Which the pods run as.")
+    experiment: str = Field("dcod", description="Kubeflow's experiment, which lists the runs together.")
+    pipeline_root: str = Field(
+        "", description="Where Kubeflow keeps artifacts; empty: the cluster's default.", examples=["s3://bucket/kfp"]
+    )
+    image: str = Field("", description="Of all stages; empty: dcod:VERSION.", examples=["registry.example.org/dcod:1"])
+    gpu_image: str = Field(
+        "", description="Of the stages on GPUs; empty: `image`.", examples=["registry.example.org/dcod-gpu:1"]
+    )
+    tracking: str = Field(
+        "", description="tracking.uri of runs there; empty: tracking.uri.", examples=["http://mlflow.example.org"]
+    )
+    s3_endpoint: str = Field("", description="Address of S3; empty: AWS.", examples=["https://s3.example.org"])
     storage: str = Field(
         "",
         description="s3:// prefix, or a folder below /mnt/dcod: for the promotion's lease, checkpoints and TrainJobs.",
+        examples=["s3://bucket/dcod"],
     )
-    volume: str = Field("", description="A claim (ReadWriteMany) that all pods mount on /mnt/dcod.")
-    queue: str = Field("", description="Kueue's LocalQueue.")
+    volume: str = Field(
+        "", description="A claim (ReadWriteMany) that all pods mount on /mnt/dcod.", examples=["dcod-shared"]
+    )
+    queue: str = Field("", description="Kueue's LocalQueue.", examples=["gpu-queue"])
     pod: PodConfig = PodConfig()
     gpu: GpuConfig = GpuConfig()
     stages: dict[Placed, StageConfig] = Field(
@@ -103,7 +124,7 @@ class ClusterConfig(Section):
     )
     train: NodesConfig = NodesConfig()
     secrets: SecretsConfig = SecretsConfig()
-    shards: Few = Field(1, description="Ingestion, scoring and evaluation are split into so many pods.")
+    shards: Few = Field(1, description="Ingestion, scoring and evaluation are split into so many pods.", examples=[4])
     retries: Annotated[int, Field(ge=0, le=100)] = Field(
         2, description="Of a stage that failed, after 60 s, 120 s, …; promotion is not retried."
     )

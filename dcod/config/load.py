@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from dcod.config import settings
 from dcod.config.base import SECRET
+from dcod.config.reference import parts, section_in
 from dcod.config.schema import Config
 from dcod.errors import UserError, one_line
 
@@ -18,6 +22,16 @@ _TOLD = 20  # mistakes that are told at once
 _SHOWN = reprlib.Repr()  # a value that is wrong, however large
 _SHOWN.maxstring = _SHOWN.maxother = 200
 _SHOWN.maxlevel = 3
+_NAME = 80  # characters of a name that is compared with others
+_ELSEWHERE = {  # what other trainers call it
+    "lr": "train.learning_rate",
+    "num_train_epochs": "train.epochs",
+    "batch_size": "train.traces_per_step",
+    "per_device_train_batch_size": "train.traces_per_step or train.micro_batch_tokens",
+    "max_seq_length": "student.max_length",
+    "model_name_or_path": "student.model",
+    "dataset": "ingest.sources",
+}
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -45,9 +59,10 @@ def parse_config(text: str, overrides: Iterable[str] = (), origin: str = "config
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        told = [_explain(item) for item in error.errors()]
-        more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
-        raise UserError(f"{origin}: " + "; ".join([*told[:_TOLD], *more])) from None
+        mistakes = error.errors()
+        told = [_explain(item) for item in mistakes[:_TOLD]]
+        more = [f"and {len(mistakes) - _TOLD} more"] if len(mistakes) > _TOLD else []
+        raise UserError(f"{origin}: " + "; ".join([*told, *more])) from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -97,13 +112,46 @@ def _explain(item: Any) -> str:
     place = ".".join(_cut(str(part) if str(part).isprintable() else repr(part), 80) for part in item["loc"])
     place = place or "top level"
     if item["type"] == "extra_forbidden":
-        known = ", ".join(_fields_at(item["loc"][:-1]))
-        return f"{place}: unknown key; known here: {known}"
+        return f"{place}: unknown key{_meant(item['loc'])} known here: {', '.join(_fields_at(item['loc'][:-1]))}"
+    if item["type"] in ("model_type", "model_attributes_type"):
+        first = next(iter(_section_at(item["loc"]).model_fields))
+        value = _cut(item["input"], 40) if isinstance(item["input"], str) else "…"
+        return f"{place}: expected keys below it, such as {place}.{first}={value}{_got(item)}"
     message = _cut(one_line(item["msg"].removeprefix("Value error, ")), 400)
+    return f"{place}: {message}{_got(item)}{_way_out(item)}"
+
+
+def _got(item: Any) -> str:
     shown = item["type"] not in ("missing", SECRET) and item["loc"][:1] != ("notify",)
-    got = f" (got {one_line(_SHOWN.repr(item['input']))})" if shown else ""
-    empty = "; [] is an empty list" if item["type"] == "list_type" and item["input"] == "" else ""
-    return f"{place}: {message}{got}{empty}"
+    return f" (got {one_line(_SHOWN.repr(item['input']))})" if shown else ""
+
+
+def _way_out(item: Any) -> str:
+    """What else is to be said of a value that is not allowed."""
+    if item["type"] == "list_type" and item["input"] == "":
+        return "; [] is an empty list"
+    if item["type"] == "list_type":
+        path = ".".join(map(str, item["loc"]))
+        return next((f"; for example {key.override}" for part in parts() for key in part.keys if key.path == path), "")
+    if item["type"] == "literal_error" and isinstance(item["input"], str):
+        near = _nearest(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"]))
+        return f"; did you mean {near}?" if near else ""
+    return ""
+
+
+def _meant(loc: tuple[int | str, ...]) -> str:
+    """The key that an unknown one may stand for: one beside it, or one of that very name elsewhere."""
+    name = str(loc[-1])
+    paths = [key.path for part in parts() for key in part.keys]
+    elsewhere = [path for path in paths if path.rpartition(".")[2] == name and ".0." not in path]
+    near = _ELSEWHERE.get(name) or _nearest(name, _fields_at(loc[:-1]))
+    if near or elsewhere:
+        return f"; did you mean {near or ' or '.join(elsewhere[:3])}?"
+    return ";"
+
+
+def _nearest(name: str, allowed: Sequence[str]) -> str:
+    return next(iter(get_close_matches(name[:_NAME], allowed, n=1, cutoff=0.6)), "")
 
 
 def _cut(text: str, length: int) -> str:
@@ -111,12 +159,12 @@ def _cut(text: str, length: int) -> str:
 
 
 def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+    return sorted(_section_at(loc).model_fields)
+
+
+def _section_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
     model: type[BaseModel] = Config
     for part in loc:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if inner:
-            model = inner[0]
-    return sorted(model.model_fields)
+        field: FieldInfo | None = None if isinstance(part, int) else model.model_fields.get(part)
+        model = (section_in(field) if field else None) or model
+    return model

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from dcod.config.base import SECRET, Few, Natural, Positive, Section
+from dcod.config.base import SECRET, Few, Natural, Positive, Section, Share
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Amount = Annotated[float, Field(ge=0.0)]
 
 
@@ -35,9 +34,9 @@ class RetrainConfig(Section):
     start: Literal["champion", "base"] = Field(
         "champion", description="`champion` on new and some old traces; `base`: student.model on all traces."
     )
-    min_new_traces: Positive = 100
+    min_new_traces: Positive = Field(100, description="Fewer new traces: the run does not train.", examples=[500])
     replay_share: Share = Field(0.2, description="Of the old problems, trained on again; `champion` only.")
-    rounds: Few = Field(1, description="Of score and train: the weights follow the student.")
+    rounds: Few = Field(1, description="Of score and train: the weights follow the student.", examples=[2])
     sample: Positive = Field(64, description="Traces of each new source that the decision scores.")
     probe: Natural = Field(32, description="Problems of each report split that the champion answers every time.")
     limits: LimitsConfig = LimitsConfig()
@@ -46,8 +45,14 @@ class RetrainConfig(Section):
 class NotifyConfig(Section):
     """A webhook that is told how runs ended; address and key of the signature are in the environment."""
 
-    url: str = Field("", description="`environment`: $DCOD_WEBHOOK_URL is told; empty: nobody is.")
-    events: list[Literal["promoted", "refused", "failed"]] = Field(["promoted", "refused", "failed"])
+    url: str = Field(
+        "", description="`environment`: $DCOD_WEBHOOK_URL is told; empty: nobody is.", examples=["environment"]
+    )
+    events: list[Literal["promoted", "refused", "failed"]] = Field(
+        ["promoted", "refused", "failed"],
+        description="Which ends of a run are told.",
+        examples=[["promoted", "failed"]],
+    )
 
     @field_validator("url")
     @classmethod

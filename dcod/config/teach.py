@@ -17,10 +17,16 @@ class EngineConfig(Section):
     name: Literal["transformers", "vllm", "openai"] = Field(
         "transformers", description="`vllm` needs its own image; `openai` is a server with /v1/completions."
     )
-    endpoint: str = Field("", description="`openai` only, such as http://127.0.0.1:8000/v1; key: OPENAI_API_KEY.")
-    model: str = Field("", description="`openai` only: the model's name on the server.")
+    endpoint: str = Field(
+        "",
+        description="`openai` only, such as http://127.0.0.1:8000/v1; key: OPENAI_API_KEY.",
+        examples=["http://127.0.0.1:8000/v1"],
+    )
+    model: str = Field("", description="`openai` only: the model's name on the server.", examples=["Qwen/Qwen3-8B"])
     concurrency: Few = Field(8, description="`openai` only: requests at once.")
-    requests_per_minute: Positive | Literal["unlimited"] = Field("unlimited", description="`openai` only.")
+    requests_per_minute: Positive | Literal["unlimited"] = Field(
+        "unlimited", description="`openai` only: at most so many are sent a minute.", examples=[60]
+    )
 
     @model_validator(mode="after")
     def _openai_needs_an_address(self) -> EngineConfig:
@@ -38,38 +44,47 @@ class TeachConfig(Section):
         "",
         description="The teacher: a hub id, a folder, s3://… or models:/…; of engine openai the model that is served, "
         "for its tokenizer. Empty with openai: a chat endpoint, text alone.",
+        examples=["Qwen/Qwen3-8B"],
     )
-    revision: str = "main"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    chat_template: Literal["model", "plain"] = "model"
+    revision: str = Field("main", description="Of a hub model: a branch, tag or commit.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Of the teacher's weights.")
+    chat_template: Literal["model", "plain"] = Field(
+        "model", description="`plain` is for a teacher that has no template of its own."
+    )
     engine: EngineConfig = EngineConfig()
     prompts: list[str] = Field(
-        default_factory=list, description="Sources as in `ingest.sources`; of traces, the prompts and references."
+        default_factory=list,
+        description="Sources as in `ingest.sources`; of traces, the prompts and references.",
+        examples=[["prompts.jsonl"]],
     )
     asks: Literal["number", "boxed", "as_is"] = Field(
         "boxed", description="The instruction below a problem that is only a text; a row's own prompt stays as it is."
     )
     attempts: Few = Field(4, description="At most so many a prompt.")
     enough: Positive | Literal["never"] = Field(
-        "never", description="Stop at a prompt with so many different correct answers."
+        "never", description="Stop at a prompt with so many different correct answers.", examples=[2]
     )
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = Field(
-        1.0, description="Above 0: a greedy teacher has no distribution."
+        1.0, description="Above 0: a greedy teacher has no distribution.", examples=[0.7]
     )
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_new_tokens: Positive = 1024
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="Sampling keeps the likeliest tokens up to this probability; 1 keeps all."
+    )
+    max_new_tokens: Positive = Field(1024, description="An attempt is cut here.", examples=[2048])
     logprobs: bool = Field(True, description="Record the sampler's log-probs; without them only the text is known.")
-    top_k: Natural = Field(0, description="Also record the sampler's k likeliest tokens per position.")
+    top_k: Natural = Field(0, description="Also record the sampler's k likeliest tokens per position.", examples=[32])
     endpoint_logprobs: Literal["raw", "processed"] = Field(
         "raw",
         description="`openai` only: `processed` where the server tells them after temperature and top-p (vLLM's "
         "--logprobs-mode processed_logprobs).",
     )
     batch_size: Positive = Field(64, description="Attempts between two shards; what a kill can lose.")
-    input_price: Price = Field(0.0, description="Per million tokens.")
-    output_price: Price = Field(0.0, description="Per million tokens.")
+    input_price: Price = Field(0.0, description="Of a million prompt tokens, for the reported cost.", examples=[0.5])
+    output_price: Price = Field(0.0, description="Of a million tokens that the teacher writes.", examples=[1.5])
     work: str = Field(
-        "runs/teach", description="Folder or s3:// prefix of the shards; a stopped run goes on from them."
+        "runs/teach",
+        description="Folder or s3:// prefix of the shards; a stopped run goes on from them.",
+        examples=["s3://bucket/teach"],
     )
 
     @model_validator(mode="after")

@@ -75,7 +75,7 @@ def test_no_default_is_a_sentinel() -> None:
 )
 def test_an_unknown_key_lists_the_known_ones(text: str, place: str, known: list[str]) -> None:
     line = mistake(text)
-    assert f"{place}: unknown key; known here: " in line
+    assert f"{place}: unknown key; " in line
     for name in known:
         assert name in line.partition("known here: ")[2]
 

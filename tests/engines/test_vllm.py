@@ -148,7 +148,7 @@ def test_what_teach_records_is_of_the_sampler(folder: Path, exact: torch.nn.Modu
     (tmp_path / "problems.jsonl").write_text("\n".join(lines))
     given = {"engine.name": "vllm", "attempts": 3, "asks": "as_is", "temperature": 1.3, "top_p": 0.9, "top_k": 2}
     given |= {"max_new_tokens": 24, "work": tmp_path / "work", "batch_size": 9}
-    command = [sys.executable, "-m", "dcod.cli", "teach", "--teacher", str(folder)]
+    command = [sys.executable, "-m", "dcod", "teach", "--teacher", str(folder)]
     command += ["--prompts", str(tmp_path / "problems.jsonl"), "--out", str(tmp_path / "taught"), "--no-track"]
     command += [f"teach.{name}={value}" for name, value in given.items()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

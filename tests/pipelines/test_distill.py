@@ -184,7 +184,7 @@ def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Con
 def dcod(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
-        [sys.executable, "-m", "dcod.cli", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dcod", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
 
 

@@ -103,7 +103,7 @@ def viewed(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Path
     (folder / "config.json").write_text(CONFIG.to_json())
     done = dcod(
         folder, "inspect", "scores", "--traces", "traces", "--student", str(tiny_student), "--config", "config.json",
-        "--output", "traces.html", "--no-open", "--answers", "2",
+        "--out", "traces.html", "--no-open", "--answers", "2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "wrote traces.html\n"

@@ -88,7 +88,7 @@ def test_the_tracking_server_dies_in_the_middle_and_comes_back(
         add_user(server.uri)
         path, config = on_servers(tmp_path, tiny_student, server.uri, "outage")
         environment = os.environ | s3_environment.env | {"DCOD_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "dcod.cli", "run", "--config", str(path), "cluster.shards=2"]
+        command = [sys.executable, "-m", "dcod", "run", "--config", str(path), "cluster.shards=2"]
         with (tmp_path / "run.log").open("wb") as log:
             run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT)
         stack.callback(run.kill)

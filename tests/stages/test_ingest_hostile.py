@@ -169,7 +169,7 @@ def answers(folder: Path) -> Iterator[tuple[str, int]]:
 def ingest(folder: Path, student: Path, *options: str) -> tuple[int, str, float, int]:
     """Runs the command: exit code, what it said, processor seconds and bytes of its largest process."""
     words = ["ingest", "--no-track", "--traces", str(folder), "--student", str(student), "--out", f"{folder}-out"]
-    command = [sys.executable, "-m", "dcod.cli", *words, *options]
+    command = [sys.executable, "-m", "dcod", *words, *options]
     environment = {**os.environ, "DCOD_CACHE": f"{folder}-cache"}
     with open(f"{folder}.said", "wb") as said:
         done = subprocess.run(

@@ -77,7 +77,7 @@ def test_sigterm_reaches_the_ranks_which_keep_their_state(
     """Exit status 143, a checkpoint, and the next run goes on from it."""
     config, inputs = scored
     (tmp_path / "config.json").write_text(on_two(config, tmp_path, epochs=200).to_json())
-    command = [sys.executable, "-m", "dcod.cli", "train", "--config", str(tmp_path / "config.json"), "--no-track"]
+    command = [sys.executable, "-m", "dcod", "train", "--config", str(tmp_path / "config.json"), "--no-track"]
     command += ["--out", str(tmp_path / "out"), "--scores", str(inputs["scores"]), "--student", str(inputs["student"])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

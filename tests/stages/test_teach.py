@@ -162,7 +162,7 @@ def test_a_killed_process_loses_no_shard(tmp_path: Path, asked: Path, tiny_teach
     given = section(asked, tmp_path / "killed", model=str(tiny_teacher), attempts=20)
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"teach": given}))
-    command = [sys.executable, "-m", "dcod.cli", "teach", "--config", str(config), "--no-track", "--out"]
+    command = [sys.executable, "-m", "dcod", "teach", "--config", str(config), "--no-track", "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "never")])
     while len(list(tmp_path.glob("killed/*/shard-*"))) < 2:
         assert process.poll() is None

@@ -33,8 +33,8 @@ VERBS = {
         "promote", "--results", "results", "--start-results", "results", "--student", "./model", "--start", "./model",
         "--out",
     ),
-    "export": ("export", "models:/m@champion", "--output"),
-    "inspect": ("inspect", "scores", "--student", "./model", "--no-open", "--output"),
+    "export": ("export", "models:/m@champion", "--out"),
+    "inspect": ("inspect", "scores", "--student", "./model", "--no-open", "--out"),
     "compile": ("compile", "--preset", "quickstart", "--out"),
 }  # fmt: skip
 FILES = ("inspect", "compile")  # they write one file, the others a folder

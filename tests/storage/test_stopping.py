@@ -86,7 +86,7 @@ def test_every_stage_and_every_end(tmp_path: Path, tiny_student: Path) -> None:
                 (out / "old.txt").write_text("old")
             student = () if verb == "teach" else ("--student", "student")
             begun[how] = folder, subprocess.Popen(
-                [sys.executable, "-m", "dcod.cli", *arguments, *student, "--out", str(folder / "out"), "--no-track",
+                [sys.executable, "-m", "dcod", *arguments, *student, "--out", str(folder / "out"), "--no-track",
                  f"teach.work={folder}/work"],
                 cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
                 env={**os.environ, "DCOD_TRIAL": trial, "TMPDIR": str(folder / "tmp")},

@@ -1,4 +1,4 @@
-"""`python -m dcod.cli`."""
+"""`python -m dcod`."""
 
 from dcod.cli.command import main
 

@@ -1,0 +1,175 @@
+"""The section ``train`` of the configuration: the correction, the loss, and how training goes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dcod.config.base import Few, Positive, Section, Share
+
+
+class CorrectionConfig(Section):
+    """Which weights the supervision gets; see docs/method.md for the symbols."""
+
+    name: Literal[
+        "none",
+        "support",
+        "support_text",
+        "prefix",
+        "trace",
+        "trace_mean",
+        "mixed",
+        "surprisal",
+        "naturalness",
+        "iw_sft",
+        "iw_opd",
+        "token_support",
+        "position_decay",
+        "shuffled",
+        "length_only",
+        "student_likelihood_only",
+    ] = Field("none", description="The correction; `none` is plain fine-tuning (SFT).", examples=["surprisal"])
+    scope: Literal["token", "trace"] = Field(
+        "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."
+    )
+    rho: Share = Field(0.5, description="`mixed` only: the share of the log-ratios from t on; 0 `prefix`, 1 `trace`.")
+    base: Literal["prefix", "trace", "mixed", "surprisal"] = Field(
+        "trace", description="`shuffled` only: whose weights go to another trace of the prompt."
+    )
+    group: Literal["auto", "prompt", "position", "length", "batch"] = Field(
+        "auto", description="What weights are compared within; `auto` is the correction's own."
+    )
+    weights: Literal["stored", "live"] = Field(
+        "stored", description="From the score stage, or from the same forward pass with statistics lagged one step."
+    )
+    gamma_max: Annotated[float, Field(ge=0.0, le=4.0)] = Field(
+        1.0, description="gamma, the strength of the correction, is at most this; 0 switches it off.", examples=[4.0]
+    )
+    ess_floor: Share = Field(
+        0.3, description="gamma is lowered until the effective sample size is this share of the traces or tokens."
+    )
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="lambda, of the running sums.", examples=[0.99]
+    )
+    clip: Annotated[float, Field(gt=0.0)] = Field(2.0, description="c, on each per-token log-ratio.")
+    one_sided: bool = Field(False, description="Clip log-ratios to <= 0, so that no slip of the teacher is raised.")
+    truncate: Annotated[float, Field(ge=1.0)] = Field(4.0, description="C, on the normalised weight.")
+    floor: Share = Field(0.1, description="eta, so that no trace loses all supervision.")
+    bucket_width: Positive = Field(16, description="Positions (or tokens of length) per normalisation bucket.")
+    tau: Annotated[float, Field(gt=0.0)] = Field(1.0, description="`iw_sft` only: the exponent on the mean log-ratio.")
+    bias: float = Field(
+        0.0, description="`support`, `support_text` only: the log-ratio, nats, whose weight is 1/2.", examples=[-1.0]
+    )
+    temperature: Annotated[float, Field(gt=0.0)] = Field(
+        4.0, description="`support`, `support_text` only: of the sigmoid; high is flat."
+    )
+    rule: Literal["probability", "threshold"] = Field(
+        "threshold",
+        description="`token_support` only: weigh by the start's probability, or keep what reaches `threshold`.",
+    )
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.4, description="`token_support` only: tokens that the start finds less likely are left out."
+    )
+    normalise: bool = Field(
+        True, description="`support`, `token_support`, `iw_*`: rescale a step to mean 1; else they lower the rate too."
+    )
+
+    @model_validator(mode="after")
+    def _not_cancelled(self) -> CorrectionConfig:
+        if self.name == "position_decay" and self.group == "prompt":
+            raise ValueError("position_decay weighs by position alone, which group=prompt cancels; use auto or batch")
+        return self
+
+
+class LossConfig(Section):
+    """What is matched at a state; the correction says which states count."""
+
+    name: Literal["log", "gce", "deft", "forward_kl", "reverse_kl", "jsd", "skew_kl", "todi"] = Field(
+        "log", description="All but `log`, `gce` and `deft` need the teacher's recorded top-k log-probs."
+    )
+    power: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.5, description="`gce` only: (1 - pi^power) / power.")
+    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="`jsd` only: the teacher's share.")
+    skew: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="`skew_kl` only: the teacher's share.")
+    cross_entropy: Share = Field(0.0, description="`todi` only: the share of the log loss beside it.", examples=[0.5])
+
+
+class CheckpointConfig(Section):
+    """Where a training run keeps what it needs to go on after a kill."""
+
+    uri: str = Field(
+        "runs/checkpoints",
+        description="Folder or s3:// prefix, one folder a run in it; empty: none.",
+        examples=["s3://bucket/checkpoints"],
+    )
+    every: Positive = Field(200, description="Optimizer steps between two.")
+    keep: Positive = Field(2, description="So many stay, the newest; older ones are deleted.")
+
+
+class LoraConfig(Section):
+    """Low-rank updates instead of full training; merged into the student that is saved."""
+
+    rank: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="0: all weights are trained.", examples=[16])
+    alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
+    targets: list[str] | Literal["all-linear"] = Field(
+        "all-linear",
+        description="Names of layers; all linear ones but the output head by default.",
+        examples=[["q_proj", "v_proj"]],
+    )
+
+
+class TrainConfig(Section):
+    """Corrected supervised training."""
+
+    correction: CorrectionConfig = CorrectionConfig()
+    loss: LossConfig = LossConfig()
+    focus: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
+        0.0, description="alpha, token focus of the `log` loss; 1 is DFT.", examples=[1.0]
+    )
+    anchor: Annotated[float, Field(ge=0.0)] = Field(
+        0.0,
+        description="Weight of KL(start || student), on the start's top-k that `score.top_k` records.",
+        examples=[0.1],
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        1e-4, description="The highest one: it rises during the warm-up and then falls on a cosine.", examples=[5e-5]
+    )
+    epochs: Few = Field(2, description="How often each trace is trained on.", examples=[3])
+    traces_per_step: Positive = Field(16, description="Global, over all ranks and micro-batches.")
+    micro_batch_tokens: Positive | Literal["auto"] = Field(
+        2048,
+        description="Padded tokens per forward pass and rank; `auto`: as many as a GPU's memory holds, by trying.",
+        examples=["auto"],
+    )
+    warmup_share: Share = Field(0.1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Of AdamW.", examples=[0.01])
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = Field(1.0, description="Longer gradients are cut to this length.")
+    validations: Few = Field(4, description="How often the selection split is measured during the run.")
+    patience: Positive | Literal["never"] = Field(
+        "never", description="Stop after so many measurements without a better one.", examples=[2]
+    )
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    layout: Literal["auto", "padded", "packed"] = Field(
+        "auto", description="Traces in one row without padding, or a row each; `auto`: packed, where the model can."
+    )
+    lora: LoraConfig = LoraConfig()
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the arithmetic; weights and optimizer stay float32 with student.dtype=float32."
+    )
+    activation_checkpointing: bool = Field(
+        False, description="Keep the input of each block alone and compute the rest again: less memory, more time."
+    )
+    processes: Few | Literal["auto"] = Field(
+        "auto", description="Ranks on this machine; `auto`: one a GPU, or 1.", examples=[2]
+    )
+    sharding: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="With several ranks: each holds the student, or its weights are split over them."
+    )
+
+    @model_validator(mode="after")
+    def _exclude(self) -> TrainConfig:
+        if self.focus > 0.0 and self.loss.name != "log":
+            raise ValueError(f"focus multiplies the `log` loss only; with loss.name={self.loss.name} it must be 0")
+        if self.correction.name == "iw_sft" and self.correction.weights == "stored":
+            raise ValueError("correction iw_sft compares the student with its start: it needs correction.weights=live")
+        return self

@@ -1,0 +1,70 @@
+"""The command line's own help: every verb in a group, with examples that it would take."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from dcod.cli import app
+from dcod.cli.options import BEGIN, CLUSTER, DATA, JUDGE, REGISTRY
+from dcod.config import Config, parse_config
+
+COMMANDS: dict[str, Any] = typer.main.get_group(app).commands
+GROUPS = (BEGIN, DATA, JUDGE, REGISTRY, CLUSTER)
+
+
+def printed(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_a_verb_has_a_group_and_examples_that_it_takes(verb: str) -> None:
+    command = COMMANDS[verb]
+    assert command.rich_help_panel in GROUPS
+    assert command.help
+    examples = re.findall(r"^  \$ (dcod .*)$", command.epilog.replace("\\[", "["), re.MULTILINE)
+    assert examples
+    for example in examples:
+        _, name, *words = shlex.split(example.partition(" > ")[0])
+        context = COMMANDS[name].make_context(name, words)
+        for override in context.params.get("overrides") or ():
+            parse_config("{}", [override])
+    for parameter in command.params:
+        assert getattr(parameter, "help", ""), f"{verb}: {parameter.name} has no help"
+
+
+def test_help_is_there_by_both_names() -> None:
+    assert len(COMMANDS) >= 20
+    shown = printed("-h")
+    assert all(group in shown for group in GROUPS)
+    assert "--install-completion" in shown
+    assert "Examples" in printed("ingest", "-h")
+    assert printed("train", "--help") == printed("train", "-h")
+
+
+def test_a_preset_is_printed_to_be_copied() -> None:
+    assert parse_config(printed("presets", "gsm8k")).name == "gsm8k"
+    assert "quickstart" in printed("presets")
+
+
+def test_a_configuration_is_printed_resolved() -> None:
+    whole = parse_config(printed("config", "--preset", "gsm8k", "train.epochs=7"))
+    assert whole == parse_config(printed("presets", "gsm8k"), ["train.epochs=7"])
+    assert parse_config(printed("config")) == Config()
+    assert yaml.safe_load(printed("config", "train.epochs=7", "--changed")) == {"train": {"epochs": 7}}
+    assert yaml.safe_load(printed("config", "--schema"))["$defs"].keys() >= {"TrainConfig", "CorrectionConfig"}
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "dcod", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("dcod ")
