@@ -49,11 +49,17 @@ class GpuConfig(Section):
 class StageConfig(Section):
     """What one stage's pods get otherwise than the others; empty: as the others."""
 
-    image: str = ""
+    image: str = Field("", description="Empty: as the other stages.", examples=["registry.example.org/dcod:2"])
     pod: Literal["", "pod", "gpu"] = Field("", description="`cluster.pod`, without a GPU, or `cluster.gpu.pod` with.")
-    cpu: Annotated[str, Field(pattern=r"^(\d+(\.\d+|m)?)?$")] = ""
-    cpu_limit: Annotated[str, Field(pattern=r"^(\d+(\.\d+|m)?)?$")] = ""
-    memory: Annotated[str, Field(pattern=r"^(\d+(Mi|Gi|Ti))?$")] = ""
+    cpu: Annotated[str, Field(pattern=r"^(\d+(\.\d+|m)?)?$")] = Field(
+        "", description="CPUs that are reserved.", examples=["2"]
+    )
+    cpu_limit: Annotated[str, Field(pattern=r"^(\d+(\.\d+|m)?)?$")] = Field(
+        "", description="CPUs that it may use.", examples=["8"]
+    )
+    memory: Annotated[str, Field(pattern=r"^(\d+(Mi|Gi|Ti))?$")] = Field(
+        "", description="Memory, reserved and at most.", examples=["16Gi"]
+    )
 
 
 Placed = Literal[
@@ -121,6 +127,7 @@ class ClusterConfig(Section):
         default_factory=dict,
         description="Image, pod and size of single stages; `gate` and `promote`, which load the student again, go by "
         "`evaluate`.",
+        examples=[{"evaluate": {"memory": "16Gi"}}],
     )
     train: NodesConfig = NodesConfig()
     secrets: SecretsConfig = SecretsConfig()

@@ -164,7 +164,7 @@ def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
 
 def _section_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
     model: type[BaseModel] = Config
-    for part in loc:
+    for part in loc:  # numbers and names of entries are no fields
         field: FieldInfo | None = None if isinstance(part, int) else model.model_fields.get(part)
         model = (section_in(field) if field else None) or model
     return model

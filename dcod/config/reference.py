@@ -31,7 +31,7 @@ class Key:
     """One key that a user may set.
 
     Attributes:
-        path: with the sections above it, such as ``train.epochs``; of a list's entries the first, 0.
+        path: with the sections above it, such as ``train.epochs``; of a list's entries the first, 0; of named ones one.
         description: one sentence.
         allowed: in words.
         default: as JSON, or :data:`REQUIRED`.
@@ -69,7 +69,7 @@ def parts() -> tuple[Part, ...]:
 
 
 def section_in(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a field holds, alone or in a list."""
+    """The section that a field holds, alone (then it is its type), in a list or by name."""
     inner = (field.annotation, *get_args(field.annotation))
     return next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
@@ -96,11 +96,12 @@ def commented(values: dict[str, Any], *, model: type[BaseModel] = Config, indent
         if name not in values:
             continue
         inner, value = section_in(field), values[name]
+        single = inner is not None and inner is field.annotation
         about = field.description or (inner.__doc__ if inner else "") or ""
-        if inner or not lines:
+        if single or not lines:
             lines.append("")
         lines += textwrap.wrap(about, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
-        if inner and isinstance(value, dict):
+        if inner and single:
             lines += [f"{indent}{name}:", commented(value, model=inner, indent=f"{indent}  ").strip("\n")]
         else:
             text = yaml.safe_dump({name: value}, allow_unicode=True, sort_keys=False, width=1000).strip()
@@ -157,14 +158,15 @@ def _parts(model: type[BaseModel], defaults: dict[str, Any], path: str) -> Itera
     for name, field in model.model_fields.items():
         place, inner = f"{path}.{name}".lstrip("."), section_in(field)
         value = defaults.get(name)
-        if inner and isinstance(value, dict):
+        if inner and isinstance(value, dict) and isinstance(field.default, BaseModel):
             inside.append(_parts(inner, value, place))
             continue
-        if inner:
-            inside.append(_parts(inner, _defaults(inner), f"{place}.0"))
+        if inner:  # in a list, or by names of which the example has one
+            first = "0" if isinstance(value, list) else next(iter((field.examples or [{"NAME": {}}])[0]))
+            inside.append(_parts(inner, _defaults(inner), f"{place}.{first}"))
         default = REQUIRED if name not in defaults else json.dumps(value, ensure_ascii=False)
         example = field.examples[0] if field.examples else _another(properties[name], value)
-        allowed = "a list, see below" if inner else _words(properties[name])
+        allowed = "see below" if inner else _words(properties[name])
         keys.append(Key(place, (field.description or "").strip(), allowed, default, example))
     yield Part(path, " ".join((model.__doc__ or "").split()).replace("``", "`"), tuple(keys))
     for section in inside:
@@ -192,7 +194,7 @@ def _words(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
-        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+        return ", ".join(f"`{choice}`" if choice else "empty" for choice in schema["enum"])
     kind = schema.get("type", "")
     if kind in ("integer", "number"):
         bounds = [words.format(f"{schema[name]:,g}") for name, words in _BOUNDS if abs(schema.get(name, MOST)) < MOST]

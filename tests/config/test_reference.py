@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,15 @@ def test_every_key_has_a_description_a_default_and_an_example() -> None:
             assert ".0." in key.path, key.path
 
 
+def within(example: Any, value: Any) -> bool:
+    """Whether a value is an example with defaults filled in."""
+    if isinstance(example, dict):
+        return all(within(inner, value[name]) for name, inner in example.items())
+    if isinstance(example, list):
+        return len(example) == len(value) and all(map(within, example, value))
+    return bool(example == value)
+
+
 def test_every_example_is_allowed() -> None:
     engine = ["engine.name=openai", "engine.endpoint=http://127.0.0.1/v1", "engine.model=m"]
     for key in KEYS:
@@ -47,9 +57,7 @@ def test_every_example_is_allowed() -> None:
         values = parse_config("{}", [*more, override]).model_dump(mode="json")
         for part in key.path.split("."):
             values = values[int(part)] if part.isdigit() else values[part]
-        if key.example and isinstance(key.example, list) and isinstance(key.example[0], dict):
-            values = [{name: value for name, value in values[0].items() if name in key.example[0]}]
-        assert values == key.example, key.path
+        assert within(key.example, values), key.path
 
 
 def test_the_page_is_current(update_golden: bool) -> None:
