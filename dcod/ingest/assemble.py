@@ -33,8 +33,9 @@ SOURCES = "sources.json"
 COUNTS = "counts.json"
 MADE_BY = "dcod ingest"
 _HITS = 20  # n-gram hits that are shown
+_ROWS = ("read", "items", "accepted")  # beside them a file's counts are reasons
 _SHORTEST = 64  # tokens; lengths are counted up to this, twice this, …
-_SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits", "unmarked")
+_SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits", "unmarked", "flags")
 
 
 @dataclass
@@ -54,6 +55,7 @@ class TraceSetBuilder:
     sums: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _SUMS})
     ngrams: dict[str, list[str]] = field(default_factory=dict)
     sides: dict[str, Split] = field(default_factory=dict)
+    readings: dict[tuple[str, str], dict[str, list[Any]]] = field(default_factory=dict)
 
     def write(
         self,
@@ -77,7 +79,7 @@ class TraceSetBuilder:
             UserError: ``earlier`` is no trace set of this version.
         """
         carried = self.carry(earlier, replayed=replayed) if earlier else ()
-        new = self.split(self.traces(outcomes))
+        new = self.split(self.traces(outcomes, replayed))
         write_traces(out / FILE, chain(carried, new), shard_bytes=self.ingest.shard_bytes, tokenizer=tokenizer)
 
     def account(self, out: Path, left_out: str) -> dict[str, Any]:
@@ -91,11 +93,12 @@ class TraceSetBuilder:
             UserError: no row was accepted.
         """
         counts = self.counts()
-        assert counts["read"] == counts["accepted"] + sum(counts["quarantined"].values()), "a row was lost"
+        assert counts["items"] == counts["accepted"] + sum(counts["quarantined"].values()), "a row was lost"
         if not counts["accepted"]:
             top = self.quarantine.reasons.most_common(3)
             reasons = "; ".join(f"{n} {reason} ({self.quarantine.examples[reason]})" for reason, n in top)
-            raise UserError(f"ingest: none of {counts['read']} rows was accepted: {reasons}")
+            several = f" ({counts['items']} items)" if counts["items"] != counts["read"] else ""
+            raise UserError(f"ingest: none of {counts['read']} rows{several} was accepted: {reasons}")
         storage.write_json(out / COUNTS, counts)
         storage.write_json(out / SOURCES, {**self.sources(), "left_out": left_out})
         return counts
@@ -120,10 +123,14 @@ class TraceSetBuilder:
         for item in sources["files"]:
             count = self._file(item["file"], item["digest"])
             count["accepted"] += item["accepted"]
-            count["read"] += item["accepted"]
+            count["items"] += item["accepted"]
+            count["read"] += item["read"]
             if not replayed:
                 count.update(item["quarantined"])
-                count["read"] += sum(item["quarantined"].values())
+                count["items"] += sum(item["quarantined"].values())
+            readings = self.readings.setdefault((item["file"], item["digest"]), {})
+            for text, told in item.get("read_as", {}).items():
+                readings[text] = [told["items"], set(told["unused"])]
         if not replayed:
             self.quarantine.carry(folder)
         for trace in read_traces(folder):
@@ -135,20 +142,27 @@ class TraceSetBuilder:
                 self.sides[trace.prompt_id] = trace.split
             yield trace
 
-    def traces(self, examined: Iterable[tuple[Block, list[Examined]]]) -> Iterator[Trace]:
+    def traces(self, examined: Iterable[tuple[Block, list[Examined]]], replayed: bool = False) -> Iterator[Trace]:
         """The accepted traces, in source order; every other row goes into the quarantine."""
         for block, outcomes in examined:
-            for index, found in enumerate(outcomes):
-                row = block.at(index)
-                count = self._file(row.file, row.digest)
-                count["read"] += 1
+            index, row, count = -1, None, None
+            for found in outcomes:
+                if found.first:
+                    index += 1
+                    row = block.at(index)
+                    count = self._file(row.file, row.digest)
+                    count["read"] += not replayed
+                assert row is not None
+                assert count is not None
+                count["items"] += 1
+                self._told(row, found, replayed)
                 try:
                     trace = self._accept(found)
                 except RowError as error:
                     count[error.code] += 1
                     if error.code == "no_answer":
                         self.sums["unmarked"].update(found.changes)
-                    self.quarantine.add(row, error)
+                    self.quarantine.add(row, error, found.item)
                     continue
                 count["accepted"] += 1
                 self._count(found, row)
@@ -173,6 +187,7 @@ class TraceSetBuilder:
         """Everything counted, for counts.json."""
         return {
             "read": sum(count["read"] for count in self.files.values()),
+            "items": sum(count["items"] for count in self.files.values()),
             "accepted": sum(count["accepted"] for count in self.files.values()),
             "quarantined": dict(sorted(self.quarantine.reasons.items())),
             "train": self.splits["train"],
@@ -191,8 +206,13 @@ class TraceSetBuilder:
                     "file": file,
                     "digest": digest,
                     "read": count["read"],
+                    "items": count["items"],
                     "accepted": count["accepted"],
-                    "quarantined": {k: n for k, n in sorted(count.items()) if n and k not in ("read", "accepted")},
+                    "quarantined": {k: n for k, n in sorted(count.items()) if n and k not in _ROWS},
+                    "read_as": {
+                        text: {"items": told[0], "unused": sorted(told[1])}
+                        for text, told in sorted(self.readings.get((file, digest), {}).items())
+                    },
                 }
                 for (file, digest), count in self.files.items()
             ]
@@ -234,6 +254,16 @@ class TraceSetBuilder:
             examples = self.ngrams.setdefault(benchmark, [])
             if len(examples) < _HITS:
                 examples.append(f"{row.file}:{row.line}: {problem:.80}")
+
+    def _told(self, row: RawRow, found: Examined, again: bool) -> None:
+        """Counts how a row was read, and what it says of itself; once, however often it is read again."""
+        readings = self.readings.setdefault((row.file, row.digest), {})
+        if not again:
+            self.sums["flags"].update(found.flags)
+        if found.reading.text and not (again and found.reading.text in readings):
+            told = readings.setdefault(found.reading.text, [0, set()])
+            told[0] += 1
+            told[1].update(found.reading.unused)
 
     def _side(self, prompt_id: str) -> Split:
         return "selection" if int(prompt_id, 16) / 16 ** len(prompt_id) < self.ingest.selection_share else "train"

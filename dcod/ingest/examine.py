@@ -29,13 +29,16 @@ from dcod.ingest import duplicates
 from dcod.ingest.contamination import SHARE, Contamination, Hit
 from dcod.models import fitting
 from dcod.storage import workers as processes
-from dcod.traces import Message, Trace, Verdict, cleaning, formats, mapping, prompts, turns
+from dcod.traces import Message, Trace, Verdict, cleaning, formats, prompts, turns
 from dcod.traces.bounded import LONGEST
 from dcod.traces.formats import RowError
+from dcod.traces.items import Reading, Taken, taken
+from dcod.traces.mapping import tokens
 from dcod.traces.rows import Block, RawRow
 
 Closed = frozenset[str] | None  # the only problems that may still come, once the limit is reached
 CHARACTERS = 32  # for a token of student.max_length: a text with more is too long, and is not cut into tokens
+UNREAD = Reading("")
 UNMARKED: tuple[Literal["last_number", "last_math"], ...] = ("last_number", "last_math")
 IN_FLIGHT = 2**27  # bytes of blocks that are handed out or wait; a longer block goes alone
 _PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
@@ -55,6 +58,10 @@ class Examined:
             ``ingest.answers`` it would come in.
         ngram: a benchmark, and its problem that shares much of its wording.
         tokens: of prompt and completion.
+        item: which trace of its row it is, from 1; 0 of a row that is one.
+        first: it is the first of its row.
+        reading: how the row was read, and which columns it leaves out.
+        flags: what the row says of it.
     """
 
     trace: Trace | None = None
@@ -67,6 +74,10 @@ class Examined:
     changes: tuple[str, ...] = ()
     ngram: tuple[str, str] | None = None
     tokens: tuple[int, int] = (0, 0)
+    item: int = 0
+    first: bool = True
+    reading: Reading = UNREAD
+    flags: tuple[str, ...] = ()
 
 
 class Examiner:
@@ -84,7 +95,8 @@ class Examiner:
         self._unknown = fitting.check_student(student, self.tokenizer, config.student.max_length)
         self._vocabulary = fitting.embeddings(student) or len(self.tokenizer)
         self._marks = turns.marks_of(self.tokenizer)
-        self._format = None if ingest.format == "auto" else formats.get(ingest.format)
+        if ingest.format != "auto":
+            formats.get(ingest.format)
         unknown = sorted(set(ingest.languages).difference(cleaning.languages())) if ingest.languages else []
         if unknown:
             raise UserError(
@@ -95,14 +107,43 @@ class Examiner:
         self._of_prompt = lru_cache(_PROMPTS)(self._prompt)
 
     def block(self, block: Block, closed: Closed = None) -> list[Examined]:
-        """Examines the rows of a block, in order."""
-        return [self.row(row, closed) for row in block.rows()]
+        """Examines the rows of a block, in order; a row of several traces gives as many."""
+        return [found for row in block.rows() for found in self.items(row, closed)]
 
     def row(self, row: RawRow, closed: Closed = None) -> Examined:
-        """Examines a row; a problem that can no longer come is not looked at any further."""
+        """Examines a row of one trace."""
+        return self.items(row, closed)[0]
+
+    def items(self, row: RawRow, closed: Closed = None) -> list[Examined]:
+        """Examines the traces of a row; a problem that can no longer come is not looked at any further."""
+        try:
+            read = self._read(row)
+        except RowError as error:
+            return [Examined(refused="row", code=error.code, message=error.message, item=row.item)]
+        several = len(read.items) > 1
+        found = list[Examined]()
+        for number, item in enumerate(read.items, 1):
+            if row.item in (0, number):
+                one = self._item(row, item, number if several else None, len(read.items), closed)
+                one.item, one.first, one.reading = number if several else 0, not found, read.reading
+                one.flags = item.flags if isinstance(item, Trace) else ()
+                found.append(one)
+        return found
+
+    def _read(self, row: RawRow) -> Taken:
+        if row.row is None:
+            raise RowError(row.error, row.message)
+        read = taken(row.row, row.format or self.config.ingest.format)
+        if not read.items or row.item > len(read.items):
+            raise RowError("no_completion", f"the row gives {len(read.items)} traces")
+        return read
+
+    def _item(self, row: RawRow, item: Trace | RowError, number: int | None, attempts: int, closed: Closed) -> Examined:
         changes: list[str] = []
         try:
-            trace = self._trace(row, changes)
+            if isinstance(item, RowError):
+                raise item
+            trace = self._trace(item, changes)
         except RowError as error:
             return Examined(refused="row", code=error.code, message=error.message)
         if closed is not None and trace.prompt_id not in closed:
@@ -114,7 +155,14 @@ class Examiner:
             return Examined(
                 prompt_id=trace.prompt_id, refused="verdict", code=error.code, message=error.message, changes=unmarked
             )
-        trace = replace(trace, source_file=row.file, source_line=row.line, source_digest=row.digest)
+        trace = replace(
+            trace,
+            source_file=row.file,
+            source_line=row.line,
+            source_item=number,
+            source_digest=row.digest,
+            attempts=trace.attempts or (attempts if number else None),
+        )
         found = Examined(trace, trace.prompt_id, key=duplicates.key(trace), changes=tuple(changes))
         if self.config.ingest.near_duplicates:
             found.signature = duplicates.signature(trace)
@@ -124,16 +172,12 @@ class Examiner:
             found.refused, found.code, found.message = "fit", error.code, error.message
         return found
 
-    def _trace(self, row: RawRow, changes: list[str]) -> Trace:
-        if row.row is None:
-            raise RowError(row.error, row.message)
-        chosen = formats.get(row.format) if row.format else self._format or formats.get(formats.detect(row.row))
-        trace = chosen.to_trace(row.row)
+    def _trace(self, trace: Trace, changes: list[str]) -> Trace:
         stop = trace.stopped_by
         self._bound(trace, max(LONGEST, CHARACTERS * self.config.student.max_length))
         trace = clean(trace, self.config.ingest, changes, self._marks)
         if trace.sampled_texts is not None:
-            trace = mapping.student_tokens(trace, self.tokenizer, self.digest)
+            trace = tokens.student_tokens(trace, self.tokenizer, self.digest)
         for text in (trace.completion, *(message["content"] for message in trace.prompt)):
             if token := next((token for token in self._unknown if token in text), None):
                 raise RowError("bad_field", f"{token!r} in a text: the student has no embedding for this token")
@@ -143,7 +187,7 @@ class Examiner:
                 raise RowError("bad_field", f"token {max(ids)}: the student's vocabulary has {self._vocabulary}")
             trace = self._whole(trace, changes)
             if trace.token_ids is not None:
-                mapping.check_text(trace, self.tokenizer)
+                tokens.check_text(trace, self.tokenizer)
         if isinstance(stop, str) and cleaning.without_marks(f"x{stop}", self._marks) != "x":  # else it is an end itself
             changes.append("stop_string")
         return trace
@@ -163,7 +207,7 @@ class Examiner:
         size = turns.ended(self.tokenizer, trace.token_ids)
         rest = trace.token_ids[size:]
         if not size:
-            return mapping.with_end(trace, self.tokenizer)
+            return tokens.with_end(trace, self.tokenizer)
         if not rest:
             return trace
         if str(self.tokenizer.decode(rest, skip_special_tokens=True)).strip():
@@ -277,7 +321,7 @@ def verify(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None)
             would be.
 
     Raises:
-        RowError: ``no_answer``, ``wrong_answer`` or ``unverified``.
+        RowError: ``no_answer``, ``wrong_answer``, ``flagged_wrong``, ``no_gold`` or ``unverified``.
     """
     changes = [] if changes is None else changes
     if trace.gold is None:
@@ -295,7 +339,13 @@ def verify(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None)
         raise RowError("no_answer", f"no final answer was found: no \\boxed, no ####, no 'the answer is'{told}")
     if outcome == "wrong" and ingest.keep == "correct":
         raise RowError("wrong_answer", f"the answer {answer!r:.80} is not the reference {trace.gold!r:.80}")
+    if trace.flagged and ingest.keep != "all":
+        raise RowError("flagged_wrong", f"{trace.flagged}: the row itself calls it wrong")
+    if trace.flagged and trace.gold is None:
+        outcome = "wrong"
     if outcome == "unverified" and ingest.keep == "correct":
+        if trace.no_gold:
+            raise RowError("no_gold", f"{trace.no_gold}: no reference answer; ingest.keep=answered takes such traces")
         why = "there is no reference answer" if trace.gold is None else "the answers could not be compared"
         raise RowError("unverified", f"{why}; ingest.keep=answered takes such traces")
     return replace(trace, answer=answer, verdict=cast(Verdict, outcome))

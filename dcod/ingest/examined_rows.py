@@ -7,7 +7,7 @@ every n-th block of all sources, whatever their files are; so one big file is sp
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, cycle, islice
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dcod import traces
 from dcod.errors import UserError
 from dcod.ingest.examine import Examined
 from dcod.traces import Trace
+from dcod.traces.items import Reading
 from dcod.traces.reading import BLOCK_ROWS
 from dcod.traces.rows import Block
 
@@ -34,9 +35,28 @@ SCHEMA = pa.schema(
         ("changes", pa.list_(pa.string())),
         ("ngram", pa.list_(pa.string())),
         ("tokens", pa.list_(pa.int64())),
+        ("item", pa.int32()),
+        ("first", pa.bool_()),
+        ("reading", pa.dictionary(pa.int32(), pa.string())),
+        ("unused", pa.dictionary(pa.int32(), pa.string())),
+        ("flags", pa.list_(pa.string())),
     ]
 )
-_OTHERS = ("prompt_id", "refused", "code", "message", "key", "signature", "changes", "ngram", "tokens")
+_OTHERS = (
+    "prompt_id",
+    "refused",
+    "code",
+    "message",
+    "key",
+    "signature",
+    "changes",
+    "ngram",
+    "tokens",
+    "item",
+    "first",
+    "flags",
+)
+_BETWEEN = "\x1f"  # the names of columns that a reading leaves out
 
 
 def write(path: Path, examined: Iterable[tuple[Block, list[Examined]]]) -> int:
@@ -63,14 +83,14 @@ def joined(blocks: Iterable[Block], paths: Sequence[Path]) -> Iterator[tuple[Blo
     Raises:
         UserError: the shards read other sources.
     """
-    readers = [_rows(path) for path in paths]
+    readers = [_blocks(_rows(path)) for path in paths]
     for block, reader in zip(blocks, cycle(readers), strict=False):
-        rows = list(islice(reader, len(block)))
-        if len(rows) < len(block) or rows[0]["block"] != _begin(block):
+        rows = next(reader, [])
+        if not rows or rows[0]["block"] != _begin(block) or sum(row["first"] for row in rows) != len(block):
             raise changed(block.at(0).file)
         yield block, [_examined(row) for row in rows]
-    for row in chain.from_iterable(readers):
-        raise changed(row["block"])
+    for rows in chain.from_iterable(readers):
+        raise changed(rows[0]["block"])
 
 
 def changed(file: str) -> UserError:
@@ -88,12 +108,15 @@ def _begin(block: Block) -> str:
 def _row(found: Examined) -> dict[str, Any]:
     row = {name: getattr(found, name) for name in _OTHERS}
     row["message"] = found.message.encode("utf-8", "backslashreplace").decode("utf-8")  # as the quarantine has it
+    row["reading"], row["unused"] = found.reading.text, _BETWEEN.join(found.reading.unused)
     return {name: getattr(found.trace, name) for name in traces.SCHEMA.names} | row if found.trace else row
 
 
 def _examined(row: dict[str, Any]) -> Examined:
     found = Examined(**{name: row[name] for name in _OTHERS})
     found.changes, found.tokens = tuple(row["changes"]), (row["tokens"][0], row["tokens"][1])
+    found.flags = tuple(row["flags"])
+    found.reading = Reading(row["reading"], tuple(filter(None, row["unused"].split(_BETWEEN))))
     found.ngram = (row["ngram"][0], row["ngram"][1]) if row["ngram"] else None
     if row["trace_id"] is not None:
         found.trace = Trace(**{name: row[name] for name in traces.SCHEMA.names})
@@ -104,6 +127,18 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=BLOCK_ROWS):
             yield from batch.to_pylist()
+
+
+def _blocks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a file by their blocks, each of which begins with a row that names it."""
+    block: list[dict[str, Any]] = []
+    for row in rows:
+        if row["block"] is not None and block:
+            yield block
+            block = []
+        block.append(row)
+    if block:
+        yield block
 
 
 def _flush(writer: pq.ParquetWriter, rows: list[dict[str, Any]]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from dcod.traces.formats import RowError
 from dcod.traces.rows import ParsedRows, RawRow
 
 FILE = "quarantine.parquet"
-VERSION = 2
+VERSION = 3
+_READ = ("2", "3")  # before 3 a row was one trace
 _GROUP_BYTES = 2**25  # of rows that wait to be written
 SCHEMA = pa.schema(
     [
@@ -25,6 +27,7 @@ SCHEMA = pa.schema(
         ("message", pa.string()),
         ("source_file", pa.dictionary(pa.int32(), pa.string())),
         ("source_line", pa.int64()),
+        ("source_item", pa.int32()),  # of a row that gave several traces
         ("source_digest", pa.dictionary(pa.int32(), pa.string())),
         ("raw", pa.string()),
         ("raw_bytes", pa.binary()),  # only where they are not UTF-8
@@ -57,8 +60,8 @@ class Quarantine:
         self._flush()
         self._writer.__exit__(*raised)
 
-    def add(self, row: RawRow, error: RowError) -> None:
-        """Refuses a row."""
+    def add(self, row: RawRow, error: RowError, item: int = 0) -> None:
+        """Refuses a row, or one of its traces."""
         self.reasons[error.code] += 1
         self.examples.setdefault(error.code, f"{row.file}:{row.line}: {error.message}")
         text = row.raw.decode("utf-8", "backslashreplace")
@@ -69,6 +72,7 @@ class Quarantine:
                 "message": error.message.encode("utf-8", "backslashreplace").decode("utf-8"),
                 "source_file": row.file,
                 "source_line": row.line,
+                "source_item": item or None,
                 "source_digest": row.digest,
                 "raw": text,
                 "raw_bytes": None if lossless else row.raw,
@@ -89,7 +93,7 @@ class Quarantine:
             for row in batch.to_pylist():
                 self.reasons[row["reason"]] += 1
                 self.examples.setdefault(row["reason"], f"{row['source_file']}:{row['source_line']}: {row['message']}")
-            self._writer.write(pa.Table.from_batches([batch], schema=SCHEMA))
+            self._writer.write(pa.Table.from_pylist(batch.to_pylist(), schema=SCHEMA))
 
     def _flush(self) -> None:
         if self._rows:
@@ -109,7 +113,7 @@ def batches(folder: Path) -> Iterator[pa.RecordBatch]:
     if not shards:
         raise UserError(f"{folder}: no {FILE} in it; give the folder that `dcod ingest` wrote")
     version = (pq.read_schema(shards[0]).metadata or {}).get(b"dcod.quarantine.version", b"?").decode()
-    if version != str(VERSION):
+    if version not in _READ:
         raise UserError(f"{path}: version {version}, this dcod reads {VERSION}; ingest the sources again")
     yield from parquet.read(path)
 
@@ -134,4 +138,4 @@ def _again(row: dict[str, Any]) -> RawRow:
     data = row["raw_bytes"] if row["raw_bytes"] is not None else row["raw"].encode()
     if row["reason"] in rows.LOST or not data:
         return RawRow(*place, None, row["reason"], row["message"], data)
-    return rows.parse(*place, data)
+    return replace(rows.parse(*place, data), item=row.get("source_item") or 0)

@@ -35,6 +35,7 @@ class RawRow:
         row: the parsed row; None where ``error`` holds a reason code and ``message`` says more.
         raw: the row's bytes; of a Parquet row its values as JSON.
         format: the row's format where the source itself knows it.
+        item: the only one of its traces that is asked for; 0: all.
     """
 
     file: str
@@ -45,6 +46,7 @@ class RawRow:
     message: str = ""
     raw: bytes = b""
     format: str = ""
+    item: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from dcod.errors import UserError
 from dcod.storage import parquet
 
 FILE = "traces.parquet"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_READ = ("2", "3")  # versions; before 3 a row was one trace
 _TOKENIZER = "dcod.traces.schema.tokenizer"
 _AT_ONCE = 64  # traces that become columns together
 _GROUP_BYTES = 2**25  # of a row group that takes no more, before compression
@@ -52,6 +53,7 @@ SCHEMA = pa.schema(
         ("top_logprobs", pa.list_(pa.list_(pa.float32()))),
         ("source_file", pa.dictionary(pa.int32(), pa.string())),
         ("source_line", pa.int64()),
+        ("source_item", pa.int32()),
         ("source_digest", pa.dictionary(pa.int32(), pa.string())),
         ("licence", pa.dictionary(pa.int32(), pa.string())),
     ],
@@ -86,9 +88,13 @@ class Trace:
         behavior_logprobs: log mu(y_t | s_t) of the sampler, nats, aligned with ``token_ids`` [T].
         top_ids, top_logprobs: the sampler's likeliest tokens at each position and their log-probs, nats [T, <= K].
         source_line: 1-based line (or row) in ``source_file``; ``source_digest`` is that file's SHA-256.
+        source_item: 1-based, of a row that gave several traces; None of any other.
         licence: of the text, as the source names it.
-        sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.traces.mapping.
+        sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.traces.mapping.tokens.
         stopped_by: the stop string or stop token at which the engine ended it; never stored, likewise.
+        flagged: the row's own flag that calls it wrong; empty for none. Never stored, nor are the next two.
+        flags: all flags of the row's own, with their values.
+        no_gold: the text that stands where a reference answer would, and says that there is none.
     """
 
     prompt: list[Message]
@@ -108,10 +114,14 @@ class Trace:
     top_logprobs: list[list[float]] | None = None
     source_file: str | None = None
     source_line: int | None = None
+    source_item: int | None = None
     source_digest: str | None = None
     licence: str | None = None
     sampled_texts: list[str] | None = None
     stopped_by: str | int | None = None
+    flagged: str = ""
+    flags: tuple[str, ...] = ()
+    no_gold: str = ""
     prompt_id: str = field(default="")
     trace_id: str = field(default="")
 
@@ -222,7 +232,7 @@ def _table(folder: Path) -> Path:
     if not shards:
         raise UserError(f"{folder}: no {FILE} in it; make a trace set with `dcod ingest`")
     version = (pq.read_schema(shards[0]).metadata or {}).get(b"dcod.traces.version", b"?").decode()
-    if version != str(SCHEMA_VERSION):
+    if version not in _READ:
         raise UserError(f"{path}: schema version {version}, this dcod reads {SCHEMA_VERSION}; ingest the sources again")
     return path
 

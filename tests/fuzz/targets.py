@@ -58,7 +58,8 @@ def grading(data: bytes) -> None:
 def templates(data: bytes) -> None:
     """Any text in a chat's turns, and any text as a templated prompt."""
     from dcod.traces import formats, prompts
-    from dcod.traces.formats import RowError, vllm
+    from dcod.traces.formats import RowError
+    from dcod.traces.formats._fields import asked
 
     first, _, second = data.decode("utf-8", "replace").partition("\n")
     ids = prompts.encode_prompt(
@@ -67,8 +68,8 @@ def templates(data: bytes) -> None:
     assert all(type(token) is int for token in ids)
     assert ids != prompts.encode_completion(_tokenizer(), first)
     for call in (
-        lambda: vllm.untemplated(f"<|im_start|>{first}\n{second}"),
-        lambda: vllm.untemplated(first + second),
+        lambda: asked(f"<|im_start|>{first}\n{second}"),
+        lambda: asked(first + second),
         lambda: formats.get("templated").to_trace({"input": f"<|start_header_id|>{first}", "output": second}),
     ):
         with contextlib.suppress(RowError):

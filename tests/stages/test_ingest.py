@@ -366,7 +366,7 @@ def test_every_row_of_every_real_file_is_accounted_for(run: Ingest, data_dir: Pa
     files = {name: found.files[str(data_dir / name)] for name in REAL}
     assert {name: count["read"] for name, count in files.items()} == REAL
     faults = {"repetition", "duplicate", "too_long"}
-    missing = set() if keep == "all" else {"no_answer", "wrong_answer", "unverified"}
+    missing = set() if keep == "all" else {"no_answer", "wrong_answer", "unverified", "flagged_wrong"}
     assert set(found.counts["quarantined"]) == faults | missing
     assert files["gsm8k/train.jsonl"]["accepted"] == 7473
     assert files["math/train.jsonl"]["accepted"] >= 7498

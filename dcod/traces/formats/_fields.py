@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from dcod.grading import thoughts
 from dcod.grading.extract import boxed
+from dcod.traces import columns, templates
 from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
 from dcod.traces.formats._find import RowError
 from dcod.traces.formats._marks import check_row, until_taught
@@ -15,14 +17,38 @@ from dcod.traces.schema import Message, Trace
 
 RESPONSES = ("full_response", "response")
 GENERATIONS = ("generation", "generated_solution")
-REASONING = ("reasoning_content", "reasoning")  # DeepSeek's and vLLM's name; templates drop it from earlier turns
+# Names of a thought beside its answer: DeepSeek's and vLLM's first; templates drop it from earlier turns.
+REASONING = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "thought",
+    "thoughts",
+    "think",
+    "reasoning_text",
+    "thinking_content",
+)
+SYSTEMS = ("system", "system_prompt", "system_message", "developer", "sys_prompt", "system_instruction")
+TEACHERS = (
+    "teacher", "model", "model_name", "teacher_model", "generator", "generation_model", "generator_model", "model_id",
+    "generated_by", "response_model", "answer_model", "llm", "model_used", "engine_model",
+)  # fmt: skip
 SAMPLED = ("outputs", "choices", "reasoning_content")  # fields by which an engine's own output is known
 GOLDS = ("gold", "expected_answer", "ground_truth", "answer")
+MORE_GOLDS = (
+    "reference_answer", "final_answer", "correct_answer", "gold_answer", "ground_truth_answer", "target", "reference",
+    "gts", "gt", "answer_key", "true_answer",
+)  # fmt: skip
+COMMON = {
+    "teacher": TEACHERS, "temperature": ("temperature",), "top_p": ("top_p",), "attempts": ("attempts",),
+    "licence": ("licence", "license"),
+}  # fmt: skip
 TEXT = 2**22  # characters of one field, which are far more than any student reads
 NAME = 1000  # characters of a name: the teacher's, the licence's
 _NUMBER = 100  # characters of a number that is written as text
 ROLES = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
@@ -42,7 +68,7 @@ def has_turns(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value) and not is_chunked(value)
 
 
-def first_key(row: dict[str, Any], keys: Sequence[str]) -> str | None:
+def first_key(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     """The first of some fields that holds anything."""
     return next((key for key in keys if row.get(key) is not None), None)
 
@@ -121,16 +147,31 @@ def final_answer(row: dict[str, Any], keys: Sequence[str] = GOLDS) -> str | None
     Raises:
         RowError: it is neither text nor a number.
     """
-    key = first_key(row, keys)
+    key = gold_key(row, keys)
     if key is None:
         return None
     value = row[key]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if columns.is_none(value):
+        return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RowError("bad_gold", f"{key}: expected one answer as text or a number, got {value!r:.80}")
     said = _bounded(str(value), key)
     return after_hashes(said) or said.strip() or None
+
+
+def gold_key(row: Mapping[str, Any], keys: Sequence[str] = GOLDS) -> str | None:
+    """The column of the reference answer: the first of some that is there, else another that holds one value."""
+    key = first_key(row, keys)
+    if key is not None:
+        return key
+    for other in MORE_GOLDS if keys else ():
+        value = row.get(other)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            return other
+    return None
 
 
 def after_hashes(solution: str) -> str | None:
@@ -146,23 +187,100 @@ def last_box(solution: str) -> str | None:
     return found[-1] if found else None
 
 
-def make(prompt: list[Message], completion: str, gold: str | None, row: dict[str, Any]) -> Trace:
-    """A trace, with what most formats know beside it: the teacher, the sampler, the attempts, the licence.
+def make(
+    prompt: list[Message], completion: str, gold: str | None, row: dict[str, Any], *, verbatim: bool = False
+) -> Trace:
+    """A trace, with what most formats know beside it: system prompt, thought, teacher, sampler, attempts, licence.
+
+    Args:
+        prompt: as the row has it.
+        completion: likewise.
+        gold: the reference answer.
+        row: where the rest stands.
+        verbatim: prompt and completion stay as they are: tokens were recorded, or a human wrote them.
 
     Raises:
         RowError: a field has a wrong type, or the row is marked not to be trained on.
     """
     check_row(row)
+    if not verbatim:
+        prompt, completion = with_system(prompt, row), with_thought(completion, row)
+    said = first_key(row, (*GOLDS, *MORE_GOLDS)) if gold is None else None
     return Trace(
         prompt=prompt,
         completion=completion,
         gold=gold,
-        teacher=name(row, "teacher", "model", "model_name"),
+        teacher=_teacher(row),
         temperature=number(row, "temperature"),
         top_p=number(row, "top_p"),
         attempts=count(row, "attempts"),
         licence=name(row, "licence", "license"),
+        no_gold=f"{said}: {row[said]!s:.40}" if said and columns.is_none(row[said]) and row[said] != "" else "",
     )
+
+
+def _teacher(row: dict[str, Any]) -> str | None:
+    """The teacher's name; of names that only some sets use, where it is a short text."""
+    found = name(row, *TEACHERS[:3])
+    if found is not None:
+        return found
+    others = (row.get(key) for key in TEACHERS[3:])
+    return next((one for one in others if isinstance(one, str) and 0 < len(one) <= NAME), None)
+
+
+def with_system(prompt: list[Message], row: Mapping[str, Any]) -> list[Message]:
+    """A prompt behind the system prompt that a column of its own holds, unless it has one."""
+    if any(message["role"] == "system" for message in prompt):
+        return prompt
+    found = next((row[key] for key in SYSTEMS if isinstance(row.get(key), str) and row[key].strip()), None)
+    return [{"role": "system", "content": _bounded(found, "system")}, *prompt] if found else prompt
+
+
+def with_thought(completion: str, row: Mapping[str, Any]) -> str:
+    """A completion behind the thought that a column of its own holds, unless it says it itself."""
+    found = thought_of(row)
+    return completion if not found or _says(completion, found) else Spoken(completion, found).tagged()
+
+
+def thought_of(row: Mapping[str, Any]) -> str:
+    """The thought in a column of a row; empty for none. A word such as `on` is a setting, no thought."""
+    found = next((row[key] for key in REASONING if isinstance(row.get(key), str) and row[key].strip()), "")
+    return _bounded(found, "thought") if len(found.split()) > 1 else ""
+
+
+def _says(completion: str, thought: str) -> bool:
+    return bool(thoughts.marks(completion)) or columns.flat(thought) in columns.flat(completion)
+
+
+def asked(prompt: str) -> tuple[list[Message], str]:
+    """A text prompt as messages, taken out of its chat template; and the tag of a thought that the template opened.
+
+    Raises:
+        RowError: a turn has an unknown role.
+    """
+    try:
+        found = templates.apart(prompt)
+    except templates.RoleError as error:
+        raise RowError("bad_messages", str(error)) from None
+    return templates.opened(found) if found is not None else ([{"role": "user", "content": prompt}], "")
+
+
+def goes_on(opening: str, completion: str) -> str:
+    """A completion with the tag that its prompt had opened for it."""
+    if not opening or completion.lstrip().startswith(opening):
+        return completion
+    return f"{opening}\n{completion.lstrip()}"
+
+
+def each(take: Callable[[Any], Trace], parts: Iterable[Any]) -> list[Trace | RowError]:
+    """The traces of several parts of a row; in place of one that cannot be, why."""
+    found = list[Trace | RowError]()
+    for part in parts:
+        try:
+            found.append(take(part))
+        except RowError as error:
+            found.append(error)
+    return found
 
 
 def ask(kind: str, problem: str) -> list[Message]:
@@ -209,7 +327,9 @@ def with_reasoning(row: dict[str, Any], content: str) -> str:
     Raises:
         RowError: the reasoning is not text.
     """
-    return Spoken(content, optional_text(row, *REASONING) or "").tagged()
+    thought = optional_text(row, *REASONING) or ""
+    known = thought and columns.flat(thought) in columns.flat(content)
+    return content if known else Spoken(content, thought).tagged()
 
 
 def split_chat(messages: list[Message]) -> tuple[list[Message], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -29,11 +30,17 @@ class RowError(Exception):
 
 
 class Format(Protocol):
-    """What a module of this package offers."""
+    """What a module of this package offers.
+
+    ``READS`` says which columns it takes, by what they are: of several that may be one thing, the first that is there.
+    A module whose rows may hold several completions has ``to_traces`` besides, or ``to_trace`` gives a list.
+    """
+
+    READS: Mapping[str, Sequence[str]]
 
     def detect(self, row: dict[str, Any]) -> bool: ...
 
-    def to_trace(self, row: dict[str, Any]) -> Trace: ...
+    def to_trace(self, row: dict[str, Any]) -> Trace: ...  # or a list of traces and errors
 
 
 @cache
@@ -56,6 +63,16 @@ def get(name: str) -> Format:
     return cast(Format, importlib.import_module(f"{__package__}.{name}"))
 
 
+def fitting(filled: dict[str, Any]) -> list[str]:
+    """The names of the formats that a row without nulls fits, sorted."""
+    return [name for name, detects in _detectors() if detects(filled)]
+
+
+@cache
+def _detectors() -> list[tuple[str, Callable[[dict[str, Any]], bool]]]:
+    return [(name, get(name).detect) for name in names()]
+
+
 def detect(row: dict[str, Any]) -> str:
     """The name of the one format that a row fits.
 
@@ -63,7 +80,7 @@ def detect(row: dict[str, Any]) -> str:
         RowError: ``unknown_format`` where none does, ``ambiguous_format`` where several do.
     """
     filled = {key: value for key, value in row.items() if value is not None}  # Parquet fills gaps with nulls
-    found = [name for name in names() if get(name).detect(filled)]
+    found = fitting(filled)
     if not found:
         keys = ", ".join(key[:40] for key in sorted(filled)[:20]) or "none"
         raise RowError("unknown_format", f"no format has these fields: {keys}; known formats: {', '.join(names())}")

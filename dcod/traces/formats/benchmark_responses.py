@@ -10,7 +10,11 @@ from typing import Any
 
 from dcod.grading.extract import extract
 from dcod.traces.formats._fields import (
+    COMMON,
+    MORE_GOLDS,
+    REASONING,
     RESPONSES,
+    SYSTEMS,
     ask,
     final_answer,
     first_key,
@@ -22,6 +26,12 @@ from dcod.traces.formats._fields import (
 )
 from dcod.traces.schema import Trace
 
+_GOLDS = ("gold", "ground_truth", "expected_answer", "answer")
+READS = {
+    "prompt": ("problem",), "completion": RESPONSES, "gold": (*_GOLDS, *MORE_GOLDS), "worked": ("gold_solution",),
+    "thought": REASONING, "system": SYSTEMS, **COMMON,
+}  # fmt: skip
+
 
 def detect(row: dict[str, Any]) -> bool:
     """A problem and a response."""
@@ -30,8 +40,8 @@ def detect(row: dict[str, Any]) -> bool:
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    """The response answers the problem; other people's verdicts are not read."""
-    gold = final_answer(row, ("gold", "ground_truth", "expected_answer"))
+    """The response answers the problem."""
+    gold = final_answer(row, _GOLDS)
     kind = "boxed"
     solution = optional_text(row, "gold_solution")
     if gold is None and solution is not None:

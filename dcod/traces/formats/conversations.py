@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._fields import final_answer, has_turns, make, optional_text, split_chat, turns
+from dcod.traces.formats._fields import (
+    COMMON,
+    GOLDS,
+    MORE_GOLDS,
+    REASONING,
+    SYSTEMS,
+    final_answer,
+    has_turns,
+    make,
+    optional_text,
+    split_chat,
+    turns,
+)
 from dcod.traces.schema import Trace
+
+READS = {
+    "chat": ("conversations",), "gold": (*GOLDS, *MORE_GOLDS), "thought": REASONING, "system": SYSTEMS, **COMMON,
+}  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:

@@ -8,10 +8,33 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dcod.traces.formats._fields import check_prompt, final_answer, has_text, has_turns, make, name, text, turns
+from dcod.traces.formats._fields import (
+    COMMON,
+    MORE_GOLDS,
+    REASONING,
+    SYSTEMS,
+    check_prompt,
+    final_answer,
+    has_text,
+    has_turns,
+    make,
+    name,
+    text,
+    turns,
+)
 from dcod.traces.formats._find import RowError
 from dcod.traces.formats._sampled import check_finish, check_logprobs, stop
 from dcod.traces.schema import Trace
+
+_GOLDS = ("gold", "expected_answer", "ground_truth")
+READS = {
+    "prompt": ("prompt",), "completion": ("completion",), "gold": (*_GOLDS, *MORE_GOLDS), "thought": REASONING,
+    "system": SYSTEMS, **COMMON,
+    **{key: (key,) for key in (
+        "token_ids", "behavior_logprobs", "top_ids", "top_logprobs", "tokenizer_digest", "finish_reason", "stop_reason",
+        "answer", "verdict", "split",  # of a trace set: found anew
+    )},
+}  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -24,7 +47,8 @@ def to_trace(row: dict[str, Any]) -> Trace:
     check_finish(row.get("finish_reason"))
     prompt = turns(row.get("prompt"))
     check_prompt(prompt)
-    trace = make(prompt, text(row, "completion"), final_answer(row, ("gold",)), row)
+    recorded = row.get("token_ids") is not None
+    trace = make(prompt, text(row, "completion"), final_answer(row, _GOLDS), row, verbatim=recorded)
     ids, logprobs = row.get("token_ids"), row.get("behavior_logprobs")
     if ids is not None and not (isinstance(ids, list) and all(type(item) is int and 0 <= item < 2**31 for item in ids)):
         raise RowError("bad_field", "token_ids: expected a list of whole numbers below 2^31")

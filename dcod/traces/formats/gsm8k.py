@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._fields import after_hashes, ask, has_text, make, text
+from dcod.traces.formats._fields import COMMON, after_hashes, ask, has_text, make, text
 from dcod.traces.schema import Trace
 
 _OTHERS = ("problem", "messages", "conversations", "prompt", "completion", "input", "output", "solution", "response")
+
+READS = {"prompt": ("question",), "solution": ("answer",), **COMMON}
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -18,4 +20,4 @@ def detect(row: dict[str, Any]) -> bool:
 def to_trace(row: dict[str, Any]) -> Trace:
     """The human solution is the completion."""
     answer = text(row, "answer")
-    return make(ask("number", text(row, "question")), answer, after_hashes(answer), row)
+    return make(ask("number", text(row, "question")), answer, after_hashes(answer), row, verbatim=True)

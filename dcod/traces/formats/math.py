@@ -1,11 +1,26 @@
-r"""MATH: ``problem``, and a worked ``solution`` whose answer stands in its last ``\boxed``."""
+r"""MATH: ``problem``, and a worked ``solution``; the reference stands beside it, or in its last ``\boxed``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._fields import GENERATIONS, RESPONSES, ask, has_text, last_box, make, text
+from dcod.traces.formats._fields import (
+    COMMON,
+    GENERATIONS,
+    GOLDS,
+    MORE_GOLDS,
+    RESPONSES,
+    ask,
+    final_answer,
+    first_key,
+    has_text,
+    last_box,
+    make,
+    text,
+)
 from dcod.traces.schema import Trace
+
+READS = {"prompt": ("problem",), "solution": ("solution",), "gold": (*GOLDS, *MORE_GOLDS), **COMMON}
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -15,6 +30,8 @@ def detect(row: dict[str, Any]) -> bool:
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    """The human solution is the completion."""
+    """The solution is the completion; what stands in it counts as the reference only where no other is there."""
     solution = text(row, "solution")
-    return make(ask("boxed", text(row, "problem")), solution, last_box(solution), row)
+    beside = first_key(row, (*GOLDS, *MORE_GOLDS)) is not None
+    gold = final_answer(row) if beside else last_box(solution)
+    return make(ask("boxed", text(row, "problem")), solution, gold, row, verbatim=True)

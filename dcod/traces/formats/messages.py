@@ -7,9 +7,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._fields import SAMPLED, final_answer, has_turns, make, split_chat, turns
+from dcod.traces.formats._fields import (
+    COMMON,
+    GOLDS,
+    MORE_GOLDS,
+    REASONING,
+    SAMPLED,
+    SYSTEMS,
+    final_answer,
+    has_turns,
+    make,
+    split_chat,
+    turns,
+)
 from dcod.traces.formats.openai_batch import has_failed
 from dcod.traces.schema import Trace
+
+READS = {
+    "chat": ("messages",), "gold": (*GOLDS, *MORE_GOLDS), "thought": REASONING, "system": SYSTEMS, **COMMON,
+}  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:

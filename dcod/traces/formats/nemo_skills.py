@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._fields import GENERATIONS, ask, final_answer, first_key, has_text, make, text
+from dcod.traces.formats._fields import (
+    COMMON,
+    GENERATIONS,
+    MORE_GOLDS,
+    REASONING,
+    SYSTEMS,
+    ask,
+    final_answer,
+    first_key,
+    has_text,
+    make,
+    text,
+)
 from dcod.traces.schema import Trace
+
+_WHOLE = ("_full_generation", "full_generation")  # with its thought, where NeMo-Skills took that off the generation
+_GOLDS = ("expected_answer", "gold", "ground_truth", "answer")
+READS = {
+    "prompt": ("problem",), "completion": (*_WHOLE, *GENERATIONS), "gold": (*_GOLDS, *MORE_GOLDS),
+    "thought": REASONING, "system": SYSTEMS, **COMMON,
+}  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -14,6 +33,6 @@ def detect(row: dict[str, Any]) -> bool:
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    """The generation answers the problem; other people's verdicts are not read."""
-    gold = final_answer(row, ("expected_answer",))
-    return make(ask("boxed", text(row, "problem")), text(row, *GENERATIONS), gold, row)
+    """The generation answers the problem."""
+    gold = final_answer(row, _GOLDS)
+    return make(ask("boxed", text(row, "problem")), text(row, *_WHOLE, *GENERATIONS), gold, row)

@@ -1,8 +1,8 @@
-"""OpenAI chat completions and batch results: ``choices``, or ``response.body.choices``, one choice a row.
+"""OpenAI's answers and batch results: ``choices``, ``response.body.choices`` or ``…output``, each choice a trace.
 
 A batch result does not repeat its request. Put it beside the result as ``request`` (the line of the batch's
 input file with the same ``custom_id``), or put ``messages`` there and set ``ingest.format=openai_batch``. Log-probs
-have no token ids in this format; dcod.traces.mapping says what becomes of them.
+have no token ids in this format; dcod.traces.mapping.tokens says what becomes of them.
 """
 
 from __future__ import annotations
@@ -10,22 +10,46 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dcod.traces.formats._fields import check_prompt, final_answer, has_turns, make, split_chat, turns
+from dcod.traces.formats._fields import (
+    COMMON,
+    GOLDS,
+    MORE_GOLDS,
+    SYSTEMS,
+    asked,
+    check_prompt,
+    each,
+    final_answer,
+    goes_on,
+    has_turns,
+    make,
+    split_chat,
+    text,
+    turns,
+    with_system,
+)
 from dcod.traces.formats._find import RowError
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, stop
-from dcod.traces.schema import Trace
+from dcod.traces.schema import Message, Trace
 
 _OTHERS = (
     "messages", "prompt", "completion", "conversations", "problem", "question", "outputs", "input", "generation",
     "generated_solution", "content", "reasoning_content",
 )  # fmt: skip
+READS = {
+    "completion": ("choices", "response", "result"), "request": ("request",), "chat": ("messages",),
+    "gold": (*GOLDS, *MORE_GOLDS), "system": SYSTEMS, **COMMON,
+    **{key: (key,) for key in ("custom_id", "key", "error", "logprobs_mode", "usage", "prompt")},
+}  # fmt: skip
 _KINDS = {"expire": "expired_request", "cancel": "cancelled_request"}
 _STATES = ("expired", "canceled", "cancelled", "errored", "error", "failed")
 
 
 def detect(row: dict[str, Any]) -> bool:
     """Choices, a response with a body, or a line of a batch without either: a request that failed, or was not sent."""
-    if "choices" in row or (isinstance(row.get("response"), dict) and "body" in row["response"]):
+    choices = row.get("choices")
+    if ("choices" in row and not (isinstance(choices, list) and any(isinstance(one, str) for one in choices))) or (
+        isinstance(row.get("response"), dict) and "body" in row["response"]
+    ):
         return True
     return has_failed(row) or ("custom_id" in row and not any(key in row for key in _OTHERS))
 
@@ -36,29 +60,96 @@ def has_failed(row: dict[str, Any]) -> bool:
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    """The choice's message is the completion; its reasoning stands in front, in think tags."""
+    """The trace of a row with one choice.
+
+    Raises:
+        RowError: ``several_completions``, or what is wrong with the choice.
+    """
+    body = _answered(row)
+    choices = _choices(body)
+    if len(choices) > 1:
+        raise RowError("several_completions", f"{len(choices)} choices in one row; to_traces takes them all")
+    return _of(row, body, choices[0])
+
+
+def to_traces(row: dict[str, Any]) -> list[Trace | RowError]:
+    """A trace a choice."""
+    body = _answered(row)
+    return each(lambda choice: _of(row, body, choice), _choices(body))
+
+
+def _answered(row: dict[str, Any]) -> dict[str, Any]:
     _check_ids(row)
-    body = _body(row)
+    return _body(row)
+
+
+def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choices of an answer; the output of the Responses API is one, of the same form.
+
+    Raises:
+        RowError: there is none.
+    """
+    if body.get("choices") is None and isinstance(body.get("output"), list):
+        return [_of_responses(body)]
     choices = body.get("choices")
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
         raise RowError("no_completion", "choices: expected a list with one choice")
-    if len(choices) > 1:
-        raise RowError("several_completions", f"{len(choices)} choices in one row; write one row a choice")
-    choice = choices[0]
-    check_finish(choice.get("finish_reason"))
+    return choices
+
+
+def _of_responses(body: dict[str, Any]) -> dict[str, Any]:
+    """What the Responses API says, as a choice: the text of its messages, and what it tells of its thought."""
+    texts, told = list[Any](), list[Any]()
+    for item in body["output"]:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == "message":
+            texts += item.get("content") or []
+        elif kind == "reasoning":
+            told += [{"type": "text", "text": _mapping(part).get("text")} for part in
+                     item.get("content") or item.get("summary") or []]  # fmt: skip
+        else:
+            raise RowError("bad_messages", f"output: an item of type {kind!r} is no text")
+    why = body.get("incomplete_details") or {}
+    cut = "length" if body.get("status") == "incomplete" or "max" in str(why) else "stop"
+    separated = [part for one in told for part in (one, {"type": "text", "text": "\n\n"})][:-1]
+    return {"finish_reason": cut, "message": {"content": texts, "reasoning_content": separated or None}}
+
+
+def _prompt(row: dict[str, Any]) -> tuple[list[Message], str]:
+    """What was asked: the request's messages, input or prompt, behind its instructions; and a thought it opened."""
     request = _request(row)
-    asked, beside = request.get("messages"), row.get("messages")
-    if asked and beside and asked != beside:
+    sent, beside = request.get("messages"), row.get("messages")
+    if sent and beside and sent != beside:
         raise RowError("other_request", "messages beside the request are not those of the request")
-    prompt = turns(asked or beside or [])
+    told = request.get("input", request.get("prompt", row.get("prompt")))
+    opening = ""
+    if sent or beside:
+        prompt = turns(sent or beside)
+    elif isinstance(told, str):
+        prompt, opening = asked(told)
+    else:
+        prompt = turns(told or [])
     if not prompt:
         raise RowError("no_prompt", "a result without its request; join the batch's input file in as `request`")
     check_prompt(prompt)
-    _, completion = split_chat([*prompt, *turns([{"role": "assistant", **_mapping(choice.get("message"))}])])
-    trace = make(prompt, completion, final_answer(row), {"model": body.get("model"), **row})
-    temperature, top_p = sampler(row, request)
+    return with_system(prompt, {"system": request.get("instructions", request.get("system"))}), opening
+
+
+def _of(row: dict[str, Any], body: dict[str, Any], choice: Any) -> Trace:
+    """The choice's message is the completion; its reasoning stands in front, in think tags."""
+    choice = _mapping(choice)
+    check_finish(choice.get("finish_reason"))
+    prompt, opening = _prompt(row)
+    if choice.get("message") is None and isinstance(choice.get("text"), str):  # of the older completions
+        completion = text(choice, "text")
+    else:
+        _, completion = split_chat([*prompt, *turns([{"role": "assistant", **_mapping(choice.get("message"))}])])
+    recorded = bool(_mapping(choice.get("logprobs") or {}))
+    completion = completion if recorded else goes_on(opening, completion)
+    trace = make(prompt, completion, final_answer(row), {"model": body.get("model"), **row}, verbatim=recorded)
+    temperature, top_p = sampler(row, _request(row))
     trace = replace(trace, temperature=temperature, top_p=top_p, stopped_by=stop(choice))
-    tokens = _mapping(choice.get("logprobs") or {}).get("content")
+    tokens = _tokens(_mapping(choice.get("logprobs") or {}))
     if not tokens:
         return trace
     if not has_turns(tokens):
@@ -74,6 +165,16 @@ def to_trace(row: dict[str, Any]) -> Trace:
     return replace(
         trace, behavior_logprobs=logprobs, sampled_texts=[piece.decode("utf-8", "replace") for piece in pieces]
     )
+
+
+def _tokens(logprobs: dict[str, Any]) -> Any:
+    """The tokens with their log-probs; those of the older completions stand in two lists."""
+    texts, values = logprobs.get("tokens"), logprobs.get("token_logprobs")
+    if not (isinstance(texts, list) and isinstance(values, list)):
+        return logprobs.get("content")
+    if len(texts) != len(values):
+        raise RowError("bad_field", f"logprobs: {len(values)} values for {len(texts)} tokens")
+    return [{"token": token, "logprob": value} for token, value in zip(texts, values, strict=True)]
 
 
 def _bytes(token: dict[str, Any]) -> bytes:

@@ -1,25 +1,70 @@
-"""``prompt`` and ``completion``, both text or both lists of messages; or ``question`` and ``response`` as text."""
+"""A prompt and its completion under plain names: ``prompt`` and ``completion``, both text or both lists of messages;
+``question`` and ``response``, ``query`` and ``response``, ``input`` and ``output``, and Alpaca's ``instruction``,
+``input`` and ``output``.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._fields import check_prompt, final_answer, has_text, has_turns, make, split_chat, text, turns
-from dcod.traces.schema import Message, Trace
+from dcod.traces import templates
+from dcod.traces.formats._fields import (
+    COMMON,
+    GOLDS,
+    MORE_GOLDS,
+    REASONING,
+    SYSTEMS,
+    asked,
+    check_prompt,
+    final_answer,
+    first_key,
+    goes_on,
+    has_text,
+    has_turns,
+    make,
+    split_chat,
+    text,
+    turns,
+)
+from dcod.traces.schema import Trace
+
+_PROMPTS = ("prompt", "question", "query", "instruction", "input")
+_COMPLETIONS = ("completion", "response", "output")
+READS = {
+    "prompt": _PROMPTS, "completion": _COMPLETIONS, "gold": (*GOLDS, *MORE_GOLDS), "thought": REASONING,
+    "system": SYSTEMS, "input": ("input",), **COMMON,
+}  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:
-    """Both fields, of the same kind."""
-    texts = has_text(row, "prompt", "completion") or (has_text(row, "question", "response") and "problem" not in row)
-    return texts or (has_turns(row.get("prompt")) and has_turns(row.get("completion")))
+    """Both, of the same kind; not a problem with a response, nor a templated input."""
+    if has_text(row, "prompt", "completion") or (has_turns(row.get("prompt")) and has_turns(row.get("completion"))):
+        return True
+    if has_turns(row.get("input")) and has_text(row, "output"):
+        return True
+    prompt, completion = first_key(row, _PROMPTS), first_key(row, _COMPLETIONS)
+    if prompt is None or completion is None or "problem" in row or not has_text(row, prompt, completion):
+        return False
+    return not (prompt == "input" and isinstance(row["input"], str) and templates.mark(row["input"]))
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    """A text prompt becomes one user message; nothing is added to it."""
+    """A text prompt becomes the user's message; nothing is added to it."""
     gold = final_answer(row)
     if has_turns(row.get("prompt")):
         messages, completion = split_chat(turns(row["prompt"]) + turns(row.get("completion")))
         return make(messages, completion, gold, row)
-    prompt: list[Message] = [{"role": "user", "content": text(row, "prompt", "question")}]
+    if has_turns(row.get("input")) and first_key(row, _PROMPTS) == "input":
+        messages = turns(row["input"])
+        check_prompt(messages)
+        return make(messages, text(row, *_COMPLETIONS), gold, row)
+    prompt, opening = asked(_problem(row))
     check_prompt(prompt)
-    return make(prompt, text(row, "completion", "response"), gold, row)
+    return make(prompt, goes_on(opening, text(row, *_COMPLETIONS)), gold, row)
+
+
+def _problem(row: dict[str, Any]) -> str:
+    """The text prompt; Alpaca's input stands behind its instruction."""
+    asked_for = text(row, *_PROMPTS)
+    instructed = first_key(row, _PROMPTS) == "instruction" and isinstance(row.get("input"), str)
+    return f"{asked_for}\n\n{row['input']}".rstrip() if instructed and row["input"].strip() else asked_for

@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from dcod.traces.formats._fields import (
+    COMMON,
+    GOLDS,
+    MORE_GOLDS,
+    SYSTEMS,
+    asked,
     check_prompt,
     final_answer,
     has_text,
@@ -21,6 +26,11 @@ from dcod.traces.schema import Message, Trace
 
 _PROMPTS = ("prompt", "question", "problem", "instruction")
 
+READS = {
+    "chat": ("messages",), "prompt": _PROMPTS, "completion": ("content",), "thought": ("reasoning_content",),
+    "gold": (*GOLDS, *MORE_GOLDS), "system": SYSTEMS, **COMMON,
+}  # fmt: skip
+
 
 def detect(row: dict[str, Any]) -> bool:
     """Reasoning and content as text."""
@@ -30,6 +40,6 @@ def detect(row: dict[str, Any]) -> bool:
 def to_trace(row: dict[str, Any]) -> Trace:
     """A text prompt becomes one user message; nothing is added to it."""
     chat = row.get("messages") or row.get("prompt")
-    prompt: list[Message] = turns(chat) if has_turns(chat) else [{"role": "user", "content": text(row, *_PROMPTS)}]
+    prompt: list[Message] = turns(chat) if has_turns(chat) else asked(text(row, *_PROMPTS))[0]
     check_prompt(prompt)
     return make(prompt, with_reasoning(row, text(row, "content")), final_answer(row), row)

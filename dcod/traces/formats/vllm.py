@@ -1,26 +1,40 @@
-"""vLLM's request outputs as rows: ``outputs`` with ``text``, ``token_ids`` and ``logprobs``, one output a row.
+"""vLLM's request outputs as rows: ``outputs`` with ``text``, ``token_ids`` and ``logprobs``, each a trace.
 
-The prompt is ``messages``, else ``prompt``: a text in ChatML or Llama-3 marks is taken apart, any other becomes
+The prompt is ``messages``, else ``prompt``: a text in the marks of a chat template is taken apart, any other becomes
 the user's message. ``sampling_params`` and ``tokenizer_digest`` may stand beside them.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
-from dcod.traces.formats._fields import ROLES, check_prompt, final_answer, make, name, text, turns
+from dcod.traces.formats._fields import (
+    COMMON,
+    GOLDS,
+    MORE_GOLDS,
+    REASONING,
+    SYSTEMS,
+    asked,
+    check_prompt,
+    each,
+    final_answer,
+    goes_on,
+    make,
+    name,
+    text,
+    turns,
+    with_system,
+)
 from dcod.traces.formats._find import RowError
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, stop, tops
-from dcod.traces.schema import Message, Trace
+from dcod.traces.schema import Trace
 
-_TURNS = {
-    "<|im_start|>": re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>\n?|\Z)", re.DOTALL),
-    "<|start_header_id|>": re.compile(
-        r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(?:<\|eot_id\|>|\Z)", re.DOTALL
-    ),
-}
+READS = {
+    "chat": ("messages",), "prompt": ("prompt",), "completion": ("outputs",), "gold": (*GOLDS, *MORE_GOLDS),
+    "thought": REASONING, "system": SYSTEMS, **COMMON,
+    **{key: (key,) for key in ("sampling_params", "logprobs_mode", "tokenizer_digest", "prompt_token_ids")},
+}  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -29,23 +43,47 @@ def detect(row: dict[str, Any]) -> bool:
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
-    """The output's text is the completion; its tokens and log-probs come along where they are the sampler's."""
+    """The trace of a row with one output.
+
+    Raises:
+        RowError: ``several_completions``, or what is wrong with the output.
+    """
+    outputs = _outputs(row)
+    if len(outputs) > 1:
+        raise RowError("several_completions", f"{len(outputs)} outputs in one row; to_traces takes them all")
+    return _of(row, outputs[0])
+
+
+def to_traces(row: dict[str, Any]) -> list[Trace | RowError]:
+    """A trace an output."""
+    return each(lambda output: _of(row, output), _outputs(row))
+
+
+def _outputs(row: dict[str, Any]) -> list[dict[str, Any]]:
     outputs = row.get("outputs")
     if not (isinstance(outputs, list) and outputs and isinstance(outputs[0], dict)):
         raise RowError("no_completion", "outputs: expected a list with one output")
-    if len(outputs) > 1:
-        raise RowError("several_completions", f"{len(outputs)} outputs in one row; write one row an output")
-    output = outputs[0]
+    return outputs
+
+
+def _of(row: dict[str, Any], output: Any) -> Trace:
+    """The output's text is the completion; its tokens and log-probs come along where they are the sampler's."""
+    if not isinstance(output, dict):
+        raise RowError("no_completion", f"outputs: expected objects, got {type(output).__name__}")
     check_finish(output.get("finish_reason"))
-    prompt = turns(row["messages"]) if row.get("messages") else untemplated(text(row, "prompt"))
+    prompt, opening = (turns(row["messages"]), "") if row.get("messages") else asked(text(row, "prompt"))
     check_prompt(prompt)
-    trace = make(prompt, text(output, "text"), final_answer(row), row)
+    recorded = bool(output.get("logprobs"))
+    said = text(output, "text") if recorded else goes_on(opening, text(output, "text"))
+    trace = make(prompt, said, final_answer(row), row, verbatim=recorded)
+    if recorded:
+        trace = replace(trace, prompt=with_system(prompt, row), prompt_id="", trace_id="")
     params = row.get("sampling_params") or {}
     if not isinstance(params, dict):
         raise RowError("bad_field", f"sampling_params: expected an object, got {type(params).__name__}")
     temperature, top_p = sampler(row, params)
     trace = replace(trace, temperature=temperature, top_p=top_p, stopped_by=stop(output))
-    if not output.get("logprobs"):
+    if not recorded:
         return trace
     check_sampler(temperature, top_p, row.get("logprobs_mode"))
     ids = output.get("token_ids")
@@ -58,23 +96,6 @@ def to_trace(row: dict[str, Any]) -> Trace:
         **tops(output["logprobs"]),
         tokenizer_digest=name(row, "tokenizer_digest"),
     )
-
-
-def untemplated(prompt: str) -> list[Message]:
-    """The messages of a templated prompt; any other text is what the user says.
-
-    Raises:
-        RowError: a turn has an unknown role.
-    """
-    for mark, pattern in _TURNS.items():
-        if mark not in prompt:
-            continue
-        found = [(role, content.strip()) for role, content in pattern.findall(prompt)]
-        unknown = [role for role, _ in found if role not in ROLES]
-        if unknown:
-            raise RowError("bad_messages", f"role {unknown[0]!r} is unknown; known: {', '.join(ROLES)}")
-        return [{"role": ROLES[role], "content": content} for role, content in found if content]
-    return [{"role": "user", "content": prompt}]
 
 
 def _chosen(logprobs: Any, ids: list[int]) -> list[float]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dcod.traces import Trace, mapping, prompts, turns
+from dcod.traces import Trace, prompts, turns
 from dcod.traces.formats import RowError
+from dcod.traces.mapping import tokens
 from tests import families
 
 TEXT = "3 + 3 = 6\n#### 6 é"
@@ -26,19 +27,19 @@ def trace(completion: str, ids: list[int]) -> Trace:
 
 def test_tokens_that_say_the_text_pass(tokenizer: prompts.PreTrainedTokenizerBase) -> None:
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-    mapping.check_text(trace(TEXT, ids), tokenizer)
-    mapping.check_text(trace(TEXT, [*ids, tokenizer.eos_token_id]), tokenizer)
-    mapping.check_text(trace(f"{TEXT}<|im_end|>", ids), tokenizer)  # its end mark was left in
-    mapping.check_text(trace(TEXT, [*ids, tokenizer.eos_token_id, tokenizer.pad_token_id]), tokenizer)
+    tokens.check_text(trace(TEXT, ids), tokenizer)
+    tokens.check_text(trace(TEXT, [*ids, tokenizer.eos_token_id]), tokenizer)
+    tokens.check_text(trace(f"{TEXT}<|im_end|>", ids), tokenizer)  # its end mark was left in
+    tokens.check_text(trace(TEXT, [*ids, tokenizer.eos_token_id, tokenizer.pad_token_id]), tokenizer)
     spaced = tokenizer(f" {TEXT}", add_special_tokens=False)["input_ids"]
-    mapping.check_text(trace(TEXT, spaced), tokenizer)
+    tokens.check_text(trace(TEXT, spaced), tokenizer)
 
 
 @pytest.mark.parametrize("other", ["3 + 3 = 7\n#### 7 é", "3 + 3 = 6", f"{TEXT} and more", "", f"{TEXT}\n"])
 def test_tokens_that_say_something_else_are_refused(tokenizer: prompts.PreTrainedTokenizerBase, other: str) -> None:
     ids = tokenizer(other, add_special_tokens=False)["input_ids"]
     with pytest.raises(RowError, match=r"other_text: the recorded tokens say .* at character \d+"):
-        mapping.check_text(trace(TEXT, [*ids, tokenizer.eos_token_id]), tokenizer)
+        tokens.check_text(trace(TEXT, [*ids, tokenizer.eos_token_id]), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_tokens_that_spell_a_stop_string_become_the_end(
     merged: prompts.PreTrainedTokenizerBase, pieces: list[str], text: str, stop: str, kept: int
 ) -> None:
     given = stopped(merged, pieces, text, stop)
-    found = mapping.with_end(given, merged)
+    found = tokens.with_end(given, merged)
     assert (given.token_ids, found.token_ids) == (given.token_ids, [*(given.token_ids or [])[:kept], 1])
     assert turns.of(merged).last == 1
     tail = math.fsum((given.behavior_logprobs or [])[kept:])
@@ -86,14 +87,14 @@ def test_tokens_that_spell_a_stop_string_become_the_end(
     )
     others = [100] if kept < len(given.token_ids or []) else []
     assert (found.top_ids[kept:], found.top_logprobs[kept:]) == ([[1, *others]], [[tail, *[-0.5 for _ in others]]])
-    mapping.check_text(found, merged)
+    tokens.check_text(found, merged)
 
 
 def test_an_end_that_might_have_come_as_well_adds_its_probability(merged: prompts.PreTrainedTokenizerBase) -> None:
     given = stopped(merged, ["a", "x"], "a", "x")
     given.top_ids, given.top_logprobs = [[5], [1, 7]], [[-1.0], [math.log(0.25), -3.0]]
     given.behavior_logprobs = [-1.0, math.log(0.5)]
-    found = mapping.with_end(given, merged)
+    found = tokens.with_end(given, merged)
     assert found.top_ids == [[5], [1, 7]]
     assert found.behavior_logprobs == pytest.approx([-1.0, math.log(0.75)])
     assert found.top_logprobs is not None
@@ -102,21 +103,21 @@ def test_an_end_that_might_have_come_as_well_adds_its_probability(merged: prompt
 
 def test_a_stop_token_counts_as_a_stop_string(merged: prompts.PreTrainedTokenizerBase) -> None:
     given = stopped(merged, ["ab", "[INST]"], "ab", merged.convert_tokens_to_ids("[INST]"))
-    assert mapping.with_end(given, merged).token_ids == [*(given.token_ids or [])[:2], 1]
+    assert tokens.with_end(given, merged).token_ids == [*(given.token_ids or [])[:2], 1]
     with pytest.raises(RowError, match=r"no_end: .*'b', which ends no turn, and the stop 7 does not"):
-        mapping.with_end(stopped(merged, ["ab"], "ab", 7), merged)
+        tokens.with_end(stopped(merged, ["ab"], "ab", 7), merged)
 
 
 def test_an_end_of_several_tokens_is_certain_once_it_began(tmp_path: Path) -> None:
     tokenizer = prompts.load_tokenizer(families.save(tmp_path / "student", "chatml in text"))
     known = turns.of(tokenizer)
     assert known.stop_text
-    found = mapping.with_end(stopped(tokenizer, ["ab", "##"], "ab", "##"), tokenizer)
+    found = tokens.with_end(stopped(tokenizer, ["ab", "##"], "ab", "##"), tokenizer)
     assert found.token_ids == prompts.encode_completion(tokenizer, "ab")
     size = len(found.token_ids) - 3
     assert found.behavior_logprobs == [-1.0, -2.0, -7.0, *[0.0] * size]
     assert list(map(len, found.top_ids or [])) == [2, 2, 2, *[1] * size]
-    mapping.check_text(found, tokenizer)
+    tokens.check_text(found, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -135,4 +136,4 @@ def test_tokens_with_no_known_end_are_refused(
     merged: prompts.PreTrainedTokenizerBase, pieces: list[str], text: str, stop: str | None, why: str
 ) -> None:
     with pytest.raises(RowError, match=f"no_end: .*{why}"):
-        mapping.with_end(stopped(merged, pieces, text, stop), merged)
+        tokens.with_end(stopped(merged, pieces, text, stop), merged)

@@ -1,0 +1,56 @@
+"""Prompts in the marks of chat templates are taken apart; a user's turn never holds such marks."""
+
+from __future__ import annotations
+
+import pytest
+
+from dcod.traces import templates
+from dcod.traces.items import taken
+
+SYSTEM, USER = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two and two?"}
+PROMPTS = [
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nTwo and two?<|im_end|>\n<|im_start|>assistant\n",
+    "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user"
+    "<|end_header_id|>\n\nTwo and two?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Two and two?<｜Assistant｜>",
+    "<bos><start_of_turn>system\nBe brief.<end_of_turn>\n<start_of_turn>user\nTwo and two?<end_of_turn>\n"
+    "<start_of_turn>model\n",
+    "<|system|>\nBe brief.<|end|>\n<|user|>\nTwo and two?<|end|>\n<|assistant|>\n",
+    "<|start|>system<|message|>Be brief.<|end|><|start|>user<|message|>Two and two?<|end|><|start|>assistant",
+    "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nTwo and two? [/INST]",
+    "[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]Two and two?[/INST]",
+    "system\nBe brief.\nuser\nTwo and two?\nassistant\n",
+    "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Two and two?"
+    "<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=lambda text: text[:20])
+@pytest.mark.parametrize("opening", ["", "<think>\n"])
+def test_a_prompt_is_taken_out_of_its_template(prompt: str, opening: str) -> None:
+    opening = "" if "<|start|>" in prompt else opening  # harmony opens no such thought
+    found = templates.apart(prompt + opening)
+    assert found is not None
+    messages, opened = templates.opened(found)
+    assert opened == opening.strip()
+    assert [message for message in messages if message["role"] != "assistant"] == [SYSTEM, USER]
+
+
+def test_other_texts_are_left_alone() -> None:
+    for text in ("user\nand assistant", "Compare <a> and [INSTALL].", "a <| b |> c", "system\nX"):
+        assert templates.apart(text) is None
+        assert templates.mark(text) == ""
+    with pytest.raises(templates.RoleError, match="tool"):
+        templates.apart("<|im_start|>tool\nx<|im_end|>\n")
+
+
+def test_a_thought_that_the_prompt_opened_belongs_to_the_completion() -> None:
+    row = {"prompt": f"{PROMPTS[0]}<think>\n", "completion": "Four.\n</think>\n\n\\boxed{4}"}
+    (found,) = taken(row).items
+    assert (found.prompt, found.completion) == ([SYSTEM, USER], "<think>\nFour.\n</think>\n\n\\boxed{4}")  # type: ignore[union-attr]
+
+
+def test_marks_that_stay_in_a_users_turn_are_a_reason() -> None:
+    chat = [{"role": "user", "content": "<|im_start|>user\nTwo?<|im_end|>"}, {"role": "assistant", "content": "2"}]
+    (item,) = taken({"messages": chat}).items
+    assert getattr(item, "code", "") == "template_marks"
