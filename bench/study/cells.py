@@ -115,7 +115,7 @@ def run(cells: list[Cell], into: Path, work: Path, workers: int, quick: bool = F
     )
 
 
-def work_through(cells: Sequence[Any], into: Path, work: Work, workers: int, minutes: float = math.inf) -> None:
+def work_through(cells: Sequence[Any], into: Path, work: Work, workers: int, until: float = math.inf) -> None:
     """Runs the cells that ``into`` does not hold yet; each is written as it ends.
 
     Args:
@@ -123,13 +123,14 @@ def work_through(cells: Sequence[Any], into: Path, work: Work, workers: int, min
         into: the file of their rows.
         work: what to do.
         workers: processes.
-        minutes: begin no cell after so many; the next sitting goes on.
+        until: of the monotonic clock; begins no cell afterwards, the next sitting goes on.
     """
     names = [f.name for f in fields(cells[0])] if cells else []
     known = {tuple(row[name] for name in names) for row in tables.read(into)}
     missing = [cell for cell in dict.fromkeys(cells) if tuple(getattr(cell, name) for name in names) not in known]
     into.parent.mkdir(parents=True, exist_ok=True)
-    stop = time.monotonic() + 60 * minutes
+    if not missing or time.monotonic() > until:
+        return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         taught = [pool.submit(work.teach, regime) for regime in dict.fromkeys(c.regime for c in missing)]
         for teacher in taught:
@@ -137,15 +138,20 @@ def work_through(cells: Sequence[Any], into: Path, work: Work, workers: int, min
         pairs = dict.fromkeys((cell.regime, cell.seed) for cell in missing)
         made = [pool.submit(work.prepare, regime, seed) for regime, seed in pairs]
         jobs = [pool.submit(work.cell, cell) for cell in missing]
-        for count, job in enumerate(as_completed(jobs), start=1):
-            row = job.result() | {"date": datetime.now(UTC).date().isoformat(), "machine": machine()}
+        count = 0
+        for job in as_completed(jobs):
+            if job.cancelled():
+                continue
+            row, count = job.result() | {"date": datetime.now(UTC).date().isoformat(), "machine": machine()}, count + 1
             with into.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{count}/{len(missing)} {work.told(row)}", flush=True)
-            if time.monotonic() > stop:
-                print(f"{len(missing) - count} cells are left for the next sitting")
-                pool.shutdown(cancel_futures=True)
-                return
+            if time.monotonic() > until:  # those that have begun still end, and are written
+                for other in (*jobs, *made):
+                    other.cancel()
+        if count < len(missing):
+            print(f"{len(missing) - count} cells are left for the next sitting", flush=True)
+            return
         for preparation in made:
             preparation.result()
 

@@ -6,6 +6,7 @@ Cells are kept one a line as they end, so a stage that was stopped goes on where
 from __future__ import annotations
 
 import os
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -50,16 +51,17 @@ def study(
     """Runs a stage of the second protocol."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    until = time.monotonic() + 60 * minutes
     names = regimes.split(",") if regimes else list(REGIMES)
     tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"
     if stage is Stage.TUNE_SFT:
         for _ in ("the grid", "what it promoted"):
-            cells.finish(plan.tuning([SFT], names, rows_of(tune)), tune, work, workers, minutes)
+            cells.finish(plan.tuning([SFT], names, rows_of(tune)), tune, work, workers, until)
     elif stage is Stage.SCREEN:
         settings = {r: t.setting for r, t in choice.tuned(rows_of(tune), SFT).items() if r in names}
         print(f"not in this dcod: {', '.join(unknown()) or 'none'}")
         print(f"SFT is not tuned yet in: {', '.join(r for r in names if r not in settings) or 'none'}")
-        cells.finish(plan.screening(settings), tune, work, workers, minutes)
+        cells.finish(plan.screening(settings), tune, work, workers, until)
     elif stage is Stage.SHORTLIST:
         methods = choice.shortlist(rows_of(tune))
         means = {m: choice.mean_over_regimes(by) for m, by in choice.screened(rows_of(tune)).items()}
@@ -68,14 +70,14 @@ def study(
         print(f"{', '.join(methods)}; not screened everywhere: {', '.join(left_out) or 'none'}; commit shortlist.json")
     elif stage is Stage.TUNE:
         for _ in ("the grid", "what it promoted"):
-            cells.finish(plan.tuning(choice.listed(results), names, rows_of(tune)), tune, work, workers, minutes)
+            cells.finish(plan.tuning(choice.listed(results), names, rows_of(tune)), tune, work, workers, until)
     elif stage is Stage.CHOOSE:
         print(f"{', '.join(choice.choose(rows_of(tune), results))}; commit choice.json before --stage confirm")
     elif stage is Stage.CONFIRM:
         chosen = choice.chosen(results)
         for name in names:
             seeds = choice.seeds_wanted(rows_of(confirm), chosen, name)
-            cells.finish(plan.confirmation(tables.settings_of(chosen), seeds, [name]), confirm, work, workers, minutes)
+            cells.finish(plan.confirmation(tables.settings_of(chosen), seeds, [name]), confirm, work, workers, until)
     tables.write(results)
     print(f"wrote {results}/README.md")
 

@@ -39,11 +39,11 @@ class Cell:
     seed: int
 
 
-def finish(cells: Iterable[Cell], into: Path, work: Path, workers: int, minutes: float) -> None:
-    """Runs what ``into`` lacks."""
+def finish(cells: Iterable[Cell], into: Path, work: Path, workers: int, until: float) -> None:
+    """Runs what ``into`` lacks; begins no cell after ``until``, of the monotonic clock."""
     place = str(work)
     jobs = Work(partial(_teach, work=place), partial(_prepare, work=place), partial(_run, work=place), _told)
-    work_through(list(cells), into, jobs, workers, minutes)
+    work_through(list(cells), into, jobs, workers, until)
 
 
 def row_of(cell: Cell, work: Path, part: int = 1) -> Row:

@@ -11,7 +11,6 @@ from typing import Any
 
 from bench.study.second.cells import FRESH, Row, Setting
 from bench.study.second.entries import ENTRIES, PRESET, SFT, START, SUPPORT, idle
-from bench.study.second.measure import TEMPERATURES
 from bench.study.second.regimes import REGIMES
 from dcod import storage
 from dcod.errors import UserError
@@ -48,33 +47,49 @@ class Difference:
     """A paired difference over seeds.
 
     Attributes:
-        low, high: its 95 % t interval.
         error: its standard error.
+        seeds: how many it is over.
+        freedom: degrees of freedom of the error.
     """
 
     mean: float
-    low: float
-    high: float
     error: float
     seeds: int
+    freedom: float
 
     def bound(self, level: float) -> float:
-        """The one-sided lower bound."""
+        """The one-sided lower bound, by Student's t."""
         from scipy import stats
 
-        return self.mean - float(stats.t.ppf(1 - level, self.seeds - 1)) * self.error
+        return self.mean - float(stats.t.ppf(1 - level, self.freedom)) * self.error
+
+    @property
+    def low(self) -> float:
+        """The lower end of the 95 % interval."""
+        return self.bound(LEVEL / 2)
+
+    @property
+    def high(self) -> float:
+        """Its upper end."""
+        return 2 * self.mean - self.low
 
 
 def difference(values: Sequence[float]) -> Difference | None:
     """Of paired values, one a seed; None for fewer than two."""
-    from scipy import stats
-
     if len(values) < 2:
         return None
     mean = sum(values) / len(values)
     error = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return Difference(mean, mean - half, mean + half, error, len(values))
+    return Difference(mean, error, len(values), len(values) - 1)
+
+
+def pooled(found: Iterable[Difference]) -> Difference:
+    """The mean of independent differences, each counting alike; freedom by Welch and Satterthwaite."""
+    each = list(found)
+    variance = sum(one.error**2 for one in each)
+    freedom = variance**2 / sum(one.error**4 / one.freedom for one in each) if variance else each[0].freedom
+    mean = sum(one.mean for one in each) / len(each)
+    return Difference(mean, math.sqrt(variance) / len(each), min(one.seeds for one in each), freedom)
 
 
 def indexed(rows: Iterable[Row]) -> Index:
@@ -91,7 +106,7 @@ def best(by_setting: Mapping[Setting, Sequence[Row]]) -> Tuned:
     found = [
         Tuned(rate, epochs, name, sum(row["validation"][name] for row in rows) / len(rows))
         for (rate, epochs), rows in sorted(by_setting.items())
-        for name in TEMPERATURES
+        for name in rows[0]["validation"]
     ]
     return max(found, key=lambda one: one.accuracy)
 
@@ -261,16 +276,8 @@ def seeds_wanted(rows: Index, choice: Mapping[str, Any], regime: str) -> int:
 
 def mean_difference(rows: Index, choice: Mapping[str, Any], method: str) -> Difference | None:
     """The mean over the regimes and its standard error; the regimes have problems, traces and starts of their own."""
-    from scipy import stats
-
     found = confirmed(rows, choice, method)
-    if set(found) != set(REGIMES):
-        return None
-    mean = sum(one.mean for one in found.values()) / len(found)
-    error = math.sqrt(sum(one.error**2 for one in found.values())) / len(found)
-    seeds = min(one.seeds for one in found.values())
-    half = float(stats.t.ppf(0.975, seeds - 1)) * error
-    return Difference(mean, mean - half, mean + half, error, seeds)
+    return pooled(found.values()) if set(found) == set(REGIMES) else None
 
 
 def verdict(rows: Index, choice: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

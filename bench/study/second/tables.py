@@ -28,7 +28,7 @@ def write(results: Path) -> None:
     """Rewrites README.md of a results folder from its cells."""
     plain, late = read(results / "tune.jsonl"), read(results / "confirm.jsonl")
     rows, fresh = choice.indexed(plain), choice.indexed(late)
-    parts = [HEAD, _spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows)]
+    parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows)]
     if (results / "shortlist.json").is_file():
         parts.append(_tuning(rows, choice.listed(results)))
     parts.append(_teachers(plain))
@@ -38,12 +38,14 @@ def write(results: Path) -> None:
     storage.write_text(results / "README.md", "\n".join(part for part in parts if part))
 
 
-def _table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
     rows = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *rows]) + "\n"
 
 
-def _spent(rows: Sequence[Row]) -> str:
+def spent(rows: Sequence[Row]) -> str:
+    """How many cells, when, where and how long."""
     if not rows:
         return "No cell was run yet.\n"
     where = "; ".join(sorted({row["machine"] for row in rows}))
@@ -52,11 +54,13 @@ def _spent(rows: Sequence[Row]) -> str:
     return f"{len(rows)} cells, {dates}, {where}, {hours:.1f} worker hours (one thread a worker).\n"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share in %."""
     return f"{100 * value:.1f}"
 
 
-def _mean(rows: Sequence[Row], *path: str) -> float:
+def mean_of(rows: Sequence[Row], *path: str) -> float:
+    """The mean of a figure over rows; ``path`` leads to it."""
     total = 0.0
     for row in rows:
         value: Any = row
@@ -72,19 +76,19 @@ def _starts(rows: Sequence[Row]) -> str:
         here = [row for row in rows if (row["regime"], row["method"]) == (regime, START)]
         if here:
             seen = [row for row in here if row["seed"] < FRESH]
-            figures = [_percent(_mean(seen, "validation", name)) if seen else "" for name in TEMPERATURES]
+            figures = [percent(mean_of(seen, "validation", name)) if seen else "" for name in TEMPERATURES]
             lines.append(
-                [regime, str(len(here)), f"{_mean(here, 'p_0'):.2f}", f"{_mean(here, 'unlikely'):.2f}", *figures]
+                [regime, str(len(here)), f"{mean_of(here, 'p_0'):.2f}", f"{mean_of(here, 'unlikely'):.2f}", *figures]
             )
     titles = ["regime", "seeds", "mean p_0", "p_0 < 0.2", *TEMPERATURES]
-    return f"## What the starts know\n\nAccuracy on validation problems.\n\n{_table(titles, lines)}" if lines else ""
+    return f"## What the starts know\n\nAccuracy on validation problems.\n\n{table(titles, lines)}" if lines else ""
 
 
 def _settings(rows: Index) -> str:
     found = choice.tuned(rows, SFT)
-    lines = [[r, f"{t.rate:g}", str(t.epochs), t.temperature, _percent(t.accuracy)] for r, t in found.items()]
+    lines = [[r, f"{t.rate:g}", str(t.epochs), t.temperature, percent(t.accuracy)] for r, t in found.items()]
     titles = ["regime", "rate", "epochs", "temperature", "validation accuracy"]
-    return f"## SFT, tuned\n\n{_table(titles, lines)}" if lines else ""
+    return f"## SFT, tuned\n\n{table(titles, lines)}" if lines else ""
 
 
 def _screening(rows: Index) -> str:
@@ -101,7 +105,7 @@ def _screening(rows: Index) -> str:
         if method != SFT
     ]
     why = "Two seeds at SFT's setting, validation accuracy at the best temperature of either; = : cannot act there."
-    return f"## Screening: difference to SFT\n\n{why}\n\n{_table(['method', *REGIMES, 'mean'], lines)}" if lines else ""
+    return f"## Screening: difference to SFT\n\n{why}\n\n{table(['method', *REGIMES, 'mean'], lines)}" if lines else ""
 
 
 def _point(one: Difference | None, method: str, regime: str) -> str:
@@ -110,7 +114,8 @@ def _point(one: Difference | None, method: str, regime: str) -> str:
     return "" if one is None else f"{100 * one.mean:+.1f}"
 
 
-def _shown(one: Difference | None) -> str:
+def shown(one: Difference | None) -> str:
+    """A difference with its interval; bold where that leaves 0 out."""
     if one is None:
         return ""
     text = f"{100 * one.mean:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
@@ -123,14 +128,12 @@ def _tuning(rows: Index, methods: Sequence[str]) -> str:
         found, settings = choice.tuned_differences(rows, method), choice.tuned(rows, method)
         for regime, one in found.items():
             t = settings[regime]
-            lines.append(
-                [method, regime, f"{t.rate:g}", str(t.epochs), t.temperature, _percent(t.accuracy), _shown(one)]
-            )
+            lines.append([method, regime, f"{t.rate:g}", str(t.epochs), t.temperature, percent(t.accuracy), shown(one)])
         mean = choice.mean_over_regimes(found)
         if mean is not None:
             lines.append([method, "mean", "", "", "", "", f"{100 * mean:+.1f}"])
     titles = ["method", "regime", "rate", "epochs", "temperature", "validation accuracy", "against SFT"]
-    return f"## Tuned alike: difference to SFT on validation\n\n{_table(titles, lines)}" if lines else ""
+    return f"## Tuned alike: difference to SFT on validation\n\n{table(titles, lines)}" if lines else ""
 
 
 def _teachers(rows: Sequence[Row]) -> str:
@@ -140,12 +143,12 @@ def _teachers(rows: Sequence[Row]) -> str:
         here = [row for row in rows if (row["regime"], row["method"]) == ("two_teachers", method)]
         weighed = [row for row in here if "near_weight_first" in row]
         if here:
-            shares = [_percent(_mean(weighed, f"near_weight_{when}")) if weighed else "" for when in ("first", "last")]
-            written = [_percent(_mean(here, f"{who}_written")) for who in ("near", "far")]
+            shares = [percent(mean_of(weighed, f"near_weight_{when}")) if weighed else "" for when in ("first", "last")]
+            written = [percent(mean_of(here, f"{who}_written")) for who in ("near", "far")]
             lines.append([method, str(len(here)), *shares, *written])
     titles = ["method", "cells", "weight on the near one", "after training", "written like it", "like the far one"]
     why = "All cells of *two_teachers*. Weights: their share over an epoch as the start sees it, and the student."
-    return f"## Which teacher\n\n{why}\n\n{_table(titles, lines)}" if lines else ""
+    return f"## Which teacher\n\n{why}\n\n{table(titles, lines)}" if lines else ""
 
 
 def _confirmation(fresh: Index, chosen: dict[str, Any]) -> str:
@@ -157,27 +160,27 @@ def _confirmation(fresh: Index, chosen: dict[str, Any]) -> str:
             name = SFT if method != START and idle(method, REGIMES[regime]) else method
             here = [r for s, r in choice.at(fresh, regime, name, (t["rate"], t["epochs"])).items() if s >= FRESH]
             if here:
-                each = [_percent(_mean(here, "test", one)) for one in TEMPERATURES]
-                votes = [_percent(_mean(here, part, "0.6")) for part in ("majority", "pass")]
+                each = [percent(mean_of(here, "test", one)) for one in TEMPERATURES]
+                votes = [percent(mean_of(here, part, "0.6")) for part in ("majority", "pass")]
                 error = f"{100 * found[regime].error:.2f}" if regime in found else ""
                 lines.append([
-                    method, regime, str(len(here)), t["temperature"], _percent(_mean(here, "test", t["temperature"])),
-                    _shown(found.get(regime)), error, *each, *votes, f"{_mean(here, 'excess_error'):.2f}",
+                    method, regime, str(len(here)), t["temperature"], percent(mean_of(here, "test", t["temperature"])),
+                    shown(found.get(regime)), error, *each, *votes, f"{mean_of(here, 'excess_error'):.2f}",
                 ])  # fmt: skip
     titles = ["method", "regime", "seeds", "temperature", "accuracy there", "against SFT", "standard error"]
     titles += [*TEMPERATURES, "majority of 8 at 0.6", "pass@8 at 0.6", "ExAccErr"]
-    return f"## Confirmation on fresh seeds and test problems\n\n{_table(titles, lines)}\n{_verdict(fresh, chosen)}"
+    return f"## Confirmation on fresh seeds and test problems\n\n{table(titles, lines)}\n{_verdict(fresh, chosen)}"
 
 
 def _verdict(fresh: Index, chosen: dict[str, Any]) -> str:
     lines = []
     for method, found in choice.verdict(fresh, chosen).items():
         inferior = ", ".join(found["not shown non-inferior"]) or "none"
-        means = _shown(found["mean"]) or "not all regimes are run"
+        means = shown(found["mean"]) or "not all regimes are run"
         outcome = "may be the default" if found["default"] else "may not"
         lines.append([method, means, inferior, "yes" if found["better"] else "no", outcome])
     titles = ["finalist", "mean over regimes", "not shown non-inferior in", "better in the mean", "verdict"]
-    return f"### Verdict\n\n{_table(titles, lines)}"
+    return f"### Verdict\n\n{table(titles, lines)}"
 
 
 def _missing(rows: Index, fresh: Index, results: Path) -> str:
@@ -208,7 +211,7 @@ def _missing(rows: Index, fresh: Index, results: Path) -> str:
     later = [r for r in REGIMES if r not in settings]
     said = f"Not screened yet, since SFT is not tuned there: {', '.join(later)}.\n" if later else ""
     said += f"Not in this dcod, so not run: {', '.join(unknown())}.\n" if unknown() else ""
-    return f"## Cells\n\n{_table(['stage', 'run', 'missing'], lines)}\n{said}"
+    return f"## Cells\n\n{table(['stage', 'run', 'missing'], lines)}\n{said}"
 
 
 def settings_of(chosen: dict[str, Any]) -> dict[tuple[str, str], Setting]:

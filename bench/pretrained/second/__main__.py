@@ -1,0 +1,61 @@
+"""`python -m bench.pretrained.second`: runs what is missing of a stage and rewrites the tables; see README.md."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.pretrained.second import cells, choice, tables
+from bench.pretrained.second.tasks import TASKS
+from bench.study.second.__main__ import Stage, rows_of
+from bench.study.second.cells import Cell
+from bench.study.second.entries import SFT
+from dcod import storage
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def pretrained(
+    stage: Annotated[Stage, typer.Option()],
+    workers: Annotated[int, typer.Option(help="Processes, one thread each, some 4 GB each.")] = 2,
+    minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
+    tasks: Annotated[str, typer.Option(help="By comma; empty: all. For `confirm`.")] = "",
+    device: Annotated[str, typer.Option(help="auto, or cpu: leaves a GPU alone.")] = "auto",
+    work: Path = Path("runs/pretrained"),
+    results: Path = RESULTS,
+) -> None:
+    """Runs a stage of the pre-trained student's second protocol."""
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    until = time.monotonic() + 60 * minutes
+    tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"
+
+    def run(wanted: Iterable[Cell], into: Path) -> None:
+        cells.finish(wanted, into, work, workers, until)
+
+    if stage is Stage.TUNE_SFT:
+        run(choice.tuning([SFT]), tune)
+    elif stage is Stage.SCREEN:
+        run(choice.screening(rows_of(tune)), tune)
+    elif stage is Stage.SHORTLIST:
+        storage.write_json(results / "shortlist.json", {"finalists": choice.finalists(rows_of(tune))})
+    elif stage is Stage.TUNE:
+        run(choice.tuning(choice.committed(results, "shortlist")["finalists"]), tune)
+    elif stage is Stage.CHOOSE:
+        finalists = choice.committed(results, "shortlist")["finalists"]
+        storage.write_json(results / "choice.json", choice.settings(rows_of(tune), finalists))
+    elif stage is Stage.CONFIRM:
+        wanted = choice.confirmation(choice.committed(results, "choice"))
+        names = tasks.split(",") if tasks else list(TASKS)
+        run([cell for cell in wanted if cells.parsed(cell.regime)[0] in names], confirm)
+    tables.write(results)
+    print(f"wrote {results}/README.md")
+
+
+if __name__ == "__main__":
+    typer.run(pretrained)
