@@ -37,6 +37,7 @@ ORDER = (
         "promote",
         "reports",
         "retrain",
+        "check",
         "stages",
     ),
     *("dcod_components", "dcod_pipelines", "cli", "__main__"),

@@ -1,15 +1,72 @@
-"""How one begins: ready configurations, and every key of one."""
+"""How one begins: a configuration for one's data, what can be known before a run, ready ones, and every key."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from dcod.cli.options import BEGIN, ConfigFile, Overrides, Preset, configured, console, verb
+from dcod.cli.options import BEGIN, ConfigFile, Overrides, Preset, Student, configured, console, verb
+from dcod.errors import UserError
 
 app = typer.Typer()
+
+
+STYLES = {"ok": "green", "failed": "bold red", "warning": "yellow", "unchecked": "cyan"}
+
+
+@app.command(**verb(BEGIN, "dcod init traces.jsonl --benchmark problems.jsonl", "dcod init data/ --student ./student"))
+def init(
+    files: Annotated[list[str], typer.Argument(metavar="TRACES...", help="Files, folders or other sources of traces.")],
+    benchmark: Annotated[
+        str, typer.Option("--benchmark", help="A file of problems with answers, or a benchmark such as gsm8k.")
+    ] = "",
+    student: Student = "",
+    out: Annotated[Path, typer.Option("--out", help="The configuration.")] = Path("dcod.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Looks at your data and writes a commented configuration for it."""
+    from dcod import storage
+    from dcod.check import advice
+    from dcod.check.student import UncheckedError
+
+    if out.exists() and not force:
+        raise UserError(f"{out} is there already: give another --out, or --force")
+    try:
+        chosen = advice.advise(files, benchmark, student)
+    except UncheckedError as error:
+        raise UserError(f"{error}; give --student a local folder") from None
+    storage.write_text(out, chosen.text())
+    for line in chosen.why:
+        console.print(f"- {line}")
+    console.print(f"wrote {out}\nnext: dcod check --config {out}")
+
+
+@app.command(**verb(BEGIN, "dcod check --config dcod.yaml", "dcod check --preset gsm8k"))
+def check(
+    preset: Preset = "",
+    config: ConfigFile = None,
+    machine: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """What would fail or do nothing, found in seconds: before any weights are fetched or a GPU is asked for."""
+    from dcod.check.checks import checks
+
+    read, failed = configured(config, preset, overrides), 0
+    for one in checks(read):
+        failed += one.state == "failed"
+        if machine:
+            print(json.dumps({"name": one.name, "state": one.state, "text": one.text}, ensure_ascii=False))
+        else:
+            line = Text.assemble((f"{one.state:<10}", STYLES[one.state]), (f"{one.name}: ", "bold"), one.text)
+            console.print(line)
+    if failed:
+        raise typer.Exit(2)
+    if not machine:
+        console.print(f"next: dcod run {f'--config {config}' if config else f'--preset {preset}' if preset else ''}")
 
 
 @app.command("config", **verb(BEGIN, "dcod config --preset gsm8k train.epochs=3", "dcod config --schema > schema.json"))

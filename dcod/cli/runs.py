@@ -34,9 +34,11 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """The whole pipeline, here: the object that `dcod compile` writes for a cluster."""
+    from dcod.check.checks import early
     from dcod_pipelines.local import run_here
 
     read = configured(config, preset, overrides)
+    early(read)
     outcome = run_here(read)
     if outcome.error:
         print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)

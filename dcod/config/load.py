@@ -48,7 +48,7 @@ def parse_config(text: str, overrides: Iterable[str] = (), origin: str = "config
     try:
         data = settings.plain(text) or {}
     except settings.YAMLError as error:
-        raise UserError(f"{origin}: not valid YAML: {_cut(one_line(error), 400)}") from None
+        raise UserError(f"{origin}: not valid YAML: {_cut(_place(one_line(error)), 400)}") from None
     except UserError as error:
         raise UserError(f"{origin}: {error}") from None
     if not isinstance(data, dict):
@@ -122,7 +122,8 @@ def _explain(item: Any) -> str:
 
 
 def _got(item: Any) -> str:
-    shown = item["type"] not in ("missing", SECRET) and item["loc"][:1] != ("notify",)
+    whole = item["type"] == "value_error" and isinstance(item["input"], dict)  # a section: the message names the keys
+    shown = item["type"] not in ("missing", SECRET) and item["loc"][:1] != ("notify",) and not whole
     return f" (got {one_line(_SHOWN.repr(item['input']))})" if shown else ""
 
 
@@ -152,6 +153,11 @@ def _meant(loc: tuple[int | str, ...]) -> str:
 
 def _nearest(name: str, allowed: Sequence[str]) -> str:
     return next(iter(get_close_matches(name[:_NAME], allowed, n=1, cutoff=0.6)), "")
+
+
+def _place(text: str) -> str:
+    """A YAML error without the name of no file."""
+    return text.replace('in "<unicode string>", ', "at ").replace('in "<byte string>", ', "at ")
 
 
 def _cut(text: str, length: int) -> str:

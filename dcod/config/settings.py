@@ -68,7 +68,8 @@ def read(path: Path) -> str:
             data = file.read(4 * CHARACTERS + 1)
         text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"configuration {path}: cannot be read ({error}); `dcod presets` lists ready ones") from None
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"configuration {path}: cannot be read ({why}); `dcod presets` lists ready ones") from None
     return text
 
 

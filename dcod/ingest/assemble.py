@@ -266,13 +266,18 @@ class TraceSetBuilder:
             told[1].update(found.reading.unused)
 
     def _side(self, prompt_id: str) -> Split:
-        return "selection" if int(prompt_id, 16) / 16 ** len(prompt_id) < self.ingest.selection_share else "train"
+        return side(prompt_id, self.ingest.selection_share)
 
     def _flush(self, traces: list[Trace]) -> Iterator[Trace]:
         for trace in traces:
             self.splits[trace.split] += 1
             yield trace
         traces.clear()
+
+
+def side(prompt_id: str, selection_share: float) -> Split:
+    """Whether a problem is for training or held back: by its hash, so that it stays where it is when a set grows."""
+    return "selection" if int(prompt_id, 16) / 16 ** len(prompt_id) < selection_share else "train"
 
 
 @contextmanager

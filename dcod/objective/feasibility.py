@@ -167,7 +167,7 @@ def _idle(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
                 "note",
                 "plain_sft",
                 "train.correction.name=none is plain fine-tuning (SFT): nothing is corrected",
-                _instead(holdings),
+                f"to correct, set {_instead(holdings)}",
             )
         return
     label, group = f"train.correction.name={name}", group_of(correction)

@@ -1,0 +1,169 @@
+"""A configuration for what is found: `dcod init` looks at the traces and the benchmark, chooses, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from dcod import benchmarks
+from dcod.check import sample, student
+from dcod.check.sample import Sample
+from dcod.config import Config, parse_config, reference
+from dcod.errors import UserError
+from dcod.ingest.examine import UNMARKED
+from dcod.models import fitting
+from dcod.objective.feasibility import Holdings
+
+STEPS = 40  # optimizer steps that a run should have at least
+LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
+PROBLEM = ("problem", "question", "prompt", "instruction", "input", "query", "text")
+ANSWER = ("answer", "gold", "final_answer", "expected_answer", "reference", "target", "label", "solution", "output")
+
+
+@dataclass
+class Advice:
+    """A configuration, and why it is as it is.
+
+    Attributes:
+        values: what is not the default, as nested mappings.
+        why: one sentence a choice.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    why: list[str] = field(default_factory=list)
+
+    def set(self, path: str, value: Any, why: str = "") -> None:
+        """Sets one key, and says why."""
+        *sections, last = path.split(".")
+        node = self.values
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+        if why:
+            self.why.append(f"{path}: {why}")
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it stands."""
+        return Config.model_validate(self.values)
+
+    def text(self) -> str:
+        """As YAML, with the reasons first and every key explained."""
+        reasons = "".join(f"# - {line}\n" for line in self.why)
+        return (
+            f"# Written by `dcod init`, from the data. Look at it with `dcod check --config FILE`, then `dcod run`.\n"
+            f"# All keys: `dcod config`, docs/configuration.md.\n#\n{reasons}\n"
+            f"{reference.commented(self.values)}"
+        )
+
+
+def advise(files: Sequence[str], benchmark: str, model: str) -> Advice:
+    """Looks at traces and a benchmark, and chooses.
+
+    Args:
+        files: sources of traces.
+        benchmark: a file of problems with answers, or the name of a benchmark; "" for none.
+        model: the student; "" for the default one.
+
+    Raises:
+        UserError: there is nothing to look at, or no row is a trace.
+        UncheckedError: the student's tokenizer cannot be had.
+    """
+    advice = Advice()
+    advice.set("name", Path(files[0].partition("?")[0]).stem or "dcod")
+    if model:
+        advice.set("student.model", model)
+    advice.set("ingest.sources", list(files))
+    folder = student.small_files(advice.config.student)
+    room = fitting.positions(folder) or LONGEST
+    wide = parse_config(advice.config.to_json(), [f"student.max_length={min(room, LONGEST)}", "ingest.keep=all"])
+    found = sample.take(wide, folder)
+    if not found.traces:
+        code, count = found.refused.most_common(1)[0]
+        raise UserError(f"none of {found.rows} rows is a trace: {count} {code} ({found.examples[code]})")
+    held = found.holdings()
+    advice.why.append(f"found {held}; of {found.rows:,} rows {len(found.traces):,} are traces")
+    _lengths(advice, found, room)
+    _verdicts(advice, found, held, folder)
+    _training(advice, held, found)
+    _benchmark(advice, benchmark, found)
+    return advice
+
+
+def _lengths(advice: Advice, found: Sample, room: int) -> None:
+    sizes = sorted(sum(pair) for pair in found.tokens)
+    usual = sizes[min(len(sizes) - 1, int(0.99 * len(sizes)))]
+    length = min(room, max(256, -(-usual // 128) * 128))
+    longer = sum(size > length for size in sizes)
+    lost = f"; {longer} of {len(sizes)} are longer and will be refused" if longer else ""
+    advice.set("student.max_length", length, f"the longest traces have {usual:,} tokens{lost}")
+
+
+def _verdicts(advice: Advice, found: Sample, held: Holdings, folder: Path) -> None:
+    """Which traces to keep, and where their answers stand."""
+    if held.golds < held.traces / 2:
+        keep = "all" if sum(trace.answer is None for trace in found.traces) > held.traces / 2 else "answered"
+        few = f"{held.golds} of {held.traces} traces have" if held.golds else "no trace has"
+        advice.set("ingest.keep", keep, f"{few} a reference answer, so what is wrong in them is taught as well")
+        return
+    strict = sample.take(advice.config, folder)
+    advice.why.append(f"ingest.keep stays `correct`: {len(strict.traces)} of {strict.rows} rows have the right answer")
+    ways = [way for way in UNMARKED if strict.changes[way]]
+    if ways and strict.refused["no_answer"] > 0.1 * strict.rows:
+        count = strict.refused["no_answer"]
+        advice.set("ingest.answers", ways[0], f"{count} rows mark no answer, and this way finds the reference")
+
+
+def _training(advice: Advice, held: Holdings, found: Sample) -> None:
+    if held.alone <= held.traces / 2:
+        advice.set("train.correction.name", "surprisal", "the traces of a prompt can be compared (docs/method.md)")
+        advice.set("train.correction.weights", "live")
+    else:
+        advice.set(
+            "train.correction.name",
+            "none",
+            "plain fine-tuning: most prompts have one trace, and there is nothing to compare; with a teacher, "
+            "`dcod teach` writes more",
+        )
+    traces = held.traces if found.whole else found.total
+    epochs = 2 if traces > 500 else 3
+    advice.set("train.epochs", epochs)
+    most = max(1, traces * epochs // STEPS)
+    per_step = 2 ** min(4, most.bit_length() - 1)
+    advice.set("train.traces_per_step", per_step, f"{traces * epochs // per_step:,} optimizer steps")
+
+
+def _benchmark(advice: Advice, benchmark: str, found: Sample) -> None:
+    longest = sorted(pair[1] for pair in found.tokens)[int(0.95 * (len(found.tokens) - 1))]
+    answers = min(4096, -(-int(1.5 * longest) // 64) * 64)
+    if not benchmark:
+        advice.why.append("evaluate.benchmarks is empty: give `dcod init` --benchmark FILE, problems with answers")
+        return
+    entry: dict[str, Any] = {"name": benchmark, "max_new_tokens": answers}
+    if benchmark not in benchmarks.names():
+        first = next(islice(benchmarks.objects(Path(benchmark.partition("?")[0])), 1), {})
+        entry |= {"name": "custom", "source": benchmark if "?" in benchmark else described(benchmark, list(first))}
+    advice.set("evaluate.benchmarks", [entry], f"answers are cut at {answers} tokens; the traces have {longest}")
+
+
+def described(file: str, columns: Sequence[str]) -> str:
+    """The source of a benchmark of one's own: the file, and its columns where they are not the usual ones.
+
+    Raises:
+        UserError: no column is known for a problem or an answer.
+    """
+    chosen: dict[str, str] = {}
+    for key, names in (("problem", PROBLEM), ("answer", ANSWER)):
+        lower = {column.lower(): column for column in columns if column not in chosen.values()}
+        chosen[key] = next((lower[name] for name in names if name in lower), "")
+        if not chosen[key]:
+            raise UserError(
+                f"{file}: which of its columns is the {key}? It has {', '.join(columns)}; say so: "
+                f"--benchmark '{file}?problem=COLUMN&answer=COLUMN'"
+            )
+    options = "&".join(f"{key}={quote(column)}" for key, column in chosen.items() if key != column)
+    return f"{file}?{options}" if options else file

@@ -1,0 +1,221 @@
+"""The questions of `dcod check`: each answers with what is right, wrong, doubtful or could not be looked at.
+
+Nothing here needs weights, a GPU or a server. What takes a network and does not get one is told as unchecked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dcod import benchmarks
+from dcod.check import sample, student
+from dcod.check.sample import Sample
+from dcod.check.student import UncheckedError
+from dcod.config import BenchmarkConfig, Config
+from dcod.errors import UserError, one_line
+from dcod.objective import feasibility
+from dcod.traces import sources
+
+State = Literal["ok", "failed", "warning", "unchecked"]
+LOST = 0.5  # share of refused rows above which somebody should look
+FLOPS = 1.3e11  # a second and core: SmolLM2-135M, 330 tokens a second on two (docs/performance.md)
+SLOW_H = 12.0  # hours above which a training on CPUs deserves a word
+GIB = 2**30
+REMOTE = ("s3://", "hub://")
+NO_SOURCES = (
+    "ingest.sources is empty: name your traces, such as 'ingest.sources=[\"traces.jsonl\"]', or `dcod init FILE`"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer: what was asked, how it stands, and a sentence with the way out in it."""
+
+    name: str
+    state: State
+    text: str
+
+
+@dataclass
+class Findings:
+    """What earlier questions found and later ones need."""
+
+    config: Config
+    folder: Path | None = None
+    sample: Sample | None = None
+    answers: list[Check] = field(default_factory=list)
+
+
+def checks(config: Config) -> Iterator[Check]:
+    """All answers about a configuration, one after the other; none raises for what a user can mend."""
+    findings = Findings(config)
+    asked: tuple[tuple[str, Callable[[Findings], Iterator[Check]]], ...] = (
+        ("student", _student),
+        ("traces", _traces),
+        ("correction", _correction),
+        ("benchmarks", _benchmarks),
+        ("room", _room),
+    )
+    for name, ask in asked:
+        try:
+            yield from ask(findings)
+        except UserError as error:
+            yield Check(name, "failed", one_line(error))
+        except UncheckedError as error:
+            yield Check(name, "unchecked", one_line(error))
+
+
+def early(config: Config) -> None:
+    """What a run is not started with: no source, or files that are not there. Asks no network.
+
+    Raises:
+        UserError: as said.
+    """
+    _sources_there(config)
+    _benchmarks_there(config)
+
+
+def _sources_there(config: Config) -> None:
+    if not config.ingest.sources:
+        raise UserError(NO_SOURCES)
+    for uri in config.ingest.sources:
+        if not uri.startswith(REMOTE):
+            sources.expand(uri)
+
+
+def _benchmarks_there(config: Config) -> None:
+    for index, benchmark in enumerate(config.evaluate.benchmarks):
+        benchmarks.get(benchmark.name)
+        place = Path(benchmark.source.partition("?")[0])
+        named = benchmark.source and "://" not in benchmark.source
+        if named and not place.exists():
+            raise UserError(f"evaluate.benchmarks.{index}.source: no such file: {place}")
+
+
+def _student(findings: Findings) -> Iterator[Check]:
+    from dcod.models import fitting
+    from dcod.traces import prompts
+
+    config = findings.config.student
+    folder = student.small_files(config)
+    tokenizer = prompts.load_tokenizer(folder, config.chat_template)
+    fitting.check_student(folder, tokenizer, config.max_length)
+    prompts.encode_prompt(tokenizer, [{"role": "user", "content": "What is 1 + 1?"}])
+    findings.folder = folder
+    yield Check("student", "ok", f"{config.model}: tokenizer and chat template fit, up to {config.max_length:,} tokens")
+
+
+def _traces(findings: Findings) -> Iterator[Check]:
+    config = findings.config
+    _sources_there(config)
+    if findings.folder is None:
+        raise UncheckedError("the files are there; rows are examined with the student's tokenizer, which is missing")
+    found = findings.sample = sample.take(config, findings.folder)
+    looked = f"all {found.rows:,} rows" if found.whole else f"the first {found.rows:,} of about {found.total:,} rows"
+    reasons = "; ".join(f"{n:,} {code} ({found.examples[code]})" for code, n in found.refused.most_common(3))
+    if not found.traces:
+        raise UserError(f"none of {looked} would be accepted: {reasons}")
+    kinds = ", ".join(f"{name} ({n:,})" for name, n in found.formats.most_common(3))
+    text = f"{len(found.traces):,} of {looked} are accepted; read as {kinds}"
+    refused = found.rows - len(found.traces)
+    state: State = "warning" if refused > LOST * found.rows else "ok"
+    yield Check("traces", state, text + (f"; refused: {reasons}" if reasons else ""))
+    longest = max(sum(pair) for pair in found.tokens)
+    limit = config.student.max_length
+    if longest <= limit // 4:
+        yield Check("lengths", "ok", f"the longest trace has {longest:,} tokens; student.max_length={limit:,} is ample")
+
+
+def _correction(findings: Findings) -> Iterator[Check]:
+    if findings.sample is None:
+        raise UncheckedError("what the traces allow is seen when they are read")
+    held = findings.sample.holdings()
+    remarks = feasibility.remarks(findings.config, held)
+    yield Check("holdings", "ok", str(held))
+    states: dict[feasibility.Level, State] = {"impossible": "failed", "idle": "failed", "warning": "warning"}
+    for remark in remarks:
+        yield Check("correction", states.get(remark.level, "ok"), str(remark))
+    if not remarks:
+        name = findings.config.train.correction.name
+        yield Check("correction", "ok", f"train.correction.name={name} can act on these traces")
+
+
+def _benchmarks(findings: Findings) -> Iterator[Check]:
+    section = findings.config.evaluate
+    if not section.benchmarks:
+        raise UserError(
+            "evaluate.benchmarks is empty, so nothing can be measured or promoted; give one, such as "
+            '\'evaluate.benchmarks=[{"name": "custom", "source": "problems.jsonl"}]\''
+        )
+    _benchmarks_there(findings.config)
+    for benchmark in section.benchmarks:
+        try:
+            yield _benchmark(findings.config, benchmark)
+        except UserError as error:
+            remote = not benchmark.source and benchmarks.get(benchmark.name).default_source
+            yield Check(benchmark.name, "unchecked" if remote else "failed", one_line(error))
+
+
+def _benchmark(config: Config, benchmark: BenchmarkConfig) -> Check:
+    problems = benchmarks.load(benchmark, config.evaluate.report_share)
+    gate = sum(problem.split == "gate" for problem in problems)
+    name, needed = benchmarks.key(benchmark), config.promote.min_problems
+    text = f"{len(problems):,} problems: {gate:,} for the gate, {len(problems) - gate:,} for the report"
+    if benchmark.role == "primary" and gate < needed:
+        enough = round(needed / (1.0 - config.evaluate.report_share) * 1.1)
+        return Check(
+            name,
+            "failed",
+            f"{text}; the gate needs {needed} (promote.min_problems): bring about {enough} problems, or set "
+            "evaluate.report_share or promote.min_problems lower",
+        )
+    if benchmark.role != "report" and gate == len(problems):
+        return Check(name, "warning", f"{text}; without report problems nothing is left to tell the result on")
+    return Check(name, "ok", text)
+
+
+def _room(findings: Findings) -> Iterator[Check]:
+    """Disk, memory and time, by arithmetic: right within a factor of two or three."""
+    if findings.folder is None:
+        raise UncheckedError("disk, memory and time depend on the student")
+    config, size = findings.config, student.parameters(findings.folder)
+    trained = size if not config.train.lora.rank else size // 50
+    width = 4 if config.student.dtype == "float32" else 2
+    disk = 2 * width * size + (config.train.checkpoints.keep + 1) * 12 * trained
+    free = shutil.disk_usage(_existing(Path("runs"))).free
+    yield _against("disk", disk, free, "runs/", "free it, or set train.checkpoints.keep=1")
+    memory = width * size + 16 * trained + GIB
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    if there:
+        yield _against("memory", memory, there, "this machine", "set train.lora.rank=16, or take a smaller student")
+    if findings.sample:
+        yield _time(config, findings.sample, size)
+
+
+def _time(config: Config, found: Sample, size: int) -> Check:
+    from joblib import cpu_count
+
+    share = len(found.traces) / max(found.rows, 1)
+    each = sum(sum(pair) for pair in found.tokens) / max(len(found.tokens), 1)
+    tokens = share * found.total * each
+    hours = 6.0 * size * tokens * (config.train.epochs + 0.5) / (FLOPS * cpu_count()) / 3600
+    text = f"about {tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {config.train.epochs} epochs: "
+    text += f"{60 * hours:,.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
+    text += f" of training and scoring on these {cpu_count()} cores"
+    if hours > SLOW_H:
+        return Check("time", "warning", f"{text}; take a GPU, a smaller student, or ingest.limit")
+    return Check("time", "ok", text)
+
+
+def _against(name: str, needed: float, there: float, where: str, way_out: str) -> Check:
+    text = f"about {needed / GIB:.1f} GiB needed, {there / GIB:.1f} GiB on {where}"
+    return Check(name, "failed", f"{text}; {way_out}") if needed > there else Check(name, "ok", text)
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.absolute().parent)

@@ -1,0 +1,101 @@
+"""The first rows of every source, examined as ingestion will: what they are, and what they allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dcod.config import Config
+from dcod.ingest import feed
+from dcod.ingest.assemble import side
+from dcod.ingest.examine import Examined, Examiner
+from dcod.objective.feasibility import Holdings
+from dcod.traces import Trace, formats, holdings, sources
+from dcod.traces.rows import RawRow
+
+ROWS = 300  # of each source at most
+
+
+@dataclass
+class Sample:
+    """What the first rows gave.
+
+    Attributes:
+        digest: of the student's tokenizer.
+        selection_share: of the problems, held back as ingestion does.
+        traces: those that are accepted.
+        rows: that were looked at.
+        total: about how many there are in all; equal to ``rows`` where all were looked at.
+        refused: by reason, with how often and one example.
+        changes: what cleaning changed, and by which ``ingest.answers`` a row without an answer would come in.
+        formats: by name, how many rows.
+        tokens: prompt and completion of every accepted trace, and of those that are only too long.
+        keys: of the accepted traces, by which repeated ones are known.
+    """
+
+    digest: str
+    selection_share: float
+    traces: list[Trace] = field(default_factory=list)
+    rows: int = 0
+    total: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    changes: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    tokens: list[tuple[int, int]] = field(default_factory=list)
+    keys: set[bytes] = field(default_factory=set)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows were looked at."""
+        return self.rows == self.total
+
+    def holdings(self) -> Holdings:
+        """What the accepted traces hold."""
+        return holdings.of(self.traces, self.digest, sampled=not self.whole)
+
+    def add(self, row: RawRow, found: Examined) -> None:
+        """Takes one row in."""
+        self.rows += 1
+        if row.row is not None:
+            try:
+                self.formats[row.format or formats.detect(row.row)] += 1
+            except formats.RowError:
+                self.formats["unknown"] += 1
+        if sum(found.tokens):
+            self.tokens.append(found.tokens)
+        self.changes.update(found.changes)
+        code, message = found.code, found.message
+        if found.key in self.keys and found.trace:
+            code, message = "duplicate", "prompt and completion stand in an earlier row"
+        if code or found.trace is None:
+            self.refused[code] += 1
+            self.examples.setdefault(code, f"{row.file}:{row.line}: {message}")
+            return
+        self.keys.add(found.key)
+        self.traces.append(replace(found.trace, split=side(found.prompt_id, self.selection_share)))
+
+
+def take(config: Config, student: Path) -> Sample:
+    """Examines the first rows of every source; contamination is not looked for.
+
+    Raises:
+        UserError: no source is given, one is missing, empty, or no file of rows, or the student's parts do not fit.
+    """
+    files = feed.files(config)
+    alone = config.model_copy(update={"ingest": config.ingest.model_copy(update={"decontaminate": False})})
+    examiner = Examiner(alone, student)
+    sample = Sample(examiner.digest, config.ingest.selection_share)
+    for uri, units in files.items():
+        looked = 0
+        for block in feed.blocks({uri: units}, config.ingest.row_bytes):
+            for row in block.rows():
+                if looked < ROWS:
+                    sample.add(row, examiner.row(row))
+                    looked += 1
+            if looked >= ROWS:
+                break
+        count = sum(sources.count_rows(unit) for unit in units)
+        sample.total += looked if looked < ROWS else max(looked, count)
+    return sample

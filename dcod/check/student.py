@@ -1,0 +1,62 @@
+"""A student's config.json and tokenizer, without its weights, and how large it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dcod import storage
+from dcod.config import StudentConfig
+from dcod.errors import UserError, one_line
+from dcod.models import loading
+
+SMALL_FILES = ["*.json", "*.jinja", "tokenizer.model", "*.txt"]
+
+
+class UncheckedError(Exception):
+    """It cannot be looked at from here."""
+
+
+def small_files(student: StudentConfig) -> Path:
+    """A folder with a student's configuration and tokenizer.
+
+    Raises:
+        UserError: there is no such student.
+        UncheckedError: they cannot be had without fetching its weights, or without a network.
+    """
+    uri = student.model
+    folder = Path(uri.removeprefix("file://"))
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"student {folder}: no config.json in it, so it is not a model folder")
+        if not any(folder.glob("*.safetensors")):
+            raise UserError(f"student {folder}: no *.safetensors in it; other weight formats are not loaded")
+        return folder
+    if uri.startswith("models:/") or storage.is_s3(uri):
+        raise UncheckedError(f"{uri} would be fetched with its weights; give a local copy to look at it")
+    if uri.count("/") != 1 or uri.startswith((".", "/", "~")):
+        raise UserError(f"student {uri}: no such folder; give a folder, owner/name, s3://… or models:/name@alias")
+    cached = storage.cache_folder() / "models" / uri.replace("/", "--")
+    return cached if uri in loading.PACKAGED and cached.is_dir() else _from_hub(uri, student.revision)
+
+
+def parameters(folder: Path) -> int:
+    """How many numbers the student has, by its config.json; no weight is read."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _from_hub(repo: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=SMALL_FILES, etag_timeout=5))
+    except RepositoryNotFoundError:
+        raise UserError(f"student {repo}: the hub has no such model (or it needs HF_TOKEN)") from None
+    except Exception as error:  # whatever a network does
+        raise UncheckedError(f"the hub was not reached ({type(error).__name__}: {one_line(error)[:120]})") from None

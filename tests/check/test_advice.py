@@ -1,0 +1,81 @@
+"""A configuration is written for what the data are, and `dcod check` finds nothing wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dcod.check.advice import advise, described
+from dcod.check.checks import checks
+from dcod.config import parse_config
+from dcod.errors import UserError
+from tests.check.test_checks import lines, rows
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> str:
+    return lines(tmp_path / "test.jsonl", ({"question": f"{n} + 7?", "label": str(n + 7)} for n in range(130)))
+
+
+def test_several_traces_a_prompt_are_compared(tmp_path: Path, tiny_student: Path, problems: str) -> None:
+    traces = lines(tmp_path / "mine.jsonl", rows(60, each=3))
+    advice = advise([traces], problems, str(tiny_student))
+    config = parse_config(advice.text())
+    assert config == advice.config
+    assert (config.name, config.student.max_length) == ("mine", 256)
+    assert (config.train.correction.name, config.train.correction.weights) == ("surprisal", "live")
+    assert config.ingest.keep == "correct"
+    assert config.evaluate.benchmarks[0].source == f"{problems}?problem=question&answer=label"
+    assert "the traces of a prompt can be compared" in advice.text()
+    assert {check.state for check in checks(config)} == {"ok"}
+
+
+def test_one_trace_a_prompt_is_plain_fine_tuning_and_is_said(tmp_path: Path, tiny_student: Path) -> None:
+    traces = lines(tmp_path / "mine.jsonl", rows(40))
+    advice = advise([traces], "", str(tiny_student))
+    assert advice.config.train.correction.name == "none"
+    told = "\n".join(advice.why)
+    assert "40 prompts, 1.0 traces each" in told or "prompts, 1.0 traces each" in told
+    assert "plain fine-tuning" in told
+    assert "evaluate.benchmarks is empty" in told
+    steps = 40 * advice.config.train.epochs / advice.config.train.traces_per_step
+    assert steps >= 40
+
+
+def test_without_answers_all_is_kept_and_said(tmp_path: Path, tiny_student: Path) -> None:
+    for text, keep in (("So it is 7. #### 7", "answered"), ("Because it is so.", "all")):
+        traces = lines(tmp_path / "bare.jsonl", ({"prompt": f"p{n}?", "completion": f"{n}. {text}"} for n in range(20)))
+        advice = advise([traces], "gsm8k", str(tiny_student))
+        assert advice.config.ingest.keep == keep
+        assert any("no trace has a reference answer" in line for line in advice.why)
+        assert advice.config.evaluate.benchmarks[0].name == "gsm8k"
+
+
+def test_answers_that_nothing_marks_are_found(tmp_path: Path, tiny_student: Path) -> None:
+    traces = lines(
+        tmp_path / "plain.jsonl",
+        ({"prompt": f"{n} + 1?", "completion": f"We count on and get {n + 1}", "gold": str(n + 1)} for n in range(20)),
+    )
+    assert advise([traces], "", str(tiny_student)).config.ingest.answers == "last_number"
+
+
+def test_long_traces_set_the_length(tmp_path: Path, tiny_student: Path) -> None:
+    long = [{**row, "completion": "word " * 200 + str(row["completion"])} for row in rows(30)]
+    assert advise([lines(tmp_path / "t.jsonl", long)], "", str(tiny_student)).config.student.max_length == 1152
+
+
+@pytest.mark.parametrize("columns", [["a", "b"], ["question"], ["answer"]])
+def test_columns_that_nobody_knows_are_asked_for(columns: list[str]) -> None:
+    with pytest.raises(UserError, match=r"which of its columns is the .*problem=COLUMN&answer=COLUMN"):
+        described("x.jsonl", columns)
+
+
+def test_usual_columns_need_no_word() -> None:
+    assert described("x.jsonl", ["problem", "answer"]) == "x.jsonl"
+    assert described("x.jsonl", ["Question", "final answer", "Answer"]) == "x.jsonl?problem=Question&answer=Answer"
+
+
+def test_rows_that_are_no_traces(tmp_path: Path, tiny_student: Path) -> None:
+    with pytest.raises(UserError, match="none of 3 rows is a trace: 3 "):
+        advise([lines(tmp_path / "x.jsonl", [{"a": 1}] * 3)], "", str(tiny_student))

@@ -1,0 +1,134 @@
+"""Faults planted in configuration, student, traces and benchmarks, each found before a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from dcod.check import student
+from dcod.check.checks import Check, checks, early
+from dcod.config import Config, StudentConfig, parse_config
+from dcod.errors import UserError
+
+
+def lines(path: Path, rows: Iterable[object]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def rows(count: int, each: int = 1, **more: object) -> list[dict[str, object]]:
+    return [
+        {"prompt": f"What is {n} + 1?", "completion": f"Way {k}. #### {n + 1}", "gold": str(n + 1), **more}
+        for n in range(count)
+        for k in range(each)
+    ]
+
+
+@pytest.fixture
+def good(tmp_path: Path, tiny_student: Path) -> list[str]:
+    traces = lines(tmp_path / "traces.jsonl", rows(60, each=3))
+    problems = lines(tmp_path / "problems.jsonl", ({"problem": f"{n} + 7?", "answer": str(n + 7)} for n in range(130)))
+    return [
+        f"student.model={tiny_student}",
+        "student.max_length=400",
+        f"ingest.sources=[{traces}]",
+        "train.correction.name=surprisal",
+        "train.correction.weights=live",
+        f"evaluate.benchmarks=[{{name: custom, source: {problems}}}]",
+    ]
+
+
+def answers(overrides: list[str]) -> dict[str, list[Check]]:
+    found: dict[str, list[Check]] = {}
+    for check in checks(parse_config("{}", overrides)):
+        found.setdefault(check.name, []).append(check)
+    return found
+
+
+def test_nothing_is_wrong_with_what_is_right(good: list[str]) -> None:
+    found = answers(good)
+    assert {check.state for group in found.values() for check in group} == {"ok"}
+    assert found["traces"][0].text == "180 of all 180 rows are accepted; read as prompt_completion (180)"
+    assert found["correction"][0].text == "train.correction.name=surprisal can act on these traces"
+    assert list(found) == [
+        *("student", "traces", "lengths", "holdings", "correction", "custom:problems", "disk", "memory", "time")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "name", "told"),
+    [
+        ("student.model=./gone", "student", "no such folder"),
+        ("student.max_length=4096", "student", "has 2048 positions"),
+        ("ingest.sources=[]", "traces", "ingest.sources is empty"),
+        ("ingest.sources=[nowhere.jsonl]", "traces", "nowhere.jsonl: no such file"),
+        ("ingest.format=conversations", "traces", "none of all 180 rows would be accepted"),
+        ("student.max_length=16", "traces", "too_long"),
+        ("train.correction.name=prefix", "correction", "traces have them; use `surprisal`"),
+        ("train.correction.gamma_max=0", "correction", "every weight is 1"),
+        ("train.loss.name=forward_kl", "correction", "top-k"),
+        ("train.anchor=0.1", "correction", "score.top_k"),
+        ("evaluate.benchmarks=[]", "benchmarks", "nothing can be measured"),
+        ("evaluate.benchmarks=[{name: gsm9k}]", "benchmarks", "'gsm9k' is unknown; known: aime24"),
+        ("evaluate.benchmarks.0.source=nowhere.jsonl", "benchmarks", "evaluate.benchmarks.0.source: no such file"),
+        ("evaluate.benchmarks.0.limit=20", "custom:problems", "the gate needs 50 (promote.min_problems)"),
+    ],
+)
+def test_a_planted_fault_is_found(good: list[str], override: str, name: str, told: str) -> None:
+    wrong = [check for check in answers([*good, override]).get(name, []) if check.state == "failed"]
+    assert any(told in check.text for check in wrong), wrong
+    assert all("\n" not in check.text for check in wrong)
+
+
+def test_one_trace_a_prompt_is_told(good: list[str], tmp_path: Path) -> None:
+    traces = lines(tmp_path / "lone.jsonl", rows(60))
+    (idle,) = [c for c in answers([*good, f"ingest.sources=[{traces}]"])["correction"] if c.state == "failed"]
+    assert "there is one a prompt" in idle.text
+    assert "dcod teach" in idle.text
+
+
+def test_rows_that_are_refused_are_counted_with_an_example(good: list[str], tmp_path: Path) -> None:
+    wrong = [{**row, "gold": "x"} for row in rows(40)]
+    traces = lines(tmp_path / "mixed.jsonl", [*rows(20), *wrong, *rows(20)])
+    check = answers([*good, f"ingest.sources=[{traces}]"])["traces"][0]
+    assert check.state == "warning"
+    assert "20 of all 80 rows are accepted" in check.text
+    assert "40 wrong_answer" in check.text
+    assert "20 duplicate" in check.text
+    assert "mixed.jsonl:21: " in check.text
+
+
+def test_without_a_network_it_is_said_what_stays_unchecked(good: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> Path:
+        raise student.UncheckedError("the hub was not reached (ConnectionError)")
+
+    monkeypatch.setattr(student, "_from_hub", away)
+    found = answers([*good, "student.model=owner/name", "evaluate.benchmarks=[]"])
+    assert [found[name][0].state for name in ("student", "traces", "correction", "room")] == ["unchecked"] * 4
+    assert "hub was not reached" in found["student"][0].text
+    assert found["benchmarks"][0].state == "failed"
+    assert answers([*good, "student.model=s3://bucket/student"])["student"][0].state == "unchecked"
+
+
+def test_a_student_is_looked_at_without_its_weights(tiny_student: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "student"
+    copy.mkdir()
+    for path in tiny_student.glob("*.json"):
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "model.safetensors").write_bytes(b"never read")
+    assert student.small_files(StudentConfig(model=str(copy))) == copy
+    from dcod.models import loading
+
+    assert student.parameters(copy) == sum(p.numel() for p in loading.load(tiny_student).parameters())
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no \*\.safetensors"):
+        student.small_files(StudentConfig(model=str(copy)))
+
+
+def test_a_run_is_not_started_without_traces() -> None:
+    with pytest.raises(UserError, match="name your traces"):
+        early(Config())
+    early(parse_config("{}", ["ingest.sources=[s3://bucket/traces/]", "evaluate.benchmarks=[{name: gsm8k}]"]))
