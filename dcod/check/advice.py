@@ -86,7 +86,7 @@ def advise(files: Sequence[str], benchmark: str, model: str) -> Advice:
         code, count = found.refused.most_common(1)[0]
         raise UserError(f"none of {found.rows} rows is a trace: {count} {code} ({found.examples[code]})")
     held = found.holdings()
-    advice.why.append(f"found {held}; of {found.rows:,} rows {len(found.traces):,} are traces")
+    advice.why.append(f"found {held}; {len(found.traces):,} traces in {found.rows:,} rows")
     _lengths(advice, found, room)
     _verdicts(advice, found, held, folder)
     _training(advice, held, found)

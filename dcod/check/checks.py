@@ -121,9 +121,9 @@ def _traces(findings: Findings) -> Iterator[Check]:
     if not found.traces:
         raise UserError(f"none of {looked} would be accepted: {reasons}")
     kinds = ", ".join(f"{name} ({n:,})" for name, n in found.formats.most_common(3))
-    text = f"{len(found.traces):,} of {looked} are accepted; read as {kinds}"
-    refused = found.rows - len(found.traces)
-    state: State = "warning" if refused > LOST * found.rows else "ok"
+    text = f"{len(found.traces):,} traces from {looked}; read as {kinds}"
+    refused = found.refused.total()
+    state: State = "warning" if refused > LOST * (refused + len(found.traces)) else "ok"
     yield Check("traces", state, text + (f"; refused: {reasons}" if reasons else ""))
     longest = max(sum(pair) for pair in found.tokens)
     limit = config.student.max_length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,14 +56,18 @@ class Sample:
         """What the accepted traces hold."""
         return holdings.of(self.traces, self.digest, sampled=not self.whole)
 
-    def add(self, row: RawRow, found: Examined) -> None:
-        """Takes one row in."""
+    def add(self, row: RawRow, items: Sequence[Examined]) -> None:
+        """Takes one row in, with the traces that were found in it."""
         self.rows += 1
         if row.row is not None:
             try:
                 self.formats[row.format or formats.detect(row.row)] += 1
             except formats.RowError:
                 self.formats["unknown"] += 1
+        for found in items:
+            self._add(row, found)
+
+    def _add(self, row: RawRow, found: Examined) -> None:
         if sum(found.tokens):
             self.tokens.append(found.tokens)
         self.changes.update(found.changes)
@@ -92,7 +97,7 @@ def take(config: Config, student: Path) -> Sample:
         for block in feed.blocks({uri: units}, config.ingest.row_bytes):
             for row in block.rows():
                 if looked < ROWS:
-                    sample.add(row, examiner.row(row))
+                    sample.add(row, examiner.items(row))
                     looked += 1
             if looked >= ROWS:
                 break

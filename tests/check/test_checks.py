@@ -51,7 +51,7 @@ def answers(overrides: list[str]) -> dict[str, list[Check]]:
 def test_nothing_is_wrong_with_what_is_right(good: list[str]) -> None:
     found = answers(good)
     assert {check.state for group in found.values() for check in group} == {"ok"}
-    assert found["traces"][0].text == "180 of all 180 rows are accepted; read as prompt_completion (180)"
+    assert found["traces"][0].text == "180 traces from all 180 rows; read as prompt_completion (180)"
     assert found["correction"][0].text == "train.correction.name=surprisal can act on these traces"
     assert list(found) == [
         *("student", "traces", "lengths", "holdings", "correction", "custom:problems", "disk", "memory", "time")
@@ -95,7 +95,7 @@ def test_rows_that_are_refused_are_counted_with_an_example(good: list[str], tmp_
     traces = lines(tmp_path / "mixed.jsonl", [*rows(20), *wrong, *rows(20)])
     check = answers([*good, f"ingest.sources=[{traces}]"])["traces"][0]
     assert check.state == "warning"
-    assert "20 of all 80 rows are accepted" in check.text
+    assert "20 traces from all 80 rows" in check.text
     assert "40 wrong_answer" in check.text
     assert "20 duplicate" in check.text
     assert "mixed.jsonl:21: " in check.text
