@@ -82,7 +82,7 @@ fuzz: setup  ## every fuzzer for FUZZ_SECONDS (120); inputs from tests/fuzz/corp
 gpu-pack: setup  ## build/gpu-pack: what a host with a GPU and no network needs; there: dcod/bench/gpu/run.sh
 	$(BIN)/python -m bench.gpu.pack --python $(GPU_PYTHON)
 
-golden: setup  ## rewrites tests/golden and docs/configuration.md; the commit says why
+golden: setup  ## rewrites tests/golden, docs/configuration.md, docs/commands.md; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines tests/config tests/cli
 
 lock:  ## pins what pyproject.toml asks for in docker/*.lock (for .venv) and docker/*.hashes (for the images)

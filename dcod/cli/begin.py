@@ -20,7 +20,7 @@ STYLES = {"ok": "green", "failed": "bold red", "warning": "yellow", "unchecked":
 
 @app.command(**verb(BEGIN, "dcod init traces.jsonl --benchmark problems.jsonl", "dcod init data/ --student ./student"))
 def init(
-    files: Annotated[list[str], typer.Argument(metavar="TRACES...", help="Files, folders or other sources of traces.")],
+    files: Annotated[list[str], typer.Argument(metavar="TRACES", help="Files, folders or other sources of traces.")],
     benchmark: Annotated[
         str, typer.Option("--benchmark", help="A file of problems with answers, or a benchmark such as gsm8k.")
     ] = "",

@@ -53,7 +53,7 @@ def submit(
     preflight: Annotated[bool, typer.Option(help="Check first; nothing is submitted when a check fails.")] = True,
     overrides: Overrides = None,
 ) -> None:
-    """One run on the cluster of the section `cluster`."""
+    """Starts one run on the cluster of the section `cluster`."""
     from dcod_pipelines.cluster_config import for_cluster
     from dcod_pipelines.kubeflow import Kubeflow
 
@@ -78,7 +78,7 @@ def schedule(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """A recurring run on the cluster: one at a time, missed ones are not made up for."""
+    """Starts a recurring run on the cluster: one at a time, missed ones are not made up for."""
     from dcod_pipelines.cluster_config import for_cluster
     from dcod_pipelines.cron import parse
     from dcod_pipelines.kubeflow import Kubeflow
@@ -105,7 +105,7 @@ def status(
     preset: Preset = "",
     config: ConfigFile = None,
 ) -> None:
-    """How runs on the cluster stand."""
+    """Shows how runs on the cluster stand."""
     from dcod_pipelines.kubeflow import Kubeflow, stages
 
     kubeflow = Kubeflow(configured(config, preset, None))

@@ -33,7 +33,7 @@ def run(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """The whole pipeline, here: the object that `dcod compile` writes for a cluster."""
+    """The whole pipeline on this machine: from traces to a judged student and its report."""
     from dcod.check.checks import early
     from dcod_pipelines.local import run_here
 
@@ -70,7 +70,7 @@ def inspect(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Every trace of a scored set as a page: weights, surprisal and gaps of its tokens. See docs/pages.md."""
+    """Writes a page with every trace and the weight of each token; see docs/pages.md."""
     from dcod.reports import trace_pages
     from dcod.storage import outputs
 

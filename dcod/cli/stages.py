@@ -43,7 +43,7 @@ def teach(
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Prompts in; a teacher's verified attempts with their log-probs out; see docs/teach.md."""
+    """Asks a teacher your prompts and keeps its verified attempts, with their log-probs; see docs/teach.md."""
     given = [f"teach.model={teacher}"] if teacher else []
     read = configured(config, preset, [*given, *(overrides or ())])
     if prompts:
@@ -77,7 +77,7 @@ def ingest(
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Raw traces in; verified traces, a quarantine, counts and a data card out."""
+    """Checks raw traces: accepted ones, a quarantine with reasons, counts and a data card."""
     from dcod.stages.ingest import table
 
     read = configured(config, preset, overrides)
@@ -107,7 +107,7 @@ def score(
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Student log-probs and entropies of every trace, and the drift."""
+    """Records how likely the student finds every token of the traces, and how far the teacher is from it."""
     read = configured(config, preset, overrides)
     _stage("score", read, out, no_track, traces=traces, student=model_of(read, student))
 
@@ -128,7 +128,7 @@ def train(
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Corrected supervision on scored traces: a trained student."""
+    """Trains a student on scored traces, with the configured correction."""
     read = configured(config, preset, overrides)
     _stage("train", read, out, no_track, scores=scores, student=model_of(read, student))
 
@@ -154,7 +154,7 @@ def evaluate(
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Accuracy of a model, or of recorded responses, on the configured benchmarks; see docs/evaluation.md."""
+    """Measures a model, or recorded answers, on the configured benchmarks; see docs/evaluation.md."""
     read = configured(config, preset, overrides)
     if responses and student:
         raise UserError("give --student or --responses, not both")
@@ -187,7 +187,7 @@ def promote(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """The gate, and the champion alias if the student is really better. A refusal is a normal outcome."""
+    """Decides whether the student becomes the champion, and says why. A refusal is a normal outcome."""
     from dcod.stages.execute import RunContext, execute
 
     read = configured(config, preset, overrides)

@@ -6,11 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
+from typer.cli import get_docs_for_click
 from typer.testing import CliRunner
 
 from dcod.cli import app
@@ -41,6 +43,29 @@ def test_a_verb_has_a_group_and_examples_that_it_takes(verb: str) -> None:
             parse_config("{}", [override])
     for parameter in command.params:
         assert getattr(parameter, "help", ""), f"{verb}: {parameter.name} has no help"
+
+
+def page() -> str:
+    """docs/commands.md: what every `--help` says."""
+    command = typer.main.get_command(app)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="dcod"), name="dcod")
+    text = text.replace("* `--help`: ", "* `-h`, `--help`: ").replace("\\[", "[")
+    text = re.sub(r"\[bold\]Examples\[/bold\]((?:\n\n  \$ .*)+)", _fenced, text)
+    note = "<!-- Written by `make golden` from the commands' own help; do not edit. -->"
+    return text.replace("# `dcod`\n", f"# Commands\n\n{note}\n", 1).rstrip() + "\n"
+
+
+def _fenced(found: re.Match[str]) -> str:
+    examples = "\n".join(line.strip() for line in found[1].splitlines() if line.strip())
+    return f"**Examples**:\n\n```console\n{examples}\n```"
+
+
+def test_the_page_of_commands_is_current(update_golden: bool) -> None:
+    path = Path(__file__).parents[2] / "docs" / "commands.md"
+    if update_golden:
+        path.write_text(page(), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == page(), "the commands changed: `make golden` writes the page"
+    assert page().count("**Examples**") == len(COMMANDS)
 
 
 def test_help_is_there_by_both_names() -> None:
