@@ -21,4 +21,7 @@ def decide(
     from dcod.stages.component import run_decide
 
     inputs = {"start": start.path, "champion": champion.path, "traces": traces.path}
-    return run_decide(config, pipeline, decision.path, inputs, selected.path, metrics.path, summary.path)
+    outcome, figures = run_decide(config, pipeline, decision.path, inputs, selected.path, summary.path)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)
+    return outcome

@@ -21,5 +21,6 @@ def evaluate(
     from dcod.stages.component import run
 
     inputs = {"student": student.path} | ({"traces": traces.path} if few_shot else {})
-    options = {"metrics": metrics.path, "shard": shard, "few_shot": few_shot}
-    run("evaluate", config, pipeline, results.path, inputs, label=label, **options)
+    named = {"label": label, "shard": shard}
+    for name, value in run("evaluate", config, pipeline, results.path, inputs, few_shot=few_shot, **named).items():
+        metrics.log_metric(name, value)

@@ -17,4 +17,5 @@ def examine(
     """What there is to find out about each row of ``shard`` (2/4) alone; `join` makes the trace set of all shards."""
     from dcod.stages.component import run
 
-    run("examine", config, pipeline, examined.path, {"student": student.path}, metrics=metrics.path, shard=shard)
+    for name, value in run("examine", config, pipeline, examined.path, {"student": student.path}, shard=shard).items():
+        metrics.log_metric(name, value)

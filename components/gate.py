@@ -18,6 +18,7 @@ def gate(
     champion_results: dsl.Input[dsl.Dataset],
     results: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
 ) -> str:
@@ -34,4 +35,7 @@ def gate(
         "champion_results": champion_results.path,
         "results": results.path,
     }
-    return run_gate(config, pipeline, decision.path, inputs, report.path, summary.path)
+    outcome, figures = run_gate(config, pipeline, decision.path, inputs, report.path, summary.path)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)
+    return outcome

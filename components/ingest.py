@@ -16,4 +16,5 @@ def ingest(
     """Reads the configured sources; the student's tokenizer decides what is too long."""
     from dcod.stages.component import run
 
-    run("ingest", config, pipeline, traces.path, {"student": student.path}, metrics=metrics.path)
+    for name, value in run("ingest", config, pipeline, traces.path, {"student": student.path}).items():
+        metrics.log_metric(name, value)

@@ -20,4 +20,5 @@ def join(
     from dcod.stages.component import run
 
     inputs = {"student": student.path} | {f"part{number}": part.path for number, part in enumerate(parts)}
-    run("join", config, pipeline, traces.path, inputs, metrics=metrics.path)
+    for name, value in run("join", config, pipeline, traces.path, inputs).items():
+        metrics.log_metric(name, value)

@@ -22,4 +22,5 @@ def merge(
 
     inputs = {f"part{number}": part.path for number, part in enumerate(parts)}
     inputs |= {"traces": traces.path} if kind == "score" else {}
-    run("merge", config, pipeline, merged.path, inputs, label=kind, metrics=metrics.path, kind=kind)
+    for name, value in run("merge", config, pipeline, merged.path, inputs, label=kind, kind=kind).items():
+        metrics.log_metric(name, value)

@@ -6,8 +6,15 @@ from dcod_components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def promote(config: str, pipeline: str, decision: dsl.Input[dsl.Artifact], outcome: dsl.Output[dsl.Artifact]) -> None:
+def promote(
+    config: str,
+    pipeline: str,
+    decision: dsl.Input[dsl.Artifact],
+    outcome: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
     """Promotes what the gate decided on, unless the champion changed meanwhile."""
     from dcod.stages.component import run
 
-    run("promote", config, pipeline, outcome.path, {"decision": decision.path})
+    for name, value in run("promote", config, pipeline, outcome.path, {"decision": decision.path}).items():
+        metrics.log_metric(name, value)

@@ -19,4 +19,5 @@ def score(
     from dcod.stages.component import run
 
     inputs = {"traces": traces.path, "student": student.path}
-    run("score", config, pipeline, scores.path, inputs, metrics=metrics.path, shard=shard)
+    for name, value in run("score", config, pipeline, scores.path, inputs, shard=shard).items():
+        metrics.log_metric(name, value)

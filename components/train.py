@@ -18,4 +18,5 @@ def train(
     from dcod.stages.component import run
 
     inputs = {"scores": scores.path, "student": start.path}
-    run("train", config, pipeline, student.path, inputs, metrics=metrics.path)
+    for name, value in run("train", config, pipeline, student.path, inputs).items():
+        metrics.log_metric(name, value)

@@ -30,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dcod import storage
+from dcod import benchmarks, storage
 from dcod.config import Config, PromoteConfig
 from dcod.engines import reproduce
 from dcod.errors import UserError
@@ -71,6 +71,7 @@ def challenge(
         UserError: the student's results are of another model.
     """
     registry, name, digest = Registry(log.tracker), config.promote.registered_model, loading.digest(student)
+    registry.models.serving = _serving(config)
     if contest.student.model.digest != digest:
         raise UserError(f"{contest.student.folder}: results of another model than {student}; evaluate this one")
     with _lease(config):
@@ -189,10 +190,24 @@ def rollback(config: Config, *, tracker: Tracker) -> Version:
     return previous
 
 
+def _serving(config: Config) -> dict[str, Any]:
+    """How the evaluation asks, for whoever serves what is registered."""
+    plans = [benchmarks.plan(one) for one in config.evaluate.benchmarks]
+    asked: dict[str, Any] = {
+        "seed": config.seed,
+        "dtype": config.student.dtype,
+        "chat_template": config.student.chat_template,
+    }
+    if plans:
+        limit = max(plan.max_new_tokens for plan in plans)
+        asked |= {"max_tokens": limit, "temperature": plans[0].temperature, "top_p": plans[0].top_p}
+    return asked
+
+
 def _first(registry: Registry, name: str, start: Path, run_id: str) -> Version:
     """The start as the first champion, so that a refusal leaves a story in the registry as well."""
     tags = {"dcod.decision": "start", "dcod.reasons": "the start of the first run: there was no champion"}
-    version = registry.register(name, start, run_id, tags)
+    version = registry.register(name, start, run_id, tags, role="start")
     return registry.set_alias(name, CHAMPION, version.version)
 
 

@@ -17,6 +17,7 @@ from dcod.promote.decision import DECISION
 from dcod.promote.promote import TRAINED_ON
 from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry, Version
+from dcod.tracking.store import quoted
 
 RECORD = "retraining.json"
 SELECTED = "selected"  # below the output of `decide`: the traces to train on
@@ -124,7 +125,7 @@ def unfinished(tracker: Tracker) -> list[tuple[str, Path]]:
 def status(tracker: Tracker, config: Config) -> dict[str, float]:
     """The figures of the schedule's newest run, for alerting: of the run, and of the newest decision."""
     model = config.promote.registered_model
-    query = f"attributes.run_name = '{config.name}'"
+    query = f"tags.`dcod.name` = {quoted(config.name)}"
     order = ["attributes.start_time DESC"]
     runs = tracker.client.search_runs([tracker.experiment_id], query, order_by=order, max_results=_PAGE)
     parents = [run for run in runs if "dcod.pipeline" in run.data.tags]

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from dcod.errors import StoppedError, UserError, one_line
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
-from dcod.stages import shards
+from dcod.stages import headlines, shards
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.table import stage_of
 from dcod.storage import room, workers
@@ -36,10 +35,9 @@ def run(
     inputs: dict[str, str] | None = None,
     *,
     label: str = "",
-    metrics: str = "",
     shard: str = "",
     **options: Any,
-) -> None:
+) -> dict[str, float]:
     """Executes a stage inside a pipeline run.
 
     Args:
@@ -49,9 +47,11 @@ def run(
         out: path of the output artifact.
         inputs: paths of the input artifacts by argument.
         label: tells several runs of one stage apart.
-        metrics: path of a Metrics artifact; written even when empty, else Kubeflow's cache never hits.
         shard: of the stage's work, such as 2/4; empty: all of it.
         **options: further arguments of the stage.
+
+    Returns:
+        The figures for Kubeflow's page, which reads a Metrics artifact's metadata, never its file.
     """
     paths = {name: Path(path) for name, path in (inputs or {}).items()}
     begun = time.monotonic()
@@ -78,9 +78,9 @@ def run(
         if isinstance(error, UserError):
             sys.exit(2)
         raise
-    if metrics:
-        storage.write_json(Path(metrics), found)
-    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {_shown(found)}", flush=True)
+    shown = ", ".join(f"{key} {value:.4g}" for key, value in headlines.glance(found).items())
+    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {shown}", flush=True)
+    return headlines.of_stage(found)
 
 
 def _note_failure(error: Exception, stage: str, label: str, config: Config, pipeline: str, out: str) -> None:
@@ -97,30 +97,39 @@ def _note_failure(error: Exception, stage: str, label: str, config: Config, pipe
         Tracker(config.tracking).note_error(pipeline, config.name, config, f"{run_name}: {line}")
 
 
-def run_gate(config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str, summary: str) -> str:
-    """Executes the gate; writes decision, report (HTML) and reasons (Markdown), returns ``promote`` or ``refuse``."""
+def run_gate(
+    config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str, summary: str
+) -> tuple[str, dict[str, float]]:
+    """Executes the gate; writes decision, report (HTML) and reasons (Markdown).
+
+    Returns:
+        ``promote`` or ``refuse``, and the figures of the comparisons.
+    """
     run("gate", config, pipeline, decision, inputs)
     page = (Path(decision) / "report.html").read_text(encoding="utf-8")
     storage.write_text(Path(report), page)
     decided = read_decision(Path(decision))
     reasons = "".join(f"- {'yes' if reason.passed else '**no**'}: {reason.text}\n" for reason in decided.reasons)
     storage.write_text(Path(summary), f"# {decided.outcome}\n\n{reasons}")
-    return "promote" if decided.promote else "refuse"
+    figures = {"promoted": float(decided.promote)}
+    for one in decided.comparisons:
+        values = {"difference": one.difference, "low": one.low, "high": one.high, "p_value": one.p_value}
+        figures |= {f"{one.benchmark}/{name}": value for name, value in values.items()}
+    return "promote" if decided.promote else "refuse", figures
 
 
 def run_decide(
-    config: str, pipeline: str, decision: str, inputs: dict[str, str], selected: str, metrics: str, summary: str
-) -> str:
-    """Executes `decide`; writes the traces to train on and the reasons (Markdown), returns the outcome."""
+    config: str, pipeline: str, decision: str, inputs: dict[str, str], selected: str, summary: str
+) -> tuple[str, dict[str, float]]:
+    """Executes `decide`; writes the traces to train on and the reasons (Markdown); returns the outcome and figures."""
     run("decide", config, pipeline, decision, inputs)
     found = storage.read_json(Path(decision) / RECORD, made_by="dcod run")
     picked = Path(decision) / SELECTED
     with storage.output_folder(Path(selected)) as scratch:  # no manifest: its content alone is its digest
         if picked.is_dir():
             shutil.copytree(picked, scratch, dirs_exist_ok=True)
-    storage.write_json(Path(metrics), found["figures"])
     storage.write_text(Path(summary), decide.RetrainDecision.from_dict(found).markdown())
-    return str(found["outcome"])
+    return str(found["outcome"]), dict(found["figures"])
 
 
 def finish(config: str, pipeline: str, state: str, message: str) -> None:
@@ -148,19 +157,3 @@ def _tell(config: Config, tracker: Tracker, pipeline: str) -> None:
     except UserError as error:
         tracker.client.set_tag(message["run"], "dcod.webhook", str(error))
         print(f"{MARK}webhook: {error}", flush=True)
-
-
-def _shown(metrics: Mapping[str, float]) -> str:
-    """The figures a person looks at first: counts and accuracies, at most four."""
-    wanted = (
-        "accepted",
-        "quarantined",
-        "traces",
-        "best_selection_nll",
-        "mean_gamma",
-        "mean_ess",
-        "accuracy",
-        "promoted",
-    )
-    chosen = [(k, v) for k, v in metrics.items() if k.rsplit("/", 1)[-1] in wanted][:4]
-    return ", ".join(f"{name} {value:.4g}" for name, value in chosen)

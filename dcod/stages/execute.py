@@ -24,7 +24,7 @@ import dcod
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import manifests, pages
+from dcod.stages import headlines, manifests, pages
 from dcod.stages.digests import code_digest, output_digest
 from dcod.stages.table import Stage, stage_of, ways
 from dcod.storage import outputs, places, room
@@ -92,11 +92,12 @@ def _execute(
         _settle(stage, config, inputs)
         return metrics
     tracker, verb = Tracker(config.tracking), stage.verb
-    place = {"dcod.place": str(out)}  # of the first stage that said so
-    parent = tracker.parent(where.pipeline, config.name, config, place) if where.pipeline else None
+    tags = {"dcod.place": str(out), **headlines.tags(config, where.pipeline)}  # of the first stage that said so
+    parent = tracker.parent(where.pipeline, config.name, config, tags) if where.pipeline else None
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:
         log.inputs([(name, digest, str(inputs[name])) for name, digest in manifest["inputs"].items()])
         log.inputs([(name, digest, name) for name, digest in manifest.get("sources", {}).items()], SOURCE)
+        log.params({name: manifest["config"][name] for name in stage.sections})
         reused = tracker.outputs.find(verb, manifest["digest"]) if config.tracking.reuse and stage.reusable else None
         with storage.output_folder(out, stage.later) as scratch:
             if reused:
@@ -106,6 +107,7 @@ def _execute(
             else:
                 metrics = _run(stage, config, scratch, log, inputs, options, manifest)
         log.metrics(metrics)
+        log.headline(headlines.of_run(verb, metrics))
         if not reused and stage.reusable:
             with room.writing(f"tracking.artifacts {config.tracking.artifacts}"):
                 log.output(out)

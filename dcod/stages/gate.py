@@ -128,7 +128,28 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     for name, text in (("report.html", page), ("accuracy.txt", accuracy_table(results))):
         storage.write_text(out / name, text)
         log.text(name, text)
+    _tell(log, registry, decision, results, page)
     return {"promoted": float(decision.promote)}
+
+
+def _tell(log: StageRun, registry: Registry, decision: Decision, results: Mapping[str, Results], page: str) -> None:
+    """What runs and models are compared by, on the parent run and on the pages of the models."""
+    figures = {"level": decision.level}
+    for one in decision.comparisons:
+        told = {"difference": one.difference, "difference_low": one.low, "difference_high": one.high}
+        figures |= {f"{one.benchmark}/{name}": value for name, value in (told | {"p_value": one.p_value}).items()}
+    for label, model in results.items():
+        for row in model.rows:
+            values = {"accuracy": row.accuracy, "accuracy_low": row.low, "accuracy_high": row.high}
+            if row.n and row.split == "report":
+                figures |= {f"{label}/{row.benchmark}/{name}": value for name, value in values.items()}
+            if row.n and row.prompting == "zero_shot":
+                data = f"{row.benchmark}, {row.split} split", model.fingerprints.get(row.benchmark, "")
+                registry.models.measured(
+                    model.model.digest, log.run_id, data, {f"{row.split}/{k}": v for k, v in values.items()}
+                )
+    description = f"**{decision.outcome}**\n\n" + "".join(f"- {line}\n" for line in decision.lines)
+    log.headline(figures, description, page)
 
 
 def _twin(given: Inputs) -> Results | None:

@@ -10,8 +10,9 @@ from dcod.config import TrackingConfig
 from dcod.errors import UserError
 from dcod.models import loading
 from dcod.storage import outputs, places
-from dcod.tracking import logged_models, registry
+from dcod.tracking import registry
 from dcod.tracking.cards import FILE
+from dcod.tracking.envelopes import checkpoint_files
 
 _PRIVATE = "manifest.json"  # it names places of ours
 
@@ -30,7 +31,7 @@ def export(tracking: TrackingConfig, uri: str, out: Path) -> bool:
     folder, card = store.resolve(uri), store.card(uri)
     outputs.check_apart(out, {"the model": folder}, places.kept(tracking))
     with storage.output_folder(out) as scratch:
-        for path in logged_models.checkpoint_files(folder):
+        for path in checkpoint_files(folder):
             if path.name != _PRIVATE:
                 shutil.copyfile(path, scratch / path.name)
         if card:

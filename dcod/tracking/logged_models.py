@@ -9,28 +9,26 @@ belongs to its run, not to the model: two runs may end with the same weights.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
-
-import yaml
 
 from dcod import storage
 from dcod.errors import UserError, one_line
 from dcod.models import loading
 from dcod.tracking import cards, store
+from dcod.tracking.envelopes import checkpoint_files, envelope
 from dcod.tracking.store import StoreError, quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
-UNDIGESTED = ("manifest.json", "generation_config.json")  # what dcod.models.loading.digest leaves out
-_REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers")
+VERSIONS = "mlflow.modelVersions"  # MLflow's page of a model looks here whether it is registered
 
 
 class LoggedModels:
@@ -40,8 +38,9 @@ class LoggedModels:
         self.client = client
         self.uri = uri
         self.experiment_id = experiment_id
+        self.serving: dict[str, Any] = {}  # how the evaluation asks, for whoever serves what is logged here
 
-    def log(self, folder: Path, run_id: str) -> str:
+    def log(self, folder: Path, run_id: str, name: str = "student") -> str:
         """Logs a checkpoint folder as an MLflow model, once per digest; the id of the logged model."""
         from mlflow.entities import LoggedModelStatus
 
@@ -52,15 +51,15 @@ class LoggedModels:
             return earlier
         logged = client.create_logged_model(
             self.experiment_id,
-            name="student",
+            name=name,
             source_run_id=run_id,
             tags={"dcod.digest": digest},
-            model_type="student",
+            model_type=name,
         )
         try:
             with storage.scratch() as scratch:
-                envelope = _envelope(folder, scratch, logged.model_id, run_id, logged.artifact_location)
-                client.log_model_artifacts(logged.model_id, str(envelope))
+                made = envelope(folder, scratch, logged.model_id, run_id, logged.artifact_location, self.serving)
+                client.log_model_artifacts(logged.model_id, str(made))
             for path in checkpoint_files(folder):
                 client.log_model_artifact(logged.model_id, str(path), "model")
         except BaseException:
@@ -70,6 +69,39 @@ class LoggedModels:
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         self._link(run_id, logged.model_id)
         return str(logged.model_id)
+
+    def serve(self, logged: LoggedModel, folder: Path) -> None:
+        """Writes ``MLmodel`` again, for one that was logged before anybody evaluated it."""
+        if not self.serving:
+            return
+        with storage.scratch() as scratch:
+            made = envelope(
+                folder, scratch, logged.model_id, logged.source_run_id or "", logged.artifact_location, self.serving
+            )
+            self.client.log_model_artifact(logged.model_id, str(made / "MLmodel"), "")
+
+    def registered(self, model_id: str, name: str, version: int) -> None:
+        """Tells a model's page which version it became; MLflow does so in its own way to register alone."""
+        told = json.loads(self.client.get_logged_model(model_id).tags.get(VERSIONS, "[]"))
+        one = {"name": name, "version": str(version)}
+        if one not in told:
+            self.client.set_logged_model_tags(model_id, {VERSIONS: json.dumps([*told, one])})
+
+    def measured(self, digest: str, run_id: str, dataset: tuple[str, str], figures: Mapping[str, float]) -> None:
+        """Puts figures on the page of the model with this digest, if it was logged.
+
+        Args:
+            digest: of the model.
+            run_id: of the stage that tells them.
+            dataset: name and digest of what they were measured on.
+            figures: by name.
+        """
+        model_id = self.find(digest)
+        name, of_data = dataset
+        for key, value in figures.items() if model_id else ():
+            self.client.log_metric(
+                run_id, key, value, dataset_name=name, dataset_digest=of_data[:36], model_id=model_id
+            )
 
     def download(self, location: str, folder: Path) -> None:
         """Copies the checkpoint of a logged model into an empty folder, without the card that came later.
@@ -123,75 +155,6 @@ class LoggedModels:
         outputs = self.client.get_run(run_id).outputs
         if outputs is None or model_id not in [item.model_id for item in outputs.model_outputs]:
             self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-
-
-def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of a model folder that belong to the model; see :data:`dcod.models.loading.MODEL_FILES`."""
-    return sorted({path for pattern in loading.MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
-
-
-def _envelope(folder: Path, scratch: Path, model_id: str, run_id: str, location: str) -> Path:
-    """MLflow's own files around a checkpoint: MLmodel, requirements, and the tokenizer where its loader wants it.
-
-    Written here, not by ``mlflow.transformers.save_model``: given a path, that fails with transformers 5.23
-    (which names its pipelines by text), copies the weights once more, and guesses at a licence.
-    ``mlflow.transformers.load_model`` reads the result.
-    """
-    from mlflow import pyfunc
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types.schema import ColSpec, DataType, Schema
-
-    envelope = scratch / "envelope"
-    (envelope / "components" / "tokenizer").mkdir(parents=True)
-    for path in checkpoint_files(folder):
-        if path.suffix != ".safetensors" and path.name not in UNDIGESTED:
-            shutil.copy(path, envelope / "components" / "tokenizer" / path.name)
-    text = Schema([ColSpec(DataType.string)])
-    model = Model(
-        artifact_path=location,
-        model_uuid=model_id,
-        run_id=run_id,
-        model_id=model_id,
-        signature=ModelSignature(inputs=text, outputs=text),
-    )
-    model.add_flavor(
-        "transformers",
-        transformers_version=importlib.metadata.version("transformers"),
-        code=None,
-        task="text-generation",
-        instance_type="TextGenerationPipeline",
-        pipeline_model_type=_architecture(folder),
-        source_model_name="student",
-        model_binary="model",
-        components=["tokenizer"],
-        tokenizer_type="AutoTokenizer",
-    )
-    pyfunc.add_to_model(
-        model, loader_module="mlflow.transformers", conda_env="conda.yaml", python_env="python_env.yaml"
-    )
-    model.model_size_bytes = sum(path.stat().st_size for path in checkpoint_files(folder))
-    model.save(str(envelope / "MLmodel"))
-    needs = [f"mlflow=={importlib.metadata.version('mlflow')}"]
-    needs += [f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS]
-    python = platform.python_version()
-    (envelope / "requirements.txt").write_text("\n".join(needs) + "\n")
-    pip = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
-    (envelope / "python_env.yaml").write_text(yaml.safe_dump(pip, sort_keys=False))
-    conda = {
-        "name": "mlflow-env",
-        "channels": ["conda-forge"],
-        "dependencies": [f"python={python}", "pip", {"pip": needs}],
-    }
-    (envelope / "conda.yaml").write_text(yaml.safe_dump(conda, sort_keys=False))
-    return envelope
-
-
-def _architecture(folder: Path) -> str:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    names = config.get("architectures") or []
-    if not names:
-        raise UserError(f"{folder}/config.json: no `architectures` in it, so MLflow cannot describe the model")
-    return str(names[0])
 
 
 def local(location: str) -> Path | None:

@@ -49,10 +49,13 @@ class Registry:
         self.tracker = tracking if isinstance(tracking, Tracker) else Tracker(tracking)
         self.models = self.tracker.models
 
-    def register(self, name: str, folder: Path, run_id: str, tags: Mapping[str, str] | None = None) -> Version:
+    def register(
+        self, name: str, folder: Path, run_id: str, tags: Mapping[str, str] | None = None, role: str = "student"
+    ) -> Version:
         """The version of a checkpoint: the one with its digest, or a new one from its logged model.
 
-        Nothing is registered twice. Hold the promotion lease: MLflow has no compare-and-set.
+        Nothing is registered twice. Hold the promotion lease: MLflow has no compare-and-set. ``role`` names the logged
+        model, such as ``start``.
         """
         digest = loading.digest(folder)
         found = self.find(name, digest)
@@ -60,7 +63,7 @@ class Registry:
             self.tag(found, tags or {})
             return found
         self._create_name(name)
-        logged = self.tracker.client.get_logged_model(self.models.log(folder, run_id))
+        logged = self.tracker.client.get_logged_model(self.models.log(folder, run_id, role))
         version = self.tracker.client.create_model_version(
             name,
             logged.artifact_location,
@@ -68,7 +71,10 @@ class Registry:
             tags={"dcod.digest": digest, **(tags or {})},
             model_id=logged.model_id,
         )
-        return _version(version)
+        made = _version(version)
+        self.models.registered(logged.model_id, name, made.version)
+        self.models.serve(logged, folder)
+        return made
 
     def find(self, name: str, digest: str) -> Version | None:
         """The version with this digest, the oldest if another tool made several."""

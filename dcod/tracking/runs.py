@@ -25,6 +25,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SOURCE = "source"  # context of files among the inputs of a run: that an ingest read, that scored traces came from
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else it opens as one of traces and prompts
 _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 5.0
 _NAME = re.compile(r"[^\w./ :-]")  # what MLflow allows in the name of a metric
@@ -122,7 +124,8 @@ class Tracker:
                 if run.info.status != "RUNNING":
                     self.client.update_run(run.info.run_id, status="RUNNING")
                 return str(run.info.run_id)
-            run_id = self._create(name, {"dcod.pipeline": pipeline_id, "dcod.version": __version__, **(tags or {})})
+            own = {"dcod.pipeline": pipeline_id, "dcod.name": name, "dcod.version": __version__, **(tags or {})}
+            run_id = self._create(f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M}", own)
             winner = str(self._parents(pipeline_id)[0].info.run_id)
             if winner != run_id:  # two processes on a server, at the same moment
                 self.client.delete_run(run_id)
@@ -147,7 +150,7 @@ class Tracker:
         if parent:
             tags["mlflow.parentRunId"] = parent
         name = f"{stage} {label}".strip()
-        run = StageRun(self, self._create(name, tags))
+        run = StageRun(self, self._create(name, tags), parent or "")
         try:
             yield run
             run.close()
@@ -182,6 +185,8 @@ class Tracker:
                 continue
             if known:
                 self.client.delete_tag(run_id, "dcod.error")
+            begun = self.client.get_run(run_id).info.start_time
+            self.client.log_metric(run_id, "seconds", time.time() - begun / 1000)
             self.client.set_terminated(run_id, "FINISHED")
 
     def note_error(self, pipeline_id: str, name: str, config: Config, line: str) -> None:
@@ -204,7 +209,7 @@ class Tracker:
         if found is None:
             location = None if self.remote else self._artifacts()
             try:
-                return str(self.client.create_experiment(name, artifact_location=location))
+                return str(self.client.create_experiment(name, artifact_location=location, tags=KIND))
             except StoreError:  # another process was quicker
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
@@ -276,9 +281,10 @@ class Tracker:
 class StageRun:
     """The run of one stage: a :class:`Log` that also keeps tags, inputs and the output folder."""
 
-    def __init__(self, tracker: Tracker, run_id: str) -> None:
+    def __init__(self, tracker: Tracker, run_id: str, parent: str = "") -> None:
         self.tracker = tracker
         self.run_id = run_id
+        self.parent = parent
         self._rows: list[Any] = []
         self._lock = threading.Lock()
         self._flush_at = time.monotonic() + _FLUSH_SECONDS
@@ -336,7 +342,10 @@ class StageRun:
         self.tracker.log_params(self.run_id, values)
 
     def inputs(self, rows: Sequence[tuple[str, str, str]], context: str = "") -> None:
-        """Inputs as MLflow's data sets: name, digest, place; the context is each one's name unless given."""
+        """Inputs as MLflow's data sets: name, digest, place; the context is each one's name unless given.
+
+        Files that were read are inputs of the parent run, too.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         found = []
@@ -349,6 +358,30 @@ class StageRun:
                 with contextlib.nullcontext() if last else contextlib.suppress(Exception):
                     self.tracker.client.log_inputs(self.run_id, found[start : start + 100])
                     break
+        if context == SOURCE and self.parent and found:
+            with contextlib.suppress(Exception):  # the stage's own are what lineage reads
+                self.tracker.client.log_inputs(self.parent, found[:100])
+
+    def headline(self, values: Mapping[str, float], description: str = "", report: str = "") -> None:
+        """Figures, a description and files on the parent run, where there is one: what runs are compared by.
+
+        Args:
+            values: figures by name.
+            description: Markdown.
+            report: a page, kept as ``report.html``.
+        """
+        client, now = self.tracker.client, int(time.time() * 1000)
+        if not self.parent:
+            return
+        from mlflow.entities import Metric
+
+        rows = [Metric(_NAME.sub("_", key), float(value), now, 0) for key, value in values.items()]
+        if rows:
+            client.log_batch(self.parent, metrics=rows)
+        if description:
+            client.set_tag(self.parent, "mlflow.note.content", hidden(description)[:5000])
+        if report:
+            client.log_text(self.parent, hidden(report), "report.html")
 
     def output(self, path: Path) -> None:
         """Stores the stage's output folder, which a later run with this digest reuses."""

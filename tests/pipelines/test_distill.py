@@ -221,6 +221,7 @@ def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
     assert {run.data.tags["dcod.stage"] for run in children} == STAGES
     assert {run.info.status for run in children} == {"FINISHED"}
+    compared_by(parents[0], tracker)
     trained = next(run for run in children if run.data.tags["dcod.stage"] == "train")
     losses = tracker.client.get_metric_history(trained.info.run_id, "loss")
     assert len(losses) > 10
@@ -244,6 +245,26 @@ def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None
     assert [version.version for version in registry.versions("dcod-student")] == [1, 2]
     reused = [r for r in tracker.client.search_runs([tracker.experiment_id]) if "dcod.reused_from" in r.data.tags]
     assert {"ingest", "score", "train", "evaluate"} == {run.data.tags["dcod.stage"] for run in reused}
+
+
+def compared_by(parent: Any, tracker: Tracker) -> None:
+    """The parent run holds what one compares: figures, settings, data, the decision, the report."""
+    benchmark = "reasoning_gym_gcd"
+    wanted = {"traces", "problems", "tokens", "gamma", "ess", "steps", "seconds", "promoted", "level"}
+    wanted |= {f"{benchmark}/{name}" for name in ("difference", "difference_low", "difference_high", "p_value")}
+    wanted |= {f"{who}/{benchmark}/accuracy{end}" for who in ("start", "student") for end in ("", "_low", "_high")}
+    metrics = {key.replace(":", "_"): value for key, value in parent.data.metrics.items()}
+    assert wanted <= metrics.keys(), wanted - metrics.keys()
+    assert metrics["promoted"] == 1.0
+    assert parent.data.params["train.learning_rate"] == "0.02"
+    assert "**promote**" in parent.data.tags["mlflow.note.content"]
+    assert [each.dataset.name for each in parent.inputs.dataset_inputs if "traces.jsonl" in each.dataset.name]
+    assert "report.html" in {item.path for item in tracker.client.list_artifacts(parent.info.run_id)}
+    models = {model.name: model for model in tracker.client.search_logged_models([tracker.experiment_id])}
+    assert models.keys() == {"start", "student"}
+    for model in models.values():
+        assert "mlflow.modelVersions" in model.tags
+        assert {metric.key for metric in model.metrics or []} >= {"report/accuracy", "gate/accuracy"}
 
 
 def test_refused(tmp_path: Path, tiny_student: Path) -> None:

@@ -47,7 +47,8 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     place = Place(tmp_path, tiny_student)
     inputs: dict[str, Any] = {name: str(path) for name, path in folders(place, tmp_path).items()}
     paths = [str(tmp_path / name) for name in ("out", "page.html", "summary.md")]
-    assert component.run_gate(place.config.to_json(), "p1", paths[0], inputs, *paths[1:]) == "promote"
+    outcome, figures = component.run_gate(place.config.to_json(), "p1", paths[0], inputs, *paths[1:])
+    assert (outcome, figures["promoted"]) == ("promote", 1.0)
     decision = read_decision(Path(paths[0]))
     assert (decision.outcome, decision.challenger.version, decision.baseline.version) == ("promote", 2, 1)
     assert [reason.code for reason in decision.reasons][-2:] == ["uncontaminated", "beats_twin"]

@@ -38,7 +38,7 @@ def test_scores_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], ti
     parts = {}
     for number in (1, 2, 3):
         out = folder / f"score-{number}"
-        component.run("score", config.to_json(), "p", str(out), inputs, shard=f"{number}/3", metrics=f"{out}.json")
+        component.run("score", config.to_json(), "p", str(out), inputs, shard=f"{number}/3")
         parts[f"part{number - 1}"] = out
     whole = execute("score", config, folder / "whole", {name: Path(path) for name, path in inputs.items()}, HERE)
     merged = execute("merge", config, folder / "merged", {**parts, "traces": folder / "traces"}, HERE, kind="score")
@@ -66,7 +66,7 @@ def test_results_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], t
     parts = {}
     for number in (1, 2, 3):  # of two benchmarks: the third shard is empty
         out = folder / f"evaluate-{number}"
-        options = {"shard": f"{number}/3", "few_shot": False, "metrics": f"{out}.json"}
+        options = {"shard": f"{number}/3", "few_shot": False}
         component.run("evaluate", config.to_json(), "p", str(out), inputs, label="start", **options)
         parts[f"part{number - 1}"] = out
     assert [path.name for path in (folder / "evaluate-3").glob("[!.]*")] == [shards.EMPTY]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,7 +77,9 @@ def test_parent_is_found_again_and_holds_the_configuration(tracker: Tracker) -> 
     assert tracker.parent("p1", "quickstart", Config(seed=7)) == run_id
     run = tracker.client.get_run(run_id)
     assert run.info.status == "RUNNING"
-    assert run.info.run_name == "quickstart"
+    assert re.fullmatch(r"quickstart \d{4}-\d\d-\d\d \d\d:\d\d", run.info.run_name)
+    kind = tracker.client.get_experiment(tracker.experiment_id).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
     assert run.data.params["seed"] == "7"
     assert run.data.params["train.correction.name"] == "none"
     assert run.data.tags["dcod.code"] == "abc"
@@ -270,6 +273,11 @@ def test_a_registered_student_loads_from_its_artifact_folder(tracker: Tracker, t
     assert version.tags["dcod.decision"] == "promote"
     assert registry.register("student", tiny_student, run.run_id).version == 1
     assert [item.version for item in registry.versions("student")] == [1]
+    page = tracker.client.get_logged_model(model_of(run))
+    assert json.loads(page.tags["mlflow.modelVersions"]) == [{"name": "student", "version": "1"}]
+    tracker.models.measured(version.digest, run.run_id, ("gsm8k, gate split", "f" * 64), {"accuracy": 0.5})
+    (measured,) = tracker.client.get_logged_model(model_of(run)).metrics
+    assert (measured.key, measured.value, measured.dataset_name) == ("accuracy", 0.5, "gsm8k, gate split")
     registry.set_alias("student", "champion", 1)
     folder = registry.resolve("models:/student@champion")
     assert registry.resolve("models:/student/1") == folder
@@ -288,7 +296,7 @@ def test_mlflow_itself_loads_the_logged_model(tracker: Tracker, tiny_student: Pa
     model_id = model_of(run)
     location = tracker.client.get_logged_model(model_id).artifact_location
     described = Model.load(location)
-    assert described.signature.inputs.to_dict() == [{"type": "string", "required": True}]
+    assert described.signature.inputs.to_dict()[0]["name"] == "messages"
     assert described.model_id == model_id
     assert described.flavors["transformers"]["source_model_name"] == "student"
     folder = Path(location.removeprefix("file://"))

@@ -1,0 +1,77 @@
+"""What the parent run shows of its stages, by which runs are compared; and what Kubeflow's page shows of one."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from dcod.config import Config
+
+# The figures of a stage by their names on the parent run; those of answers come from the gate, which has all models.
+_OF_RUN: Mapping[str, Mapping[str, str]] = {
+    "ingest": {"accepted": "traces", "quarantined": "refused_rows", "problems": "problems"},
+    "score": {"completion_tokens": "tokens"},
+    "train": {"mean_gamma": "gamma", "mean_ess": "ess", "steps": "steps", "best_selection_nll": "selection_nll"},
+    "gate": {"promoted": "accepted"},
+    "promote": {"promoted": "promoted"},
+}
+_FIRST = (
+    "accepted", "quarantined", "traces", "best_selection_nll", "mean_gamma", "mean_ess", "accuracy", "promoted"
+)  # fmt: skip
+_FURTHER = (
+    "problems", "completion_tokens", "steps", "final_loss", "start_selection_nll", "low", "high", "difference",
+    "p_value", "go", "warnings", "bytes",
+)  # fmt: skip
+_MOST = 30  # on a page
+
+
+def of_run(verb: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a stage that its parent run shows."""
+    names = _OF_RUN.get(verb, {})
+    return {shown: metrics[name] for name, shown in names.items() if name in metrics}
+
+
+def of_stage(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a stage that a person looks at, those for the eye's first glance first."""
+    chosen: dict[str, float] = {}
+    for names in (_FIRST, _FURTHER):
+        told = {key: value for key, value in metrics.items() if key.rsplit("/", 1)[-1] in names}
+        chosen |= {key: value for key, value in told.items() if math.isfinite(value)}  # JSON has no other
+    return dict(list(chosen.items())[:_MOST])
+
+
+def glance(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The first four of them."""
+    return {key: value for key, value in list(of_stage(metrics).items())[:4] if key.rsplit("/", 1)[-1] in _FIRST}
+
+
+def tags(config: Config, pipeline: str) -> dict[str, str]:
+    """What the parent run says of its origin: code, image, and the page of Kubeflow."""
+    cluster = config.cluster
+    address = (cluster.ui or cluster.kubeflow).rstrip("/")
+    found = {
+        "mlflow.source.git.commit": _commit(),
+        "dcod.image": cluster.image,
+        "dcod.kubeflow": f"{address}/#/runs/details/{pipeline}" if address else "",
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+@cache
+def _commit() -> str:
+    """The commit of this code: what the image was built from, or what is checked out."""
+    if told := os.environ.get("DCOD_REVISION", ""):
+        return "" if told == "unknown" else told
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,32 @@
+"""Kubeflow's page, its comparison of runs and its MLflow plugin read the metadata of a Metrics artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kfp import local
+
+from dcod.config import Config
+from dcod.stages.headlines import of_stage
+from dcod_components.fetch import fetch
+from tests.tracked import fresh_store
+
+
+def test_a_stage_puts_its_figures_where_the_page_reads_them(tmp_path: Path, tiny_student: Path) -> None:
+    values = {"student": {"model": str(tiny_student)}, "tracking": fresh_store(tmp_path / "store").model_dump()}
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"), raise_on_error=True)
+    task = fetch(config=Config.model_validate(values).to_json(), pipeline="p", which="start")
+    assert task.outputs["metrics"].metadata["bytes"] > 1000
+
+
+def test_every_component_of_a_stage_does() -> None:
+    folder = Path(__file__).resolve().parents[2] / "components"
+    files = [path for path in folder.glob("*.py") if path.stem not in ("__init__", "finish", "settle")]
+    assert len(files) >= 12
+    assert [path.name for path in files if "metrics.log_metric(" not in path.read_text(encoding="utf-8")] == []
+
+
+def test_the_headlines_come_first_and_are_few() -> None:
+    metrics = {f"gsm8k/report/{name}": 1.0 for name in ("low", "mean_tokens", "accuracy")} | {"steps": float("nan")}
+    assert list(of_stage(metrics)) == ["gsm8k/report/accuracy", "gsm8k/report/low"]
+    assert len(of_stage({f"{n}/accuracy": 0.5 for n in range(100)})) == 30
