@@ -15,13 +15,16 @@ import torch
 from bench.pretrained.second import lab
 from bench.pretrained.second.tasks import TASKS, answer_of
 from bench.study.cells import Work, quiet, work_through
-from bench.study.second.cells import FRESH, Cell, Row
+from bench.study.second.cells import FRESH, Cell, Row, told
 from bench.study.second.entries import ENTRIES, START
+from bench.study.second.lab import complete
 from bench.study.second.measure import known
+from dcod.config import TrainConfig
 from dcod.engines import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 
+LOCAL_WINDOW = 32  # tokens
 VALIDATION, TEST, SAMPLED = 160, 240, 40  # problems; of the test the first SAMPLED are asked 8 times
 LATE = {"0.3": 0.3, "0.6": 0.6, "1.0": 1.0}
 
@@ -42,12 +45,12 @@ def row_of(cell: Cell, work: Path) -> Row:
     entry = ENTRIES[cell.method]
     examples = lab.of_entry(task, per_prompt, entry.data, cell.seed, work)
     prepared = time.monotonic()
+    correction = TrainConfig.model_validate(dict(entry.train)).correction
+    complete(examples, correction, lambda: TransformersEngine(lab.base(), lab.tokenizer()), LOCAL_WINDOW)
     model = loading.load(lab.base())
     result = lab.fit(model, examples, cell.seed, cell.rate, cell.epochs, **entry.train)
     found = {"traces_kept": len(examples), "tokens": sum(len(e.completion_tokens) for e in examples)}
-    found |= {"training": round(time.monotonic() - prepared)}
-    for name in ("gamma", "ess"):
-        found[f"mean_{name}"] = sum(row[name] for row in result.history) / len(result.history)
+    found |= {"training": round(time.monotonic() - prepared), **told(result)}
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         del model, result

@@ -11,7 +11,7 @@ from bench.pretrained.second import choice
 from bench.study.second.cells import FRESH, Cell, Row
 from bench.study.second.choice import Index, at, indexed, pooled
 from bench.study.second.entries import ENTRIES, SFT, START, unknown
-from bench.study.second.tables import mean_of, percent, shown, spent, table
+from bench.study.second.tables import feedback, mean_of, percent, shown, spent, table
 from bench.study.tables import read
 from dcod import storage
 
@@ -28,7 +28,7 @@ def write(results: Path) -> None:
     """Rewrites README.md of a results folder from its cells."""
     plain, late = read(results / "tune.jsonl"), read(results / "confirm.jsonl")
     rows, fresh = indexed(plain), indexed(late)
-    parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows)]
+    parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows), feedback(plain)]
     if (results / "choice.json").is_file():
         parts.append(_confirmation(fresh, choice.committed(results, "choice")))
     parts.append(_missing(plain, late, results))

@@ -174,8 +174,8 @@ TASKS: dict[str, Task] = {
         (
             "number_sorting",
             {
-                "min_numbers": 5,
-                "max_numbers": 5,
+                "min_numbers": 4,
+                "max_numbers": 4,
                 "min_decimals": 0,
                 "max_decimals": 0,
                 "min_value": 10,
@@ -195,7 +195,7 @@ TASKS: dict[str, Task] = {
         64,
     ),
     "legs": Task(
-        ("leg_counting", {"min_animals": 2, "max_animals": 2, "min_instances": 1, "max_instances": 9}),
+        ("leg_counting", {"min_animals": 2, "max_animals": 2, "min_instances": 1, "max_instances": 3}),
         _read_legs,
         {"running": _running_legs, "sum": _sum_of_legs, "at_once": at_once},
         _legs_style,

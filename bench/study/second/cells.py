@@ -15,7 +15,7 @@ from bench.study.cells import Work, quiet, work_through
 from bench.study.measure import nll
 from bench.study.second import measure
 from bench.study.second.entries import ENTRIES, START, config
-from bench.study.second.lab import as_scored_by, near_share, traces
+from bench.study.second.lab import as_scored_by, complete, near_share, traces
 from bench.study.second.regimes import REGIMES
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
@@ -23,6 +23,7 @@ from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
 
 FRESH = 10  # the first of the fresh seeds
+LOCAL_WINDOW = 8  # characters: about a step
 
 Setting = tuple[float, int]  # rate and epochs
 Row = dict[str, Any]
@@ -66,13 +67,13 @@ def row_of(cell: Cell, work: Path, part: int = 1) -> Row:
 
 def _trained(cell: Cell, held: list[ScoredTrace], work: Path, part: int) -> Row:
     regime, began = REGIMES[cell.regime], time.monotonic()
-    model = loading.load(lab.start(regime, cell.seed, work))
     made = config(cell.method, regime, cell.rate, cell.epochs)
     examples = traces(regime, ENTRIES[cell.method].data, cell.seed, work)
+    start = lab.start(regime, cell.seed, work)
+    complete(examples, made.correction, lambda: TransformersEngine(start, lab.tokenizer()), LOCAL_WINDOW)
+    model = loading.load(start)
     result = loop.train(model, examples, [], made, cell.seed, save_best=lambda _: None, metrics=lambda *_: None)
-    found: Row = {"training": round(time.monotonic() - began, 1), "traces": len(examples)}
-    for name in ("gamma", "ess"):
-        found[f"mean_{name}"] = sum(row[name] for row in result.history) / len(result.history)
+    found: Row = {"training": round(time.monotonic() - began, 1), "traces": len(examples), **told(result)}
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         found |= _measured(Path(folder), cell, held, work, part)
@@ -81,6 +82,18 @@ def _trained(cell: Cell, held: list[ScoredTrace], work: Path, part: int) -> Row:
             after = as_scored_by(Path(folder), examples) if made.correction.weights == "live" else examples
             found["near_weight_last"] = near_share(loop.first_weights(after, made, cell.seed), regime)
     return found
+
+
+def told(result: loop.Result) -> Row:
+    """What a training says of its weights: mean gamma and ESS, and how both ends of it differ (feedback)."""
+    rows = result.history
+    out: Row = {f"mean_{name}": sum(row[name] for row in rows) / len(rows) for name in ("gamma", "ess")}
+    part = max(1, len(rows) // 10)
+    for name in ("weight_spread", "weight_length_correlation"):
+        ends = [[row[name] for row in some if name in row] for some in (rows[:part], rows[-part:])]
+        if all(ends):
+            out[name] = [sum(values) / len(values) for values in ends]
+    return out
 
 
 def _measured(student: Path, cell: Cell, held: list[ScoredTrace], work: Path, part: int) -> Row:

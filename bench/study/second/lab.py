@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,8 +12,10 @@ from bench.study.lab import cached, digest, encode, problems
 from bench.study.regimes import Regime
 from bench.study.second.entries import Data
 from bench.study.second.measure import answers, right
+from dcod.config import CorrectionConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
+from dcod.objective import family
 from dcod.score.scores import read_scores, write_scores
 from dcod.traces.scored import ScoredTrace
 
@@ -65,6 +68,26 @@ def _own(regime: Regime, seed: int, work: Path) -> list[ScoredTrace]:
         write_scores(folder / "scores.parquet", examples, ["train"] * len(examples))
 
     return read_scores(cached(work / f"own-{regime.name}-{seed}-{digest(regime)}", make))["train"]
+
+
+def complete(
+    examples: list[ScoredTrace], config: CorrectionConfig, engine: Callable[[], TransformersEngine], window: int
+) -> None:
+    """Writes into the traces what few corrections need of the start: ranks and mass, or local scores.
+
+    Args:
+        examples: the traces.
+        config: of the correction.
+        engine: makes that of the start.
+        window: tokens before a sentence that local scores see.
+    """
+    needed = {name for any_of in family.needs(config) for name in any_of}
+    if needed & {"start_ranks", "start_mass"}:
+        engine().annotate(examples, 2048, ranks=True)
+    if "local_logprobs" in needed:
+        from dcod.score import local
+
+        local.annotate(engine(), examples, window, 2048)
 
 
 def near_share(weights: dict[str, list[float]], regime: Regime) -> float:

@@ -31,7 +31,7 @@ def write(results: Path) -> None:
     parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows)]
     if (results / "shortlist.json").is_file():
         parts.append(_tuning(rows, choice.listed(results)))
-    parts.append(_teachers(plain))
+    parts += [_teachers(plain), feedback(plain)]
     if (results / "choice.json").is_file():
         parts.append(_confirmation(fresh, choice.chosen(results)))
     parts.append(_missing(rows, fresh, results))
@@ -149,6 +149,21 @@ def _teachers(rows: Sequence[Row]) -> str:
     titles = ["method", "cells", "weight on the near one", "after training", "written like it", "like the far one"]
     why = "All cells of *two_teachers*. Weights: their share over an epoch as the start sees it, and the student."
     return f"## Which teacher\n\n{why}\n\n{table(titles, lines)}" if lines else ""
+
+
+def feedback(rows: Sequence[Row]) -> str:
+    """How the weights of live corrections move over a run, beside those that cannot."""
+    lines = []
+    for method in ENTRIES:
+        here = [row for row in rows if row["method"] == method and "weight_spread" in row]
+        if here:
+            spread = [f"{sum(row['weight_spread'][end] for row in here) / len(here):.3f}" for end in (0, 1)]
+            long = [row["weight_length_correlation"] for row in here if "weight_length_correlation" in row]
+            each = [f"{sum(pair[end] for pair in long) / len(long):+.2f}" if long else "" for end in (0, 1)]
+            lines.append([method, str(len(here)), *spread, *each])
+    titles = ["method", "cells", "spread of traces' weights, first tenth", "last tenth", "with length, first", "last"]
+    why = "Standard deviation of the weights of a step's traces, and their correlation with length, over all cells."
+    return f"## Feedback\n\n{why}\n\n{table(titles, lines)}" if lines else ""
 
 
 def _confirmation(fresh: Index, chosen: dict[str, Any]) -> str:
