@@ -51,11 +51,6 @@ def pairs(values: Mapping[str, object]) -> Markup:
     return part("pairs", values)
 
 
-def glance(tiles: Sequence[tuple[str, str, str]]) -> Markup:
-    """Figures to be seen first: what, value, and a note to it."""
-    return part("glance", tiles) if tiles else Markup()
-
-
 def plot(figure: Figure, name: str) -> Markup:
     """A figure, in a box that scrolls where the page is too narrow for its labels."""
     return part("plot", Markup(figures.svg(figure, name)))  # noqa: S704 - matplotlib escapes its labels

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import sections
 from dcod.reports.figures import accuracy_figure
-from dcod.reports.html import chapters, document, glance, joined, missing, note, pairs, part, plot, table
+from dcod.reports.headline import checks, headline
+from dcod.reports.html import chapters, document, joined, missing, note, pairs, part, plot, table
 from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
@@ -25,14 +25,9 @@ if TYPE_CHECKING:
     from dcod.tracking.lineage import Origin
 
 _OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
-_EXAMPLES = 3  # of each kind
+_EXAMPLES = 100  # of each kind
+_TITLE = 90  # characters of a problem in the line that opens it
 _SHOWN = 1500  # characters of a response
-
-_HEADLINES = {
-    "promote": ("good", "Promote", "The student is better than the champion; all checks of the gate hold."),
-    "refuse": ("bad", "Refuse", "The student does not replace the champion; the reasons are below."),
-    "already_champion": ("plain", "Nothing to do", "The student is the champion already."),
-}
 
 
 def page(
@@ -47,6 +42,7 @@ def page(
     origin: Origin | None = None,
     costs: Sequence[Cost] = (),
     viewer: str = "",
+    date: str = "",
 ) -> str:
     """The report of a run.
 
@@ -62,9 +58,11 @@ def page(
         origin: the files behind the student.
         costs: of the stages so far.
         viewer: the file name of the traces' page, where it lies beside this one.
+        date: of the decision.
     """
     history = sections.history_of(training)
     parts = {
+        "Checks": checks(decision),
         "Accuracy": _accuracy(results),
         "How steady the answers are": _steadiness(results),
         "Student against champion": _comparisons(decision),
@@ -76,43 +74,14 @@ def page(
         "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
         "Cost": sections.cost(costs, history),
     }
-    top = [part("title", title), _decision(decision), _glance(results, history, costs)]
-    return document(title, [*top, *chapters(parts)])
-
-
-def _glance(results: Mapping[str, Results], history: Sequence[Mapping[str, float]], costs: Sequence[Cost]) -> Markup:
-    """The few figures that most readers came for."""
-    tiles = []
-    student, other = results.get("student"), next((label for label in ("champion", "start") if label in results), None)
-    for ours in student.rows if student else ():
-        primary = student is not None and student.benchmarks[ours.benchmark].role == "primary"
-        if not primary or not ours.n or (ours.prompting, ours.split) != (ZERO_SHOT, "report"):
-            continue
-        words = f"{ours.low:.1%} to {ours.high:.1%}, n = {ours.n}"
-        for theirs in results[other].on("report") if other else ():
-            if (theirs.benchmark, theirs.prompting) == (ours.benchmark, ours.prompting):
-                words += f"; {other} {theirs.accuracy:.1%}"
-        tiles.append((f"{ours.benchmark}, report split", f"{ours.accuracy:.1%}", words))
-    if history:
-        ess = sum(row.get("ess", 0.0) for row in history) / len(history)
-        gamma = sum(row.get("gamma", 0.0) for row in history) / len(history)
-        tiles.append(("Correction", f"γ {gamma:.2f}", f"mean over the steps; ESS / N {ess:.2f}"))
-    if costs:
-        taken = sum(one.seconds or 0.0 for one in costs)
-        tiles.append(("Time", sections.duration(taken), f"{len(costs)} stages, wall clock"))
-    return glance(tiles)
+    top = headline(title, decision, results, training, ingest, costs, date)
+    return document(title, [top, *chapters(parts)])
 
 
 def _viewer(name: str) -> Markup:
     if not name:
         return missing("No page of the traces beside this one; `dcod inspect` makes one.")
     return part("traces_link", name)
-
-
-def _decision(decision: Decision | None) -> Markup:
-    if decision is None:
-        return missing("No decision: the gate did not run.")
-    return part("verdict", decision, *_HEADLINES[decision.outcome])
 
 
 def _accuracy(results: Mapping[str, Results]) -> Markup:
@@ -210,7 +179,7 @@ def _comparison(found: Comparison) -> list[str]:
 
 
 def _examples(results: Mapping[str, Results]) -> Markup:
-    """A few answers of the report split that changed, side by side."""
+    """The answers of the report split that changed, side by side."""
     other = next((label for label in ("champion", "start") if label in results), None)
     if "student" not in results or other is None:
         return missing("No second results folder to compare answers with.")
@@ -218,7 +187,10 @@ def _examples(results: Mapping[str, Results]) -> Markup:
     shared = sorted(ours.keys() & theirs.keys())
     better = [k for k in shared if ours[k]["outcome"] == "correct" != theirs[k]["outcome"]]
     worse = [k for k in shared if ours[k]["outcome"] != "correct" == theirs[k]["outcome"]]
-    words = f"Report split: {len(better)} answers better, {len(worse)} worse than the {other}; the first of each kind."
+    words = (
+        f"Report split: {len(better)} answers better, {len(worse)} worse than the {other}. The browser's own "
+        "search looks into closed ones as well."
+    )
     parts = [note(words)]
     for word, keys in (("Better", better), ("Worse", worse)):
         for key in keys[:_EXAMPLES]:
@@ -226,7 +198,11 @@ def _examples(results: Mapping[str, Results]) -> Markup:
                 (label, row, _cut(row["response"])) for label, row in (("student", ours[key]), (other, theirs[key]))
             ]
             problem = _cut(ours[key].get("problem", "not recorded"))
-            parts.append(part("answers", word, f"{key[0]}, {key[1]}", ours[key]["gold"], problem, sides))
+            title = " ".join(problem.split())
+            title = title if len(title) <= _TITLE else f"{title[:_TITLE]}…"
+            parts.append(part("answers", word, title, f"{key[0]}, {key[1]}", ours[key]["gold"], problem, sides))
+        if len(keys) > _EXAMPLES:
+            parts.append(note(f"and {len(keys) - _EXAMPLES:,} more; all are in examples.parquet of the results."))
     return joined(parts)
 
 

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
         origin=origin,
         costs=sections.costs(log),
         viewer=viewer,
+        date=time.strftime("%Y-%m-%d"),
     )
     for name, text in (("report.html", page), ("accuracy.txt", accuracy_table(results))):
         storage.write_text(out / name, text)

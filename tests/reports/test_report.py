@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,7 @@ def full_page(tmp_path: Path) -> str:
         origin=Origin({"e" * 64: HOSTILE, "d" * 64: "night.jsonl"}, untraced=1),
         costs=[Cost("train", 100.0, False), Cost(f"evaluate {HOSTILE}", 7384.0, True), Cost("gate", None, False)],
         viewer="traces.html",
+        date="2026-11-28",
     )
 
 
@@ -195,9 +197,18 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
     for text in (
         "How steady the answers are",
         "maj@4 43.1% (30.0% to 50.0%); prompt loose 77.7%",
-        "<td>0.125</td>",
+        '<td data-of="loops">0.125</td>',
         "detectable (points)",
-        "Promote",
+        "<strong>Promoted</strong>",
+        '<span class="points">+20.0 points</span>',
+        "sums, on the gate problems, which decide: 60.0% against 40.0%; 95 % interval +5.0 to +35.0, p = 0.019, ",
+        "sums, on the report problems, which decided nothing: 60.0% against 30.0% of the start (+30.0 points); 40",
+        "Correction surprisal: mean γ 0.50, effective sample size 40%. What it brought against plain",
+        "<dt>date</dt><dd>2026-11-28</dd>",
+        "<dt>traces</dt><dd>1,200</dd>",
+        "<dt>student</dt><dd>student version 2 against version 1</dd>",
+        "2 checks hold",
+        '<th scope="row">better than the champion</th>',
         "version 2 against version 1",
         "60.0%",
         "50.0% to 70.0%",
@@ -208,18 +219,18 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         "best on the selection split",
         "25.0%",
         "a" * 64,
-        f"<td>night.jsonl</td><td>{'d' * 64}</td>",
+        f'<td data-of="file">night.jsonl</td><td data-of="SHA-256">{"d" * 64}</td>',
         "1 of these files are known from the traces alone",
         "The problem 2 &lt;script&gt;",
         "surprisal, stored weights (scope trace, gamma_max 0.5",
-        "<td>not said</td><td>2</td>",
-        "<td>MIT</td><td>1</td>",
-        "<td>0.2%</td>",
+        '<td data-of="licence">not said</td><td data-of="traces">2</td>',
+        '<td data-of="licence">MIT</td><td data-of="traces">1</td>',
+        '<td data-of="of those read">0.2%</td>',
         "2 h 03 min",
         "until this page",
         "9 a second",
         '<a href="traces.html">',
-        '<a href="#part-9">Cost</a>',
+        '<a href="#part-10">Cost</a>',
     ):
         assert text in full_page, text
     assert full_page.count("<svg") == 7  # accuracy, loss, gamma, drift over steps, ess by bucket, weights, drift
@@ -251,9 +262,29 @@ def test_costs_are_those_of_the_pipeline_run(tmp_path: Path) -> None:
 
 def test_a_refusal_is_shown_with_what_failed() -> None:
     text = report.page(title="run", decision=decision(promote=False), results={})
-    assert "Refuse" in text
+    assert "Refused" in text
     assert text.count("✗ no") == 1
     assert text.count("✓ yes") == 1
+    assert text.index("✗ no") < text.index("1 check holds") < text.index("✓ yes")  # what failed is not folded
+
+
+def test_the_first_screen_says_what_the_correction_brought(full_page: str, tmp_path: Path) -> None:
+    assert full_page.index("<header") < full_page.index("<nav")
+    twin = replace(decision().comparisons[0], role="twin", difference=-0.05, low=-0.1, high=0.0)
+    compared = replace(decision(), comparisons=(*decision().comparisons, twin))
+    text = report.page(title="run", decision=compared, results={}, training=tmp_path / "student")
+    assert "Against plain fine-tuning: −5.0 points on sums (95 % interval −10.0 to +0.0, p = 0.019)." in text
+    assert "was not measured" not in text
+
+
+def test_colours_are_seen_on_white() -> None:
+    def light(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    assert len(figures.PALETTE) == 6
+    assert min(1.05 / (light(colour) + 0.05) for colour in figures.PALETTE) >= 3.0
 
 
 def test_every_plot_has_labels_and_units() -> None:

@@ -256,6 +256,14 @@ def test_the_report_is_readable_and_inert(
         assert len(readable) > 100
         assert min(readable) >= 4.5
         assert it.page.locator("svg[role=img][aria-label]").count() == 7
+        cut = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
+        assert it.page.evaluate(cut) == 0  # no column and no plot is beyond an edge
+        first = it.page.locator("header .points").bounding_box()
+        assert first is not None
+        assert first["y"] < 400  # how much better stands on the first screen
+        it.page.emulate_media(media="print")
+        assert it.page.evaluate("document.querySelector('details pre').checkVisibility()")
+        it.page.emulate_media(media="screen")
         assert it.page.evaluate("document.querySelectorAll('script, img, iframe').length") == 0
         for link in it.page.locator("nav a").all():
             link.click()

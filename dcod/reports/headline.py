@@ -1,0 +1,131 @@
+"""The first screen of a run's page: verdict, how much better, what the correction brought, what went in; the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcod.evaluate.results import ZERO_SHOT
+from dcod.reports import sections
+from dcod.reports.html import missing, part
+from dcod.reports.sections import Cost
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from dcod.evaluate.results import Results
+    from dcod.promote.compare import Comparison
+    from dcod.promote.decision import Decision
+
+_VERDICTS = {
+    "promote": ("good", "Promoted", "The student is better than the champion; all checks of the gate hold."),
+    "refuse": ("bad", "Refused", "The student does not replace the champion."),
+    "already_champion": ("plain", "Nothing to do", "The student is the champion already."),
+}
+_CHECKS = {  # by the codes of the gate's reasons
+    "improves": "better than the champion",
+    "holds": "guard benchmark holds",
+    "steady": "answers as steady",
+    "enough_problems": "enough problems",
+    "truncated": "answers cut off",
+    "unparseable": "answers without a result",
+    "uncontaminated": "training data clean",
+    "budget": "tests left this period",
+    "beats_twin": "against plain fine-tuning",
+}
+
+
+def headline(
+    title: str,
+    decision: Decision | None,
+    results: Mapping[str, Results],
+    training: Path | None,
+    ingest: Path | None,
+    costs: Sequence[Cost],
+    date: str,
+) -> Markup:
+    """What is to be understood in ten seconds; arguments as of :func:`dcod.reports.report.page`."""
+    kind, word, sentence = (
+        _VERDICTS[decision.outcome] if decision else ("plain", "No decision", "The gate did not run.")
+    )
+    primaries = [found for found in decision.comparisons if found.role == "primary"] if decision else []
+    gains = [(f"{_points(found.difference)} points", _how(found)) for found in primaries]
+    told = [*_on_report(results), *_correction(decision, training)]
+    return part("headline", kind, word, title, sentence, gains, told, _facts(decision, training, ingest, costs, date))
+
+
+def checks(decision: Decision | None) -> Markup:
+    """The checks as a table: the failed ones first, those that hold behind a fold where something failed."""
+    if decision is None:
+        return missing("No decision: the gate did not run.")
+    rows = [(_CHECKS.get(one.code, one.code.replace("_", " ")), one.text, one.passed) for one in decision.reasons]
+    failed, passed = [row for row in rows if not row[2]], [row for row in rows if row[2]]
+    return part("checks", failed, passed, f"{decision.level:g}", f"{decision.margin * 100:g}")
+
+
+def _how(found: Comparison) -> str:
+    return (
+        f"{found.benchmark}, on the gate problems, which decide: {found.challenger:.1%} against {found.baseline:.1%}; "
+        f"95 % interval {_points(found.low)} to {_points(found.high)}, p = {found.p_value:.2g}, {found.n} problems"
+    )
+
+
+def _on_report(results: Mapping[str, Results]) -> Iterator[str]:
+    """The same on problems that decided nothing: these are the figures to quote."""
+    student = results.get("student")
+    other = next((label for label in ("champion", "start") if label in results), None)
+    for ours in student.on("report") if student else ():
+        primary = student is not None and student.benchmarks[ours.benchmark].role == "primary"
+        if not primary or ours.prompting != ZERO_SHOT:
+            continue
+        text = f"{ours.benchmark}, on the report problems, which decided nothing: {ours.accuracy:.1%}"
+        for theirs in results[other].on("report") if other else ():
+            if (theirs.benchmark, theirs.prompting) == (ours.benchmark, ours.prompting):
+                difference = _points(ours.accuracy - theirs.accuracy)
+                text += f" against {theirs.accuracy:.1%} of the {other} ({difference} points)"
+        yield f"{text}; {ours.n} problems"
+
+
+def _correction(decision: Decision | None, training: Path | None) -> Iterator[str]:
+    """Which correction, how strong, and what it brought."""
+    settings, history = sections.settings(training), sections.history_of(training)
+    name = str(settings.get("correction", "")).partition(",")[0]
+    if not name:
+        return
+    if name.startswith("none"):
+        yield "Plain fine-tuning: nothing was corrected."
+        return
+    mean = {key: sum(row.get(key, 0.0) for row in history) / max(len(history), 1) for key in ("gamma", "ess")}
+    text = f"Correction {name}: mean γ {mean['gamma']:.2f}, effective sample size {mean['ess']:.0%}."
+    twins = [found for found in decision.comparisons if found.role == "twin"] if decision else []
+    for found in twins:
+        text += f" Against plain fine-tuning: {_points(found.difference)} points on {found.benchmark} (95 % interval "
+        text += f"{_points(found.low)} to {_points(found.high)}, p = {found.p_value:.2g})."
+    yield text if twins else f"{text} What it brought against plain fine-tuning was not measured."
+
+
+def _facts(
+    decision: Decision | None, training: Path | None, ingest: Path | None, costs: Sequence[Cost], date: str
+) -> dict[str, str]:
+    """Who, from what, when."""
+    facts = {"date": date}
+    if decision:
+        models = [decision.challenger, decision.baseline]
+        names = [f"version {one.version}" if one.version else one.digest[:12] for one in models]
+        facts |= {"student": f"{decision.registered_model} {names[0]} against {names[1]}".strip()}
+    facts |= {"start": str(sections.settings(training).get("start", "")).partition(" (")[0]}
+    counts = sections.of_json(ingest / "counts.json") if ingest else None
+    if ingest and counts:
+        problems = f" of {counts['problems']:,} problems" if "problems" in counts else ""
+        facts |= {"traces": f"{counts.get('accepted', 0):,}{problems}"}
+        teachers = [name for name, _ in sections.columns(ingest).get("teacher", {}).items() if name]
+        facts |= {"teacher": ", ".join(teachers[:3]) + ("" if len(teachers) <= 3 else ", …")}
+    if costs:
+        facts |= {"time": sections.duration(sum(one.seconds or 0.0 for one in costs))}
+    return {name: value for name, value in facts.items() if value}
+
+
+def _points(share: float) -> str:
+    """A difference in points, with a real minus sign."""
+    return f"{share * 100:+.1f}".replace("-", "−")
