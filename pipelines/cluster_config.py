@@ -36,13 +36,16 @@ def for_cluster(config: Config) -> Config:
 
 def _only_here(config: Config) -> list[str]:
     """What no pod reaches, each with the way out."""
+    from dcod.config.mapping import split
+
     wrong = []
     uri, model = config.tracking.uri, config.student.model
     if not uri.startswith(("http://", "https://")):
         wrong.append(f"cluster.tracking: no MLflow server ({uri} is a file here); such as http://mlflow.dcod:5000")
     if not _reached(config.promote.lease):
         wrong.append("cluster.storage: set an s3:// prefix, for the lease that serialises promotions")
-    for source in [*config.ingest.sources, *(b.source for b in config.evaluate.benchmarks if b.source)]:
+    named = [split(source)[0] for source in config.ingest.sources]
+    for source in [*named, *(b.source for b in config.evaluate.benchmarks if b.source)]:
         if _is_local(source):
             wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
     if _is_local(model) and (model.startswith((".", "/", "~", "file:")) or Path(model).is_dir()):  # else owner/name

@@ -90,11 +90,12 @@ def _bucket(config: Config) -> str:
 def _sources(config: Config) -> str:
     """Each s3:// source holds something."""
     from dcod import storage
+    from dcod.config.mapping import split
     from dcod.errors import UserError
 
     if not config.ingest.sources:
         raise UserError("ingest.sources is empty: name the traces")
-    buckets = [source for source in config.ingest.sources if storage.is_s3(source)]
+    buckets = [path for path, _ in map(split, config.ingest.sources) if storage.is_s3(path)]
     empty = [source for source in buckets if not storage.list_objects(source)]
     if empty:
         raise UserError(f"nothing at {', '.join(empty)}; upload the traces, or mend ingest.sources")

@@ -83,7 +83,7 @@ def early(config: Config) -> None:
 def _sources_there(config: Config) -> None:
     if not config.ingest.sources:
         raise UserError(NO_SOURCES)
-    for uri in config.ingest.sources:
+    for uri, _ in map(split, config.ingest.sources):
         if not uri.startswith(REMOTE):
             sources.expand(uri)
 

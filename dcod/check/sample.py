@@ -12,7 +12,7 @@ from dcod.ingest import feed
 from dcod.ingest.assemble import side
 from dcod.ingest.examine import Examined, Examiner
 from dcod.objective.feasibility import Holdings
-from dcod.traces import Trace, formats, holdings, sources
+from dcod.traces import Trace, holdings, sources
 from dcod.traces.rows import RawRow
 
 ROWS = 300  # of each source at most
@@ -60,10 +60,7 @@ class Sample:
         """Takes one row in, with the traces that were found in it."""
         self.rows += 1
         if row.row is not None:
-            try:
-                self.formats[row.format or formats.detect(row.row)] += 1
-            except formats.RowError:
-                self.formats["unknown"] += 1
+            self.formats[items[0].reading.text.partition(":")[0] or "unknown"] += 1
         for found in items:
             self._add(row, found)
 

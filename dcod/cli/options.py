@@ -24,14 +24,13 @@ Overrides = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON file; `dcod config` lists the keys.")]
 Preset = Annotated[str, typer.Option("--preset", help="A ready configuration; see `dcod presets`.")]
 Student = Annotated[str, typer.Option("--student", help="Folder, owner/name, s3://… or models:/name@alias.")]
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--out",
-        callback=lambda path: path and (outputs.check_folder(path), path)[1],
-        help="The output folder: absent, empty, or dcod's; replaced when the stage ended well.",
-    ),
-]
+_OUT = typer.Option(
+    "--out",
+    callback=lambda path: path and (outputs.check_folder(path), path)[1],
+    help="The output folder: absent, empty, or dcod's; replaced when the stage ended well.",
+)
+Out = Annotated[Path, _OUT]
+OutUnlessLook = Annotated[Path | None, _OUT]
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Keep MLflow out of it.")]
 
 

@@ -13,6 +13,7 @@ from dcod.cli.options import (
     ConfigFile,
     NoTrack,
     Out,
+    OutUnlessLook,
     Overrides,
     Preset,
     Student,
@@ -59,11 +60,12 @@ def teach(
     **verb(
         DATA,
         "dcod ingest --traces traces.jsonl --out traces",
+        "dcod ingest --look traces.jsonl",
         "dcod ingest --traces more.jsonl --onto traces --out traces2 ingest.keep=answered",
     )
 )
 def ingest(
-    out: Out,
+    out: OutUnlessLook = None,
     traces: Annotated[list[str] | None, typer.Option("--traces", help="Source; may be given several times.")] = None,
     student: Student = "",
     onto: Annotated[
@@ -72,15 +74,26 @@ def ingest(
     replay: Annotated[
         Path | None, typer.Option("--replay", help="An earlier set whose quarantine is examined again after a fix.")
     ] = None,
+    look: Annotated[
+        list[str] | None, typer.Option("--look", help="Only shows how the first rows of this source would be taught.")
+    ] = None,
     preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
     """Checks raw traces: accepted ones, a quarantine with reasons, counts and a data card."""
-    from dcod.stages.ingest import table
+    from dcod.stages.ingest import look as shown
+    from dcod.stages.ingest import readings, table
 
     read = configured(config, preset, overrides)
+    if look:
+        read = read.model_copy(update={"ingest": read.ingest.model_copy(update={"sources": look})})
+        for line in shown(read, model_of(read, student)):
+            console.print(line)
+        return
+    if out is None:
+        raise UserError("give --out, a folder for the trace set; or --look SOURCE, which writes nothing")
     if replay and (traces or onto):
         raise UserError("give --replay alone, or --traces and --onto: a replay reads no source")
     if traces or replay:
@@ -89,6 +102,8 @@ def ingest(
     earlier = {name: path for name, path in (("onto", onto), ("replay", replay)) if path}
     _stage("ingest", read, out, no_track, few_shot=None, told=False, student=model_of(read, student), **earlier)
     console.print(table(out))
+    for line in readings(out):
+        console.print(line)
 
 
 @app.command(

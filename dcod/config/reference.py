@@ -191,6 +191,8 @@ def _words(schema: dict[str, Any]) -> str:
     """What a JSON Schema allows, in words."""
     if "anyOf" in schema:
         return " or ".join(_words(form) for form in schema["anyOf"])
+    if "$ref" in schema:
+        return "a mapping of keys"
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:

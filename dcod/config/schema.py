@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from dcod.config.base import Few, Natural, Positive, Section, Share
 from dcod.config.cluster import ClusterConfig
+from dcod.config.mapping import Maps, SourceConfig
 from dcod.config.retrain import NotifyConfig, RetrainConfig
 from dcod.config.teach import EngineConfig, TeachConfig
 from dcod.config.train import TrainConfig
@@ -44,10 +45,20 @@ class StudentConfig(Section):
 class IngestConfig(Section):
     """Raw traces in, verified traces out."""
 
-    sources: list[str] = Field(
+    sources: list[str | SourceConfig] = Field(
         default_factory=list,
-        description="Files, folders, globs, s3://bucket/prefix, or reasoning-gym://TASK?key=value&…",
+        description="Files, folders, globs, s3://bucket/prefix, or reasoning-gym://TASK?key=value&…; with columns of "
+        "one's own FILE?prompt=…&completion=…, or a mapping of path and map.",
         examples=[["traces.jsonl"]],
+    )
+    map: Maps = Field(
+        "",
+        description="For sources without one: what is what in a row, or the name of a ready mapping (docs/traces.md).",
+        examples=["openr1-math"],
+    )
+    flags: Literal["believe", "ignore"] = Field(
+        "believe",
+        description="What a row itself calls wrong (correct: false) is refused, or its flags are only counted.",
     )
     format: str = Field("auto", description="`auto`, or the name of a format in docs/traces.md.", examples=["gsm8k"])
     keep: Literal["correct", "answered", "all"] = Field(

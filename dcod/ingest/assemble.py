@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dcod import storage
+from dcod import grading, storage
 from dcod.config import IngestConfig
 from dcod.errors import UserError
 from dcod.ingest import duplicates
@@ -135,7 +135,7 @@ class TraceSetBuilder:
             self.quarantine.carry(folder)
         for trace in read_traces(folder):
             near = duplicates.signature(trace) if self.ingest.near_duplicates else b""
-            self.index.add(trace.trace_id, trace.prompt_id, duplicates.key(trace), near)
+            self.index.add(trace.trace_id, trace.prompt_id, duplicates.key(trace), near, trace.gold)
             self.verdicts[trace.verdict] += 1
             self.splits[trace.split] += 1
             if trace.split != self._side(trace.prompt_id):
@@ -238,7 +238,13 @@ class TraceSetBuilder:
             raise RowError("near_duplicate", text, earlier.trace_id)
         if found.refused:
             raise RowError(found.code, found.message)
-        self.index.add(found.trace.trace_id, found.prompt_id, found.key, found.signature)
+        gold = found.trace.gold
+        known = self.index.gold(found.prompt_id) if gold is not None else None
+        if gold is not None and known not in (None, gold) and grading.equivalent(str(known), gold) is False:
+            raise RowError(
+                "other_gold", f"the reference is {gold!r:.60}; of this prompt {known!r:.60} was accepted before it"
+            )
+        self.index.add(found.trace.trace_id, found.prompt_id, found.key, found.signature, gold)
         return found.trace
 
     def _count(self, found: Examined, row: RawRow) -> None:

@@ -72,7 +72,7 @@ class Index:
         self._db.executescript(
             f"pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -{_CACHE_KIB};"
             "create table exact (key blob primary key, trace text) without rowid;"
-            "create table problem (id text primary key) without rowid;"
+            "create table problem (id text primary key, gold text) without rowid;"
             "create table near (id integer primary key, trace text, signature blob);"
             "create table band (hash integer, id integer, primary key (hash, id)) without rowid;"
             "begin;"
@@ -102,10 +102,13 @@ class Index:
                 return Duplicate(trace, found)
         return None
 
-    def add(self, trace_id: str, prompt_id: str, exact: bytes, near: bytes = b"") -> None:
-        """Takes an accepted trace in."""
+    def add(self, trace_id: str, prompt_id: str, exact: bytes, near: bytes = b"", gold: str | None = None) -> None:
+        """Takes an accepted trace in; of a problem, the first reference is kept."""
         self._db.execute("insert or ignore into exact values (?, ?)", (exact, trace_id))
-        self.problems += self._db.execute("insert or ignore into problem values (?)", (prompt_id,)).rowcount
+        new = self._db.execute("insert or ignore into problem values (?, ?)", (prompt_id, gold)).rowcount
+        self.problems += new
+        if gold is not None and not new:
+            self._db.execute("update problem set gold = ? where id = ? and gold is null", (gold, prompt_id))
         if self.threshold and near:
             row = self._db.execute("insert into near (trace, signature) values (?, ?)", (trace_id, near)).lastrowid
             self._db.executemany("insert or ignore into band values (?, ?)", [(h, row) for h in self._hashes(near)])
@@ -113,6 +116,11 @@ class Index:
     def knows(self, prompt_id: str) -> bool:
         """Whether a trace of this problem was accepted."""
         return self._db.execute("select 1 from problem where id = ?", (prompt_id,)).fetchone() is not None
+
+    def gold(self, prompt_id: str) -> str | None:
+        """The reference answer of a problem, where an accepted trace has one."""
+        row = self._db.execute("select gold from problem where id = ?", (prompt_id,)).fetchone()
+        return row[0] if row else None
 
     def prompt_ids(self) -> frozenset[str]:
         """All problems; for the few of a limit."""

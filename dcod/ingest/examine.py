@@ -32,7 +32,7 @@ from dcod.storage import workers as processes
 from dcod.traces import Message, Trace, Verdict, cleaning, formats, prompts, turns
 from dcod.traces.bounded import LONGEST
 from dcod.traces.formats import RowError
-from dcod.traces.items import Reading, Taken, taken
+from dcod.traces.items import Reading, Taken, mapped, taken
 from dcod.traces.mapping import tokens
 from dcod.traces.rows import Block, RawRow
 
@@ -133,7 +133,10 @@ class Examiner:
     def _read(self, row: RawRow) -> Taken:
         if row.row is None:
             raise RowError(row.error, row.message)
-        read = taken(row.row, row.format or self.config.ingest.format)
+        if row.map and not row.format:
+            read = mapped(row.row, row.map)
+        else:
+            read = taken(row.row, row.format or self.config.ingest.format)
         if not read.items or row.item > len(read.items):
             raise RowError("no_completion", f"the row gives {len(read.items)} traces")
         return read
@@ -339,9 +342,9 @@ def verify(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None)
         raise RowError("no_answer", f"no final answer was found: no \\boxed, no ####, no 'the answer is'{told}")
     if outcome == "wrong" and ingest.keep == "correct":
         raise RowError("wrong_answer", f"the answer {answer!r:.80} is not the reference {trace.gold!r:.80}")
-    if trace.flagged and ingest.keep != "all":
+    if trace.flagged and ingest.keep != "all" and ingest.flags == "believe":
         raise RowError("flagged_wrong", f"{trace.flagged}: the row itself calls it wrong")
-    if trace.flagged and trace.gold is None:
+    if trace.flagged and trace.gold is None and ingest.flags == "believe":
         outcome = "wrong"
     if outcome == "unverified" and ingest.keep == "correct":
         if trace.no_gold:

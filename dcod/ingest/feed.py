@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
 
 from joblib import cpu_count
@@ -12,13 +15,36 @@ from dcod.errors import UserError
 from dcod.ingest import assemble
 from dcod.progress import track
 from dcod.traces import sources
+from dcod.traces.mapping import addresses, checking, engine, joining
+from dcod.traces.mapping.addresses import Address
 from dcod.traces.reading import BLOCK_ROWS
-from dcod.traces.rows import Block
+from dcod.traces.rows import Block, mapped
 from dcod.traces.sources import Unit, new_files
 
 _ALONE = 4 * 2**20  # bytes of sources below which further processes take longer to start than to work
 
-Files = Mapping[str, Sequence[Unit]]  # by the source that names them
+Files = Mapping[Address, Sequence[Unit]]  # by the source that names them
+
+
+def addressed(config: Config) -> list[Address]:
+    """The sources, with their mappings.
+
+    Raises:
+        UserError: a mapping is none.
+    """
+    return [addresses.address(source, config.ingest.map) for source in config.ingest.sources]
+
+
+def digests(config: Config) -> dict[str, str]:
+    """What decides the content of the sources: their files, those joined to them, and mappings; by name."""
+    found: dict[str, str] = {}
+    for source in addressed(config):
+        joined = [join.file for one in engine.compiled(source.map) for join in one.join]
+        units = new_files([source.path, *joined], set(config.ingest.seen))
+        found |= {unit.name: unit.digest() for unit in units}
+        if source.map:
+            found[f"map of {source.path}"] = hashlib.sha256(source.map.encode()).hexdigest()
+    return found
 
 
 def files(config: Config, onto: Path | None = None) -> Files:
@@ -28,28 +54,43 @@ def files(config: Config, onto: Path | None = None) -> Files:
         UserError: no source is given, one is not there, or nothing is new and there is no set to carry on.
     """
     section = config.ingest
-    sources.expand_all(section.sources)
+    named = addressed(config)
+    sources.expand_all(source.path for source in named)
     seen = set(section.seen) | (assemble.seen(onto) if onto else set())
-    new = {uri: new_files([uri], seen) for uri in section.sources}
+    new = {source: new_files([source.path], seen) for source in named}
     if not onto and not any(new.values()):
         raise UserError("ingest: no file is new: the digests of all stand in ingest.seen; give other sources")
-    return {uri: units for uri, units in new.items() if units}
+    return {source: units for source, units in new.items() if units}
 
 
 def blocks(given: Files, row_bytes: int) -> Iterator[Block]:
     """All rows of the sources, in order.
 
     Raises:
-        UserError: a source has none.
+        UserError: a source has none, or its mapping names what no row has.
     """
-    for uri, units in given.items():
-        empty = True
-        for unit in units:
-            for block in filter(len, sources.blocks(unit, row_bytes)):
-                empty = False
-                yield block
-        if empty:
-            raise UserError(f"source {uri}: there is no row in it; give a file with one JSON object a line, or Parquet")
+    for source, units in given.items():
+        found = (block for unit in units for block in sources.blocks(unit, row_bytes) if len(block))
+        first = list(islice(found, 1))
+        if not first:
+            raise UserError(
+                f"source {source.path}: there is no row in it; give a file with one JSON object a line, or Parquet"
+            )
+        whole = chain(first, found)
+        yield from _mapped(source, first[0], whole) if source.map else whole
+
+
+def _mapped(source: Address, first: Block, rows: Iterable[Block]) -> Iterator[Block]:
+    """The rows of a source with their mapping, and what is joined to them."""
+    maps = engine.compiled(source.map)
+    joins = [join for one in maps for join in one.join]
+    with ExitStack() as stack:
+        if joins:
+            partner = stack.enter_context(joining.joined(joins[0]))
+            rows, first = map(partner.block, rows), partner.block(first)
+        for one in maps:
+            checking.check(source.path, one, [row.row for row in first.rows() if row.row is not None])
+        yield from (mapped(block, source.map) for block in rows)
 
 
 def watched(rows: Iterable[Block], given: Files) -> Iterable[Block]:

@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("source_digest", pa.dictionary(pa.int32(), pa.string())),
         ("raw", pa.string()),
         ("raw_bytes", pa.binary()),  # only where they are not UTF-8
+        ("map", pa.dictionary(pa.int32(), pa.string())),  # the mapping of its source
         ("duplicate_of", pa.string()),  # trace_id of the trace that was there before
     ],
     metadata={"dcod.quarantine.version": str(VERSION)},
@@ -76,6 +77,7 @@ class Quarantine:
                 "source_digest": row.digest,
                 "raw": text,
                 "raw_bytes": None if lossless else row.raw,
+                "map": row.map or None,
                 "duplicate_of": error.duplicate_of or None,
             }
         )
@@ -138,4 +140,4 @@ def _again(row: dict[str, Any]) -> RawRow:
     data = row["raw_bytes"] if row["raw_bytes"] is not None else row["raw"].encode()
     if row["reason"] in rows.LOST or not data:
         return RawRow(*place, None, row["reason"], row["message"], data)
-    return replace(rows.parse(*place, data), item=row.get("source_item") or 0)
+    return replace(rows.parse(*place, data, row.get("map") or ""), item=row.get("source_item") or 0)

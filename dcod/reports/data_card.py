@@ -49,7 +49,11 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
     lengths = sorted({*counts["prompt_lengths"], *counts["completion_lengths"]}, key=int)
     found: list[Section] = [
         ("Rows", ["", "rows"], [[name, _n(counts[name])] for name in ("read", "accepted", "train", "selection")]),
-        ("Refused", ["reason", "rows", "share"], [[name, _n(n), f"{n / counts['read']:.1%}"] for name, n in reasons]),
+        (
+            "Refused",
+            ["reason", "rows", "share"],
+            [[name, _n(n), f"{n / counts.get('items', counts['read']):.1%}"] for name, n in reasons],
+        ),
         (
             "Sources",
             ["file", "SHA-256", "read", "accepted", "refused", "by reason"],
@@ -65,6 +69,7 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
                 for item in files
             ],
         ),
+        *_readings(counts, files),
         ("Verdicts", ["verdict", "traces"], [[name, _n(n)] for name, n in counts["verdicts"].items()]),
         ("Cleaning", ["change", "traces"], [[name, _n(n)] for name, n in counts["changes"].items()]),
         (
@@ -88,6 +93,20 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
         rows = [[value, _n(count)] for value, count in values.items()]
         found.append((f"By {column}", [column, "traces"], rows))
     return found
+
+
+def _readings(counts: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """How the files were read, and what their rows say of themselves."""
+    read = [
+        [item["file"], text, ", ".join(told["unused"])]
+        for item in files
+        for text, told in item.get("read_as", {}).items()
+    ]
+    flags = [[name, _n(n)] for name, n in counts.get("flags", {}).items()]
+    return [
+        ("Read as", ["file", "format and columns", "left out"], read),
+        ("Flags", ["flag of the row", "traces"], flags),
+    ]
 
 
 def _refused(folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -12,9 +12,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcod import storage
 from dcod.config import Config
@@ -23,7 +24,6 @@ from dcod.ingest.assemble import TraceSetBuilder
 from dcod.ingest.examine import Examiner, examined
 from dcod.stages.manifests import note
 from dcod.traces import check_tokenizer, sources, turns
-from dcod.traces.sources import new_files
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def source_digests(config: Config) -> dict[str, str]:
     """What decides the content of the sources; part of the stage's digest."""
-    return {unit.name: unit.digest() for unit in new_files(config.ingest.sources, set(config.ingest.seen))}
+    return feed.digests(config)
 
 
 def run(
@@ -69,7 +69,7 @@ def run(
     with assemble.building(config.ingest, out) as builder:
         outcomes = examined(feed.watched(rows, files), examiner, builder.closed, workers or feed.processes(size))
         builder.write(out, outcomes, tokenizer=examiner.digest, earlier=earlier, replayed=replay is not None)
-    return finished(out, log, builder, [] if replay else config.ingest.sources)
+    return finished(out, log, builder, [] if replay else [source.path for source in feed.addressed(config)])
 
 
 def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str]) -> dict[str, float]:
@@ -107,9 +107,61 @@ def table(folder: Path) -> str:
         rows.append(("together", whole["read"], whole["accepted"], reasons))
     lines = [f"{'source':<48} {'read':>9} {'accepted':>9} {'refused':>9}  by reason"]
     for name, count, accepted, quarantined in rows:
-        told = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
-        lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {told}".rstrip())
+        why = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
+        lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {why}".rstrip())
     return "\n".join([*lines, *_unmarked(counts.get("unmarked", {})), *filter(None, [read.get("left_out", "")])])
+
+
+def readings(folder: Path) -> list[str]:
+    """How each file of a trace set was read, for the command line: once for all files that were read alike."""
+    files = storage.read_json(folder / assemble.SOURCES, made_by=assemble.MADE_BY)["files"]
+    first = dict[str, str]()
+    for item in files:
+        for text in _readings(item):
+            first.setdefault(text, _short(item["file"]))
+    return [f"{name} read as {text}" for text, name in first.items()]
+
+
+def _readings(item: Mapping[str, Any]) -> list[str]:
+    """How a file was read, and which columns were left out; where it gave several traces a row, how many in all."""
+    several = (
+        f" ({item['items']} items of {item['read']} rows)" if item.get("items", item["read"]) > item["read"] else ""
+    )
+    found = []
+    for text, told in item.get("read_as", {}).items():
+        unused = f"; unused: {', '.join(told['unused'])}" if told["unused"] else ""
+        found.append(f"{text}{unused}{several}")
+    return found
+
+
+def look(config: Config, student: Path, rows: int = 3) -> Iterator[str]:
+    """How the first rows of the sources would be read and taught; nothing is written.
+
+    Args:
+        config: with the sources.
+        student: the model folder, for its tokenizer and template.
+        rows: of each source.
+
+    Raises:
+        UserError: as :func:`run`.
+    """
+    examiner = Examiner(config, student)
+    known = turns.of(examiner.tokenizer)
+    given = feed.files(config)
+    for source, units in given.items():
+        first = (row for block in feed.blocks({source: units}, config.ingest.row_bytes) for row in block.rows())
+        for row in islice(first, rows):
+            for found in examiner.items(row):
+                name = f"{row.file}:{row.line}" + (f", item {found.item}" if found.item else "")
+                unused = f"; unused: {', '.join(found.reading.unused)}" if found.reading.unused else ""
+                yield f"{name}: {'read as ' + found.reading.text + unused if found.reading.text else 'not read'}"
+                if found.code:
+                    yield f"  refused: {found.code}: {found.message}"
+                if found.trace:
+                    yield from (f"  {turn['role']}: {turn['content']}" for turn in found.trace.prompt)
+                    yield f"  taught: {known.written(found.trace.completion)}{known.end}{known.names[known.last]}"
+                    facts = {"gold": found.trace.gold, "verdict": found.trace.verdict, "teacher": found.trace.teacher}
+                    yield "  " + ", ".join(f"{key} {value}" for key, value in facts.items() if value)
 
 
 def _unmarked(counts: Mapping[str, int]) -> list[str]:

@@ -32,7 +32,7 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
         UserError: a shard is missing, the shards are of another ingestion, or as `ingest`.
     """
     files = feed.files(config)
-    digests = {unit.name: unit.digest() for units in files.values() for unit in units}
+    digests = feed.digests(config)
     examined = [folder / examined_rows.FILE for folder in _ordered(config, student, parts, digests)]
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     note(out, turns=turns.of(tokenizer).table())
@@ -40,7 +40,7 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
     with assemble.building(config.ingest, out) as builder:
         outcomes = examined_rows.joined(rows, examined)
         builder.write(out, outcomes, tokenizer=prompts.tokenizer_digest(tokenizer))
-    return ingest.finished(out, log, builder, config.ingest.sources)
+    return ingest.finished(out, log, builder, [source.path for source in feed.addressed(config)])
 
 
 def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[str, str]) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dcod import storage
 from dcod.config import Config, TrackingConfig
+from dcod.config.mapping import split
 
 _SQLITE = "sqlite:///"
 
@@ -31,7 +32,7 @@ def kept(tracking: TrackingConfig, config: Config | None = None) -> dict[str, Pa
 def sources(stage: str, config: Config) -> dict[str, Path]:
     """The files and folders that a stage reads besides its inputs; of a glob, the folder that it looks into."""
     if stage in ("ingest", "examine", "join"):
-        return _named("ingest.sources", config.ingest.sources)
+        return _named("ingest.sources", (split(source)[0] for source in config.ingest.sources))
     if stage == "teach":
         return _named("teach.prompts", config.teach.prompts)
     if stage in ("evaluate", "gate"):

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +19,8 @@ from dcod.traces.columns import Said
 from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import REASONING
 from dcod.traces.formats._marks import TURN_MARKS
+from dcod.traces.mapping import addresses, checking, engine, paths
+from dcod.traces.mapping.addresses import Preset
 from dcod.traces.schema import Trace
 
 _TURNS = columns.turn_keys(
@@ -26,6 +29,7 @@ _TURNS = columns.turn_keys(
 _CHATS = ("chat", "prompt", "completion")  # what may hold turns
 _OWN = 12  # characters from which a reference may be a response's own end
 _SHOWN = 6
+_BEFORE = 500  # characters of what is wrong, in front of an offer
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,102 @@ def taken(row: Mapping[str, Any], name: str = "auto") -> Taken:
         RowError: no format reads it, or not all of it.
     """
     filled = {key: value for key, value in row.items() if value is not None}  # Parquet fills gaps with nulls
+    if name == "auto" and (preset := _known(filled)):
+        return _of_preset(filled, preset)
+    try:
+        return _of_format(filled, name)
+    except RowError as error:
+        if error.code in ("unknown_format", "ambiguous_format") and (offer := _offer(filled)):
+            raise RowError(error.code, f"{error.message[:_BEFORE]}; {offer}") from None
+        raise
+
+
+def _known(filled: Mapping[str, Any]) -> Preset | None:
+    """The tool whose output a row is, by its columns."""
+    for preset in addresses.candidates(tuple(filled), True):
+        if all(checking.has(filled, paths.parse(path)) for path in preset.columns):
+            return preset
+    return None
+
+
+def _offer(filled: Mapping[str, Any]) -> str:
+    """Which set a row looks like, and the mapping that reads it."""
+    for preset in addresses.candidates(tuple(filled), False):
+        if all(checking.has(filled, paths.parse(path)) for path in preset.columns):
+            try:
+                count = len(_of_preset(dict(filled), preset).items)
+            except RowError:
+                continue
+            several = f"reads {count} traces of this row" if count > 1 else "reads it"
+            return f"this looks like {preset.title}: `map: {preset.name}` (ingest.map={preset.name}) {several}"
+    return ""
+
+
+def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
+    read = mapped(filled, addresses.text_of(preset.name))
+    traces = [item for item in read.items if isinstance(item, Trace)]
+    if traces:
+        texts = [message["content"] for trace in traces for message in trace.prompt] + [traces[0].gold or ""]
+        gold = traces[0].gold is not None or bool(traces[0].no_gold)
+        said = Said(texts, [trace.completion for trace in traces], gold, True)
+        flagged = [key for key in _flag_candidates(tuple(filled)) if flags.is_flag(key, filled[key])]
+        used = {key for key in filled if key not in read.reading.unused}
+        if found := list(columns.overlooked(filled, (*used, *flagged), said)):
+            raise RowError("ambiguous_format", f"read as {preset.name}, but {_told(found)}")
+    return replace(read, reading=replace(read.reading, text=f"{preset.name}: {read.reading.text}"))
+
+
+def _of_format(filled: dict[str, Any], name: str) -> Taken:
     name, items = (name, _made(name, filled)) if name != "auto" else _chosen(filled)
     flagged = [column for column in _flag_candidates(tuple(filled)) if flags.is_flag(column, filled[column])]
     found = [item if isinstance(item, RowError) else _checked(item) for item in items]
     for index, verdict in enumerate(flags.verdicts(filled, flagged, len(found)) if flagged else ()):
         found[index] = _flagged(found[index], verdict)
     return Taken(found, _account(filled, name, found, flagged))
+
+
+def mapped(row: Mapping[str, Any], text: str) -> Taken:
+    """The traces of a row by the mappings of its source.
+
+    Args:
+        row: as it was parsed.
+        text: the mappings, as JSON.
+
+    Raises:
+        RowError: the row has not what they say.
+    """
+    found = list[Trace | RowError]()
+    maps = engine.compiled(text)
+    for one in maps:
+        if not one.maps:  # a format reads it, without what is left out knowingly
+            read = taken({key: value for key, value in row.items() if key not in one.ignore}, one.format or "auto")
+            return replace(read, reading=replace(read.reading, unused=(*read.reading.unused, *one.ignore)))
+        try:
+            found += engine.traces(row, one)
+        except RowError as error:
+            if len(maps) == 1:
+                raise
+            found.append(error)
+    return Taken([item if isinstance(item, RowError) else _checked(item) for item in found], _map_reading(row, text))
+
+
+@lru_cache(256)
+def _map_plan(text: str) -> tuple[str, frozenset[str], tuple[re.Pattern[str], ...]]:
+    """What mappings take, in words; the columns of it, and those that a star stands for."""
+    told, used, stars = list[str](), set[str](), list[re.Pattern[str]]()
+    for one in engine.compiled(text):
+        named = engine.paths_of(one)
+        told.append(", ".join(f"{name} = {' or '.join(texts)}" for name, texts in named.items()))
+        for first in (paths.parse(text).steps[0] for texts in named.values() for text in texts):
+            used.add(first.key)
+            stars += [first.names] if first.names else []
+        used |= set(one.ignore)
+    return f"map: {'; '.join(told)}", frozenset(used), tuple(stars)
+
+
+def _map_reading(row: Mapping[str, Any], text: str) -> Reading:
+    told, used, stars = _map_plan(text)
+    return Reading(told, tuple(key for key in row if key not in used and not any(s.fullmatch(key) for s in stars)))
 
 
 def _chosen(filled: dict[str, Any]) -> tuple[str, list[Trace | RowError]]:
@@ -164,7 +258,7 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
         raise RowError(
             "ambiguous_format",
             f"read as {name}, but {key} is the end of the response itself: a reference, or the response's own answer? "
-            f"Name it gold, or take it out of the rows",
+            f"SOURCE?ignore={key} leaves it out, a mapping with gold: {key} takes it",
         )
     return reading
 
@@ -182,7 +276,7 @@ def _told(found: Sequence[columns.Overlooked]) -> str:
         for kind, names in kinds.items()
     ]
     ignored = ",".join(dict.fromkeys(column.partition(".")[0].partition("[")[0] for column, _ in found))
-    return f"{'; '.join(parts)}; take {ignored} out of the rows, or give it the name of what it is"
+    return f"{'; '.join(parts)}; a mapping says what is what, or leave it out: SOURCE?ignore={ignored}"
 
 
 def _is_own_end(value: Any, traces: Sequence[Trace]) -> bool:

@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from dcod.errors import one_line
 HEAD = 1000  # bytes that are kept of a row that is too long
 VALUES = 4_000_000  # of a row of JSON, counted by its commas and brackets: each takes up to 120 bytes of memory
 DEPTH = 200  # brackets in one another
-LOST = ("broken_file", "row_too_long")  # errors of rows whose text is not whole
+LOST = ("broken_file", "row_too_long", "no_match", "joins_twice")  # errors of rows whose text is not whole
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -36,6 +36,7 @@ class RawRow:
         raw: the row's bytes; of a Parquet row its values as JSON.
         format: the row's format where the source itself knows it.
         item: the only one of its traces that is asked for; 0: all.
+        map: the mapping of its source, as JSON; empty for none.
     """
 
     file: str
@@ -47,6 +48,7 @@ class RawRow:
     raw: bytes = b""
     format: str = ""
     item: int = 0
+    map: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ class JsonRows:
     file: str
     digest: str
     items: list[tuple[int, bytes]]
+    map: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
 
     def rows(self) -> Iterator[RawRow]:
-        return (parse(self.file, line, self.digest, data) for line, data in self.items)
+        return (parse(self.file, line, self.digest, data, self.map) for line, data in self.items)
 
     @property
     def size(self) -> int:
@@ -92,7 +95,7 @@ class JsonRows:
     def at(self, index: int) -> RawRow:
         """A row, not parsed."""
         line, data = self.items[index]
-        return RawRow(self.file, line, self.digest, None, raw=data)
+        return RawRow(self.file, line, self.digest, None, raw=data, map=self.map)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class ParquetRows:
     digest: str
     first: int
     batch: pa.RecordBatch
+    map: str = ""
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
@@ -123,18 +127,26 @@ class ParquetRows:
             return RawRow(self.file, line, self.digest, None, "bad_encoding", one_line(error))
         except (OverflowError, ValueError, pa.ArrowException) as error:  # such as a time that no calendar has
             return RawRow(self.file, line, self.digest, None, "bad_row", f"a value out of range ({one_line(error)})")
-        return RawRow(self.file, line, self.digest, row, raw=json.dumps(row, default=_foreign).encode())
+        raw = json.dumps(row, default=_foreign).encode()
+        return RawRow(self.file, line, self.digest, row, raw=raw, map=self.map)
 
 
 Block = ParsedRows | JsonRows | ParquetRows
 
 
-def parse(file: str, line: int, digest: str, data: bytes) -> RawRow:
+def mapped(block: Block, text: str) -> Block:
+    """A block whose rows have this mapping."""
+    if isinstance(block, ParsedRows):
+        return ParsedRows([replace(row, map=text) for row in block.items])
+    return replace(block, map=text)
+
+
+def parse(file: str, line: int, digest: str, data: bytes, mapping: str = "") -> RawRow:
     """One row of JSON."""
     value, error, message = loads(data)
     if not error and not isinstance(value, dict):
         value, error, message = None, "bad_row", f"expected an object, got {type(value).__name__}"
-    return RawRow(file, line, digest, value, error, message[:HEAD], data)
+    return RawRow(file, line, digest, value, error, message[:HEAD], data, map=mapping)
 
 
 def loads(data: bytes) -> tuple[Any, str, str]:

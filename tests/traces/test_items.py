@@ -91,6 +91,11 @@ def test_a_worked_solution_beside_a_models_text_and_a_reference_is_left_out() ->
     assert (found.completion, found.gold) == (SAID, "24")
 
 
+def test_several_texts_in_one_column_are_no_parts_of_one() -> None:
+    error = refused({"question": ASKED, "response": [SAID, "It is \\boxed{25}."]})
+    assert (error.code, "response[*]" in error.message) == ("ambiguous_format", True)
+
+
 def test_formats_that_say_the_same_are_one_reading_and_others_are_not() -> None:
     both = {"problem": ASKED, "generated_solution": SAID, "conversations": CHAT, "expected_answer": 24}
     assert (one(both).completion, one(both).gold) == (SAID, "24")

@@ -82,6 +82,11 @@ def text(row: dict[str, Any], *keys: str) -> str:
     key = first_key(row, keys)
     if key is None:
         raise RowError("bad_field", f"{' or '.join(keys)}: missing")
+    if isinstance(row[key], list) and len(row[key]) > 1 and all(isinstance(part, str) for part in row[key]):
+        raise RowError(
+            "ambiguous_format",
+            f"{key}: {len(row[key])} texts, several or one in parts? A mapping says which: {key}[*] is several",
+        )
     try:
         return _bounded(spoken(row[key]).tagged(), key)
     except ChunkError as error:
