@@ -17,6 +17,7 @@ from dcod.check import sample, student
 from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
 from dcod.config import BenchmarkConfig, Config
+from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
 from dcod.objective import feasibility
 from dcod.traces import sources

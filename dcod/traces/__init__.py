@@ -1,8 +1,8 @@
 """The trace (``schema``), where rows come from (``sources``, ``reading``, ``formats``) and what a student is asked.
 
 ``items`` makes a row its traces, by a format or a mapping, and accounts for its columns (``columns``, ``flags``,
-``templates``). A new format is a file in ``formats``; a new kind of place a branch of ``sources``. ``reading`` opens files and holds
-each row to ``ingest.row_bytes``; ``rows`` is a row, with the limits of its values; ``bounded`` limits what Parquet
+``templates``). A new format is a file in ``formats``; a new kind of place a branch of ``sources``. ``reading`` opens
+files and holds each row to ``ingest.row_bytes``; ``rows`` is a row, with the limits of its values; ``bounded`` limits what Parquet
 unpacks to. ``turns`` knows where a student's turn ends, ``prompts`` how a problem is put.
 """
 
