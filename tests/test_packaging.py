@@ -15,9 +15,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dcod.cli import extras
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"dcod": "dcod", "dcod_components": "components", "dcod_pipelines": "pipelines"}  # by the name of the package
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+REQUIRED = PROJECT["project"]["dependencies"] + [
+    text for extra in re.findall(r"\w+", EXTRAS["all"][0])[1:] for text in EXTRAS[extra]
+]
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
@@ -74,7 +80,7 @@ def test_the_wheel_holds_all_sources_and_presets_and_nothing_else(wheel: Path) -
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for package, folder in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".yaml", ".html", ".css", ".js") and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".yaml", ".html", ".css", ".js", ".typed") and "__pycache__" not in path.parts
     }
     assert names == sources
     assert len(names) >= 45
@@ -147,7 +153,7 @@ def test_the_lock_satisfies_the_project() -> None:
 
     lines = (ROOT / "docker" / "cpu.lock").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
-    wanted = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    wanted = REQUIRED + PROJECT["project"]["optional-dependencies"]["dev"]
     for text in wanted:
         requirement = Requirement(text)
         version = pinned[requirement.name.lower().replace("_", "-")]
@@ -170,9 +176,52 @@ def test_all_that_is_imported_is_declared_and_the_other_way_round() -> None:
     ours = {*FOLDERS}
     foreign = imported - set(sys.stdlib_module_names) - ours - {"vllm"}  # of an image of its own
     assert len(foreign) >= 35
-    declared = {_plain(re.split(r"[^\w.-]", text)[0]) for text in PROJECT["project"]["dependencies"]}
+    declared = {_plain(re.split(r"[^\w.-]", text)[0]) for text in REQUIRED}
     behind = packages_distributions()
     givers = {name: {_plain(one) for one in behind.get(name, [])} for name in foreign}
     assert {name for name, distributions in givers.items() if not distributions & declared} == set()
     # transformers reads the packaged SmolLM2 by gguf; nothing here imports it.
     assert declared - set().union(*givers.values()) == {"gguf"}
+    for name in foreign:  # a verb that lacks a package says which extra has it
+        extra = extras.EXTRAS.get(name)
+        has = PROJECT["project"]["optional-dependencies"][extra] if extra else PROJECT["project"]["dependencies"]
+        assert givers[name] & {_plain(re.split(r"[^\w.-]", text)[0]) for text in has}, f"{name}: {extra}"
+
+
+WITHOUT = """
+import sys
+missing = sys.argv.pop(1).split(",")
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+import dcod.cli
+dcod.cli.main()
+"""
+
+
+def without(missing: set[str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT, ",".join(missing), *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["config", "train.epochs=3"], ["presets", "gsm8k"], ["score", "-h"]])
+def test_the_base_is_enough_to_look_around(words: list[str], tmp_path: Path) -> None:
+    done = without({*extras.EXTRAS}, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_laptop_that_only_submits_needs_no_torch(tmp_path: Path) -> None:
+    missing = {name for name, extra in extras.EXTRAS.items() if extra in ("train", "evaluate", "mlflow", "quickstart")}
+    done = without(missing, "compile", "--out", "p.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p.yaml").is_file()
+
+
+def test_a_verb_that_lacks_its_extra_says_which(tmp_path: Path) -> None:
+    for missing, words in (("kfp", ["compile", "--out", "p.yaml"]), ("mlflow", ["lineage", "models:/a@b"])):
+        done = without({missing}, *words, cwd=tmp_path)
+        assert done.returncode == 2
+        (line,) = done.stderr.strip().splitlines()
+        assert f"needs {missing}, which is not installed: pip install 'dcod[{extras.EXTRAS[missing]}]'" in line

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import dcod
-from dcod.cli import begin, cluster, runs, stages
+from dcod.cli import begin, cluster, extras, runs, stages
 from dcod.cli.options import HELP
 from dcod.errors import PreemptedError, StoppedError, UserError, one_line
 from dcod.storage import room
@@ -45,6 +45,10 @@ def main() -> None:
         _end(error, 128 + signal.SIGTERM)
     except StoppedError as error:
         _end(error, 128 + error.number)
+    except ModuleNotFoundError as error:
+        if not (wanted := extras.wanted(error.name or "")):
+            raise
+        _end(UserError(wanted), 2)
     except Exception as error:
         told = room.explained(error, database="the tracking store")
         if told is None:
