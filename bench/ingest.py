@@ -33,7 +33,7 @@ from dcod.models import loading
 from dcod.stages import ingest
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import Trace, prompts, reading, write_traces
-from dcod.traces.formats import detect, get
+from dcod.traces.items import taken
 from dcod.tracking import NullLog
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -120,7 +120,7 @@ def steps(file: Path, data_dir: Path) -> None:
         return found
 
     raw = timed("read", lambda: [row for block in reading.blocks(file, "f", "d") for row in block.rows()])
-    traces: list[Trace] = timed("format", lambda: [get(detect(row.row)).to_trace(row.row) for row in raw])
+    traces: list[Trace] = timed("format", lambda: [taken(row.row).items[0] for row in raw])
     traces = timed("clean", lambda: [clean(trace, chosen.ingest) for trace in traces])
     traces = timed("verify", lambda: [verify(trace, chosen.ingest) for trace in traces])
     contamination = examiner._known

@@ -14,7 +14,10 @@ from typing import Any, Literal, NamedTuple
 from dcod.traces.columns import words
 
 Meaning = Literal["right", "whole", "cut", "finish", "reward", ""]
-_RIGHT = {"correct", "correctness", "verified", "accepted", "passed", "solved", "success", "successful", "valid"}
+_RIGHT = {
+    "correct", "correctness", "verified", "accepted", "passed", "solved", "success", "successful", "valid", "verdict",
+    "verification", "label", "judgement", "judgment",
+}  # fmt: skip
 _WHOLE = {"complete", "completed", "finished", "terminated"}
 _CUT = {"truncated", "overlong", "clipped", "limit"}
 _FINISH = {"finish_reason", "finish_reasons", "stop_type", "done_reason", "finishreason"}

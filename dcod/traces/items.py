@@ -99,9 +99,7 @@ def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
     read = mapped(filled, addresses.text_of(preset.name))
     traces = [item for item in read.items if isinstance(item, Trace)]
     if traces:
-        texts = [message["content"] for trace in traces for message in trace.prompt] + [traces[0].gold or ""]
-        gold = traces[0].gold is not None or bool(traces[0].no_gold)
-        said = Said(texts, [trace.completion for trace in traces], gold, True)
+        said = _said(traces, True)
         flagged = [key for key in _flag_candidates(tuple(filled)) if flags.is_flag(key, filled[key])]
         used = {key for key in filled if key not in read.reading.unused}
         if found := list(columns.overlooked(filled, (*used, *flagged), said)):
@@ -111,7 +109,9 @@ def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
 
 def _of_format(filled: dict[str, Any], name: str) -> Taken:
     name, items = (name, _made(name, filled)) if name != "auto" else _chosen(filled)
-    flagged = [column for column in _flag_candidates(tuple(filled)) if flags.is_flag(column, filled[column])]
+    read = _plan(name, tuple(filled))[0].values()
+    candidates = (column for column in _flag_candidates(tuple(filled)) if column not in read)
+    flagged = [column for column in candidates if flags.is_flag(column, filled[column])]
     found = [item if isinstance(item, RowError) else _checked(item) for item in items]
     for index, verdict in enumerate(flags.verdicts(filled, flagged, len(found)) if flagged else ()):
         found[index] = _flagged(found[index], verdict)
@@ -233,6 +233,13 @@ def _plan(name: str, names: tuple[str, ...]) -> tuple[dict[str, str], tuple[str,
     return used, left, Reading(f"{name}: {told}", left)
 
 
+def _said(traces: Sequence[Trace], model: bool) -> Said:
+    """What the traces of a row say."""
+    texts = [message["content"] for trace in traces for message in trace.prompt] + [traces[0].gold or ""]
+    gold = traces[0].gold is not None or bool(traces[0].no_gold)
+    return Said(texts, [trace.completion for trace in traces], gold, model)
+
+
 def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], flagged: list[str]) -> Reading:
     """How a row was read, if nothing that matters was left out.
 
@@ -243,14 +250,13 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
     traces = [item for item in items if isinstance(item, Trace)]
     if not used or not traces:
         return reading
-    texts = [message["content"] for trace in traces for message in trace.prompt]
-    texts += [trace.gold or "" for trace in traces[:1]]
-    gold = traces[0].gold is not None or bool(traces[0].no_gold)
-    said = Said(texts, [trace.completion for trace in traces], gold, "solution" not in used)
-    found = list(columns.overlooked(filled, (*used.values(), *flagged), said)) if left else []
-    for role in _CHATS:
-        if role in used and isinstance(filled[used[role]], list):
-            found += columns.of_turns(used[role], filled[used[role]], _TURNS, said)
+    chats = [used[role] for role in _CHATS if role in used and isinstance(filled[used[role]], list)]
+    found = list[columns.Overlooked]()
+    if left or chats:
+        said = _said(traces, "solution" not in used)
+        found += columns.overlooked(filled, (*used.values(), *flagged), said)
+        for column in chats:
+            found += columns.of_turns(column, filled[column], _TURNS, said)
     if found:
         raise RowError("ambiguous_format", f"read as {name}, but {_told(found)}")
     key = used.get("gold")

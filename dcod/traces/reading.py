@@ -6,12 +6,17 @@ itself is a row with the error ``broken_file``. What a block is stands in :mod:`
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+import sys
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import zstandard
 
@@ -42,6 +47,8 @@ _KINDS = (
     (b"\xfe\xff", "UTF-16; write it as UTF-8"),
 )
 _WIDE = re.compile(rb"(?:\x00{3}[^\x00]){2}|(?:[^\x00]\x00{3}){2}|((?:\x00[^\x00]){4}|(?:[^\x00]\x00){4})")
+_DELIMITED = {".csv": ",", ".tsv": "\t"}
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # rows are held to ingest.row_bytes
 FAULTS = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
 
 
@@ -54,8 +61,11 @@ def blocks(path: Path, file: str, digest: str, row_bytes: int = ROW_BYTES) -> It
         digest: of its content.
         row_bytes: a longer row is not read, but told as ``row_too_long``.
     """
-    if path.suffix == ".parquet":
-        yield from _parquet(path, file, digest, row_bytes)
+    if path.suffix in (".parquet", ".arrow"):
+        yield from _table(path, file, digest, row_bytes)
+        return
+    if (delimiter := next((d for end, d in _DELIMITED.items() if end in path.suffixes[-2:]), "")) and not _kind(path):
+        yield from _delimited(path, file, digest, row_bytes, delimiter)
         return
     items: list[tuple[int, bytes]] = []
     size = 0
@@ -271,10 +281,80 @@ def _items(chunks: Iterator[bytes | RawRow], limit: int) -> Iterator[tuple[int, 
         yield number, rest
 
 
-def _parquet(path: Path, file: str, digest: str, limit: int) -> Iterator[Block]:
+def _delimited(path: Path, file: str, digest: str, limit: int, delimiter: str) -> Iterator[Block]:
+    """The rows of a CSV or TSV file, whose first line names the columns; an empty field is null.
+
+    The line of a row is the one that it ends on.
+    """
+    items = list[RawRow]()
+    with open(path, "rb") as opened:
+        broken = list[RawRow]()
+        lines = _text_lines(_guarded(unpacked(opened)), broken)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        names: list[str] | None = None
+        try:
+            for values in reader:
+                if names is None:
+                    names = values
+                elif values:
+                    items.append(_of_fields(names, values, RawRow(file, reader.line_num, digest, None), limit))
+                if len(items) == BLOCK_ROWS:
+                    yield ParsedRows(items)
+                    items = []
+        except (csv.Error, UnicodeDecodeError) as error:
+            broken.append(_broken(f"cannot be read ({one_line(error)})"))
+        items += [RawRow(file, reader.line_num + 1, digest, None, one.error, one.message) for one in broken]
+    if items:
+        yield ParsedRows(items)
+
+
+def _text_lines(chunks: Iterator[bytes | RawRow], broken: list[RawRow]) -> Iterator[str]:
+    """The lines of a text, their ends included; what breaks it off goes into a list."""
+    rest = b""
+    for chunk in chunks:
+        if isinstance(chunk, RawRow):
+            broken.append(chunk)
+            break
+        *ended, rest = (rest + chunk).split(b"\n")
+        yield from (f"{line.removeprefix(_BOM).decode()}\n" for line in ended)
+        if len(rest) > bounded.ARCHIVE:
+            broken.append(_broken(f"a line of more than {bounded.ARCHIVE} bytes"))
+            return
+    if rest:
+        yield rest.removeprefix(_BOM).decode()
+
+
+def _of_fields(names: list[str], values: list[str], place: RawRow, limit: int) -> RawRow:
+    """A row from its fields, all of them text."""
+    row = dict(zip(names, (value or None for value in values), strict=False))
+    raw = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    if len(values) != len(names) or len(row) < len(names):
+        what = "a column's name stands twice" if len(set(names)) < len(names) else f"{len(names)} columns"
+        return replace(place, error="bad_row", message=f"{len(values)} fields for {what}", raw=raw[:HEAD])
+    if len(raw) > limit:
+        return replace(place, error="row_too_long", message=f"{len(raw)} bytes, ingest.row_bytes is {limit}")
+    return replace(place, row=row, raw=raw)
+
+
+def _arrow(path: Path) -> Iterator[tuple[pa.RecordBatch, list[int]]]:
+    """The rows of an Arrow file or stream, as `datasets` saves them, and how many bytes each takes."""
+    with pa.memory_map(str(path)) as mapped:
+        try:
+            found = pa.ipc.open_file(mapped)
+            whole = (found.get_batch(number) for number in range(found.num_record_batches))
+        except pa.ArrowInvalid:
+            mapped.seek(0)
+            whole = iter(pa.ipc.open_stream(mapped))
+        for batch in whole:
+            for begin in range(0, len(batch), BLOCK_ROWS):
+                part = pa.RecordBatch.from_pylist(batch.slice(begin, BLOCK_ROWS).to_pylist(), batch.schema)
+                yield part, sum(map(bounded.sizes, part.columns), np.zeros(len(part), np.int64)).tolist()
+
+
+def _table(path: Path, file: str, digest: str, limit: int) -> Iterator[Block]:
     line = 1
     try:
-        for batch, sizes in bounded.batches(path, BLOCK_ROWS):
+        for batch, sizes in _arrow(path) if path.suffix == ".arrow" else bounded.batches(path, BLOCK_ROWS):
             rows = ParquetRows(file, digest, line, batch)
             if max(sizes, default=0) <= limit:
                 yield rows

@@ -26,9 +26,15 @@ from dcod.traces import reading, synthetic
 from dcod.traces.rows import Block, ParsedRows, RawRow
 
 _LINES = (".jsonl", ".ndjson", ".json")
-SUFFIXES = (*_LINES, ".parquet", *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES))
+SUFFIXES = (
+    *_LINES,
+    ".parquet",
+    ".arrow",
+    *(f"{name}{packed}" for packed in (".gz", ".zst") for name in _LINES),
+)
 HUB = "hub://"  # hub://owner/name?config=main&split=train&revision=…
 SYNTHETIC_TEACHER = "dcod.synthetic"
+_OF_DATASETS = ("dataset_info.json", "state.json", "dataset_dict.json")  # beside the tables of `save_to_disk`
 _OWN = {"quarantine.parquet": "traces.parquet", "usage.json": "attempts.parquet"}  # by what stands beside them
 
 
@@ -317,7 +323,10 @@ def _tables(names: list[str]) -> list[str]:
     """The files that can hold traces; of a folder that ingest or teach wrote only the traces."""
     split = [(name, *_of_shard(name).rpartition("/")[::2]) for name in names]
     own = {folder: _OWN[file] for _, folder, file in split if file in _OWN}
-    return [name for name, folder, file in split if name.lower().endswith(SUFFIXES) and file == own.get(folder, file)]
+    tables = [name for name, folder, file in split if name.lower().endswith(SUFFIXES) and file == own.get(folder, file)]
+    if any(name.endswith(".arrow") for name in tables):
+        tables = [name for name in tables if not name.endswith(_OF_DATASETS)]
+    return tables
 
 
 def _of_shard(name: str) -> str:

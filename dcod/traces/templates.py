@@ -27,6 +27,13 @@ _OPENS = (  # a family each; the group is the role
 )
 _INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=\[INST\]|\Z)", re.S)
 _SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>|\[SYSTEM_PROMPT\](.*?)\[/SYSTEM_PROMPT\]", re.S)
+_WORDED = (  # the system prompt, the user's turn, and the opening of the assistant's at the end
+    re.compile(r"\A(?:(.*?)\s+)?USER:\s*(.*?)\s*ASSISTANT:\s*\Z", re.S),
+    re.compile(r"\A(?:(.*?)\n\n)?\s*Human:\s*(.*?)\n\nAssistant:\s*\Z", re.S),
+    re.compile(
+        r"\A(?:(.*?)\s*\n)?### (?:Instruction|User|Human):\s*\n(.*?)\s*\n### (?:Response|Assistant):\s*\Z", re.S
+    ),
+)
 _BARE = re.compile(r"\A(?:system\n(.*?)\n)?user\n(.*)\nassistant\s*(<think>\s*)?\Z", re.S)
 _BEGINS = re.compile(
     r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<[|｜]begin[▁_]of[▁_]sentence[|｜]>|<\|startoftext\|>|<BOS_TOKEN>|\[gMASK\]<sop>|\s)+"
@@ -53,6 +60,8 @@ def mark(text: str) -> str:
     found = _MARKS.search(text) if "<" in text or "[" in text else None
     if found:
         return found.group()
+    if text.rstrip().endswith(("ASSISTANT:", "Assistant:", "### Response:")) and any(p.match(text) for p in _WORDED):
+        return "the roles in words"
     return "the roles alone on lines" if text.endswith(("assistant", "\n")) and _BARE.match(text) else ""
 
 
@@ -76,6 +85,10 @@ def apart(text: str) -> list[Message] | None:
     bare = _BARE.match(text)
     if bare:
         turns = [("system", bare[1] or ""), ("user", bare[2]), ("assistant", bare[3] or "")]
+        return [{"role": role, "content": said.strip()} for role, said in turns if said.strip()]
+    worded = next((match for pattern in _WORDED if (match := pattern.match(text))), None)
+    if worded and not any(word in worded[2] for word in ("ASSISTANT:", "Assistant:", "### Response")):
+        turns = [("system", worded[1] or ""), ("user", worded[2])]
         return [{"role": role, "content": said.strip()} for role, said in turns if said.strip()]
     return _of_inst(text)
 

@@ -20,6 +20,9 @@ PROMPTS = [
     "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nTwo and two? [/INST]",
     "[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]Two and two?[/INST]",
     "system\nBe brief.\nuser\nTwo and two?\nassistant\n",
+    "Be brief. USER: Two and two? ASSISTANT:",
+    "Be brief.\n\nHuman: Two and two?\n\nAssistant:",
+    "Be brief.\n\n### Instruction:\nTwo and two?\n\n### Response:\n",
     "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Two and two?"
     "<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
 ]
@@ -28,7 +31,7 @@ PROMPTS = [
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda text: text[:20])
 @pytest.mark.parametrize("opening", ["", "<think>\n"])
 def test_a_prompt_is_taken_out_of_its_template(prompt: str, opening: str) -> None:
-    opening = "" if "<|start|>" in prompt else opening  # harmony opens no such thought
+    opening = "" if prompt.rstrip().endswith((":", "<|start|>assistant")) else opening  # they open no such thought
     found = templates.apart(prompt + opening)
     assert found is not None
     messages, opened = templates.opened(found)

@@ -46,6 +46,7 @@ COMMON = {
 TEXT = 2**22  # characters of one field, which are far more than any student reads
 NAME = 1000  # characters of a name: the teacher's, the licence's
 _NUMBER = 100  # characters of a number that is written as text
+_SYSTEMS, _REASONING, _TEACHERS = frozenset(SYSTEMS), frozenset(REASONING), frozenset(TEACHERS[3:])
 ROLES = {
     "system": "system",
     "developer": "system",
@@ -60,7 +61,11 @@ ROLES = {
 
 def has_text(row: dict[str, Any], *keys: str) -> bool:
     """Whether all of these fields are there as text, be it in chunks."""
-    return all(isinstance(row.get(key), str) or is_chunked(row.get(key)) for key in keys)
+    for key in keys:
+        value = row.get(key)
+        if not (isinstance(value, str) or is_chunked(value)):
+            return False
+    return True
 
 
 def has_turns(value: Any) -> bool:
@@ -70,7 +75,10 @@ def has_turns(value: Any) -> bool:
 
 def first_key(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     """The first of some fields that holds anything."""
-    return next((key for key in keys if row.get(key) is not None), None)
+    for key in keys:
+        if row.get(key) is not None:
+            return key
+    return None
 
 
 def text(row: dict[str, Any], *keys: str) -> str:
@@ -227,7 +235,7 @@ def make(
 def _teacher(row: dict[str, Any]) -> str | None:
     """The teacher's name; of names that only some sets use, where it is a short text."""
     found = name(row, *TEACHERS[:3])
-    if found is not None:
+    if found is not None or _TEACHERS.isdisjoint(row):
         return found
     others = (row.get(key) for key in TEACHERS[3:])
     return next((one for one in others if isinstance(one, str) and 0 < len(one) <= NAME), None)
@@ -236,6 +244,8 @@ def _teacher(row: dict[str, Any]) -> str | None:
 def with_system(prompt: list[Message], row: Mapping[str, Any]) -> list[Message]:
     """A prompt behind the system prompt that a column of its own holds, unless it has one."""
     if any(message["role"] == "system" for message in prompt):
+        return prompt
+    if _SYSTEMS.isdisjoint(row):
         return prompt
     found = next((row[key] for key in SYSTEMS if isinstance(row.get(key), str) and row[key].strip()), None)
     return [{"role": "system", "content": _bounded(found, "system")}, *prompt] if found else prompt
@@ -249,6 +259,8 @@ def with_thought(completion: str, row: Mapping[str, Any]) -> str:
 
 def thought_of(row: Mapping[str, Any]) -> str:
     """The thought in a column of a row; empty for none. A word such as `on` is a setting, no thought."""
+    if _REASONING.isdisjoint(row):
+        return ""
     found = next((row[key] for key in REASONING if isinstance(row.get(key), str) and row[key].strip()), "")
     return _bounded(found, "thought") if len(found.split()) > 1 else ""
 

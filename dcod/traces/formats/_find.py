@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -43,6 +43,10 @@ class Format(Protocol):
     def to_trace(self, row: dict[str, Any]) -> Trace: ...  # or a list of traces and errors
 
 
+_PLAIN = frozenset({str, int, float, bool})
+_LOOKED_INTO = frozenset({"input", "custom_id"})  # whose values decide as well
+
+
 @cache
 def names() -> list[str]:
     """The names of all formats, sorted."""
@@ -65,7 +69,17 @@ def get(name: str) -> Format:
 
 def fitting(filled: dict[str, Any]) -> list[str]:
     """The names of the formats that a row without nulls fits, sorted."""
+    kinds = tuple(map(type, filled.values()))
+    if _PLAIN.issuperset(kinds) and _LOOKED_INTO.isdisjoint(filled):
+        return list(_by_types(tuple(filled), kinds))
     return [name for name, detects in _detectors() if detects(filled)]
+
+
+@lru_cache(1024)
+def _by_types(keys: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[str, ...]:
+    """The same for a row of texts and numbers alone, which its names and types decide."""
+    row = {key: kind() for key, kind in zip(keys, kinds, strict=True)}
+    return tuple(name for name, detects in _detectors() if detects(row))
 
 
 @cache

@@ -17,6 +17,7 @@ _LEFT_OUT = ("masked", "is_masked", "ignore", "ignored")
 # Of a row some of these names say other things: `loss` a figure, `train` a split; so only a plain no counts there.
 _OF_ROWS = ("weight", "loss_weight", "train", "training", "trainable", "train_on_turn", "label", "kto_tag")
 _MASKS = ("loss_mask", "response_mask", "completion_mask")
+_MARKED = frozenset((*_OF_ROWS, *_MASKS))
 TURN_MARKS = (*_TAUGHT, *_LEFT_OUT, "mask", "train_detail")  # keys of a turn that are read here
 
 
@@ -58,6 +59,8 @@ def check_row(row: Mapping[str, Any]) -> None:
     Raises:
         RowError: ``not_taught``.
     """
+    if _MARKED.isdisjoint(row):
+        return
     for key in _OF_ROWS:
         value = row.get(key)
         if value is False or (key.endswith("weight") and type(value) in (int, float) and value == 0):

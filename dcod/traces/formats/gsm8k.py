@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._fields import COMMON, after_hashes, ask, has_text, make, text
+from dcod.traces.formats._fields import COMMON, GENERATIONS, after_hashes, ask, has_text, make, text
 from dcod.traces.schema import Trace
 
-_OTHERS = ("problem", "messages", "conversations", "prompt", "completion", "input", "output", "solution", "response")
+_OTHERS = ("problem", "messages", "conversations", "prompt", "completion", "input", "output", "solution", "response",
+           *GENERATIONS)  # fmt: skip
 
 READS = {"prompt": ("question",), "solution": ("answer",), **COMMON}
 

@@ -20,13 +20,15 @@ from dcod.traces.formats._fields import (
 )
 from dcod.traces.schema import Trace
 
-READS = {"prompt": ("problem",), "solution": ("solution",), "gold": (*GOLDS, *MORE_GOLDS), **COMMON}
+_PROMPTS = ("problem", "question")
+READS = {"prompt": _PROMPTS, "solution": ("solution",), "gold": (*GOLDS, *MORE_GOLDS), **COMMON}
 
 
 def detect(row: dict[str, Any]) -> bool:
     """A problem with a solution, and no model's response."""
     others = (*RESPONSES, *GENERATIONS, "messages", "conversations", "prompt", "completion")
-    return has_text(row, "problem", "solution") and not any(key in row for key in others)
+    prompt = first_key(row, _PROMPTS)
+    return prompt is not None and has_text(row, prompt, "solution") and not any(key in row for key in others)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
@@ -34,4 +36,4 @@ def to_trace(row: dict[str, Any]) -> Trace:
     solution = text(row, "solution")
     beside = first_key(row, (*GOLDS, *MORE_GOLDS)) is not None
     gold = final_answer(row) if beside else last_box(solution)
-    return make(ask("boxed", text(row, "problem")), solution, gold, row, verbatim=True)
+    return make(ask("boxed", text(row, *_PROMPTS)), solution, gold, row, verbatim=True)

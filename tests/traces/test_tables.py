@@ -1,0 +1,51 @@
+"""Tables that are not Parquet: CSV, TSV, Arrow, and folders that `datasets` saved."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcod.traces import sources
+from dcod.traces.rows import RawRow
+
+ROWS = [{"question": "2+2?", "response": 'It is\n\\boxed{4}, "four".', "gold": "4"}, {"question": "3?", "gold": None}]
+
+
+def read(path: Path) -> list[RawRow]:
+    return list(sources.read_rows(str(path)))
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t"), ("a.csv.gz", ",")])
+def test_fields_in_lines(tmp_path: Path, name: str, mark: str) -> None:
+    lines = [
+        mark.join(("question", "response", "gold")),
+        f'2+2?{mark}"It is\n\\boxed{{4}}, ""four""."{mark}4',
+        f"3?{mark}{mark}",
+    ]
+    data = ("\ufeff" + "\r\n".join(lines) + "\r\n").encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    found = read(tmp_path / name)
+    assert [row.row for row in found] == [ROWS[0], {"question": "3?", "response": None, "gold": None}]
+    assert [row.line for row in found] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("a,b\n1\n", "bad_row"), ("a,a\n1,2\n", "bad_row"), ('a,b\n"1,2\n', "broken_file")]
+)
+def test_what_is_wrong_with_a_line_is_told(tmp_path: Path, text: str, code: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    (found,) = read(tmp_path / "a.csv")
+    assert found.error == code
+
+
+def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    rows: list[dict[str, Any]] = [{"q": str(number), "turns": [{"role": "user"}]} for number in range(600)]
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "set"))
+    found = read(tmp_path / "set")
+    assert [row.row for row in found] == rows
+    assert [row.line for row in found] == list(range(1, 601))
