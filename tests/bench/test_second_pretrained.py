@@ -70,12 +70,12 @@ def laboratory(tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(TransformersEngine, "generate", written)
     for name, value in (("VALIDATION", 4), ("TEST", 4), ("SAMPLED", 2)):
         monkeypatch.setattr(cells, name, value)
-    monkeypatch.setitem(TASKS, "sums", replace(TASKS["sums"], max_new_tokens=3))
+    monkeypatch.setitem(TASKS, "reversal", replace(TASKS["reversal"], max_new_tokens=3))
     return lambda: tmp_path
 
 
 def test_a_cell(laboratory: Callable[[], Path]) -> None:
-    row = cells.row_of(Cell("sums/4", "support_4", 1e-3, 1, 0), laboratory())
+    row = cells.row_of(Cell("reversal/4", "support_4", 1e-3, 1, 0), laboratory())
     assert (len(row["greedy"]), len(row["sampled"]["0.6"])) == (4, 4)
     assert set(row["validation"]) == {"greedy", "0.6"}
     assert row["mean_ess"] > 0
@@ -114,7 +114,7 @@ def test_from_rows_to_the_confirmation(tmp_path: Path) -> None:
     assert len(set(wanted)) == len(wanted) == 4 * (5 * 3 + 1)
     fresh = [
         row(c.regime, c.method, (c.rate, c.epochs), c.seed, 0.5 + gains[c.method] + 0.01 * (c.seed % 2), "test")
-        for c in wanted if c.method != START and c.regime != "sums/4"
+        for c in wanted if c.method != START and c.regime != "reversal/4"
     ]  # fmt: skip
     for name, some in (("tune", rows), ("confirm", fresh)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in some))
@@ -122,7 +122,7 @@ def test_from_rows_to_the_confirmation(tmp_path: Path) -> None:
     text = (tmp_path / "README.md").read_text()
     assert "| deft | 3 of 4 | **+6.0 [+6.0, +6.0]** |" in text
     assert "at_once 60 (0), sum 40 (100)" in text
-    assert "sums/4 sft" in text.split("## Cells")[1]
+    assert "reversal/4 sft" in text.split("## Cells")[1]
 
 
 def test_every_method_is_an_entry() -> None:

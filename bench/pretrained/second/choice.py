@@ -14,7 +14,7 @@ from bench.study.second.entries import ENTRIES, SFT, START, idle, unknown
 from bench.study.second.regimes import REGIMES as STUDY
 from dcod.errors import UserError
 
-FIRST, COUNTS = "legs", (4, 1)  # the task of stage 1; traces a prompt
+FIRST, COUNTS = "sorting", (4, 1)  # the task of stage 1; traces a prompt
 METHODS = (
     SFT,
     "support_4",
@@ -46,7 +46,7 @@ SEEDS, FINALISTS, FRESH_SEEDS = range(2), 2, 5
 
 
 def regimes() -> list[str]:
-    """Of stage 1: the task with a count of traces a prompt, such as ``legs/4``."""
+    """Of stage 1: the task with a count of traces a prompt, such as ``sorting/4``."""
     return [f"{FIRST}/{count}" for count in COUNTS]
 
 

@@ -110,32 +110,27 @@ def _sorting_style(text: str) -> str:
     return "selection" if "->" in body.partition("\n")[0] else "insertion"
 
 
-def _read_sums(row: dict[str, Any]) -> Problem:
-    expression = row["metadata"]["expression"]
-    left, sign, right = expression.split()
-    return Problem(f"{expression} =", str(row["answer"]), {"left": int(left), "sign": sign, "right": int(right)})
+def _read_reversal(row: dict[str, Any]) -> Problem:
+    words = [word.lower() for word in row["metadata"]["words"]]
+    return Problem(f"Reverse: {', '.join(words)}", ", ".join(reversed(words)), {"words": words})
 
 
-def _by_parts(problem: Problem) -> str:
-    """The tens of the second number first, then its ones."""
-    left, sign, right = (problem.facts[name] for name in ("left", "sign", "right"))
-    tens, ones = right // 10 * 10, right % 10
-    middle = left + tens if sign == "+" else left - tens
-    return f"{left} {sign} {tens} = {middle}\n{middle} {sign} {ones} = {problem.answer}"
+def _numbered(problem: Problem) -> str:
+    """Numbers the words, then reads them from the end."""
+    return "\n".join(f"{place} {word}" for place, word in enumerate(problem.facts["words"], start=1))
 
 
-def _by_columns(problem: Problem) -> str:
-    """Tens and ones apart, then both."""
-    left, sign, right = (problem.facts[name] for name in ("left", "sign", "right"))
-    parts = [(left // 10 * 10, right // 10 * 10), (left % 10, right % 10)]
-    results = [a + b if sign == "+" else a - b for a, b in parts]
-    lines = [f"{a} {sign} {b} = {result}" for (a, b), result in zip(parts, results, strict=True)]
-    return "\n".join([*lines, f"{results[0]} + {results[1]} = {problem.answer}"])
+def _growing(problem: Problem) -> str:
+    """Puts every word in front of those before it."""
+    words = problem.facts["words"]
+    return "\n".join(", ".join(reversed(words[:count])) for count in range(1, len(words)))
 
 
-def _sums_style(text: str) -> str:
-    lines = text.rpartition("####")[0].strip().split("\n")
-    return {1: "at_once" if not lines[0] else "", 2: "by_parts", 3: "by_columns"}.get(len(lines), "")
+def _reversal_style(text: str) -> str:
+    body = text.rpartition("####")[0].strip()
+    if not body:
+        return "at_once"
+    return "numbered" if body.startswith("1 ") else "growing"
 
 
 def _read_legs(row: dict[str, Any]) -> Problem:
@@ -174,8 +169,8 @@ TASKS: dict[str, Task] = {
         (
             "number_sorting",
             {
-                "min_numbers": 4,
-                "max_numbers": 4,
+                "min_numbers": 3,
+                "max_numbers": 3,
                 "min_decimals": 0,
                 "max_decimals": 0,
                 "min_value": 10,
@@ -187,11 +182,11 @@ TASKS: dict[str, Task] = {
         _sorting_style,
         96,
     ),
-    "sums": Task(
-        ("chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2}),
-        _read_sums,
-        {"by_parts": _by_parts, "by_columns": _by_columns, "at_once": at_once},
-        _sums_style,
+    "reversal": Task(
+        ("word_sequence_reversal", {"min_words": 4, "max_words": 4}),
+        _read_reversal,
+        {"numbered": _numbered, "growing": _growing, "at_once": at_once},
+        _reversal_style,
         64,
     ),
     "legs": Task(
