@@ -32,6 +32,7 @@ WORDS = [  # {}: an address that holds a secret; of each verb, whatever takes a 
     "metrics --push {}",
     "promote --results {} --start-results none --student none --out o",
     "promote --results none --start-results none --student {} --out o",
+    "report {}",
     "run --config {}",
     "run --preset {}",
     "schedule {} --cron 5",

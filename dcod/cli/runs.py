@@ -12,6 +12,7 @@ from dcod.cli.options import (
     BEGIN,
     CLUSTER,
     DATA,
+    JUDGE,
     REGISTRY,
     ConfigFile,
     Overrides,
@@ -35,6 +36,7 @@ def run(
 ) -> None:
     """The whole pipeline on this machine: from traces to a judged student and its report."""
     from dcod.check.checks import early
+    from dcod.reports import latest
     from dcod_pipelines.local import run_here
 
     read = configured(config, preset, overrides)
@@ -48,8 +50,25 @@ def run(
     if outcome.decision:
         print_decision(outcome.decision)
         console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"))
-        console.print(f"report    {outcome.decision / 'report.html'}")
+        console.print(f"report    {outcome.decision / 'report.html'}  (dcod report --open)")
+        latest.mark(outcome.decision)
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
+
+
+@app.command(**verb(JUDGE, "dcod report --open", "dcod report runs/pipeline/RUN"))
+def report(
+    run_folder: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A folder of a run or of a decision; else the newest run.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")] = False,
+) -> None:
+    """Says where the report of a run lies, and opens it."""
+    from dcod.reports import latest
+
+    page = latest.report_of(run_folder)
+    console.print(str(page))
+    if show:
+        typer.launch(str(page.resolve()))
 
 
 @app.command(

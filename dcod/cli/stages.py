@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from dcod.cli.options import (
     DATA,
@@ -54,6 +55,7 @@ def teach(
     from dcod.stages.teach import table
 
     console.print(table(out))
+    _next(f"dcod ingest --traces {out} --out traces")
 
 
 @app.command(
@@ -102,6 +104,8 @@ def ingest(
     earlier = {name: path for name, path in (("onto", onto), ("replay", replay)) if path}
     _stage("ingest", read, out, no_track, few_shot=None, told=False, student=model_of(read, student), **earlier)
     console.print(table(out))
+    _said(out, read)
+    _next(f"dcod score --traces {out} --out scores")
     for line in readings(out):
         console.print(line)
 
@@ -125,6 +129,8 @@ def score(
     """Records how likely the student finds every token of the traces, and how far the teacher is from it."""
     read = configured(config, preset, overrides)
     _stage("score", read, out, no_track, traces=traces, student=model_of(read, student))
+    _said(traces, read)
+    _next(f"dcod train --scores {out} --out student")
 
 
 @app.command(
@@ -146,6 +152,7 @@ def train(
     """Trains a student on scored traces, with the configured correction."""
     read = configured(config, preset, overrides)
     _stage("train", read, out, no_track, scores=scores, student=model_of(read, student))
+    _next(f"dcod evaluate --student {out} --out results")
 
 
 @app.command(
@@ -240,6 +247,22 @@ def _stage(
     console.print(f"wrote {out}")
 
 
+def _said(traces: Path, config: Config) -> None:
+    """What the traces allow, before anybody trains on them."""
+    from dcod.traces import holdings
+
+    for line in holdings.said(traces, config):
+        level = line.partition(":")[0]
+        console.print(
+            Text(line, style={"impossible": "bold red", "idle": "bold red", "warning": "yellow"}.get(level, ""))
+        )
+
+
+def _next(command: str) -> None:
+    """What one would do now."""
+    console.print(Text.assemble("next: ", (command, "bold")))
+
+
 def _print_results(folder: Path) -> None:
     from dcod.stages.evaluate import table
 
@@ -253,4 +276,5 @@ def print_decision(folder: Path) -> None:
     decision = read_decision(folder)
     console.print(f"decision  {decision.outcome}")
     for reason in decision.reasons:
-        console.print(f"  {'yes' if reason.passed else 'NO '}  {reason.text}")
+        mark = ("yes", "green") if reason.passed else ("NO ", "bold red")
+        console.print(Text.assemble("  ", mark, f"  {reason.text}"))

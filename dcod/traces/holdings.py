@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dcod.config import Config
+from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
-from dcod.traces.schema import Trace, read_batches
+from dcod.traces.schema import Trace, read_batches, tokenizer_of
 
 _COLUMNS = (
     *("prompt_id", "split", "verdict", "teacher", "temperature", "gold"),
@@ -73,6 +75,17 @@ def count(folder: Path, tokenizer: str) -> Holdings:
         for index, row in enumerate(plain):
             counting.add(row | {name: there[index] for name, there in lists.items()})
     return counting.holdings()
+
+
+def said(folder: Path, config: Config) -> list[str]:
+    """What a trace set holds, and what would fail or do nothing with it: lines for the command line.
+
+    Raises:
+        UserError: there is no trace set.
+    """
+    held = count(folder, tokenizer_of(folder))
+    remarks = feasibility.remarks(config, held)
+    return [str(held), *(f"{remark.level}: {remark}" for remark in remarks if remark.level != "note")]
 
 
 def of(traces: Iterable[Trace], tokenizer: str, *, sampled: bool = False) -> Holdings:

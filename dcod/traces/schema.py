@@ -199,6 +199,11 @@ def schema_of(folder: Path) -> pa.Schema:
     return pq.read_schema(parquet.shards(_table(folder))[0])
 
 
+def tokenizer_of(folder: Path) -> str:
+    """The digest of the student's tokenizer for which a set was ingested; "" where it does not say."""
+    return (schema_of(folder).metadata or {}).get(_TOKENIZER.encode(), b"").decode()
+
+
 def check_tokenizer(folder: Path, tokenizer: str, student: str) -> None:
     """Refuses a set with token ids of the student for which it was ingested, where that is another.
 
@@ -213,7 +218,7 @@ def check_tokenizer(folder: Path, tokenizer: str, student: str) -> None:
     Raises:
         UserError: as said.
     """
-    known = (schema_of(folder).metadata or {}).get(_TOKENIZER.encode(), b"").decode()
+    known = tokenizer_of(folder)
     if known in ("", tokenizer):
         return
     for batch in read_batches(folder, columns=["tokenizer_digest", "token_ids"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dcod.config import parse_config
 from dcod.objective.feasibility import Holdings
 from dcod.traces import FILE, Trace, holdings, write_traces
 
@@ -41,3 +42,11 @@ def test_counts_of_a_set(tmp_path: Path) -> None:
     assert str(wanted) == (
         "2 prompts, 1.5 traces each, log-probs for 2 of 3, 1 only as a sum in another tokenizer, 2 teachers (t, u)"
     )
+
+
+def test_what_is_said_of_a_set(tmp_path: Path) -> None:
+    write_traces(tmp_path / FILE, [trace(f"p{n}", "x", verdict="correct") for n in range(40)], tokenizer="mine")
+    config = parse_config("{}", ["train.correction.name=surprisal"])
+    first, *more = holdings.said(tmp_path, config)
+    assert first == "40 prompts, 1.0 traces each, text only, no log-probs"
+    assert [line.partition(":")[0] for line in more] == ["idle", "warning"]

@@ -1,0 +1,35 @@
+"""The newest run on this machine: ``runs/latest`` is a link to the folder of its decision and report."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from dcod.errors import UserError
+
+LINK = Path("runs") / "latest"
+PAGE = "report.html"
+
+
+def mark(decision: Path, link: Path = LINK) -> None:
+    """Makes a decision the newest one; a file system without links does without."""
+    with contextlib.suppress(OSError):
+        fresh = link.with_name(f".{link.name}")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(decision.resolve(), target_is_directory=True)
+        fresh.replace(link)
+
+
+def report_of(folder: Path | None, link: Path = LINK) -> Path:
+    """The report in a folder, or anywhere below it; of the newest run where no folder is given.
+
+    Raises:
+        UserError: there is none.
+    """
+    if folder is None and not link.exists():
+        raise UserError(f"no run has ended here yet ({link} is not there); give the folder of a run")
+    place = folder or link
+    pages = [place / PAGE] if (place / PAGE).is_file() else sorted(place.rglob(PAGE)) if place.is_dir() else []
+    if not pages:
+        raise UserError(f"{place}: no {PAGE} in it; a run writes one when its gate has decided")
+    return pages[-1]
