@@ -125,6 +125,14 @@ class ScoreConfig(Section):
     top_k: Natural = Field(
         0, description="Also record the student's k likeliest tokens per position, for `train.anchor`.", examples=[32]
     )
+    ranks: bool = Field(
+        False, description="Also record each token's rank and the mass below it, for `rsr` and `token_support`."
+    )
+    local_window: Natural = Field(
+        0,
+        description="Also score every sentence after this many tokens alone, for `local_naturalness`; 0: no.",
+        examples=[32],
+    )
     workers: Few | Literal["auto"] = Field(
         "auto", description="Processes; `auto`: one a GPU, else one. Without GPUs they share the threads.", examples=[2]
     )

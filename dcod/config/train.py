@@ -22,9 +22,13 @@ class CorrectionConfig(Section):
         "mixed",
         "surprisal",
         "naturalness",
+        "local_naturalness",
+        "rsr",
         "iw_sft",
         "iw_opd",
+        "idft",
         "token_support",
+        "given",
         "position_decay",
         "shuffled",
         "length_only",
@@ -54,6 +58,16 @@ class CorrectionConfig(Section):
     )
     clip: Annotated[float, Field(gt=0.0)] = Field(2.0, description="c, on each per-token log-ratio.")
     one_sided: bool = Field(False, description="Clip log-ratios to <= 0, so that no slip of the teacher is raised.")
+    clip_high: Annotated[float, Field(ge=0.0)] | None = Field(
+        None,
+        description="The upper end of the clip where it is not c: a narrow one raises little and lowers freely.",
+        examples=[0.2],
+    )
+    prefix_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0,
+        description="Ratios of this first share of a trace count; behind it `prefix` stays what it was.",
+        examples=[0.5],
+    )
     truncate: Annotated[float, Field(ge=1.0)] = Field(4.0, description="C, on the normalised weight.")
     floor: Share = Field(0.1, description="eta, so that no trace loses all supervision.")
     bucket_width: Positive = Field(16, description="Positions (or tokens of length) per normalisation bucket.")
@@ -64,22 +78,30 @@ class CorrectionConfig(Section):
     temperature: Annotated[float, Field(gt=0.0)] = Field(
         4.0, description="`support`, `support_text` only: of the sigmoid; high is flat."
     )
-    rule: Literal["probability", "threshold"] = Field(
+    rule: Literal["probability", "threshold", "mass"] = Field(
         "threshold",
-        description="`token_support` only: weigh by the start's probability, or keep what reaches `threshold`.",
+        description="`token_support` only: weigh by the start's probability, or keep a token whose probability, or "
+        "with all less likely ones, reaches `threshold`; `mass` needs score.ranks=true.",
     )
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.4, description="`token_support` only: tokens that the start finds less likely are left out."
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None, description="`token_support` only; as published: 0.4 of `threshold`, 0.5 of `mass`.", examples=[0.4]
     )
     normalise: bool = Field(
-        True, description="`support`, `token_support`, `iw_*`: rescale a step to mean 1; else they lower the rate too."
+        True, description="Of what is compared with nothing: rescale a step to mean 1; else the rate is lower too."
     )
 
     @model_validator(mode="after")
     def _not_cancelled(self) -> CorrectionConfig:
         if self.name == "position_decay" and self.group == "prompt":
             raise ValueError("position_decay weighs by position alone, which group=prompt cancels; use auto or batch")
+        if self.one_sided and self.clip_high:
+            raise ValueError(f"one_sided clips log-ratios to at most 0, clip_high to {self.clip_high}; set one of them")
         return self
+
+    @property
+    def threshold_of_rule(self) -> float:
+        """The threshold, or the published one."""
+        return self.threshold or (0.5 if self.rule == "mass" else 0.4)
 
 
 class LossConfig(Section):

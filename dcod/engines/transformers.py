@@ -23,7 +23,7 @@ from transformers import (
 from dcod.engines.base import Completion, Sampling
 from dcod.models import attention, loading
 from dcod.models.batches import Layout, collate, micro_batches, to_device
-from dcod.models.fused_head import scored
+from dcod.models.fused_head import Ranks, scored
 from dcod.models.layouts import Padding, exact_layout, exact_padding
 from dcod.models.selfcheck import Reading, examine
 from dcod.progress import track
@@ -127,20 +127,30 @@ class TransformersEngine:
         self.annotate(copies, batch_tokens)
         return [(copy.student_logprobs, copy.entropies) for copy in copies]
 
-    def annotate(self, examples: Sequence[ScoredTrace], batch_tokens: int, top_k: int = 0) -> None:
-        """Writes log-probs and entropies into the examples, and the model's ``top_k`` likeliest tokens; one pass."""
+    def annotate(self, examples: Sequence[ScoredTrace], batch_tokens: int, top_k: int = 0, ranks: bool = False) -> None:
+        """Writes log-probs and entropies into the examples, and what else is asked for; one pass.
+
+        Args:
+            examples: the traces, changed in place.
+            batch_tokens: padded tokens per forward pass.
+            top_k: how many of the model's likeliest tokens to record at each position.
+            ranks: whether to record each token's rank and the mass below it.
+        """
         layout, body, head = self.layout, self.reading.body, self.reading.head(self.model)
         for group in track(micro_batches(examples, batch_tokens, layout=layout), "score"):
             with torch.inference_mode():
                 batch = to_device(collate(group, self._pad, layout), self.device)
                 hidden = attention.hidden_states(self.model, batch, body)
-                logprobs, entropies, top = scored(hidden, head, batch.targets, top_k)
-            values = [logprobs, entropies, top.ids, top.logprobs]
+                places = Ranks(torch.empty_like(batch.targets), torch.empty_like(batch.targets, dtype=torch.float32))
+                logprobs, entropies, top = scored(hidden, head, batch.targets, top_k, places if ranks else None)
+            values = [logprobs, entropies, top.ids, top.logprobs, places.ranks, places.mass]
             sizes = [len(example.completion_tokens) for example in group]
             for example, *parts in zip(group, *(v.cpu().split(sizes) for v in values), strict=True):
                 example.student_logprobs, example.entropies = parts[0].tolist(), parts[1].tolist()
                 if top_k:
                     example.start_top_ids, example.start_top_logprobs = parts[2].tolist(), parts[3].tolist()
+                if ranks:
+                    example.start_ranks, example.start_mass = parts[4].tolist(), parts[5].tolist()
 
 
 class _AtText(StoppingCriteria):

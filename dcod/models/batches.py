@@ -119,8 +119,13 @@ def _top(examples: Sequence[ScoredTrace], whose: str) -> TopK | None:
     )
 
 
-def stored_record(examples: Sequence[ScoredTrace]) -> StepScores:
-    """The stored scores of some traces as one record [B, T] (float32)."""
+def stored_record(examples: Sequence[ScoredTrace], progress: float = 0.0) -> StepScores:
+    """The stored scores of some traces as one record [B, T] (float32).
+
+    Args:
+        examples: the traces.
+        progress: share of the training that lies behind.
+    """
     width = max(len(e.completion_tokens) for e in examples)
 
     def pad(name: str) -> Tensor | None:
@@ -136,6 +141,7 @@ def stored_record(examples: Sequence[ScoredTrace]) -> StepScores:
     assert logprobs is not None
     behavior = pad("behavior_logprobs")
     totals = [sum(e.behavior_logprobs) if e.behavior_logprobs is not None else e.behavior_total for e in examples]
+    given = [e.given for e in examples]
     return StepScores(
         student_logprobs=logprobs,
         mask=torch.arange(width)[None, :] < lengths[:, None],
@@ -144,6 +150,11 @@ def stored_record(examples: Sequence[ScoredTrace]) -> StepScores:
         behavior_total=None if None in totals else torch.tensor(totals, dtype=torch.float32),
         entropies=pad("entropies"),
         start_logprobs=logprobs,
+        start_mass=pad("start_mass"),
+        start_ranks=pad("start_ranks"),
+        local_logprobs=pad("local_logprobs"),
+        given=None if None in given else torch.tensor(given, dtype=torch.float32),
+        progress=torch.full((len(examples),), progress),
     )
 
 

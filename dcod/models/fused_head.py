@@ -280,14 +280,32 @@ def likeliest(hidden_ND: Tensor, head: Tensor | Head | OwnHead, k: int) -> TopK:
     return scored(hidden_ND, head, targets, k)[2]
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """Where the targets stand among all tokens, by likelihood.
+
+    Attributes:
+        ranks: tokens that are at least as likely as the target, itself included [N].
+        mass: the probability of the target and of all less likely tokens, in [0, 1] [N].
+    """
+
+    ranks: Tensor
+    mass: Tensor
+
+
 @torch.no_grad()
-def scored(hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor, k: int) -> tuple[Tensor, Tensor, TopK]:
-    """As :func:`token_statistics`, and the k likeliest tokens of each position [N, K], from the same logits."""
+def scored(
+    hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor, k: int, ranks: Ranks | None = None
+) -> tuple[Tensor, Tensor, TopK]:
+    """As :func:`token_statistics`, and the k likeliest tokens of each position [N, K], from the same logits.
+
+    ``ranks`` is filled where it is given.
+    """
     shape, device = (len(hidden_ND), k), hidden_ND.device
     top = TopK(torch.empty(shape, dtype=torch.long, device=device), torch.empty(shape, device=device))
     if not isinstance(head, OwnHead):
         hidden_ND, head = same_dtype(hidden_ND, head)
-    logprobs_N, entropies_N, _ = _statistics(hidden_ND, head, targets_N, 0, top)
+    logprobs_N, entropies_N, _ = _statistics(hidden_ND, head, targets_N, 0, top, ranks)
     return logprobs_N, entropies_N, top
 
 
@@ -299,9 +317,14 @@ def token_statistics(hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N
 
 @torch.no_grad()
 def _statistics(
-    hidden_ND: Tensor, head: Head | OwnHead, targets_N: Tensor, keep: int, top: TopK | None = None
+    hidden_ND: Tensor,
+    head: Head | OwnHead,
+    targets_N: Tensor,
+    keep: int,
+    top: TopK | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor, list[_Softmax]]:
-    """As :func:`token_statistics`, and the distributions of the first ``keep`` chunks; fills ``top`` where given."""
+    """As :func:`token_statistics`, and the distributions of the first ``keep`` chunks; fills ``top`` and ``ranks``."""
     logprobs_N = torch.empty(hidden_ND.shape[0], dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)
     kept: list[_Softmax] = []
@@ -319,6 +342,10 @@ def _statistics(
         if top is not None and top.ids.shape[1]:
             values, top.ids[part] = logits.topk(top.ids.shape[1], dim=1)
             top.logprobs[part] = values - sums.log()
+        if ranks is not None:
+            likelier = logits > chosen
+            ranks.ranks[part] = 1 + likelier.sum(dim=1)
+            ranks.mass[part] = exps.masked_fill(likelier, 0.0).sum(dim=1) / sums[:, 0]
         # H = log(sum) - sum p * logit
         entropies_N[part] = sums[:, 0].log() - torch.linalg.vecdot(exps, logits.clamp_(min=_LOWEST)) / sums[:, 0]
         if index < keep:

@@ -3,8 +3,9 @@
 This file says what each member weighs by; :mod:`dcod.objective.weighting` turns any of it into weights with their
 variance under control. `support` weighs every token by itself, as the method that dcod is named after does in kind;
 `prefix` and `trace` are importance ratios, `mixed` lies between them; `surprisal` is what is left of them without the
-teacher's log-probs, `naturalness` asks only what the student finds likely; `iw_sft`, `iw_opd` and `token_support` are
-published relatives. The last four are controls: a correction that does not beat them does nothing.
+teacher's log-probs, `naturalness` asks only what the student finds likely; `rsr`, `iw_sft`, `iw_opd`, `idft` and
+`token_support` are published relatives; `given` are the user's own weights. The last four are controls: a correction
+that does not beat them does nothing.
 
 Shape suffixes: B traces, T completion positions (0-based in code), W = T for weights of tokens, 1 of traces.
 """
@@ -21,11 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcod.config import CorrectionConfig
-from dcod.objective.family import FAMILY, Group
+from dcod.objective.family import across_prompts
 
 LOWEST_LOGPROB = -1e4  # stands for -inf, so that no difference of two becomes NaN
-IW_SFT_BOUND = 16.0  # arXiv 2507.12856
-NATURALNESS_SCALE = 8.0  # so that at gamma_max = 4 the ESS floor decides and not the cap
+CHOICE_SCALE = 8.0  # of a choice made soft: at gamma_max = 4 the ESS floor decides and not the cap
+LARGEST_RANK = 100  # arXiv 2601.14249: a rank counts no further
+IDFT_RANGE = (0.1, 2.0)  # arXiv 2602.12222: of the exponent, before it is mixed with 1
 
 
 @dataclass
@@ -41,6 +43,11 @@ class StepScores:
             tokenizer can give.
         entropies: H(pi(. | s_t)), nats [B, T], or None.
         start_logprobs: log pi_0(y_t | s_t) of the student before training, nats [B, T], or None.
+        start_mass: what pi_0(. | s_t) gives y_t and all tokens less likely than it, in [0, 1] [B, T], or None.
+        start_ranks: how many tokens pi_0(. | s_t) finds at least as likely as y_t, itself included [B, T], or None.
+        local_logprobs: of the student before training, given a short window alone, nats [B, T], or None.
+        given: the weight that the user gave each trace [B], or None.
+        progress: share of the training that lies behind, in [0, 1], the same for all [B], or None.
     """
 
     student_logprobs: Tensor
@@ -50,6 +57,11 @@ class StepScores:
     behavior_total: Tensor | None = None
     entropies: Tensor | None = None
     start_logprobs: Tensor | None = None
+    start_mass: Tensor | None = None
+    start_ranks: Tensor | None = None
+    local_logprobs: Tensor | None = None
+    given: Tensor | None = None
+    progress: Tensor | None = None
 
     def pick(self, rows: Tensor) -> StepScores:
         """The traces at ``rows`` (a mask or indices)."""
@@ -71,27 +83,24 @@ class StepScores:
         return StepScores(**{f.name: join(f.name) for f in fields(StepScores)})  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class Correction:
-    """One member of the family.
-
-    Attributes:
-        needs: what it cannot do without: of each entry, any one field of a :class:`StepScores`.
-        group: from a configuration, what its weights are compared within.
-        log_weight: the logarithm l of the untempered weight [B, W].
-    """
-
-    needs: tuple[tuple[str, ...], ...]
-    group: Callable[[CorrectionConfig], Group]
-    log_weight: Callable[[CorrectionConfig, StepScores], Tensor]
+LogWeight = Callable[[CorrectionConfig, StepScores], Tensor]  # the log l of the untempered weight [B, W]
 
 
 def log_ratios(config: CorrectionConfig, record: StepScores) -> Tensor:
-    """Per-token log pi - log mu, clipped to [-c, c] (or [-c, 0] one-sided), 0 outside the mask [B, T]."""
+    """Per-token log pi - log mu, clipped, 0 outside the mask and behind ``prefix_share`` of a trace [B, T]."""
     assert record.behavior_logprobs is not None
     raw = record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.behavior_logprobs.clamp(min=LOWEST_LOGPROB)
-    clipped = raw.clamp(-config.clip, 0.0 if config.one_sided else config.clip)
-    return clipped.masked_fill(~record.mask, 0.0)
+    counted = record.mask
+    if config.prefix_share < 1.0:
+        positions = torch.arange(record.mask.shape[1], device=record.mask.device)
+        counted = counted & (positions < (config.prefix_share * lengths(record.mask)).ceil())
+    return raw.clamp(*clip_range(config)).masked_fill(~counted, 0.0)
+
+
+def clip_range(config: CorrectionConfig) -> tuple[float, float]:
+    """Between what a per-token log-ratio is clipped: [-c, c], or with another upper end."""
+    high = config.clip if config.clip_high is None else config.clip_high
+    return -config.clip, 0.0 if config.one_sided else high
 
 
 def surprisals(config: CorrectionConfig, record: StepScores) -> Tensor:
@@ -206,17 +215,58 @@ def _iw_opd(_: CorrectionConfig, record: StepScores) -> Tensor:
 
 
 def _token_support(config: CorrectionConfig, record: StepScores) -> Tensor:
-    """What the start gave a token: its probability, or only whether that reaches a threshold."""
+    """What the start gave a token: its probability, or only whether that, or the mass below it, reaches a threshold."""
+    if config.rule == "mass":
+        assert record.start_mass is not None
+        return torch.where(record.start_mass >= config.threshold_of_rule, 0.0, LOWEST_LOGPROB)
     assert record.start_logprobs is not None
     start = record.start_logprobs.clamp(min=LOWEST_LOGPROB)
     if config.rule == "probability":
         return start
-    return torch.where(start >= math.log(config.threshold), 0.0, LOWEST_LOGPROB)
+    return torch.where(start >= math.log(config.threshold_of_rule), 0.0, LOWEST_LOGPROB)
 
 
-def _naturalness(_: CorrectionConfig, record: StepScores) -> Tensor:
-    """The mean log-prob of a trace: GRAPE's choice (arXiv 2502.04194) made soft."""
-    return NATURALNESS_SCALE * mean(record.student_logprobs.clamp(min=LOWEST_LOGPROB), record.mask)
+def _idft(_: CorrectionConfig, record: StepScores) -> Tensor:
+    """Log of pi^g, g = 1 + progress (clip(exp(-(log pi + H))) - 1): DFT's weight, milder where a token surprises."""
+    assert record.entropies is not None
+    logprobs = record.student_logprobs.clamp(min=LOWEST_LOGPROB)
+    exponent = (-(logprobs + record.entropies)).exp().clamp(*IDFT_RANGE)
+    progress = torch.zeros(len(logprobs)) if record.progress is None else record.progress
+    return (1.0 + progress.to(logprobs)[:, None] * (exponent - 1.0)) * logprobs
+
+
+def _naturalness(config: CorrectionConfig, record: StepScores) -> Tensor:
+    """The mean log-prob of a trace: GRAPE's choice (arXiv 2502.04194) made soft.
+
+    Across prompts the entropy is added to each, so that a hard problem is not mistaken for a strange answer.
+    """
+    fit = record.student_logprobs.clamp(min=LOWEST_LOGPROB)
+    if across_prompts(config):
+        assert record.entropies is not None
+        fit = fit + record.entropies
+    return CHOICE_SCALE * mean(fit, record.mask)
+
+
+def _local_naturalness(_: CorrectionConfig, record: StepScores) -> Tensor:
+    """The mean log-prob of a trace whose every sentence was scored after a short window (arXiv 2510.03988)."""
+    assert record.local_logprobs is not None
+    return CHOICE_SCALE * mean(record.local_logprobs.clamp(min=LOWEST_LOGPROB), record.mask)
+
+
+def _rsr(_: CorrectionConfig, record: StepScores) -> Tensor:
+    """-log of the ranks over the surprisals of a trace: the choice of arXiv 2601.14249 (its least) made soft."""
+    assert record.start_ranks is not None
+    assert record.start_logprobs is not None
+    ranks = mean(record.start_ranks.clamp(max=LARGEST_RANK), record.mask)
+    surprise = mean(-record.start_logprobs.clamp(min=LOWEST_LOGPROB), record.mask)
+    tiny = torch.finfo(surprise.dtype).tiny
+    return CHOICE_SCALE * (surprise.clamp(min=tiny).log() - ranks.clamp(min=tiny).log())
+
+
+def _given(_: CorrectionConfig, record: StepScores) -> Tensor:
+    """The user's own."""
+    assert record.given is not None
+    return record.given.log().clamp(min=LOWEST_LOGPROB)[:, None]
 
 
 def _position_decay(config: CorrectionConfig, record: StepScores) -> Tensor:
@@ -237,7 +287,7 @@ def _student_likelihood_only(config: CorrectionConfig, record: StepScores) -> Te
 
 def _shuffled(config: CorrectionConfig, record: StepScores) -> Tensor:
     """The log-weights of the next trace of the same prompt: the same spread, on the wrong traces."""
-    weight = CORRECTIONS[config.base].log_weight(config, record)
+    weight = CORRECTIONS[config.base](config, record)
     source = torch.arange(len(record.prompts), device=weight.device)
     for prompt in record.prompts.unique():
         rows = (record.prompts == prompt).nonzero()[:, 0]
@@ -245,7 +295,7 @@ def _shuffled(config: CorrectionConfig, record: StepScores) -> Tensor:
     return weight[source]
 
 
-_LOG_WEIGHTS: dict[str, Callable[[CorrectionConfig, StepScores], Tensor]] = {
+CORRECTIONS: dict[str, LogWeight] = {
     "none": lambda _, record: torch.zeros_like(record.student_logprobs[:, :1]),
     "support": _support,
     "support_text": _support,
@@ -255,14 +305,15 @@ _LOG_WEIGHTS: dict[str, Callable[[CorrectionConfig, StepScores], Tensor]] = {
     "mixed": _mixed,
     "surprisal": _surprisal,
     "naturalness": _naturalness,
+    "local_naturalness": _local_naturalness,
+    "rsr": _rsr,
     "iw_sft": _iw_sft,
     "iw_opd": _iw_opd,
+    "idft": _idft,
     "token_support": _token_support,
+    "given": _given,
     "position_decay": _position_decay,
     "shuffled": _shuffled,
     "length_only": _length_only,
     "student_likelihood_only": _student_likelihood_only,
-}
-CORRECTIONS: dict[str, Correction] = {
-    name: Correction(FAMILY[name].needs, FAMILY[name].group, log_weight) for name, log_weight in _LOG_WEIGHTS.items()
-}
+}  # what each needs and is compared within stands in dcod.objective.family

@@ -39,6 +39,7 @@ class Holdings:
         golds: with a reference answer.
         verdicts: by verdict: correct, wrong, unparseable, unverified.
         teachers: by name; "" where none is named.
+        weights: with a weight of the user's own.
         selection: held back to choose checkpoints; in none of the other counts.
         sampled: the counts are of some traces only, so no number says how many there are.
     """
@@ -53,6 +54,7 @@ class Holdings:
     golds: int = 0
     verdicts: Mapping[str, int] = field(default_factory=dict)
     teachers: Mapping[str, int] = field(default_factory=dict)
+    weights: int = 0
     selection: int = 0
     sampled: bool = False
 
@@ -96,15 +98,9 @@ class Remark:
 def remarks(config: Config, holdings: Holdings) -> list[Remark]:
     """All that is to be said about training with a configuration on such traces, the gravest first."""
     told = [*of_setting(config.train, holdings), *_of_traces(config, holdings)]
-    if config.train.anchor and not config.score.top_k:
-        told.append(
-            Remark(
-                "impossible",
-                "no_start_top_k",
-                "train.anchor needs the start's likeliest tokens, and score.top_k=0 records none",
-                "set score.top_k=32, or train.anchor=0",
-            )
-        )
+    for key, what, who in _unscored(config):
+        text, way_out = f"{who} needs {what}, which the score stage does not record", f"set score.{key}"
+        told.append(Remark("impossible", "not_scored", text, way_out))
     order: tuple[Level, ...] = ("impossible", "idle", "warning", "note")
     return sorted(told, key=lambda remark: order.index(remark.level))
 
@@ -115,6 +111,19 @@ def of_setting(train: TrainConfig, holdings: Holdings) -> list[Remark]:
     if not told:
         told += _idle(train, holdings)
     return told
+
+
+def _unscored(config: Config) -> Iterator[tuple[str, str, str]]:
+    """What the score stage must record and does not: the key that makes it, what it is, and who wants it."""
+    correction = config.train.correction
+    fields = {field for alternatives in needs(correction) for field in alternatives}
+    who = f"train.correction.name={correction.name}"
+    if fields & {"start_mass", "start_ranks"} and not config.score.ranks:
+        yield "ranks=true", "the rank of every token", who
+    if "local_logprobs" in fields and not config.score.local_window:
+        yield "local_window=32 or so", "every sentence scored by itself", who
+    if config.train.anchor and not config.score.top_k:
+        yield "top_k=32 or so, or train.anchor=0", "the start's likeliest tokens", "train.anchor"
 
 
 def possible(holdings: Holdings) -> dict[str, str]:
@@ -132,11 +141,22 @@ def possible(holdings: Holdings) -> dict[str, str]:
 
 def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
     """What a correction or loss cannot do without, and some traces lack."""
-    have = {"behavior_logprobs": holdings.logprobs, "behavior_total": holdings.totals}
+    have = {
+        "behavior_logprobs": holdings.logprobs,
+        "behavior_total": holdings.totals,
+        "given": holdings.weights,
+    }
     name = train.correction.name
     for alternatives in needs(train.correction):
         most = max(have.get(field, holdings.traces) for field in alternatives)
-        if most < holdings.traces:
+        if alternatives == ("given",) and most < holdings.traces:
+            yield Remark(
+                "impossible",
+                "no_weights",
+                f"train.correction.name=given needs a weight of every trace: {_of(most, holdings.traces)} have one",
+                "bring a `weight` with every row (docs/traces.md), or take another correction",
+            )
+        elif most < holdings.traces:
             foreign = holdings.totals - holdings.logprobs
             also = f"; {foreign:,} have them in another tokenizer, of which only the sum counts" if foreign else ""
             yield Remark(

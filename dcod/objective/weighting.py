@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from dcod.config import CorrectionConfig
-from dcod.objective.corrections import CORRECTIONS, IW_SFT_BOUND, LOWEST_LOGPROB, StepScores, lengths, surprisals
-from dcod.objective.family import Group, group_of
+from dcod.objective.corrections import CORRECTIONS, LOWEST_LOGPROB, StepScores, clip_range, lengths, mean, surprisals
+from dcod.objective.family import FAMILY, IW_SFT_BOUND, Group, group_of
 
 BISECTIONS = 30
 
@@ -66,7 +66,7 @@ def plan(config: CorrectionConfig, record: StepScores) -> WeightPlan:
     if config.name == "none" or config.gamma_max == 0.0 or not bool(alive.any()):
         return WeightPlan()
     record = record.pick(alive)
-    log_weight = CORRECTIONS[config.name].log_weight(config, record).double()
+    log_weight = CORRECTIONS[config.name](config, record).double()
     kind = group_of(config)
     group, member = _groups(config, kind, record, log_weight.shape[1])
 
@@ -96,8 +96,8 @@ def plan(config: CorrectionConfig, record: StepScores) -> WeightPlan:
     unscaled = WeightPlan(gamma, log_means, 1.0, deciding(values), at_max, values if kind == "position" else [])
     if kind == "none" and not config.normalise:
         return unscaled
-    mean = weights(config, unscaled, record)[record.mask].double().mean().item()
-    scale = 1.0 / mean if mean > 0.0 else 1.0  # what has no floor can vanish in a whole step
+    average = weights(config, unscaled, record)[record.mask].double().mean().item()
+    scale = 1.0 / average if average > 0.0 else 1.0  # what has no floor can vanish in a whole step
     return WeightPlan(gamma, log_means, scale, unscaled.ess, at_max, unscaled.ess_per_bucket)
 
 
@@ -113,7 +113,7 @@ def weights(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> T
         return record.mask.float()
     relative = _normalised(config, plan, record)
     if group_of(config) == "none":
-        weight = relative.clamp(max=IW_SFT_BOUND)
+        weight = relative.clamp(max=FAMILY[config.name].bound)
     else:  # lerp(min(r, C), 1, eta) = (1 - eta) * min(r, C) + eta
         weight = torch.lerp(relative.clamp(max=config.truncate), torch.ones_like(relative), config.floor)
     return (weight * plan.scale).float().masked_fill(~record.mask, 0.0)
@@ -136,8 +136,8 @@ def diagnostics(config: CorrectionConfig, plan: WeightPlan, record: StepScores) 
         teacher = record.behavior_logprobs.clamp(min=LOWEST_LOGPROB)
         ratio = record.student_logprobs.clamp(min=LOWEST_LOGPROB) - teacher
         curves["abs_log_ratio"] = ratio.abs()
-        high = 0.0 if config.one_sided else config.clip
-        out["clipped_share"] = ((ratio <= -config.clip) | (ratio >= high))[mask].double().mean().item()
+        low, high = clip_range(config)
+        out["clipped_share"] = ((ratio <= low) | (ratio >= high))[mask].double().mean().item()
     if record.entropies is not None:
         raw = -record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.entropies
         curves["surprisal"] = raw
@@ -151,9 +151,21 @@ def diagnostics(config: CorrectionConfig, plan: WeightPlan, record: StepScores) 
                 out[f"{name}_{first:05d}_{last:05d}"] = values[:, columns][inside].mean().item()
     if plan.gamma > 0.0:
         relative = _normalised(config, plan, record)[mask]
-        bound = IW_SFT_BOUND if group_of(config) == "none" else config.truncate
+        bound = FAMILY[config.name].bound if group_of(config) == "none" else config.truncate
         out["truncated_share"] = (relative > bound).double().mean().item()
-        out["weight_max"] = weights(config, plan, record)[mask].max().item()
+        used = weights(config, plan, record)
+        out["weight_max"] = used[mask].max().item()
+        out |= _feedback(used, mask)
+    return out
+
+
+def _feedback(used: Tensor, mask: Tensor) -> dict[str, float]:
+    """How far the weights of traces lie apart, and how they go with length; over a run, whether live ones feed back."""
+    traces = mask.any(dim=1)
+    each, long = mean(used, mask)[traces, 0].double(), lengths(mask)[traces, 0].double()
+    out = {"weight_spread": each.std(correction=0).item()}
+    if len(each) > 1 and each.std() > 0 and long.std() > 0:
+        out["weight_length_correlation"] = torch.corrcoef(torch.stack([each, long]))[0, 1].item()
     return out
 
 
@@ -174,7 +186,8 @@ class WeightCounts:
     """
 
     def __init__(self, config: CorrectionConfig, bins: int = 48) -> None:
-        top = 1.2 * (IW_SFT_BOUND if group_of(config) == "none" else config.truncate)
+        bound = FAMILY[config.name].bound if group_of(config) == "none" else config.truncate
+        top = 1.2 * min(bound, IW_SFT_BOUND)
         self.edges = torch.linspace(0.0, top, bins + 1)
         self.counts: dict[str, Tensor] = {}
         self._first = config.bucket_width
@@ -221,7 +234,7 @@ def _groups(config: CorrectionConfig, kind: Group, record: StepScores, width: in
 
 def _normalised(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> Tensor:
     """r: exp(gamma * l) over its group's mean, before truncation [B, T]."""
-    tempered = plan.gamma * CORRECTIONS[config.name].log_weight(config, record).double()
+    tempered = plan.gamma * CORRECTIONS[config.name](config, record).double()
     kind = group_of(config)
     if kind != "none":
         group, _ = _groups(config, kind, record, tempered.shape[1])
@@ -238,9 +251,9 @@ def _normalised(config: CorrectionConfig, plan: WeightPlan, record: StepScores) 
 
 def _filled(log_means: list[float]) -> list[float]:
     out: list[float] = []
-    first = next((mean for mean in log_means if not math.isnan(mean)), 0.0)
-    for mean in log_means:
-        out.append((out[-1] if out else first) if math.isnan(mean) else mean)
+    first = next((known for known in log_means if not math.isnan(known)), 0.0)
+    for known in log_means:
+        out.append((out[-1] if out else first) if math.isnan(known) else known)
     return out
 
 

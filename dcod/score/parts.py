@@ -22,6 +22,7 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import fitting
 from dcod.progress import track
+from dcod.score import local
 from dcod.score.scores import write_scores
 from dcod.storage import parts
 from dcod.storage import workers as processes
@@ -95,7 +96,9 @@ class Scorer:
         longest = max(examples, key=len)
         where = f"score: trace {longest.trace_id} of {self.job.traces}"
         fitting.check_room(self.job.student, len(longest), where, "ingest the traces with a lower student.max_length")
-        self.engine.annotate(examples, section.batch_tokens, section.top_k)
+        self.engine.annotate(examples, section.batch_tokens, section.top_k, section.ranks)
+        if section.local_window:
+            local.annotate(self.engine, examples, section.local_window, section.batch_tokens)
         self.job.parts.put(number, examples, [trace.split for trace in traces])
 
 
@@ -159,4 +162,5 @@ def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> 
         behavior_total=None if logprobs is None else sum(logprobs),
         teacher_top_ids=trace.top_ids if own else None,
         teacher_top_logprobs=trace.top_logprobs if own else None,
+        given=trace.weight,
     )

@@ -42,6 +42,10 @@ SCHEMA = pa.schema(
         ("teacher_top_logprobs", pa.list_(pa.list_(pa.float32()))),
         ("start_top_ids", pa.list_(pa.list_(pa.int32()))),
         ("start_top_logprobs", pa.list_(pa.list_(pa.float32()))),
+        ("start_mass", pa.list_(pa.float32())),
+        ("start_ranks", pa.list_(pa.int32())),
+        ("local_logprobs", pa.list_(pa.float32())),
+        ("given", pa.float32()),
     ],
     metadata={"dcod.scores.version": "2"},
 )
@@ -162,7 +166,11 @@ class StoredTraces:
         self._bits = {name: 1 << bit for bit, name in enumerate(OPTIONAL)}
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Adds some traces."""
+        """Adds some traces; a column that an earlier version did not write is empty."""
+        missing = [name for name in OPTIONAL if name not in batch.schema.names]
+        for name in missing:
+            batch = batch.append_column(SCHEMA.field(name), pa.nulls(len(batch), SCHEMA.field(name).type))
+        batch = batch.select(SCHEMA.names)
         sizes = pc.add(*(pc.list_value_length(batch[name]) for name in ("prompt_tokens", "completion_tokens")))
         self._names.append(batch["prompt_id"])
         self._sizes.append(sizes.to_numpy(zero_copy_only=False))

@@ -27,7 +27,7 @@ from dcod.stages.digests import attempt_digest
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
 from dcod.storage import parquet
-from dcod.traces import FILE, SCHEMA, check_tokenizer, count_traces, prompts, read_batches, schema_of, turns
+from dcod.traces import FILE, check_tokenizer, count_traces, prompts, read_batches, schema_of, turns
 from dcod.tracking import SOURCE, Log, StageRun, lineage
 
 UNLIKELY = 0.2  # a token's probability below which the student hardly knows it
@@ -75,7 +75,7 @@ def narrow(shard: Shard, work: Work, scratch: Path) -> Work | None:
     rows = shard.stretch(count_traces(traces))
     with parquet.Writer(scratch / FILE, schema_of(traces)) as writer:
         for batch in read_batches(traces, rows):
-            writer.write(pa.Table.from_batches([batch], SCHEMA))
+            writer.write(pa.Table.from_batches([batch]))
     return replace(work, inputs={**work.inputs, "traces": scratch}) if rows else None
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from dcod.config import Config
 from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
-from dcod.traces.schema import Trace, read_batches, tokenizer_of
+from dcod.traces.schema import Trace, read_batches, schema_of, tokenizer_of
 
 _COLUMNS = (
-    *("prompt_id", "split", "verdict", "teacher", "temperature", "gold"),
+    *("prompt_id", "split", "verdict", "teacher", "temperature", "gold", "weight"),
     *("tokenizer_digest", "behavior_logprobs", "top_ids"),
 )
 
@@ -43,6 +43,7 @@ class Count:
             top_k=own and row["top_ids"],
             greedy=row["temperature"] == 0.0,
             golds=row["gold"] is not None,
+            weights=row.get("weight") is not None,
         )
 
     def holdings(self, *, sampled: bool = False) -> Holdings:
@@ -69,7 +70,8 @@ def count(folder: Path, tokenizer: str) -> Holdings:
         UserError: there is no trace set.
     """
     counting = Count(tokenizer)
-    for batch in read_batches(folder, columns=_COLUMNS):
+    there = set(schema_of(folder).names)  # a set of an earlier version knows no weights
+    for batch in read_batches(folder, columns=[name for name in _COLUMNS if name in there]):
         lists = {name: batch[name].is_valid().to_pylist() for name in ("behavior_logprobs", "top_ids")}
         plain = batch.drop_columns(list(lists)).to_pylist()
         for index, row in enumerate(plain):

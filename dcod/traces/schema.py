@@ -56,6 +56,7 @@ SCHEMA = pa.schema(
         ("source_item", pa.int32()),
         ("source_digest", pa.dictionary(pa.int32(), pa.string())),
         ("licence", pa.dictionary(pa.int32(), pa.string())),
+        ("weight", pa.float32()),
     ],
     metadata={"dcod.traces.version": str(SCHEMA_VERSION)},
 )
@@ -90,6 +91,7 @@ class Trace:
         source_line: 1-based line (or row) in ``source_file``; ``source_digest`` is that file's SHA-256.
         source_item: 1-based, of a row that gave several traces; None of any other.
         licence: of the text, as the source names it.
+        weight: what the user gives the trace, above 0, for the correction `given`.
         sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.traces.mapping.tokens.
         stopped_by: the stop string or stop token at which the engine ended it; never stored, likewise.
         flagged: the row's own flag that calls it wrong; empty for none. Never stored, nor are the next two.
@@ -117,6 +119,7 @@ class Trace:
     source_item: int | None = None
     source_digest: str | None = None
     licence: str | None = None
+    weight: float | None = None
     sampled_texts: list[str] | None = None
     stopped_by: str | int | None = None
     flagged: str = ""

@@ -16,6 +16,10 @@ class ScoredTrace:
         behavior_total: their sum as the teacher's own tokenizer gave it, or None; see docs/method.md, section 1.3.
         teacher_top_ids, teacher_top_logprobs: the sampler's likeliest tokens at each position, or None.
         start_top_ids, start_top_logprobs: the same of the student that scored it, or None.
+        start_mass: the probability of each token and of all less likely ones in that student's eyes, or None.
+        start_ranks: how many tokens that student finds at least as likely, itself included, or None.
+        local_logprobs: of that student, given the few tokens before the sentence alone, or None.
+        given: the weight that the user gave the trace, or None.
     """
 
     trace_id: str
@@ -30,6 +34,10 @@ class ScoredTrace:
     teacher_top_logprobs: list[list[float]] | None = None
     start_top_ids: list[list[int]] | None = None
     start_top_logprobs: list[list[float]] | None = None
+    start_mass: list[float] | None = None
+    start_ranks: list[int] | None = None
+    local_logprobs: list[float] | None = None
+    given: float | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_tokens) + len(self.completion_tokens)

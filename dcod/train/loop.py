@@ -68,11 +68,7 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
 
     for alternatives in family.needs(config.correction):
         fields = [_STORED_AS.get(name, name) for name in alternatives]
-        require(
-            f"train.correction.name={config.correction.name}",
-            fields,
-            "use `surprisal` (text only) or `none`, or record the teacher's log-probs in the student's tokens",
-        )
+        require(f"train.correction.name={config.correction.name}", fields, _WAYS_OUT.get(alternatives[0], _TEACHER))
     if LOSSES[config.loss.name].needs_teacher:
         way_out = "use `log` or `gce`, or record the teacher's top-k log-probs in the student's tokens"
         require(f"train.loss.name={config.loss.name}", ["teacher_top_ids"], way_out)
@@ -81,6 +77,13 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
 
 
 _STORED_AS = {"start_logprobs": "student_logprobs"}
+_TEACHER = "use `surprisal` (text only) or `none`, or record the teacher's log-probs in the student's tokens"
+_WAYS_OUT = {
+    "start_mass": "score with score.ranks=true",
+    "start_ranks": "score with score.ranks=true",
+    "local_logprobs": "score with score.local_window=32 or so",
+    "given": "bring a `weight` with every row (docs/traces.md), or take another correction",
+}
 
 
 def first_weights(traces: Sequence[ScoredTrace] | TraceSet, config: TrainConfig, seed: int) -> dict[str, list[float]]:
@@ -133,15 +136,15 @@ def train(
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
     with noticing() as asked:
         for number in track(range(state.step + 1, total + 1), "train"):
-            step = schedule[number - 1]
+            step, progress = schedule[number - 1], (number - 1) / max(1, total - 1)
             # 1. plan
-            plan = state.lagged if learner.live else weighting.plan(config.correction, stored_record(step))
+            plan = state.lagged if learner.live else weighting.plan(config.correction, stored_record(step, progress))
             # 2. and 3. split, forward and backward
-            loss, moved, records = forward_backward(learner, step, plan, state)
+            loss, moved, records = forward_backward(learner, step, plan, state, progress)
             # 4. clip, step, schedule
             row = update(learner, step, loss, moved, learning_rate(config, number, total), state)
             # 5. report
-            row = {"step": number, **row, **report(learner, step, plan, records, state)}
+            row = {"step": number, **row, **report(learner, step, plan, records, state, progress)}
             if selection_set and number in measured:
                 row["selection_nll"] = validate(learner, selection_set, state, number)
                 if state.best_step == number:
@@ -241,7 +244,12 @@ def update(
 
 
 def report(
-    learner: Learner, step: Sequence[ScoredTrace], plan: WeightPlan, records: list[StepScores], state: TrainState
+    learner: Learner,
+    step: Sequence[ScoredTrace],
+    plan: WeightPlan,
+    records: list[StepScores],
+    state: TrainState,
+    progress: float = 0.0,
 ) -> dict[str, float]:
     """The figures of a step's weights; what it decides for live weights of the next step goes into the state.
 
@@ -249,7 +257,7 @@ def report(
         UserError: no token had any weight.
     """
     correction = learner.config.correction
-    record = record_of(learner, step, records)
+    record = record_of(learner, step, records, progress)
     if learner.live:
         state.lagged = weighting.plan(correction, record)
     figures = weighting.diagnostics(correction, plan, record)

@@ -25,6 +25,8 @@ from dcod.train.learner import Learner
 from dcod.train.parallel import is_sharded
 from dcod.train.state import TrainState
 
+_Part = tuple[list[ScoredTrace], StepScores]  # a micro-batch, and its stored scores
+
 
 def first_size(config: TrainConfig, device: torch.device, ranks: int) -> int:
     """Tokens of the first micro-batches; :func:`halve` makes them fewer where a GPU's memory does not hold them.
@@ -73,11 +75,12 @@ def rank_share(step: Sequence[ScoredTrace], rank: int, ranks: int) -> list[Score
 
 
 def forward_backward(
-    learner: Learner, step: Sequence[ScoredTrace], plan: WeightPlan, state: TrainState
+    learner: Learner, step: Sequence[ScoredTrace], plan: WeightPlan, state: TrainState, progress: float = 0.0
 ) -> tuple[float, float, list[StepScores]]:
     """Forward and backward of one step; halves the micro-batches where a GPU's memory does not hold them.
 
-    The step itself stays the same: it is only split further, and the row of the step says so.
+    The step itself stays the same: it is only split further, and the row of the step says so. ``progress`` is the
+    share of the training that lies behind.
 
     Returns:
         This rank's part of the loss; its sum of |log pi - stored log pi| over the counted tokens, which says how
@@ -90,7 +93,8 @@ def forward_backward(
         groups = micro_batches(share, state.micro_batch_tokens, by_prompt=True, layout=learner.layout)
         seen = WeightCounts(learner.config.correction)
         with suppress(torch.OutOfMemoryError):
-            sums = _accumulate(learner, groups, plan, loss_scale, seen)
+            parts = [(group, stored_record(group, progress)) for group in groups]
+            sums = _accumulate(learner, parts, plan, loss_scale, seen)
             learner.seen.merge(seen)
             return sums
         # here and not while the error is handled, which keeps all that the forward pass has made
@@ -100,30 +104,29 @@ def forward_backward(
 
 
 def _accumulate(
-    learner: Learner, groups: list[list[ScoredTrace]], plan: WeightPlan, loss_scale: float, seen: WeightCounts
+    learner: Learner, parts: list[_Part], plan: WeightPlan, loss_scale: float, seen: WeightCounts
 ) -> tuple[float, float, list[StepScores]]:
     """Runs the micro-batches of one step, adds their gradients up, and returns as :func:`forward_backward`.
 
     Args:
         learner: the student on this rank.
-        groups: the micro-batches of this rank.
+        parts: the micro-batches of this rank.
         plan: of the step.
         loss_scale: what a sum over tokens is multiplied by.
         seen: takes in the weights that were used.
     """
     accelerator, config = learner.accelerator, learner.config
-    counts = accelerator.gather(torch.tensor([len(groups)], device=accelerator.device))
+    counts = accelerator.gather(torch.tensor([len(parts)], device=accelerator.device))
     micro_batch_count = int(counts.max())
-    if not groups:
+    if not parts:
         raise UserError("train: a rank got no trace of a step; raise train.traces_per_step or use fewer ranks")
     total, moved, records = 0.0, 0.0, list[StepScores]()
     for index in range(micro_batch_count):
         # The backward of replicas and shards waits for all ranks. So a rank with fewer micro-batches than another
         # repeats its last one with a loss of zero, which changes no gradient, until the others are through.
-        idle = index >= len(groups)
-        group, scale = (groups[-1], 0.0) if idle else (groups[index], loss_scale)
+        idle = index >= len(parts)
+        (group, stored), scale = (parts[-1], 0.0) if idle else (parts[index], loss_scale)
         batch = to_device(collate(group, layout=learner.layout), accelerator.device)
-        stored = stored_record(group)
 
         def weigh(
             logprobs: Tensor,
@@ -159,13 +162,15 @@ def _accumulate(
     return total, moved, records
 
 
-def record_of(learner: Learner, step: Sequence[ScoredTrace], records: list[StepScores]) -> StepScores:
+def record_of(
+    learner: Learner, step: Sequence[ScoredTrace], records: list[StepScores], progress: float = 0.0
+) -> StepScores:
     """What the step's weights were made of: its stored scores, or the live records of all ranks as one.
 
     Prompts of live records are renumbered over the whole step. Call on every rank (collective).
     """
     if not learner.live:
-        return stored_record(step)
+        return stored_record(step, progress)
     records = learner.gathered(records)
     offset = 0
     for record in records:

@@ -47,7 +47,10 @@ def traces(count: int, seed: int = 0, longest: int = 60) -> list[ScoredTrace]:
         said = [*draw(size), 2]
         behavior = (-5 - torch.rand(len(said), generator=generator)).tolist()
         scores = (-5.5 - torch.rand(len(said), generator=generator)).tolist()
-        out.append(ScoredTrace(str(index), str(index // 2), draw(6), said, scores, [4.0] * len(said), behavior))
+        trace = ScoredTrace(str(index), str(index // 2), draw(6), said, scores, [4.0] * len(said), behavior)
+        trace.start_ranks, trace.local_logprobs, trace.given = draw(len(said)), scores, 1.0 + index % 3
+        trace.start_mass = torch.rand(len(said), generator=generator).tolist()
+        out.append(trace)
     return out
 
 

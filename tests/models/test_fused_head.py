@@ -93,3 +93,23 @@ def test_impossible_tokens_have_no_part_in_the_entropy() -> None:
     head = torch.tensor([[1.0], [1.0], [-torch.inf]])
     _, entropies = fused_head.token_statistics(torch.ones(1, 1), head, torch.tensor([0]))
     torch.testing.assert_close(entropies, torch.tensor([2.0]).log())
+
+
+def test_ranks_and_the_mass_below_against_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several chunks, and where a token ties with the target."""
+    monkeypatch.setattr(heads, "chunk_rows", lambda vocabulary, device: 8)
+    torch.manual_seed(0)
+    hidden, head, targets = torch.randn(40, 8), torch.randn(50, 8), torch.randint(50, (40,))
+    head[3] = head[4]
+    targets[0] = 3
+    places = fused_head.Ranks(torch.empty(40, dtype=torch.long), torch.empty(40))
+    logprobs, entropies, _ = fused_head.scored(hidden, head, targets, 0, places)
+    exact = torch.log_softmax(hidden.double() @ head.double().T, 1)
+    for row, target in enumerate(targets.tolist()):
+        likelier = [v for v in range(50) if exact[row, v] > exact[row, target] + 1e-9]
+        assert int(places.ranks[row]) == 1 + len(likelier)
+        below = sum(float(exact[row, v].exp()) for v in range(50) if v not in likelier)
+        assert float(places.mass[row]) == pytest.approx(below, abs=1e-5)
+    plain = fused_head.token_statistics(hidden, head, targets)
+    assert torch.equal(logprobs, plain[0])
+    assert torch.equal(entropies, plain[1])

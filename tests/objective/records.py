@@ -19,6 +19,9 @@ def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int
     lengths = torch.randint(1, width + 1, (traces,), generator=generator)
     draw = lambda: -torch.rand(traces, width, generator=generator) * 3  # noqa: E731
     mask = torch.arange(width)[None] < lengths[:, None]
-    return StepScores(
+    record = StepScores(
         draw(), mask, torch.arange(traces) % prompts, behavior_logprobs=draw(), entropies=-draw(), start_logprobs=draw()
     )
+    record.start_mass, record.start_ranks, record.local_logprobs = draw().exp(), (-40 * draw()).ceil() + 1, draw()
+    record.given, record.progress = 0.1 + torch.rand(traces, generator=generator), torch.full((traces,), 0.5)
+    return record

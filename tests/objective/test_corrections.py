@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dcod.config import CorrectionConfig
 from dcod.objective import corrections, weighting
 from dcod.objective.corrections import StepScores
+from dcod.objective.family import FAMILY
 from dcod.objective.weighting import WeightPlan, plan, weights
 from tests.objective.records import plain, random_record
 
@@ -60,7 +61,7 @@ def test_prefix_estimates_the_on_policy_cross_entropy(seed: int) -> None:
     """sum_t E_mu[R_t f(s_t, y_t)] equals the exact sum_t E_{s_t ~ d_pi, y_t ~ mu}[f], f the student's surprise."""
     student, teacher, traces = policy(seed), policy(seed + 100), all_traces()
     record = record_of(traces, student, teacher)
-    ratios = corrections.CORRECTIONS["prefix"].log_weight(plain("prefix"), record).exp()
+    ratios = corrections.CORRECTIONS["prefix"](plain("prefix"), record).exp()
     probability = torch.tensor([math.exp(sum(logprobs(teacher, trace))) for trace in traces], dtype=torch.float64)
     estimate = (probability[:, None] * ratios * -record.student_logprobs * record.mask).sum()
     exact = 0.0
@@ -79,7 +80,7 @@ def test_trace_estimates_an_expectation_under_the_student(seed: int) -> None:
     """E_mu[R g(y)] equals E_pi[g(y)]."""
     student, teacher, traces = policy(seed), policy(seed + 100), all_traces()
     record = record_of(traces, student, teacher)
-    ratio = corrections.CORRECTIONS["trace"].log_weight(plain("trace"), record)[:, 0].exp()
+    ratio = corrections.CORRECTIONS["trace"](plain("trace"), record)[:, 0].exp()
     g = torch.randn(len(traces), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     mu = torch.tensor([math.exp(sum(logprobs(teacher, trace))) for trace in traces], dtype=torch.float64)
     pi = torch.tensor([math.exp(sum(logprobs(student, trace))) for trace in traces], dtype=torch.float64)
@@ -128,11 +129,15 @@ GROUPED = [(n, g) for n in sorted(corrections.CORRECTIONS) for g in GROUPS if (n
 
 
 # by their definition bounded and compared with nothing: no gamma, no floor, no truncation
-BOUNDED = {n for n, c in corrections.CORRECTIONS.items() if c.group(CorrectionConfig(base="trace")) == "none"}
+BOUNDED = {name for name, member in FAMILY.items() if member.group(CorrectionConfig(base="trace")) == "none"}
+
+
+def test_every_member_has_a_formula() -> None:
+    assert set(FAMILY) == set(corrections.CORRECTIONS)
 
 
 def test_what_is_bounded_by_itself_is_named() -> None:
-    assert {"none", "support", "support_text", "iw_sft", "iw_opd", "token_support"} == BOUNDED
+    assert {"none", "support", "support_text", "iw_sft", "iw_opd", "idft", "token_support", "given"} == BOUNDED
 
 
 @pytest.mark.parametrize(("name", "group"), [pair for pair in GROUPED if pair[0] not in BOUNDED])
@@ -201,9 +206,8 @@ def test_the_weights_of_a_step_do_not_depend_on_how_it_is_split(name: str, group
     whole = weights(config, found, record)
     for prompt in range(4):
         rows = record.prompts == prompt
-        pad = lambda t, rows=rows: torch.nn.functional.pad(t[rows], (0, 5))  # noqa: E731
-        names = ("student_logprobs", "mask", "behavior_logprobs", "entropies", "start_logprobs")
-        part = StepScores(prompts=record.prompts[rows], **{name: pad(getattr(record, name)) for name in names})
+        pad = lambda t: torch.nn.functional.pad(t, (0, 5)) if t is not None and t.dim() == 2 else t  # noqa: E731
+        part = StepScores(**{name: pad(value) for name, value in vars(record.pick(rows)).items()})
         torch.testing.assert_close(weights(config, found, part)[:, :-5], whole[rows])
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     shuffled = record.pick(order)

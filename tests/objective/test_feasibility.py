@@ -16,7 +16,9 @@ from dcod.objective.feasibility import Holdings, of_setting, possible, remarks
 from dcod.objective.losses import LOSSES
 from tests.objective.records import random_record
 
-FULL = Holdings(40, 20, 0, logprobs=40, totals=40, top_k=40, golds=40, verdicts={"correct": 40}, selection=4)
+FULL = Holdings(
+    40, 20, 0, logprobs=40, totals=40, top_k=40, golds=40, weights=40, verdicts={"correct": 40}, selection=4
+)
 LONE = replace(FULL, prompts=40, alone=40)
 GROUPS = ("auto", *(group for group in get_args(Group) if group != "none"))
 SETTINGS = [
@@ -47,7 +49,7 @@ def test_the_facts_are_those_of_the_formulas() -> None:
     assert {name for name, loss in LOSSES.items() if loss.needs_teacher} == OF_TEACHER
     for correction in SETTINGS:
         record = random_record()
-        width = CORRECTIONS[correction.name].log_weight(correction, record).shape[1]
+        width = CORRECTIONS[correction.name](correction, record).shape[1]
         assert (width > 1) == FAMILY[correction.name].by_token(correction), correction.name
 
 
@@ -122,8 +124,8 @@ def test_some_lone_prompts_are_counted() -> None:
 def test_which_corrections_can_act() -> None:
     assert {name for name, why in possible(FULL).items() if why} == set()
     text = possible(Holdings(40, 40, 40))
-    assert {name for name, why in text.items() if not why} == {"support_text", "token_support", "iw_sft"}
-    assert len(text) == 11
+    assert {name for name, why in text.items() if not why} == {"support_text", "token_support", "iw_sft", "idft"}
+    assert len(text) == 15
 
 
 def test_a_ratio_to_a_greedy_teacher_or_across_teachers_is_said() -> None:
@@ -134,4 +136,24 @@ def test_a_ratio_to_a_greedy_teacher_or_across_teachers_is_said() -> None:
 
 def test_the_anchor_needs_what_scoring_records() -> None:
     config = parse_config("{}", ["train.anchor=0.1"])
-    assert remarks(config, FULL)[0].code == "no_start_top_k"
+    assert remarks(config, FULL)[0].code == "not_scored"
+
+
+@pytest.mark.parametrize(
+    ("correction", "key"),
+    [
+        ("train.correction.name=rsr", "score.ranks=true"),
+        ("train.correction.name=local_naturalness", "score.local_window=32"),
+    ],
+)
+def test_what_the_score_stage_must_record_is_said_with_the_key(correction: str, key: str) -> None:
+    first = remarks(parse_config("{}", [correction]), FULL)[0]
+    assert (first.level, first.code) == ("impossible", "not_scored")
+    assert f"set {key}" in str(first)
+    assert not [one for one in remarks(parse_config("{}", [correction, key]), FULL) if one.level == "impossible"]
+
+
+def test_given_weights_are_asked_of_every_trace() -> None:
+    (first, *_) = remarks(parse_config("{}", ["train.correction.name=given"]), replace(FULL, weights=3))
+    assert (first.level, first.code) == ("impossible", "no_weights")
+    assert "3 of 40 have one; bring a `weight` with every row" in str(first)

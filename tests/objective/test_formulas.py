@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dcod.config import CorrectionConfig
-from dcod.objective import corrections
+from dcod.objective import corrections, family
 from dcod.objective.corrections import StepScores
 from dcod.objective.weighting import plan, weights
 from tests.objective.records import plain, random_record
@@ -99,10 +99,100 @@ def test_token_support_asks_the_start_alone() -> None:
         assert torch.equal(weights(config, plan(config, moved), moved), found)
 
 
+def test_token_support_by_mass_keeps_a_token_that_is_likely_among_what_is_likely() -> None:
+    record = random_record(traces=5)
+    assert record.start_mass is not None
+    config = plain("token_support", rule="mass", normalise=False)
+    found = weights(config, plan(config, record), record)
+    assert torch.equal(found, (record.start_mass >= 0.5).float() * record.mask)
+    assert 0 < found.sum() < record.mask.sum()
+    assert config.threshold_of_rule == 0.5
+    assert plain("token_support").threshold_of_rule == 0.4
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.25, 1.0])
+def test_idft_is_its_published_formula(progress: float) -> None:
+    record = random_record(traces=6)
+    record.progress = torch.full((6,), progress)
+    config = plain("idft", normalise=False)
+    found = weights(config, plan(config, record), record)
+    assert record.entropies is not None
+    strange = torch.exp(-(record.student_logprobs + record.entropies).double()).clip(0.1, 2.0)
+    expected = record.student_logprobs.double().exp() ** (1 + progress * (strange - 1))
+    torch.testing.assert_close(found.double(), expected * record.mask, atol=1e-6, rtol=1e-5)
+    if not progress:  # DFT, until it knows more
+        torch.testing.assert_close(found, record.student_logprobs.exp() * record.mask)
+
+
+def test_rank_surprisal_chooses_the_trace_of_the_least_published_ratio() -> None:
+    record = random_record(traces=8, prompts=2)
+    assert record.start_ranks is not None
+    assert record.start_logprobs is not None
+    record.start_ranks[0, 0] = 5000  # counts no further than 100
+    ratio = []
+    for ranks, logprobs, inside in zip(record.start_ranks, record.start_logprobs, record.mask, strict=True):
+        ratio.append(float(ranks[inside].clip(max=100).sum() / -logprobs[inside].sum()))
+    config = plain("rsr", gamma_max=1 / 8)
+    found = weights(config, plan(config, record), record).double()[:, 0]
+    raw = [1 / one for one in ratio]
+    relative = torch.tensor([raw[b] / (sum(raw[b % 2 :: 2]) / 4) for b in range(8)], dtype=torch.float64)
+    torch.testing.assert_close(found / found[0], relative / relative[0], atol=1e-5, rtol=1e-4)
+
+
+def test_across_prompts_naturalness_is_centred_by_the_entropy_and_within_them_it_is_not() -> None:
+    record = random_record(traces=6, prompts=6)
+    log = lambda group: corrections.CORRECTIONS["naturalness"](plain("naturalness", group=group), record)  # noqa: E731
+    assert record.entropies is not None
+    plainly, centred = record.student_logprobs, record.student_logprobs + record.entropies
+    for group, values in (("auto", plainly), ("prompt", plainly), ("batch", centred), ("length", centred)):
+        expected = 8 * (values * record.mask).sum(1, keepdim=True) / record.mask.sum(1, keepdim=True)
+        torch.testing.assert_close(log(group), expected)
+    assert family.needs(plain("naturalness", group="batch")) == (("entropies",),)
+    assert family.needs(plain("naturalness")) == ()
+
+
+def test_local_naturalness_reads_the_local_scores_alone() -> None:
+    record = random_record(traces=4)
+    log = corrections.CORRECTIONS["local_naturalness"](plain("local_naturalness"), record)
+    assert record.local_logprobs is not None
+    expected = 8 * (record.local_logprobs * record.mask).sum(1, keepdim=True) / record.mask.sum(1, keepdim=True)
+    torch.testing.assert_close(log, expected)
+
+
+def test_given_weights_are_the_users_own_up_to_the_scale_of_a_step() -> None:
+    record = random_record(traces=4)
+    record.given = torch.tensor([0.5, 1.0, 400.0, 2.0])  # nothing bounds them
+    config = plain("given")
+    found = weights(config, plan(config, record), record)
+    assert found[record.mask].mean().item() == pytest.approx(1.0, rel=1e-5)
+    torch.testing.assert_close(found[:, 0] / found[1, 0], record.given)
+    bare = plain("given", normalise=False)
+    torch.testing.assert_close(weights(bare, plan(bare, record), record)[:, 0], record.given)
+
+
+def test_a_narrow_upper_clip_and_a_share_of_the_prefix_bound_the_ratios() -> None:
+    record = random_record(traces=6)
+    assert record.behavior_logprobs is not None
+    raw = record.student_logprobs - record.behavior_logprobs
+    narrow = corrections.log_ratios(plain("prefix", clip=1.0, clip_high=0.2), record)
+    torch.testing.assert_close(narrow[record.mask], raw.clamp(-1.0, 0.2)[record.mask])
+    half = corrections.log_ratios(plain("prefix", prefix_share=0.5), record)
+    for row, ratios, inside in zip(half, raw, record.mask, strict=True):
+        count = int(inside.sum())
+        counted = -(-count // 2)
+        torch.testing.assert_close(row[:counted], ratios[:counted])
+        assert not row[counted:].any()
+    prefix = corrections.CORRECTIONS["prefix"](plain("prefix", prefix_share=0.5), record)
+    last = int(record.mask[0].sum()) - 1
+    assert prefix[0, -1] == pytest.approx(float(raw[0, : -(-(last + 1) // 2)].sum()), rel=1e-4)
+    with pytest.raises(ValueError, match="one_sided"):
+        plain("prefix", one_sided=True, clip_high=0.5)
+
+
 def test_mixed_lies_between_prefix_and_trace() -> None:
     """rho = 0 is `prefix`, rho = 1 is `trace` over the same groups; in between the exponents mix, not the weights."""
     record = random_record()
-    log = lambda name, **knobs: corrections.CORRECTIONS[name].log_weight(plain(name, **knobs), record)  # noqa: E731
+    log = lambda name, **knobs: corrections.CORRECTIONS[name](plain(name, **knobs), record)  # noqa: E731
     prefix, trace = log("prefix"), log("trace").expand_as(record.mask)
     torch.testing.assert_close(log("mixed", rho=0.0), prefix)
     inside = record.mask
@@ -119,6 +209,6 @@ def test_trace_mean_does_not_know_how_long_a_trace_is() -> None:
         torch.cat([record.student_logprobs] * 2, 1), torch.cat([record.mask] * 2, 1), record.prompts,
         behavior_logprobs=torch.cat([record.behavior_logprobs] * 2, 1),  # type: ignore[list-item]
     )  # fmt: skip
-    log = lambda name, r: corrections.CORRECTIONS[name].log_weight(plain(name), r)  # noqa: E731
+    log = lambda name, r: corrections.CORRECTIONS[name](plain(name), r)  # noqa: E731
     torch.testing.assert_close(log("trace", twice), 2 * log("trace", record))
     torch.testing.assert_close(log("trace_mean", twice), log("trace_mean", record))

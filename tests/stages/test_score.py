@@ -33,11 +33,11 @@ def trace(text: str, tokenizer: object, **fields: object) -> Trace:
     return replace(made, **fields)  # type: ignore[arg-type]
 
 
-def run(tmp_path: Path, student: Path, traces: list[Trace], top_k: int = 0) -> dict[str, float]:
+def run(tmp_path: Path, student: Path, traces: list[Trace], **section: object) -> dict[str, float]:
     (tmp_path / "traces").mkdir()
     (tmp_path / "out").mkdir()
     write_traces(tmp_path / "traces" / "traces.parquet", traces)
-    config = Config.model_validate({"student": {"max_length": 512}, "score": {"top_k": top_k}})
+    config = Config.model_validate({"student": {"max_length": 512}, "score": section})
     return score.run(config, tmp_path / "out", NullLog(), traces=tmp_path / "traces", student=student)
 
 
@@ -86,3 +86,32 @@ def test_log_probs_that_do_not_fit_their_tokens_stop_with_the_place(tmp_path: Pa
     )
     with pytest.raises(UserError, match=r"\(a:3\): 1 log-probs for 5 tokens"):
         run(tmp_path, tiny_student, [broken])
+
+
+def test_ranks_local_scores_and_given_weights_are_recorded_where_they_are_wanted(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    tokenizer = prompts.load_tokenizer(tiny_student)
+    text = "One.\n2.5 is half. So? Yes"
+    made = [trace(text, tokenizer, weight=2.5), trace("four", tokenizer)]
+    run(tmp_path, tiny_student, made, ranks=True, local_window=4)
+    first, second = read_scores(tmp_path / "out")["train"]
+    assert (first.given, second.given) == (2.5, None)
+    assert first.start_ranks is not None
+    assert first.start_mass is not None
+    assert first.local_logprobs is not None
+    assert all(1 <= rank <= 259 for rank in first.start_ranks)
+    # the likeliest token has all of the mass, each has at least its own
+    for rank, mass, logprob in zip(first.start_ranks, first.start_mass, first.student_logprobs, strict=True):
+        assert math.exp(logprob) - 1e-6 <= mass <= 1 + 1e-6
+        assert rank > 1 or mass == pytest.approx(1.0, abs=1e-5)
+    # by hand: every sentence after the four tokens before it; a point before a digit ends none
+    engine = TransformersEngine(tiny_student, tokenizer)
+    ids, expected = [*first.prompt_tokens, *first.completion_tokens], []
+    begin = len(first.prompt_tokens)
+    for size in (4, 1, 12, 4, 5):  # "One." "\n" "2.5 is half." " So?" " Yes" and its end
+        one = replace(first, prompt_tokens=ids[begin - 4 : begin], completion_tokens=ids[begin : begin + size])
+        expected += engine.score([one], 512)[0][0]
+        begin += size
+    assert begin == len(ids)
+    assert first.local_logprobs == pytest.approx(expected, abs=1e-5)

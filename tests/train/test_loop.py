@@ -42,8 +42,9 @@ def examples(tiny_student: Path) -> list[ScoredTrace]:
             behavior = (-3 - torch.rand(len(completion), generator=generator)).tolist()
             out.append(ScoredTrace(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
     engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
-    for example, (logprobs, entropies) in zip(out, engine.score(out, 512), strict=True):
-        example.student_logprobs, example.entropies = logprobs, entropies
+    engine.annotate(out, 512, ranks=True)
+    for number, example in enumerate(out):
+        example.given, example.local_logprobs = 1.0 + number % 5, example.student_logprobs
     return out
 
 

@@ -11,7 +11,7 @@ from dcod.grading.extract import boxed
 from dcod.traces import columns, templates
 from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
 from dcod.traces.formats._find import RowError
-from dcod.traces.formats._marks import check_row, until_taught
+from dcod.traces.formats._marks import WEIGHTS, check_row, is_taught, until_taught
 from dcod.traces.prompts import prompt_for
 from dcod.traces.schema import Message, Trace
 
@@ -229,7 +229,30 @@ def make(
         attempts=count(row, "attempts"),
         licence=name(row, "licence", "license"),
         no_gold=f"{said}: {row[said]!s:.40}" if said and columns.is_none(row[said]) and row[said] != "" else "",
+        weight=weight(row),
     )
+
+
+def weight(row: dict[str, Any]) -> float | None:
+    """The weight of a row, or of the turn that is taught; 0 has taken a turn out before this is asked.
+
+    Raises:
+        RowError: it is no number above 0.
+    """
+    chats = [row[key] for key in ("messages", "conversations", "completion") if has_turns(row.get(key))]
+    said = [turn for chat in chats for turn in chat if _is_assistant(turn) and is_taught(turn)]
+    for holder in (row, *said[-1:]):
+        key = first_key(holder, WEIGHTS)
+        value = None if key is None or isinstance(holder[key], bool) else number(holder, key)
+        if value is not None and value <= 0:
+            raise RowError("bad_field", f"{key}: expected a number above 0, got {value!r:.40}")
+        if value is not None:
+            return value
+    return None
+
+
+def _is_assistant(turn: dict[str, Any]) -> bool:
+    return ROLES.get(str(turn.get("role", turn.get("from")))) == "assistant"
 
 
 def _teacher(row: dict[str, Any]) -> str | None:

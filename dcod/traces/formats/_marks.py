@@ -12,6 +12,7 @@ from typing import Any
 
 from dcod.traces.formats._find import RowError
 
+WEIGHTS = ("weight", "loss_weight")  # another number than 0 or 1 is for the correction `given`
 _TAUGHT = ("weight", "loss_weight", "loss", "loss_mask", "train", "training", "trainable", "train_on_turn", "learn")
 _LEFT_OUT = ("masked", "is_masked", "ignore", "ignored")
 # Of a row some of these names say other things: `loss` a figure, `train` a split; so only a plain no counts there.
@@ -77,6 +78,8 @@ def _yes(key: str, value: Any) -> bool:
         if len(found) > 1:
             raise RowError("not_taught", f"{key} takes a part of the turn out; a turn is taught whole or not")
         return found.pop()
+    if key in WEIGHTS and type(value) in (int, float) and value > 0:
+        return True
     plain = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}.get(str(value).lower())
     if plain is None:
         raise RowError("not_taught", f"{key}: {value!r:.40} is neither yes nor no (0 or 1): a turn is taught or not")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ TAUGHT: list[dict[str, Any]] = [
     {"weight": 1}, {"weight": None}, {"train": True}, {"loss": True}, {"loss_mask": [1, 1]}, {"masked": False}, {},
 ]  # fmt: skip
 UNCLEAR: list[dict[str, Any]] = [
-    {"weight": 0.5}, {"loss_mask": [0, 1]}, {"mask": 1}, {"loss": 0.3},
+    {"weight": -0.5}, {"weight": "some"}, {"loss_mask": [0, 1]}, {"mask": 1}, {"loss": 0.3},
     {"train_detail": [{"begin_offset": 0, "end_offset": 3, "train": False}]},
 ]  # fmt: skip
 
@@ -53,7 +54,17 @@ def test_a_turn_that_is_not_to_be_trained_on_is_not_taught(mark: dict[str, Any])
 
 @pytest.mark.parametrize("mark", TAUGHT, ids=str)
 def test_other_marks_change_nothing(mark: dict[str, Any]) -> None:
-    assert convert(chat(mark)) == convert(chat({}))
+    assert replace(convert(chat(mark)), weight=None) == convert(chat({}))
+
+
+def test_another_weight_is_the_traces_own_for_who_trains_with_it() -> None:
+    assert convert(chat({"weight": 0.5})).weight == 0.5
+    assert convert(chat({"weight": 3}, {"weight": 2}, {"weight": 0})).weight == 2.0  # of the turn that is taught
+    assert convert({**chat({"weight": 3}), "weight": 0.25}).weight == 0.25
+    assert convert({"prompt": "2+2?", "completion": "4", "loss_weight": 1.5}).weight == 1.5
+    assert convert({"prompt": "2+2?", "completion": "4"}).weight is None
+    for wrong in (-1, "much", float("inf"), float("nan")):
+        assert refused({"prompt": "2+2?", "completion": "4", "weight": wrong})[0] == "bad_field"
 
 
 def test_such_a_turn_is_context_and_what_comes_behind_the_last_taught_one_is_left() -> None:
