@@ -126,10 +126,13 @@ def read_scores(folder: Path) -> dict[str, list[ScoredTrace]]:
     Raises:
         UserError: the folder holds no scores.
     """
-    out: dict[str, list[ScoredTrace]] = {name: [] for name in SPLITS}
-    for row in pq.read_table(_existing(folder)).to_pylist():
-        out[row.pop("split")].append(ScoredTrace(**row))
-    return out
+    table = pq.read_table(_existing(folder))
+    return {name: traces_of(table.filter(pc.equal(table["split"], name))) for name in SPLITS}
+
+
+def traces_of(table: pa.Table | pa.RecordBatch) -> list[ScoredTrace]:
+    """The scored traces of some rows."""
+    return [ScoredTrace(**row) for row in table.drop_columns("split").to_pylist()]
 
 
 def open_scores(folder: Path) -> dict[str, StoredTraces]:
@@ -199,19 +202,14 @@ class StoredTraces:
         numbers = (np.searchsorted(self._begins, rows, side="right") - 1).tolist()
         pieces = {number: self._reader.get_batch(number) for number in set(numbers)}
         offsets = (np.asarray(rows) - self._begins[numbers]).tolist()
-        return [_example(pieces[number], offset) for number, offset in zip(numbers, offsets, strict=True)]
+        rows_of = zip(numbers, offsets, strict=True)
+        return [trace for number, offset in rows_of for trace in traces_of(pieces[number].slice(offset, 1))]
 
     def missing(self, fields: Sequence[str]) -> int:
         if any(name not in self._bits for name in fields):
             return 0
         wanted = sum(self._bits[name] for name in fields)
         return sum(count for known, count in self._known.items() if not known & wanted)
-
-
-def _example(piece: pa.RecordBatch, offset: int) -> ScoredTrace:
-    (row,) = piece.slice(offset, 1).to_pylist()
-    del row["split"]
-    return ScoredTrace(**row)
 
 
 def _existing(folder: Path) -> Path:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dcod.config import Config
 from dcod.models import fitting, loading, selfcheck
 from dcod.score import parts as scoring
 from dcod.score import scores
+from dcod.score.outlook import Outlook, of_start
 from dcod.stages.digests import attempt_digest
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
@@ -49,18 +51,28 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     facts = scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
     note(out, student=facts)
     selfcheck.say(facts)
-    drift, totals = Drift(), Totals()
+    drift, totals, outlook = Drift(), Totals(), Outlook(config.train)
     with pq.ParquetWriter(out / "scores.parquet", whose.schema(), compression="zstd") as writer:
         for number in numbers:
             with parts.file(number) as path:
                 table = pq.read_table(path)
             writer.write_table(table)
-            drift.add(table)
-            totals.add(table)
+            for figures in (drift, totals, outlook):
+                figures.add(table)
     storage.write_json(out / "drift.json", drift.curve())
     if not kept:
         parts.clear()
-    return totals.metrics()
+    return told(config, out, totals, outlook)
+
+
+def told(config: Config, out: Path, totals: Totals, outlook: Outlook) -> dict[str, float]:
+    """The figures of a scoring, after what they say of the configured training is said."""
+    figures = totals.metrics() | outlook.metrics()
+    remarks = of_start(config.train, figures["mean_student_probability"])
+    note(out, remarks=[vars(remark) for remark in remarks])
+    for remark in remarks:
+        print(f"train: {remark.level}: {remark}", file=sys.stderr)
+    return figures
 
 
 def settle(config: Config, *, traces: Path, student: Path) -> None:

@@ -239,10 +239,10 @@ def test_out_of_memory_halves_the_micro_batches_and_nothing_else(
     calm, weights = run(tiny_student, examples, correction=correction)
     original = stepping._accumulate
 
-    def small(learner: object, groups: list[list[ScoredTrace]], *rest: object) -> object:
-        if max(len(g) * max(map(len, g)) for g in groups) > 150:
+    def small(learner: object, parts: list[tuple[list[ScoredTrace], object]], *rest: object) -> object:
+        if max(len(g) * max(map(len, g)) for g, _ in parts) > 150:
             raise torch.OutOfMemoryError
-        return original(learner, groups, *rest)  # type: ignore[arg-type]
+        return original(learner, parts, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stepping, "_accumulate", small)
     found, same = run(tiny_student, examples, correction=correction)
