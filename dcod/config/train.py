@@ -58,9 +58,9 @@ class CorrectionConfig(Section):
     )
     clip: Annotated[float, Field(gt=0.0)] = Field(2.0, description="c, on each per-token log-ratio.")
     one_sided: bool = Field(False, description="Clip log-ratios to <= 0, so that no slip of the teacher is raised.")
-    clip_high: Annotated[float, Field(ge=0.0)] | None = Field(
-        None,
-        description="The upper end of the clip where it is not c: a narrow one raises little and lowers freely.",
+    clip_high: Annotated[float, Field(ge=0.0)] | Literal["clip"] = Field(
+        "clip",
+        description="The upper end of the clip; `clip`: c, too. A narrow one raises little and lowers freely.",
         examples=[0.2],
     )
     prefix_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
@@ -83,8 +83,8 @@ class CorrectionConfig(Section):
         description="`token_support` only: weigh by the start's probability, or keep a token whose probability, or "
         "with all less likely ones, reaches `threshold`; `mass` needs score.ranks=true.",
     )
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="`token_support` only; as published: 0.4 of `threshold`, 0.5 of `mass`.", examples=[0.4]
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["auto"] = Field(
+        "auto", description="`token_support` only; `auto` is as published: 0.4, of `mass` 0.5.", examples=[0.3]
     )
     normalise: bool = Field(
         True, description="Of what is compared with nothing: rescale a step to mean 1; else the rate is lower too."
@@ -94,14 +94,16 @@ class CorrectionConfig(Section):
     def _not_cancelled(self) -> CorrectionConfig:
         if self.name == "position_decay" and self.group == "prompt":
             raise ValueError("position_decay weighs by position alone, which group=prompt cancels; use auto or batch")
-        if self.one_sided and self.clip_high:
+        if self.one_sided and self.clip_high != "clip":
             raise ValueError(f"one_sided clips log-ratios to at most 0, clip_high to {self.clip_high}; set one of them")
         return self
 
     @property
     def threshold_of_rule(self) -> float:
         """The threshold, or the published one."""
-        return self.threshold or (0.5 if self.rule == "mass" else 0.4)
+        if self.threshold != "auto":
+            return self.threshold
+        return 0.5 if self.rule == "mass" else 0.4
 
 
 class LossConfig(Section):

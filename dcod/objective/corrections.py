@@ -99,7 +99,7 @@ def log_ratios(config: CorrectionConfig, record: StepScores) -> Tensor:
 
 def clip_range(config: CorrectionConfig) -> tuple[float, float]:
     """Between what a per-token log-ratio is clipped: [-c, c], or with another upper end."""
-    high = config.clip if config.clip_high is None else config.clip_high
+    high = config.clip if config.clip_high == "clip" else config.clip_high
     return -config.clip, 0.0 if config.one_sided else high
 
 
