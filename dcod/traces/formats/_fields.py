@@ -240,19 +240,14 @@ def weight(row: dict[str, Any]) -> float | None:
         RowError: it is no number above 0.
     """
     chats = [row[key] for key in ("messages", "conversations", "completion") if has_turns(row.get(key))]
-    said = [turn for chat in chats for turn in chat if _is_assistant(turn) and is_taught(turn)]
-    for holder in (row, *said[-1:]):
+    answers = [t for chat in chats for t in chat if ROLES.get(str(t.get("role", t.get("from")))) == "assistant"]
+    for holder in (row, *[turn for turn in answers if is_taught(turn)][-1:]):
         key = first_key(holder, WEIGHTS)
-        value = None if key is None or isinstance(holder[key], bool) else number(holder, key)
-        if value is not None and value <= 0:
-            raise RowError("bad_field", f"{key}: expected a number above 0, got {value!r:.40}")
-        if value is not None:
+        if key is not None and not isinstance(holder[key], bool) and (value := number(holder, key)) is not None:
+            if value <= 0:
+                raise RowError("bad_field", f"{key}: expected a number above 0, got {value!r:.40}")
             return value
     return None
-
-
-def _is_assistant(turn: dict[str, Any]) -> bool:
-    return ROLES.get(str(turn.get("role", turn.get("from")))) == "assistant"
 
 
 def _teacher(row: dict[str, Any]) -> str | None:
