@@ -234,17 +234,13 @@ def make(
 
 
 def weight(row: dict[str, Any]) -> float | None:
-    """The weight of a row, or of the turn that is taught; 0 has taken a turn out before this is asked.
-
-    Raises:
-        RowError: it is no number above 0.
-    """
+    """The weight of a row, or of the turn that is taught, above 0; a weight of 0 has taken it out before."""
     chats = [row[key] for key in ("messages", "conversations", "completion") if has_turns(row.get(key))]
-    answers = [t for chat in chats for t in chat if ROLES.get(str(t.get("role", t.get("from")))) == "assistant"]
-    for holder in (row, *[turn for turn in answers if is_taught(turn)][-1:]):
+    said = [t for chat in chats for t in chat if ROLES.get(str(t.get("role", t.get("from")))) == "assistant"]
+    for holder in (row, *[turn for turn in said if is_taught(turn)][-1:]):
         key = first_key(holder, WEIGHTS)
-        if key is not None and not isinstance(holder[key], bool) and (value := number(holder, key)) is not None:
-            if value <= 0:
+        if key and not isinstance(holder[key], bool):
+            if (value := number(holder, key) or 0.0) <= 0:
                 raise RowError("bad_field", f"{key}: expected a number above 0, got {value!r:.40}")
             return value
     return None
