@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,7 @@ from bench.study.regimes import Problem, Regime, answer_of
 from bench.study.second.regimes import is_far
 from dcod.engines import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.models.attention import hidden_states
-from dcod.models.batches import collate, micro_batches
-from dcod.models.heads import logits_of
+from dcod.score import exposure
 from dcod.traces.scored import ScoredTrace
 
 TEMPERATURES = {"greedy": 0.0, "0.3": 0.3, "0.6": 0.6, "1.0": 1.0}
@@ -88,46 +87,30 @@ def known(traces: Sequence[ScoredTrace]) -> Measured:
 def excess_error(
     student: TransformersEngine, regime: Regime, seed: int, held: Sequence[ScoredTrace], work: Path
 ) -> Measured:
-    """ExAccErr (Arora et al. 2022, arXiv 2204.01171), exact in the next token: the teacher knows its hint.
+    """ExAccErr (:mod:`dcod.score.exposure`) at the mean length of the traces, over the whole vocabulary.
 
-    With eps(l) the mean over t <= l of KL(teacher || student) at the teacher's own states and R(l) its sum over the
-    student's, (R(l) - l eps(l)) / (l eps(l)): 0 where errors only add up. l is the mean length of the traces.
+    The teacher knows its hint, the student does not.
     """
     drawn = problems(regime, 1 + max(int(e.prompt_id) for e in held), lab.SELECTION + seed, distinct=True)
     asked = [drawn[int(e.prompt_id)] for e in held[:STATES]]
     own = answers(student, regime, asked, 1, 1.0, seed)
-    texts = {"teacher": [e.completion_tokens for e in held[:STATES]], "student": [c.token_ids for c in own]}
+    texts = [[e.completion_tokens for e in held[:STATES]], [c.token_ids for c in own]]
     expert = TransformersEngine(lab.teacher(regime, work), lab.tokenizer())
-    curves = {}
-    for name, tokens in texts.items():
-        known = _logprobs(expert, [p.text + p.hint for p in asked], tokens)
-        mine = _logprobs(student, [p.text for p in asked], tokens)
-        curves[name] = [(a.exp() * (a - b)).sum(-1) for a, b in zip(known, mine, strict=True)]
-    length = round(sum(map(len, texts["teacher"])) / len(asked))
-    linear, grown = (sum(_at(curves[name], t) for t in range(length)) for name in ("teacher", "student"))
-    return {"excess_error": (grown - linear) / linear if linear > 0 else 0.0}
-
-
-def _at(curves: Sequence[torch.Tensor], position: int) -> float:
-    """The mean at a position over the answers that are not over by then."""
-    values = [float(curve[position]) for curve in curves if len(curve) > position]
-    return sum(values) / len(values) if values else 0.0
-
-
-@torch.inference_mode()
-def _logprobs(engine: TransformersEngine, prompts: Sequence[str], completions: list[list[int]]) -> list[torch.Tensor]:
-    """The whole distribution at every token of given answers, one tensor [T, V] each."""
-    examples = [
-        ScoredTrace(str(i), str(i), encode(prompt), tokens, [0.0] * len(tokens), [])
-        for i, (prompt, tokens) in enumerate(zip(prompts, completions, strict=True))
-    ]
-    head, out = engine.reading.head(engine.model), dict[str, torch.Tensor]()
-    for group in micro_batches(examples, 16384, layout=engine.layout):
-        batch = collate(group, 0, engine.layout)
-        hidden = hidden_states(engine.model, batch, engine.reading.body)
-        parts = logits_of(hidden, head).log_softmax(-1).split([len(e.completion_tokens) for e in group])
-        out |= {e.trace_id: part for e, part in zip(group, parts, strict=True)}
-    return [out[example.trace_id] for example in examples]
+    vocabulary = len(lab.tokenizer())
+    found = []
+    for tokens in texts:
+        pairs = list(zip(asked, tokens, strict=True))
+        told = [ScoredTrace(str(i), str(i), encode(p.text + p.hint), said, [], []) for i, (p, said) in enumerate(pairs)]
+        expert.annotate(told, 16384, vocabulary)
+        states = [
+            replace(e, prompt_tokens=encode(p.text), teacher_top_ids=e.start_top_ids, start_top_ids=None,
+                    teacher_top_logprobs=e.start_top_logprobs, start_top_logprobs=None)
+            for e, p in zip(told, asked, strict=True)
+        ]  # fmt: skip
+        found.append(exposure.divergences(student, states, 16384))
+    curve = exposure.excess(*found)["excess"]
+    length = round(sum(map(len, texts[0])) / len(asked))
+    return {"excess_error": curve[min(length, len(curve)) - 1] if curve else 0.0}
 
 
 def _styles(drawn: Sequence[Problem], written: Sequence[Completion], samples: int) -> Measured:
