@@ -115,7 +115,8 @@ def _explain(item: Any) -> str:
         return f"{place}: unknown key{_meant(item['loc'])} known here: {', '.join(_fields_at(item['loc'][:-1]))}"
     if item["type"] in ("model_type", "model_attributes_type"):
         first = next(iter(_section_at(item["loc"]).model_fields))
-        value = _cut(item["input"], 40) if isinstance(item["input"], str) else "…"
+        told = isinstance(item["input"], str) and item["loc"][:1] != ("notify",)  # its address is a secret
+        value = _cut(one_line(item["input"]), 40) if told else "…"
         return f"{place}: expected keys below it, such as {place}.{first}={value}{_got(item)}"
     message = _cut(one_line(item["msg"].removeprefix("Value error, ")), 400)
     return f"{place}: {message}{_got(item)}{_way_out(item)}"

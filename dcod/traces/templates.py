@@ -7,6 +7,7 @@ Where special tokens were left out of a text (TRL logs it so), the roles stand a
 from __future__ import annotations
 
 import re
+from itertools import product
 
 from dcod.grading import thoughts
 from dcod.traces.schema import Message
@@ -25,22 +26,19 @@ _OPENS = (  # a family each; the group is the role
     re.compile(rf"<(?:start_of_turn|\|turn)>{_ROLE}\s*\n", re.I),
     re.compile(rf"<[|｜]{_ROLE}[|｜]>\n?", re.I),
 )
-_INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=\[INST\]|\Z)", re.S)
-_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>|\[SYSTEM_PROMPT\](.*?)\[/SYSTEM_PROMPT\]", re.S)
-_WORDED = (  # the system prompt, the user's turn, and the opening of the assistant's at the end
-    re.compile(r"\A(?:(.*?)\s+)?USER:\s*(.*?)\s*ASSISTANT:\s*\Z", re.S),
-    re.compile(r"\A(?:(.*?)\n\n)?\s*Human:\s*(.*?)\n\nAssistant:\s*\Z", re.S),
-    re.compile(
-        r"\A(?:(.*?)\s*\n)?### (?:Instruction|User|Human):\s*\n(.*?)\s*\n### (?:Response|Assistant):\s*\Z", re.S
-    ),
+_SYSTEM = (("<<SYS>>", "<</SYS>>"), ("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"))
+_WORDED = (  # what opens the user's turn, and the opening of the assistant's at the end
+    (re.compile(r"(?:\A|\s)USER:"), ("ASSISTANT:",)),
+    (re.compile(r"(?:\A|\n\n)Human:"), ("\n\nAssistant:",)),
+    (re.compile(r"(?:\A|\n)### (?:Instruction|User|Human):[^\S\n]*\n"), ("\n### Response:", "\n### Assistant:")),
 )
-_BARE = re.compile(r"\A(?:system\n(.*?)\n)?user\n(.*)\nassistant\s*(<think>\s*)?\Z", re.S)
 _BEGINS = re.compile(
     r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<[|｜]begin[▁_]of[▁_]sentence[|｜]>|<\|startoftext\|>|<BOS_TOKEN>|\[gMASK\]<sop>|\s)+"
 )
-_ENDS = re.compile(
-    r"(?:<\|im_end\|>|<\|eot_id\|>|<\|eot\|>|<\|eom_id\|>|<\|end\|>|<\|end_of_text\|>|<\|endoftext\|>|<end_of_turn>|<turn\|>|"
-    r"<\|END_OF_TURN_TOKEN\|>|<[|｜]end[▁_]of[▁_]sentence[|｜]>|</s>|<\|return\|>|\s)+\Z"
+_ENDS = (
+    *("<|im_end|>", "<|eot_id|>", "<|eot|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>"),
+    *("<end_of_turn>", "<turn|>", "<|END_OF_TURN_TOKEN|>", "</s>", "<|return|>"),
+    *(f"<{a}end{b}of{c}sentence{d}>" for a, b, c, d in product("|｜", "▁_", "▁_", "|｜")),
 )
 _MARKS = re.compile(
     r"<\|im_(?:start|end)\|>|<\|(?:start|end)_header_id\|>|<\|header_(?:start|end)\|>|<\|eot(?:_id)?\|>|"
@@ -60,9 +58,9 @@ def mark(text: str) -> str:
     found = _MARKS.search(text) if "<" in text or "[" in text else None
     if found:
         return found.group()
-    if text.rstrip().endswith(("ASSISTANT:", "Assistant:", "### Response:")) and any(p.match(text) for p in _WORDED):
+    if _worded(text):
         return "the roles in words"
-    return "the roles alone on lines" if text.endswith(("assistant", "\n")) and _BARE.match(text) else ""
+    return "the roles alone on lines" if _bare(text) else ""
 
 
 def apart(text: str) -> list[Message] | None:
@@ -81,16 +79,55 @@ def apart(text: str) -> list[Message] | None:
             ends = [*(match.start() for match in found[1:]), len(text)]
             turns = [("system", _BEGINS.sub("", text[: found[0].start()]))]
             turns += [(_role(match[1]), text[match.end() : end]) for match, end in zip(found, ends, strict=True)]
-            return [{"role": role, "content": said} for role, part in turns if (said := _ENDS.sub("", part).strip())]
-    bare = _BARE.match(text)
-    if bare:
-        turns = [("system", bare[1] or ""), ("user", bare[2]), ("assistant", bare[3] or "")]
-        return [{"role": role, "content": said.strip()} for role, said in turns if said.strip()]
-    worded = next((match for pattern in _WORDED if (match := pattern.match(text))), None)
-    if worded and not any(word in worded[2] for word in ("ASSISTANT:", "Assistant:", "### Response")):
-        turns = [("system", worded[1] or ""), ("user", worded[2])]
-        return [{"role": role, "content": said.strip()} for role, said in turns if said.strip()]
+            return [{"role": role, "content": said} for role, part in turns if (said := _open_ended(part).strip())]
+    alone = _bare(text)
+    worded = alone or _worded(text)
+    if alone or (worded and not any(word in worded[1][1] for word in ("ASSISTANT:", "Assistant:", "### Response"))):
+        return [{"role": role, "content": said.strip()} for role, said in worded if said.strip()]
     return _of_inst(text)
+
+
+def _worded(text: str) -> list[tuple[str, str]]:
+    """The turns where roles are words, as Vicuna, Claude's first API and Alpaca have them; none of any other text."""
+    said, begin = text.rstrip(), len(text) - len(text.lstrip())
+    for opening, closings in _WORDED:
+        closing = next((mark for mark in closings if said.endswith(mark)), "")
+        match = opening.search(text, begin) if closing else None
+        if match and match.end() <= len(said) - len(closing):
+            return [("system", text[: match.start()]), ("user", said[match.end() : len(said) - len(closing)])]
+    return []
+
+
+def _bare(text: str) -> list[tuple[str, str]]:
+    """The turns where the roles stand alone on lines of their own; none of any other text."""
+    if not text.endswith(("assistant", "\n")):
+        return []
+    said = text.rstrip()
+    prefill = "<think>" if said.endswith("<think>") else ""
+    said = said.removesuffix("<think>").rstrip()
+    if not said.endswith("\nassistant"):
+        return []
+    said, system = said.removesuffix("\nassistant"), ""
+    if said.startswith("system\n"):
+        place = said.find("\nuser\n", len("system\n"))
+        system, said = said[len("system\n") : place], said[place + 1 :] if place > 0 else ""
+    if not said.startswith("user\n"):
+        return []
+    return [("system", system), ("user", said.removeprefix("user\n")), ("assistant", prefill)]
+
+
+def _open_ended(text: str) -> str:
+    """A turn without the white space and the ends of turns at its end; in time linear in them."""
+    at = len(text)
+    while at:
+        if text[at - 1].isspace():
+            at -= 1
+            continue
+        end = next((mark for mark in _ENDS if text.endswith(mark, 0, at)), "")
+        if not end:
+            break
+        at -= len(end)
+    return text[:at]
 
 
 def opened(messages: list[Message]) -> tuple[list[Message], str]:
@@ -116,9 +153,22 @@ def _of_inst(text: str) -> list[Message] | None:
     """Mistral's and Llama 2's way, where a system prompt may stand inside the first turn."""
     if "[INST]" not in text:
         return None
-    system = "\n\n".join(part.strip() for pair in _SYSTEM.findall(text) for part in pair if part.strip())
-    rest = _SYSTEM.sub("", text)
-    turns = [("system", system)]
-    for asked, said in _INST.findall(rest):
-        turns += [("user", asked), ("assistant", _ENDS.sub("", said))]
+    systems, rest = list[str](), text
+    for opens, closes in _SYSTEM:
+        inside, rest = _taken_out(rest, opens, closes)
+        systems += inside
+    turns = [("system", "\n\n".join(part.strip() for part in systems if part.strip()))]
+    for piece in rest.split("[INST]")[1:]:
+        asked, _, said = piece.partition("[/INST]")
+        turns += [("user", asked), ("assistant", _open_ended(said))]
     return [{"role": role, "content": part.strip()} for role, part in turns if part.strip()]
+
+
+def _taken_out(text: str, opens: str, closes: str) -> tuple[list[str], str]:
+    """What stands between two marks, and the text without it."""
+    inside, rest, at = list[str](), list[str](), 0
+    while (begin := text.find(opens, at)) >= 0 and (end := text.find(closes, begin)) >= 0:
+        inside.append(text[begin + len(opens) : end])
+        rest.append(text[at:begin])
+        at = end + len(closes)
+    return inside, "".join(rest) + text[at:]

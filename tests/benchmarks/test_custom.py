@@ -211,10 +211,11 @@ def test_endings(tmp_path: Path) -> None:
     for name in ("a.jsonl", "a.json", "a.ndjson", "a"):
         assert len(load(save(tmp_path / name, row))) == 1
     text = json.dumps(row).encode()
-    for name, data in (("b.json", b"[\n" + text + b"]"), ("b.jsonl.gz", gzip.compress(text))):
+    table = b"problem,answer\n1+1?,2\n"
+    for name, data in (("b.json", b"[\n" + text + b"]"), ("b.jsonl.gz", gzip.compress(text)), ("b.csv", table)):
         (tmp_path / name).write_bytes(data)
         assert len(load(tmp_path / name)) == 1
-    for name, data in (("a.csv", b"problem,answer\n1,2\n"), ("a.jsonl.gz", b"\x1f\x8b\x08"), ("c.jsonl", b"[\n{}]"),
+    for name, data in (("a.tex", b"problem,answer\n1,2\n"), ("a.jsonl.gz", b"\x1f\x8b\x08"), ("c.jsonl", b"[\n{}]"),
                        ("deep.jsonl", b"[" * 200_000), ("c.jsonl", text[:-1] + b', "problem": "1+2?"}')):  # fmt: skip
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=r"Parquet \(.parquet\) and JSON Lines") as caught:

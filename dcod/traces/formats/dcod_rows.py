@@ -33,6 +33,7 @@ READS = {
     **{key: (key,) for key in (
         "token_ids", "behavior_logprobs", "top_ids", "top_logprobs", "tokenizer_digest", "finish_reason", "stop_reason",
         "answer", "verdict", "split",  # of a trace set: found anew
+        "question", "attempt", "good", "read", "wrote",  # of `dcod teach`: the counts of its attempts
     )},
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from dcod.errors import UserError
 
-_PART = re.compile(r'\.?(?:"((?:[^"\\]|\\.)*)"|\[(\*|-?\d{1,9}|[\w.-]+=[^\]]*)\]|([^.\["]+))')
+_NEXT_STEP = re.compile(r'\.?(?:"((?:[^"\\]|\\.)*)"|\[(\*|-?\d{1,9}|[\w.-]+=[^\]]*)\]|([^.\["]+))')
 _STARS = {"*": "(.+)", "#": r"(\d+)"}
 Place = tuple[int | str, ...]  # what each star of a path stands for
 MOST = 4096  # items that a row may give
@@ -65,7 +65,7 @@ def parse(text: str) -> Path:
     optional = text.endswith("?")
     rest, steps, place = text.removesuffix("?"), list[Step](), 0
     while place < len(rest):
-        match = _PART.match(rest, place)
+        match = _NEXT_STEP.match(rest, place)
         if match is None:
             break
         steps.append(_step(*match.groups()))
