@@ -17,6 +17,7 @@ from dcod.errors import UserError
 from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
+from dcod.storage import marks
 
 STEPS = 40  # optimizer steps that a run should have at least
 LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
@@ -55,7 +56,8 @@ class Advice:
         """As YAML, with the reasons first and every key explained."""
         reasons = "".join(f"# - {line}\n" for line in self.why)
         return (
-            f"# Written by `dcod init`, from the data. Look at it with `dcod check --config FILE`, then `dcod run`.\n"
+            f"# {marks.FILE_MARK} (`dcod init --force`).\n"
+            f"# Written from the data. Look at it with `dcod check --config FILE`, then `dcod run`.\n"
             f"# All keys: `dcod config`, docs/configuration.md.\n#\n{reasons}\n"
             f"{reference.commented(self.values)}"
         )

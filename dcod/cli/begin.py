@@ -26,20 +26,21 @@ def init(
     ] = "",
     student: Student = "",
     out: Annotated[Path, typer.Option("--out", help="The configuration.")] = Path("dcod.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that `dcod init` wrote.")] = False,
 ) -> None:
     """Looks at your data and writes a commented configuration for it."""
-    from dcod import storage
     from dcod.check import advice
     from dcod.check.student import UncheckedError
+    from dcod.storage import outputs
 
     if out.exists() and not force:
         raise UserError(f"{out} is there already: give another --out, or --force")
+    outputs.check_file(out)
     try:
         chosen = advice.advise(files, benchmark, student)
     except UncheckedError as error:
         raise UserError(f"{error}; give --student a local folder") from None
-    storage.write_text(out, chosen.text())
+    outputs.write_file(out, chosen.text())
     for line in chosen.why:
         console.print(f"- {line}")
     console.print(f"wrote {out}\nnext: dcod check --config {out}")

@@ -141,9 +141,10 @@ class TransformersEngine:
             with torch.inference_mode():
                 batch = to_device(collate(group, self._pad, layout), self.device)
                 hidden = attention.hidden_states(self.model, batch, body)
-                places = Ranks(torch.empty_like(batch.targets), torch.empty_like(batch.targets, dtype=torch.float32))
-                logprobs, entropies, top = scored(hidden, head, batch.targets, top_k, places if ranks else None)
-            values = [logprobs, entropies, top.ids, top.logprobs, places.ranks, places.mass]
+                empty = torch.empty_like(batch.targets)
+                places = Ranks(empty, torch.empty_like(empty, dtype=torch.float32)) if ranks else None
+                logprobs, entropies, top = scored(hidden, head, batch.targets, top_k, places)
+            values = [logprobs, entropies, top.ids, top.logprobs, *([places.ranks, places.mass] if places else [])]
             sizes = [len(example.completion_tokens) for example in group]
             for example, *parts in zip(group, *(v.cpu().split(sizes) for v in values), strict=True):
                 example.student_logprobs, example.entropies = parts[0].tolist(), parts[1].tolist()

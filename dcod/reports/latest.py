@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from pathlib import Path
 
 from dcod.errors import UserError
+from dcod.storage import marks
 
 LINK = Path("runs") / "latest"
 PAGE = "report.html"
+_OURS = (marks.MARK, "manifest.json")  # one of them is in every output
 
 
 def mark(decision: Path, link: Path = LINK) -> None:
-    """Makes a decision the newest one; a file system without links does without."""
+    """Makes a decision the newest one, unless something of the user's has that name; without links, it does without."""
+    if link.exists() and not (link.is_symlink() and any((link / name).is_file() for name in _OURS)):
+        return
     with contextlib.suppress(OSError):
-        fresh = link.with_name(f".{link.name}")
-        fresh.unlink(missing_ok=True)
+        fresh = link.with_name(f".{link.name}-{secrets.token_hex(4)}")
         fresh.symlink_to(decision.resolve(), target_is_directory=True)
         fresh.replace(link)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import zlib
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,27 +13,43 @@ from dcod.models.batches import stored_record
 from dcod.objective import family, weighting
 from dcod.objective.corrections import CORRECTIONS, mean
 from dcod.objective.feasibility import Remark
-from dcod.score.scores import traces_of
+from dcod.score.scores import SCHEMA, traces_of
 
-_LOOKED_AT = 1024  # traces, the first of a set; whole prompts stand together in it
+_COLUMNS = [name for name in SCHEMA.names if "top" not in name.split("_")]  # which no correction looks at
+
+_MOST = 1024  # traces that are looked at
+_MOST_TOKENS = 2**20  # of them, each as long as the longest
 
 
 class Outlook:
-    """Looks at the first traces for training of a set; tables are added one by one."""
+    """Looks at some prompts of a set, with all of their traces for training; tables are added one by one.
+
+    Prompts are drawn by a hash of their identity: those of a prompt need not stand together, as those of `dcod teach`
+    do not, and the shards of a scoring draw the same. Memory does not grow with the set.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.seen: list[pa.Table] = []
-        self.count = 0
-        self.prompts: Counter[str] = Counter()
+        self.bound = 2**32  # of the hash
+        self.seen = pa.table({name: pa.array([], SCHEMA.field(name).type) for name in _COLUMNS})
 
     def add(self, table: pa.Table) -> None:
         """Takes the traces of a table in."""
-        table = table.filter(pc.equal(table["split"], "train"))
-        self.prompts.update(table["prompt_id"].to_pylist())
-        if room := _LOOKED_AT - self.count:
-            self.seen.append(table.slice(0, room))
-            self.count += len(self.seen[-1])
+        table = table.filter(pc.equal(table["split"], "train")).select(_COLUMNS)
+        self.seen = pa.concat_tables([self.seen, self._drawn(table)])
+        while self._too_many() and pc.count_distinct(self.seen["prompt_id"]).as_py() > 1:
+            self.bound //= 2
+            self.seen = self._drawn(self.seen)
+
+    def _drawn(self, table: pa.Table) -> pa.Table:
+        if self.bound == 2**32:
+            return table
+        hashes = [zlib.crc32(name.encode()) for name in table["prompt_id"].to_pylist()]
+        return table.filter(pa.array([value < self.bound for value in hashes], pa.bool_()))
+
+    def _too_many(self) -> bool:
+        longest = pc.max(pc.list_value_length(self.seen["completion_tokens"])).as_py() or 0
+        return len(self.seen) > _MOST or len(self.seen) * longest > _MOST_TOKENS
 
     def metrics(self) -> dict[str, float]:
         """Traces a prompt; and where stored scores suffice, how far weights lie apart and what full strength costs.
@@ -42,8 +58,8 @@ class Outlook:
         in nats; ``ess_at_full_strength`` is the rescaled effective sample size at ``gamma_max``.
         """
         correction = self.config.correction.model_copy(update={"ess_floor": 0.0, "weights": "stored"})
-        figures = {"traces_a_prompt": self.prompts.total() / max(1, len(self.prompts))}
-        traces = [trace for table in self.seen for trace in traces_of(table)]
+        traces = traces_of(self.seen)
+        figures = {"traces_a_prompt": len(traces) / max(1, len({trace.prompt_id for trace in traces}))}
         if not traces or correction.name in ("none", "iw_sft"):  # the second compares with a student yet to come
             return figures
         record = stored_record(traces)

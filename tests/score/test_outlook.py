@@ -49,6 +49,18 @@ def test_the_figures_are_those_of_the_weights() -> None:
     assert figures["ess_at_full_strength"] < 0.99
 
 
+def test_of_a_large_set_whole_prompts_are_drawn_wherever_their_traces_stand() -> None:
+    """Round by round, as `dcod teach` writes: the first of every prompt, then the second."""
+    found = Outlook(TrainConfig.model_validate({"correction": {"name": "naturalness"}}))
+    traces = made(6003, prompts=2001)
+    for begin in range(0, 6003, 500):
+        part = traces[begin : begin + 500]
+        found.add(scores.table(part, ["train"] * len(part)))
+    assert 200 < len(found.seen) <= 1024
+    assert found.metrics()["traces_a_prompt"] == 3.0
+    assert found.metrics()["log_weight_spread"] > 0.1
+
+
 def test_one_trace_a_prompt_has_no_spread_and_loses_nothing() -> None:
     figures = outlook(made(6, prompts=6), name="surprisal")
     assert figures == {"traces_a_prompt": 1.0, "log_weight_spread": 0.0, "ess_at_full_strength": 1.0}

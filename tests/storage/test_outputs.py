@@ -36,8 +36,9 @@ VERBS = {
     "export": ("export", "models:/m@champion", "--out"),
     "inspect": ("inspect", "scores", "--student", "./model", "--no-open", "--out"),
     "compile": ("compile", "--preset", "quickstart", "--out"),
+    "init": ("init", "data/traces.jsonl", "--student", "./model", "--force", "--out"),
 }  # fmt: skip
-FILES = ("inspect", "compile")  # they write one file, the others a folder
+FILES = ("inspect", "compile", "init")  # they write one file, the others a folder
 TARGETS = (
     "foreign", "data", "PARENT", "notes.txt", "notes.yaml", "data/traces.jsonl", "to_file", "to_folder", "loop",
     "dangling", "model", "runs", "runs/artifacts", ".", "..", "", "/", "a[/red]", "mixed",
@@ -91,7 +92,7 @@ def test_every_verb_onto_every_target_loses_nothing(world: Path) -> None:
             assert content(world) == before, (verb, given)
             trials += 1
     assert trials >= 46, trials
-    assert trials == 9 * len(TARGETS) + len(OWN) - len(FILES)
+    assert trials == len(VERBS) * len(TARGETS) + len(OWN) - len(FILES)
 
 
 NAMES = st.sampled_from(["a", "b.txt", ".hidden", "traces.parquet", "manifest.json", "out", "model", ".out.abcdefgh"])
