@@ -7,6 +7,7 @@ docs/configuration.md and the comments of `dcod config` of them.
 """
 
 from dcod.config.load import load_config, parse_config
+from dcod.config.losses import CorrectionConfig, LossConfig
 from dcod.config.schema import (
     BenchmarkConfig,
     Config,
@@ -18,7 +19,7 @@ from dcod.config.schema import (
     StudentConfig,
     TrackingConfig,
 )
-from dcod.config.train import CorrectionConfig, LoraConfig, LossConfig, TrainConfig
+from dcod.config.train import LoraConfig, TrainConfig
 
 __all__ = [
     "BenchmarkConfig",

@@ -1,0 +1,130 @@
+"""The sections ``train.correction`` and ``train.loss``: the weights of the supervision, and what is matched."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dcod.config.base import Positive, Section, Share
+
+
+class CorrectionConfig(Section):
+    """Which weights the supervision gets; see docs/method.md for the symbols."""
+
+    name: Literal[
+        "none",
+        "support",
+        "support_text",
+        "prefix",
+        "trace",
+        "trace_mean",
+        "mixed",
+        "surprisal",
+        "naturalness",
+        "local_naturalness",
+        "rsr",
+        "iw_sft",
+        "iw_opd",
+        "idft",
+        "token_support",
+        "given",
+        "position_decay",
+        "shuffled",
+        "length_only",
+        "student_likelihood_only",
+    ] = Field("none", description="The correction; `none` is plain fine-tuning (SFT).", examples=["surprisal"])
+    scope: Literal["token", "trace"] = Field(
+        "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."
+    )
+    rho: Share = Field(0.5, description="`mixed` only: the share of the log-ratios from t on; 0 `prefix`, 1 `trace`.")
+    base: Literal["prefix", "trace", "mixed", "surprisal"] = Field(
+        "trace", description="`shuffled` only: whose weights go to another trace of the prompt."
+    )
+    group: Literal["auto", "prompt", "position", "length", "batch"] = Field(
+        "auto", description="What weights are compared within; `auto` is the correction's own."
+    )
+    weights: Literal["stored", "live"] = Field(
+        "stored", description="From the score stage, or from the same forward pass with statistics lagged one step."
+    )
+    gamma_max: Annotated[float, Field(ge=0.0, le=4.0)] = Field(
+        1.0, description="gamma, the strength of the correction, is at most this; 0 switches it off.", examples=[4.0]
+    )
+    ess_floor: Share = Field(
+        0.3, description="gamma is lowered until the effective sample size is this share of the traces or tokens."
+    )
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="lambda, of the running sums.", examples=[0.99]
+    )
+    clip: Annotated[float, Field(gt=0.0)] = Field(2.0, description="c, on each per-token log-ratio.")
+    one_sided: bool = Field(False, description="Clip log-ratios to <= 0, so that no slip of the teacher is raised.")
+    clip_high: Annotated[float, Field(ge=0.0)] | Literal["clip"] = Field(
+        "clip",
+        description="The upper end of the clip; `clip`: c, too. A narrow one raises little and lowers freely.",
+        examples=[0.2],
+    )
+    prefix_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0,
+        description="Ratios of this first share of a trace count; behind it `prefix` stays what it was.",
+        examples=[0.5],
+    )
+    truncate: Annotated[float, Field(ge=1.0)] = Field(4.0, description="C, on the normalised weight.")
+    floor: Share = Field(0.1, description="eta, so that no trace loses all supervision.")
+    bucket_width: Positive = Field(16, description="Positions (or tokens of length) per normalisation bucket.")
+    tau: Annotated[float, Field(gt=0.0)] = Field(1.0, description="`iw_sft` only: the exponent on the mean log-ratio.")
+    bias: float = Field(
+        0.0, description="`support`, `support_text` only: the log-ratio, nats, whose weight is 1/2.", examples=[-1.0]
+    )
+    temperature: Annotated[float, Field(gt=0.0)] = Field(
+        4.0, description="`support`, `support_text` only: of the sigmoid; high is flat."
+    )
+    rule: Literal["probability", "threshold", "mass"] = Field(
+        "threshold",
+        description="`token_support` only: weigh by the start's probability, or keep a token whose probability, or "
+        "with all less likely ones, reaches `threshold`; `mass` needs score.ranks=true.",
+    )
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["auto"] = Field(
+        "auto", description="`token_support` only; `auto` is as published: 0.4, of `mass` 0.5.", examples=[0.3]
+    )
+    normalise: bool = Field(
+        True, description="Of what is compared with nothing: rescale a step to mean 1; else the rate is lower too."
+    )
+
+    @model_validator(mode="after")
+    def _not_cancelled(self) -> CorrectionConfig:
+        if self.name == "iw_sft" and self.weights == "stored":
+            raise ValueError("iw_sft compares the student with its start: it needs weights=live")
+        if self.name == "position_decay" and self.group == "prompt":
+            raise ValueError("position_decay weighs by position alone, which group=prompt cancels; use auto or batch")
+        if self.one_sided and self.clip_high != "clip":
+            raise ValueError(f"one_sided clips log-ratios to at most 0, clip_high to {self.clip_high}; set one of them")
+        return self
+
+    @property
+    def threshold_of_rule(self) -> float:
+        """The threshold, or the published one."""
+        if self.threshold != "auto":
+            return self.threshold
+        return 0.5 if self.rule == "mass" else 0.4
+
+
+class LossConfig(Section):
+    """What is matched at a state; the correction says which states count."""
+
+    name: Literal["log", "gce", "deft", "forward_kl", "reverse_kl", "jsd", "skew_kl", "todi"] = Field(
+        "log", description="All but `log`, `gce` and `deft` need the teacher's recorded top-k log-probs."
+    )
+    power: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.5, description="`gce` only: (1 - pi^power) / power.")
+    beta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="`jsd` only: the teacher's share.")
+    skew: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="`skew_kl` only: the teacher's share.")
+    cross_entropy: Share = Field(0.0, description="`todi` only: the share of the log loss beside it.", examples=[0.5])
+
+
+def check_focus(focus: float, loss: LossConfig) -> None:
+    """Refuses a token focus where there is no loss that it could multiply.
+
+    Raises:
+        ValueError: as said.
+    """
+    if focus > 0.0 and loss.name != "log":
+        raise ValueError(f"focus multiplies the `log` loss only; with loss.name={loss.name} it must be 0")
