@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from dcod.config import TrainConfig
 from dcod.models import loading
+from dcod.traces.prompts import load_tokenizer
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
 
@@ -34,7 +35,8 @@ def main(student: str, folder: str, config: str, kept: str = "", stop_at: str = 
 
     knobs = TrainConfig.model_validate_json(config)
     store = Checkpoints(kept) if kept else None
-    result = loop.train(loading.load(Path(student)), train, selection, knobs, 0, save, metrics, store)
+    tokenizer = load_tokenizer(Path(student))
+    result = loop.train(loading.load(Path(student)), train, selection, knobs, 0, save, metrics, store, tokenizer)
     if os.environ["RANK"] == "0":
         (out / "history").write_text(json.dumps(result.history))
 

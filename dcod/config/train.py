@@ -61,6 +61,12 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Of AdamW.", examples=[0.01])
     max_grad_norm: Annotated[float, Field(gt=0.0)] = Field(1.0, description="Longer gradients are cut to this length.")
     validations: Few = Field(4, description="How often the selection split is measured during the run.")
+    select: Literal["nll", "accuracy", "auto"] = Field(
+        "nll",
+        description="Which checkpoint is kept: by the NLL of the held-back traces, or by the student's own greedy "
+        "answers to their problems, where 100 have a reference; `auto`: by these where that costs little.",
+        examples=["auto"],
+    )
     patience: Positive | Literal["never"] = Field(
         "never", description="Stop after so many measurements without a better one.", examples=[2]
     )

@@ -31,22 +31,28 @@ from dcod.traces import turns
 from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class TransformersEngine:
-    """Runs one model folder on the GPU, or on the CPU where there is none.
+    """Runs one model folder on the GPU, or on the CPU where there is none; or a model in training, where it is.
 
     Implements :class:`dcod.engines.Engine`. Not run on a GPU: `bench/gpu` and `tests/gpu` are the checks.
     """
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32") -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model: Any = loading.load(folder, dtype)  # its class depends on the checkpoint
-        self.model = model.to(self.device).eval()
-        # A folder's own generation settings (a repetition penalty, min-p) are no part of what a Sampling says.
-        self.model.generation_config = GenerationConfig()
+    def __init__(
+        self, model: Path | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32"
+    ) -> None:
         self.tokenizer = tokenizer
+        self.model: Any = model  # its class depends on the checkpoint
+        if isinstance(model, Path):
+            self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            loaded: Any = loading.load(model, dtype)
+            self.model = loaded.to(self.device).eval()
+            # A folder's own generation settings (a repetition penalty, min-p) are no part of what a Sampling says.
+            self.model.generation_config = GenerationConfig()
+        else:
+            self.device = model.device
 
     @cached_property
     def reading(self) -> Reading:
@@ -72,7 +78,7 @@ class TransformersEngine:
         pad = self.tokenizer.pad_token_id
         return int(turns.of(self.tokenizer).last if pad is None else pad)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # what inference mode leaves in a model that is trained on, no backward pass may read
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling, batch_size: int) -> list[Completion]:
         """One completion per prompt, each drawn with a seed of its own; batches of like length, left-padded."""
         tokenizer = self.tokenizer

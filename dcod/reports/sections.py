@@ -161,6 +161,12 @@ def training(folder: Path | None) -> Markup:
     measured = [row["selection_nll"] for row in history if "selection_nll" in row]
     if measured:
         found["best on the selection split"] = f"{min(measured):.4f} nats per token"
+    right = [row["selection_accuracy"] for row in history if "selection_accuracy" in row]
+    if right:
+        found["right on the selection split"] = f"{max(right):.1%}, which chose the checkpoint"
+    gone = [row["selection_kl"] for row in history if "selection_kl" in row]
+    if gone:  # measured where the student was the best so far
+        found["KL(start || student)"] = f"{gone[-1]:.4f} nats per position of the selection split"
     found |= {"mean γ": f"{mean['gamma']:.3f}", "mean ESS / N": f"{mean['ess']:.3f}"}
     for key, label in _SHARES:
         values = [row[key] for row in history if key in row]

@@ -163,4 +163,5 @@ def in_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> 
         teacher_top_ids=trace.top_ids if own else None,
         teacher_top_logprobs=trace.top_logprobs if own else None,
         given=trace.weight,
+        gold=trace.gold,
     )

@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
         ("start_ranks", pa.list_(pa.int32())),
         ("local_logprobs", pa.list_(pa.float32())),
         ("given", pa.float32()),
+        ("gold", pa.string()),
     ],
     metadata={"dcod.scores.version": "2"},
 )

@@ -15,16 +15,20 @@ from dcod.config import Config
 _OF_RUN: Mapping[str, Mapping[str, str]] = {
     "ingest": {"accepted": "traces", "quarantined": "refused_rows", "problems": "problems"},
     "score": {"completion_tokens": "tokens"},
-    "train": {"mean_gamma": "gamma", "mean_ess": "ess", "steps": "steps", "best_selection_nll": "selection_nll"},
+    "train": {
+        **{"mean_gamma": "gamma", "mean_ess": "ess", "steps": "steps", "best_selection_nll": "selection_nll"},
+        **{"best_selection_accuracy": "selection_accuracy", "kl_from_start": "kl_from_start"},
+    },
     "gate": {"promoted": "accepted"},
     "promote": {"promoted": "promoted"},
 }
 _FIRST = (
-    "accepted", "quarantined", "traces", "best_selection_nll", "mean_gamma", "mean_ess", "accuracy", "promoted"
+    "accepted", "quarantined", "traces", "best_selection_accuracy", "best_selection_nll", "mean_gamma", "mean_ess",
+    "accuracy", "promoted",
 )  # fmt: skip
 _FURTHER = (
-    "problems", "completion_tokens", "steps", "final_loss", "start_selection_nll", "low", "high", "difference",
-    "p_value", "go", "warnings", "bytes",
+    "problems", "completion_tokens", "steps", "final_loss", "start_selection_nll", "kl_from_start", "low", "high",
+    "difference", "p_value", "go", "warnings", "bytes",
 )  # fmt: skip
 _MOST = 30  # on a page
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     note(out, turns=turns.of(tokenizer).table())
     loop.write_history(out / "training.jsonl", result.history)
     storage.write_json(out / "weights.json", result.weights)
-    note(out, student=result.student)
+    note(out, student=result.student, select=result.select)
     last = result.history[-1]
     metrics = {
         "steps": float(len(result.history)),
@@ -79,7 +80,10 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         "mean_ess": sum(row["ess"] for row in result.history) / len(result.history),
     }
     if len(splits["selection"]):
-        metrics |= {"start_selection_nll": result.start_nll, "best_selection_nll": result.best_nll}
+        told = {"start_selection_nll": result.start_nll, "best_selection_nll": result.best_nll}
+        told |= {"start_selection_accuracy": result.start_accuracy, "best_selection_accuracy": result.best_accuracy}
+        told["kl_from_start"] = result.best_kl
+        metrics |= {name: value for name, value in told.items() if isfinite(value)}
     return metrics
 
 
@@ -94,7 +98,8 @@ def on_this_rank(
     """The training itself, of which each rank does its part: :func:`dcod.train.loop.train` on what the stage reads."""
     model, kept = loading.load(student, config.student.dtype), checkpoints_of(config, scores, student)
     sets = splits["train"], splits["selection"]
-    return loop.train(model, *sets, config.train, config.seed, save_best, metrics, kept)
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    return loop.train(model, *sets, config.train, config.seed, save_best, metrics, kept, tokenizer)
 
 
 def settle(config: Config, *, scores: Path, student: Path) -> None:

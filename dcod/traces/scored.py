@@ -20,6 +20,7 @@ class ScoredTrace:
         start_ranks: how many tokens that student finds at least as likely, itself included, or None.
         local_logprobs: of that student, given the few tokens before the sentence alone, or None.
         given: the weight that the user gave the trace, or None.
+        gold: the reference answer of the problem, or None.
     """
 
     trace_id: str
@@ -38,6 +39,7 @@ class ScoredTrace:
     start_ranks: list[int] | None = None
     local_logprobs: list[float] | None = None
     given: float | None = None
+    gold: str | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_tokens) + len(self.completion_tokens)

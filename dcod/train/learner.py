@@ -13,7 +13,7 @@ from dcod.config import TrainConfig
 from dcod.models import selfcheck
 from dcod.models.attention import hidden_states, separable
 from dcod.models.batches import Batch, Layout
-from dcod.models.fused_head import Objective, live_loss, weighted_loss
+from dcod.models.fused_head import Objective, likeliest, live_loss, weighted_loss
 from dcod.models.layouts import exact_layout
 from dcod.models.selfcheck import Reading
 from dcod.objective.weighting import WeightCounts
@@ -39,7 +39,12 @@ class StudentWithLoss(nn.Module):
         self.reading = reading or selfcheck.examine(model)
 
     def forward(
-        self, batch: Batch, weigh: Callable[[Tensor, Tensor | None], Tensor], objective: Objective, live: bool
+        self,
+        batch: Batch,
+        weigh: Callable[[Tensor, Tensor | None], Tensor],
+        objective: Objective,
+        live: bool,
+        top_k: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Loss (a sum over counted tokens) of one micro-batch.
 
@@ -49,12 +54,16 @@ class StudentWithLoss(nn.Module):
                 log-probs and entropies [N] when ``live``, else placeholders.
             objective: the loss at a state.
             live: whether the weights depend on log-probs and entropies of this very pass.
+            top_k: give the likeliest tokens of each position, in place of a loss.
 
         Returns:
-            loss, log-probs [N], entropies [N] (live only).
+            loss, log-probs [N], entropies [N] (live only); with ``top_k`` log-probs and ids [N, K].
         """
         head = self.reading.head(self.model)
         hidden = hidden_states(self.model, batch, self.reading.body)
+        if top_k:
+            top = likeliest(hidden, head, top_k)
+            return top.logprobs, top.ids, None
         if live:
             return live_loss(hidden, head, batch.targets, weigh, objective)
         loss, logprobs = weighted_loss(hidden, head, batch.targets, weigh(torch.empty(0), None), objective)

@@ -17,16 +17,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
-from dcod.models.batches import collate, micro_batch_rows, stored_record, to_device
-from dcod.models.fused_head import Objective
+from dcod.models.batches import stored_record
 from dcod.objective import family, weighting
 from dcod.objective.corrections import StepScores
 from dcod.objective.losses import LOSSES
@@ -34,15 +30,16 @@ from dcod.objective.weighting import WeightPlan
 from dcod.progress import track
 from dcod.storage.stopping import noticing
 from dcod.traces.scored import ScoredTrace
-from dcod.train import parallel
+from dcod.train import selection
 from dcod.train.checkpoints import Checkpoints, load_moments, load_weights
 from dcod.train.learner import Learner, learner_for
+from dcod.train.selection import Held
 from dcod.train.sets import Schedule, TraceSet, trace_set
 from dcod.train.state import Result, TrainState
-from dcod.train.step import first_size, forward_backward, halve, record_of
+from dcod.train.step import first_size, forward_backward, record_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_SKIPPED_IN_A_ROW = 3
 _NOT_KEPT = "nothing is kept: train.checkpoints.uri is empty"
@@ -116,11 +113,13 @@ def train(
     save_best: Callable[[PreTrainedModel], None],
     metrics: Metrics,
     checkpoints: Checkpoints | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Result:
     """Trains ``model`` in place; ``save_best`` is called whenever the selection split improved.
 
     Without a selection split the last weights are kept. With ``checkpoints``, a run that was stopped goes on where it
-    was: its metrics are reported again from the first step, and on a CPU it ends with the same bits.
+    was: its metrics are reported again from the first step, and on a CPU it ends with the same bits. ``tokenizer`` is
+    needed where answers select (``train.select``).
 
     Raises:
         UserError: a need of the correction is missing, or three steps in a row were not finite.
@@ -131,7 +130,8 @@ def train(
     learner = learner_for(model, config, seed)
     schedule = Schedule(train_set, config, seed)
     total = len(schedule)
-    state = resume(learner, checkpoints, save_best) or begin(learner, schedule, selection_set)
+    held = selection.hold(learner, selection_set, train_set, seed, tokenizer)  # as long as it is the start
+    state = resume(learner, checkpoints, save_best) or begin(learner, schedule, held)
     report_again(state, metrics)
     measured = {math.ceil(total * k / config.validations) for k in range(1, config.validations + 1)}
     with noticing() as asked:
@@ -139,14 +139,13 @@ def train(
             step, progress = schedule[number - 1], (number - 1) / max(1, total - 1)
             # 1. plan
             plan = state.lagged if learner.live else weighting.plan(config.correction, stored_record(step, progress))
-            # 2. and 3. split, forward and backward
             loss, moved, records = forward_backward(learner, step, plan, state, progress)
-            # 4. clip, step, schedule
+            # 4. clip, step, schedule (2. and 3. above: split, forward and backward)
             row = update(learner, step, loss, moved, learning_rate(config, number, total), state)
             # 5. report
             row = {"step": number, **row, **report(learner, step, plan, records, state, progress)}
-            if selection_set and number in measured:
-                row["selection_nll"] = validate(learner, selection_set, state, number)
+            if held and number in measured:
+                row |= selection.validate(learner, held, state, number)
                 if state.best_step == number:
                     keep_best(learner, state, save_best, checkpoints)
             state.step = number
@@ -167,14 +166,15 @@ def train(
     return state
 
 
-def begin(learner: Learner, schedule: Schedule, selection_set: TraceSet) -> TrainState:
+def begin(learner: Learner, schedule: Schedule, held: Held | None) -> TrainState:
     """The state before the first step, whose live weights follow the stored scores: those of this very student."""
     state = TrainState(student=learner.facts)
     state.micro_batch_tokens = first_size(learner.config, learner.accelerator.device, learner.ranks)
     if learner.live:
         state.lagged = weighting.plan(learner.config.correction, stored_record(schedule[0]))
-    if selection_set:
-        state.start_nll = selection_nll(learner, selection_set, state)
+    if held:
+        state.select = held.told()
+        state.start_nll, state.start_accuracy = selection.measure(learner, held, state)
     return state
 
 
@@ -292,7 +292,7 @@ def keep_best(
 def report_again(state: TrainState, metrics: Metrics) -> None:
     """Reports all that was measured before a run goes on: the curve is whole for who sees this attempt alone."""
     if math.isfinite(state.start_nll):
-        metrics({"selection_nll": state.start_nll}, 0)
+        metrics(_reported({"selection_nll": state.start_nll, "selection_accuracy": state.start_accuracy}), 0)
     for row in state.history:
         metrics(_reported(row), int(row["step"]))
 
@@ -325,49 +325,6 @@ def learning_rate(config: TrainConfig, number: int, total: int) -> float:
     if number <= warmup:
         return config.learning_rate * number / warmup
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (number - warmup - 1) / (total - warmup)))
-
-
-def validate(learner: Learner, selection_set: TraceSet, state: TrainState, number: int) -> float:
-    """Measures the selection split after a step, and takes note where the student is the best so far.
-
-    Returns:
-        Mean NLL per token, nats.
-    """
-    nll = selection_nll(learner, selection_set, state)
-    state.without_a_better_one += 1
-    if nll < state.best_nll:
-        state.best_nll, state.best_step, state.without_a_better_one = nll, number, 0
-    return nll
-
-
-@torch.no_grad()
-def selection_nll(learner: Learner, traces: TraceSet, state: TrainState) -> float:
-    """Mean NLL per token on the selection split, nats; every rank measures all of it.
-
-    Raises:
-        UserError: memory does not hold a single trace.
-    """
-    while True:
-        rows = micro_batch_rows(traces.sizes.tolist(), range(len(traces)), state.micro_batch_tokens, learner.layout)
-        with suppress(torch.OutOfMemoryError):
-            return _nll(learner, traces, rows)
-        largest = max(map(len, rows))
-        halve(state, largest == 1, learner.ranks, largest)
-
-
-def _nll(learner: Learner, traces: TraceSet, groups: list[list[int]]) -> float:
-    wrapped, device = learner.wrapped.eval(), learner.accelerator.device
-    total = torch.zeros((), dtype=torch.float64)
-    count = 0
-    for rows in groups:
-        batch = to_device(collate(traces.take(rows), layout=learner.layout), device)
-        ones = torch.ones(len(batch.targets), device=device)
-        _, logprobs, _ = wrapped(batch, lambda *_, ones=ones: ones, Objective(), live=False)
-        total -= logprobs.double().sum().cpu()
-        count += len(batch.targets)
-    wrapped.train()
-    parallel.settle(wrapped)
-    return float(total / count)
 
 
 def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from dcod.errors import UserError
 from dcod.objective.weighting import WeightPlan
 
-VERSION = 1  # moves when a key of TrainState, or what a tensor beside it means, does
+VERSION = 2  # moves when a key of TrainState, or what a tensor beside it means, does
 VERSION_KEY = "version"
 
 
@@ -21,6 +21,9 @@ class Result:
     Attributes:
         best_step: the step whose checkpoint was kept.
         start_nll, best_nll: mean NLL per token on the selection split, nats.
+        start_accuracy, best_accuracy: share of its problems answered right, where that selects.
+        best_kl: mean KL(start || student) at its positions, nats.
+        select: what selects, and why; see :mod:`dcod.train.selection`.
         skipped: optimizer steps that were not finite.
         history: one row of metrics per step.
         weights: histograms of the weights by position; see :class:`dcod.objective.weighting.WeightCounts`.
@@ -30,6 +33,10 @@ class Result:
     best_step: int = 0
     start_nll: float = math.nan
     best_nll: float = math.inf
+    start_accuracy: float = -math.inf
+    best_accuracy: float = -math.inf
+    best_kl: float = math.inf
+    select: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +81,7 @@ class TrainState(Result):
         version: Any = None
         try:
             values = json.loads(text)
-            version = values.pop(VERSION_KEY, VERSION)  # the first ones had the same keys and named no version
+            version = values.pop(VERSION_KEY, 0)  # the first ones named none
             if version == VERSION and values.keys() == {one.name for one in fields(cls)}:
                 return cls(**{**values, "lagged": WeightPlan(**values["lagged"])})
         except (ValueError, TypeError, AttributeError):
