@@ -7,7 +7,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def decide(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     start: dsl.Input[dsl.Model],
     champion: dsl.Input[dsl.Model],
@@ -21,7 +21,7 @@ def decide(
     from dcod.stages.component import run_decide
 
     inputs = {"start": start.path, "champion": champion.path, "traces": traces.path}
-    outcome, figures = run_decide(config, pipeline, decision.path, inputs, selected.path, summary.path)
+    outcome, figures = run_decide(config.path, pipeline, decision.path, inputs, selected.path, summary.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)
     return outcome

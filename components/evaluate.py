@@ -7,7 +7,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     label: str,
     few_shot: bool,
@@ -22,5 +22,5 @@ def evaluate(
 
     inputs = {"student": student.path} | ({"traces": traces.path} if few_shot else {})
     named = {"label": label, "shard": shard}
-    for name, value in run("evaluate", config, pipeline, results.path, inputs, few_shot=few_shot, **named).items():
+    for name, value in run("evaluate", config.path, pipeline, results.path, inputs, few_shot=few_shot, **named).items():
         metrics.log_metric(name, value)

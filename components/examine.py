@@ -7,7 +7,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def examine(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     student: dsl.Input[dsl.Model],
     shard: str,
@@ -17,5 +17,7 @@ def examine(
     """What there is to find out about each row of ``shard`` (2/4) alone; `join` makes the trace set of all shards."""
     from dcod.stages.component import run
 
-    for name, value in run("examine", config, pipeline, examined.path, {"student": student.path}, shard=shard).items():
+    for name, value in run(
+        "examine", config.path, pipeline, examined.path, {"student": student.path}, shard=shard
+    ).items():
         metrics.log_metric(name, value)

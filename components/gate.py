@@ -7,7 +7,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def gate(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     start: dsl.Input[dsl.Model],
     student: dsl.Input[dsl.Model],
@@ -35,7 +35,7 @@ def gate(
         "champion_results": champion_results.path,
         "results": results.path,
     }
-    outcome, figures = run_gate(config, pipeline, decision.path, inputs, report.path, summary.path)
+    outcome, figures = run_gate(config.path, pipeline, decision.path, inputs, report.path, summary.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)
     return outcome

@@ -9,7 +9,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def join(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     student: dsl.Input[dsl.Model],
     parts: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
@@ -20,5 +20,5 @@ def join(
     from dcod.stages.component import run
 
     inputs = {"student": student.path} | {f"part{number}": part.path for number, part in enumerate(parts)}
-    for name, value in run("join", config, pipeline, traces.path, inputs).items():
+    for name, value in run("join", config.path, pipeline, traces.path, inputs).items():
         metrics.log_metric(name, value)

@@ -9,7 +9,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def merge(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     kind: str,
     traces: dsl.Input[dsl.Dataset],
@@ -22,5 +22,5 @@ def merge(
 
     inputs = {f"part{number}": part.path for number, part in enumerate(parts)}
     inputs |= {"traces": traces.path} if kind == "score" else {}
-    for name, value in run("merge", config, pipeline, merged.path, inputs, label=kind, kind=kind).items():
+    for name, value in run("merge", config.path, pipeline, merged.path, inputs, label=kind, kind=kind).items():
         metrics.log_metric(name, value)

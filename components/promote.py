@@ -7,7 +7,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def promote(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     decision: dsl.Input[dsl.Artifact],
     outcome: dsl.Output[dsl.Artifact],
@@ -16,5 +16,5 @@ def promote(
     """Promotes what the gate decided on, unless the champion changed meanwhile."""
     from dcod.stages.component import run
 
-    for name, value in run("promote", config, pipeline, outcome.path, {"decision": decision.path}).items():
+    for name, value in run("promote", config.path, pipeline, outcome.path, {"decision": decision.path}).items():
         metrics.log_metric(name, value)

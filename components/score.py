@@ -7,7 +7,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def score(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     traces: dsl.Input[dsl.Dataset],
     student: dsl.Input[dsl.Model],
@@ -19,5 +19,5 @@ def score(
     from dcod.stages.component import run
 
     inputs = {"traces": traces.path, "student": student.path}
-    for name, value in run("score", config, pipeline, scores.path, inputs, shard=shard).items():
+    for name, value in run("score", config.path, pipeline, scores.path, inputs, shard=shard).items():
         metrics.log_metric(name, value)

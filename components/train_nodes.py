@@ -7,7 +7,7 @@ from dcod_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train_nodes(
-    config: str,
+    config: dsl.Input[dsl.Artifact],
     pipeline: str,
     scores: dsl.Input[dsl.Dataset],
     start: dsl.Input[dsl.Model],
@@ -18,5 +18,5 @@ def train_nodes(
     from dcod.stages.component import run
 
     inputs = {"scores": scores.path, "student": start.path}
-    for name, value in run("train_job", config, pipeline, student.path, inputs).items():
+    for name, value in run("train_job", config.path, pipeline, student.path, inputs).items():
         metrics.log_metric(name, value)

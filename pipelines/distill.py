@@ -9,14 +9,16 @@
   7. promote   only if the gate says so: the champion alias moves.
   Whatever happens, `finish` closes the run in MLflow, with the error of the stage that failed.
 
-`build` makes the pipeline for a cluster; `dcod run` and `dcod submit` both run what it returns. Its shape
-depends on two settings only, `cluster.shards` and `cluster.train.num_nodes` (dcod_pipelines.tasks).
+First of all `settle` merges the inputs of the run into its configuration. `build` makes the pipeline for a cluster;
+`dcod run` and `dcod submit` both run what it returns. Its shape depends on two settings only, `cluster.shards` and
+`cluster.train.num_nodes` (dcod_pipelines.tasks).
 """
 
 from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from dcod_pipelines.form import pipeline
 from dcod_pipelines.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -27,13 +29,13 @@ def build(settings: "Config | None" = None) -> Any:
     """The pipeline for a configuration's cluster; without one, for the default."""
     from dcod.config import Config
 
-    cluster = (settings or Config()).cluster
+    settings = settings or Config()
 
-    @dsl.pipeline(name="dcod-distill", description="Distribution-corrected offline distillation, gated.")
-    def distill(config: str) -> None:
-        """The pipeline; ``config`` is the resolved configuration as JSON (see `dcod presets`)."""
-        tasks = Tasks(cluster, config)
+    @pipeline("dcod-distill", "Distribution-corrected offline distillation, gated.", settings)
+    def distill(inputs: dict[str, Any]) -> None:
+        tasks = Tasks(settings, inputs)
         with dsl.ExitHandler(tasks.closing(), name="record-outcome"):
+            tasks.settle()
             start = tasks.fetch("start", "start")
             champion = tasks.fetch("champion", "champion")
             traces = tasks.ingest(start)

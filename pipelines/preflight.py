@@ -32,7 +32,7 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
         config: the whole configuration, as for `dcod submit`.
         traces: also fetch the student and read some traces.
     """
-    from dcod_pipelines.cluster_config import for_cluster
+    from dcod.config.reach import for_cluster
 
     resolved = config
     try:
@@ -65,41 +65,25 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
 
 
 def _tracking(config: Config) -> str:
-    """MLflow answers, the experiment can be used, the registry be read."""
-    from dcod.errors import UserError
-    from dcod.tracking.registry import Registry
+    from dcod.check import servers
 
-    if not config.tracking.uri.startswith("http"):
-        raise UserError("cluster.tracking: set the address of the MLflow server")
-    champion = Registry(config.tracking).champion(config.promote.registered_model)
-    standing = f"champion is version {champion.version}" if champion else "no champion yet: the start becomes it"
-    return f"{config.tracking.uri}; {config.promote.registered_model}: {standing}"
+    return servers.tracking(config)
 
 
 def _bucket(config: Config) -> str:
-    """An object can be written, read and deleted, and conditions of writes are heeded."""
     from dcod import storage
+    from dcod.check import servers
 
-    place = config.cluster.storage or config.promote.lease.rpartition("/")[0]
+    place = servers.place(config)
     if not storage.is_s3(place):
         raise UncheckedError(f"{place or 'cluster.storage is empty: it'} is no bucket; a volume is seen by pods only")
-    storage.probe(place)
-    return f"{place}: written, read, deleted; conditions heeded"
+    return servers.bucket(config)
 
 
 def _sources(config: Config) -> str:
-    """Each s3:// source holds something."""
-    from dcod import storage
-    from dcod.config.mapping import split
-    from dcod.errors import UserError
+    from dcod.check import servers
 
-    if not config.ingest.sources:
-        raise UserError("ingest.sources is empty: name the traces")
-    buckets = [path for path, _ in map(split, config.ingest.sources) if storage.is_s3(path)]
-    empty = [source for source in buckets if not storage.list_objects(source)]
-    if empty:
-        raise UserError(f"nothing at {', '.join(empty)}; upload the traces, or mend ingest.sources")
-    return f"{len(buckets)} of {len(config.ingest.sources)} sources are in buckets, all with objects"
+    return servers.traces(config)
 
 
 def _image(config: Config) -> str:

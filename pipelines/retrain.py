@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from dcod_pipelines.form import pipeline
 from dcod_pipelines.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ def build(settings: "Config | None" = None) -> Any:
     from dcod.config import Config
 
     settings = settings or Config()
-    cluster, rounds = settings.cluster, settings.retrain.rounds
+    rounds = settings.retrain.rounds
 
-    @dsl.pipeline(name="dcod-retrain", description="Distillation on what is new, if that is worth it; gated.")
-    def retrain(config: str) -> None:
-        """The pipeline; ``config`` is the resolved configuration as JSON (see `dcod presets`)."""
-        tasks = Tasks(cluster, config)
+    @pipeline("dcod-retrain", "Distillation on what is new, if that is worth it; gated.", settings)
+    def retrain(inputs: dict[str, Any]) -> None:
+        tasks = Tasks(settings, inputs)
         with dsl.ExitHandler(tasks.closing(), name="record-outcome"):
+            tasks.settle()
             begin = tasks.fetch("begin", "start")
             champion = tasks.fetch("champion", "champion")
             decided = tasks.decide(begin, champion, tasks.ingest(begin))

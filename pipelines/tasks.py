@@ -20,33 +20,43 @@ from dcod_components.join import join
 from dcod_components.merge import merge
 from dcod_components.promote import promote
 from dcod_components.score import score
+from dcod_components.settle import settle
 from dcod_components.train import train
 from dcod_components.train_nodes import train_nodes
 from dcod_pipelines.pods import Pods
 
 if TYPE_CHECKING:
-    from dcod.config.cluster import ClusterConfig
+    from dcod.config import Config
 
 
 class Tasks:
     """The tasks of one pipeline run; each method makes some and returns their artifacts.
 
     Attributes:
-        cluster: with ``shards`` > 1, ingestion (by rows) fans out and is joined, score (by traces) and evaluate (by
-            benchmarks) fan out and are merged; with ``train.num_nodes`` > 1, training is a TrainJob.
+        cluster: of the configuration that the pipeline is compiled with. With ``shards`` > 1, ingestion (by rows) fans
+            out and is joined, score (by traces) and evaluate (by benchmarks) fan out and are merged; with
+            ``train.num_nodes`` > 1, training is a TrainJob.
+        inputs: of the pipeline, and what it is compiled with.
         common: the arguments of every component.
     """
 
-    def __init__(self, cluster: "ClusterConfig", config: Any) -> None:
+    def __init__(self, settings: "Config", inputs: dict[str, Any]) -> None:
+        from dcod.config.inputs import compiled_with
         from dcod.stages import shards
 
-        self.cluster, self.place = cluster, Pods(cluster)
-        self.common = {"config": config, "pipeline": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-        self.shards = shards.plan(cluster.shards)
+        self.cluster, self.place = settings.cluster, Pods(settings.cluster)
+        self.inputs = {**inputs, "compiled": compiled_with(settings)}
+        self.common: dict[str, Any] = {"pipeline": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+        self.shards = shards.plan(settings.cluster.shards)
 
     def closing(self) -> Any:
-        """The exit handler."""
-        return self.place.closing(finish(**self.common))
+        """The exit handler; it may read no task's output, so it takes the inputs as they came."""
+        return self.place.closing(finish(**self.inputs, **self.common))
+
+    def settle(self) -> None:
+        """The configuration with the inputs of the run, which all further tasks take."""
+        task = settle(**self.inputs, **self.common)
+        self.common["config"] = self.place.task(task, "settle configuration").outputs["settled"]
 
     def fetch(self, which: str, name: str) -> Any:
         """A model as an artifact."""

@@ -165,7 +165,8 @@ def validate_spec(spec: dict[str, Any], parameters: dict[str, Any]) -> None:
     if extra := spec.keys() - {"pipeline_spec", "platform_spec"}:
         raise RefusedError(400, f"unknown field pipeline_spec.{extra}")
     known = set(pipeline.root.input_definitions.parameters)
-    if parameters.keys() != known:
+    needed = {name for name, each in pipeline.root.input_definitions.parameters.items() if not each.is_optional}
+    if not needed <= parameters.keys() <= known:
         raise RefusedError(400, f"parameters {sorted(parameters)}; the pipeline has {sorted(known)}")
 
 

@@ -54,7 +54,7 @@ def submit(
     overrides: Overrides = None,
 ) -> None:
     """Starts one run on the cluster of the section `cluster`."""
-    from dcod_pipelines.cluster_config import for_cluster
+    from dcod.config.reach import for_cluster
     from dcod_pipelines.kubeflow import Kubeflow
 
     read = for_cluster(configured(config, preset, overrides))
@@ -79,7 +79,7 @@ def schedule(
     overrides: Overrides = None,
 ) -> None:
     """Starts a recurring run on the cluster: one at a time, missed ones are not made up for."""
-    from dcod_pipelines.cluster_config import for_cluster
+    from dcod.config.reach import for_cluster
     from dcod_pipelines.cron import parse
     from dcod_pipelines.kubeflow import Kubeflow
 

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from dcod.errors import StoppedError, UserError, one_line
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
-from dcod.stages import headlines, shards
+from dcod.stages import headlines, settling, shards
 from dcod.stages.execute import RunContext, execute
-from dcod.stages.table import stage_of
+from dcod.stages.table import STAGES, stage_of
 from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
 from dcod.tracking import Tracker
@@ -42,7 +43,7 @@ def run(
 
     Args:
         stage: the verb.
-        config: the resolved configuration, JSON.
+        config: the settled configuration: its file, or its text.
         pipeline: the id of the pipeline run, the same for all of its stages.
         out: path of the output artifact.
         inputs: paths of the input artifacts by argument.
@@ -57,7 +58,7 @@ def run(
     begun = time.monotonic()
     label = f"{label} {shard}".strip()
     name = f"{stage} {label}".strip()
-    parsed = parse_config(config)
+    parsed = _configuration(config)
     workers.end_with_parent(gently=True)
     try:
         with stopping(), ExitStack() as stack:
@@ -83,9 +84,35 @@ def run(
     return headlines.of_stage(found)
 
 
+def settle(config: str, compiled: str, pipeline: str, out: str, inputs: Mapping[str, Any]) -> None:
+    """Merges the inputs of a run into its configuration, for all further tasks; refuses what cannot run here.
+
+    Args:
+        config: the configuration, JSON or YAML.
+        compiled: what the pipeline was compiled with, by :func:`dcod.config.inputs.compiled_with`.
+        pipeline: the id of the pipeline run.
+        out: path of the settled configuration.
+        inputs: by their names.
+    """
+    begun = time.monotonic()
+    try:
+        settled = settling.settled(config, inputs, compiled)
+    except UserError as error:
+        _note_failure(error, "settle", "", settling.roughly(config), pipeline, out)
+        sys.exit(2)
+    storage.write_text(Path(out), settled.to_json())
+    print(f"{MARK}{'settle':<28} {time.monotonic() - begun:5.1f} s  {settling.changed(config, settled)}", flush=True)
+
+
+def _configuration(config: str) -> Config:
+    """The configuration in a file, or of a text."""
+    return parse_config(config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8"))
+
+
 def _note_failure(error: Exception, stage: str, label: str, config: Config, pipeline: str, out: str) -> None:
     """Says why a stage failed where it is looked for: the runner says only "inner task failed"."""
-    name, run_name = (f"{each} {label}".strip() for each in (stage, stage_of(stage).verb))
+    verb = stage_of(stage).verb if stage in STAGES else stage
+    name, run_name = (f"{each} {label}".strip() for each in (stage, verb))
     mistake = isinstance(error, UserError)
     line = one_line(error) or type(error).__name__
     if not mistake:
@@ -93,6 +120,8 @@ def _note_failure(error: Exception, stage: str, label: str, config: Config, pipe
     print(f"{MARK}{name:<28} failed: {line}", flush=True)
     with contextlib.suppress(UserError):  # no room for it: the line above says what happened
         storage.write_json(Path(f"{out}.error.json"), {"stage": name, "error": line, "users_mistake": mistake})
+    if not settling.has_store(config):
+        return
     with contextlib.suppress(UserError):  # no store at all: the file above still says it
         Tracker(config.tracking).note_error(pipeline, config.name, config, f"{run_name}: {line}")
 
@@ -132,9 +161,20 @@ def run_decide(
     return str(found["outcome"]), dict(found["figures"])
 
 
-def finish(config: str, pipeline: str, state: str, message: str) -> None:
-    """Closes the parent run, by what its stages recorded; ``state`` is the runner's word, see the endings of runs."""
-    parsed = parse_config(config)
+def finish(
+    config: str, pipeline: str, state: str, message: str, inputs: Mapping[str, Any] | None = None, compiled: str = ""
+) -> None:
+    """Closes the parent run, by what its stages recorded; ``state`` is the runner's word, see the endings of runs.
+
+    It reads no task's output, as an exit task must; so it merges the run's inputs as :func:`settle` did.
+    """
+    try:
+        parsed = settling.merged_there(config, inputs or {}, compiled)
+    except UserError as error:  # the run ended there, too
+        parsed, message = settling.roughly(config), message or str(error)
+    if not settling.has_store(parsed):
+        print(f"{MARK}finish: {parsed.tracking.uri} is in no pod's reach: nothing was recorded, nothing is closed")
+        return
     if parsed.cluster.train.num_nodes > 1:  # a job that nobody follows any more must not keep its GPUs
         with contextlib.suppress(UserError):
             trainjobs.delete(parsed.cluster, pipeline)

@@ -23,7 +23,7 @@ def test_the_end_to_end_workflow_is_whole_and_says_that_nobody_ran_it() -> None:
 
 
 def test_the_run_of_the_workflow_is_one_that_dcod_takes() -> None:
-    from dcod_pipelines.cluster_config import for_cluster
+    from dcod.config.reach import for_cluster
 
     config = load_config(FOLDER / "e2e-run.yaml")
     assert for_cluster(config).promote.lease.startswith("s3://dcod/work")

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from dcod.cli import app
 from dcod.config import Config, load_config
+from dcod.config.reach import for_cluster
 from dcod.errors import UserError
 from dcod_pipelines import kubeflow as api
-from dcod_pipelines.cluster_config import for_cluster
 from tests.fake_kubeflow import FakeKubeflow, serving, strict, validate_spec
 from tests.fake_kubernetes import RefusedError
 

@@ -1,22 +1,30 @@
 """Kubeflow's page, its comparison of runs and its MLflow plugin read the metadata of a Metrics artifact."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from kfp import local
+from kfp import dsl, local
 
 from dcod.config import Config
 from dcod.stages.headlines import of_stage
 from dcod_components.fetch import fetch
+from dcod_components.settle import settle
 from tests.tracked import fresh_store
 
 
 def test_a_stage_puts_its_figures_where_the_page_reads_them(tmp_path: Path, tiny_student: Path) -> None:
     values = {"student": {"model": str(tiny_student)}, "tracking": fresh_store(tmp_path / "store").model_dump()}
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"), raise_on_error=True)
-    task = fetch(config=Config.model_validate(values).to_json(), pipeline="p", which="start")
-    assert task.outputs["metrics"].metadata["bytes"] > 1000
+
+    @dsl.pipeline
+    def one_stage(config: str) -> dsl.Metrics:
+        settled = settle(config=config, compiled="", pipeline="p", train_max_length=100)
+        fetched = fetch(config=settled.outputs["settled"], pipeline="p", which="start")
+        return fetched.outputs["metrics"]  # type: ignore[no-any-return]
+
+    task = one_stage(config=Config.model_validate(values).to_json())
+    assert task.output.metadata["bytes"] > 1000
+    (settled,) = (tmp_path / "root").rglob("settled")
+    assert Config.model_validate_json(settled.read_text()).student.max_length == 100
 
 
 def test_every_component_of_a_stage_does() -> None:

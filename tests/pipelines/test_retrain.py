@@ -57,7 +57,7 @@ def test_compiled_pipeline_is_valid_and_branches_on_the_decision(tmp_path: Path,
     outer = next(c for name, c in spec["components"].items() if name.startswith("comp-exit-handler"))
     names = {re.sub(r"-\d+$", "", name) for name in outer["dag"]["tasks"]}
     ingesting = {"for-loop", "join"} if "shards" in SETTINGS[name]["cluster"] else {"ingest"}
-    assert names == {"fetch", "decide", "condition", *ingesting}
+    assert names == {"settle", "fetch", "decide", "condition", *ingesting}
 
 
 def test_each_round_scores_with_its_own_student(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from dcod.config import Config, parse_config
 from dcod.config.cluster import ClusterConfig, GpuConfig
+from dcod.config.reach import for_cluster
 from dcod.errors import UserError
-from dcod_pipelines.cluster_config import for_cluster
 
 CLUSTER: dict[str, Any] = {"tracking": "http://mlflow:5000", "storage": "s3://dcod/work/"}
 

@@ -1,22 +1,30 @@
-"""The configuration as a run on the cluster gets it, or why it cannot run there."""
+"""The configuration as a run on the cluster gets it: buckets, servers, and the volume that all pods mount."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dcod.config import Config
+from dcod.config.cluster import MOUNT
+from dcod.config.mapping import split
+from dcod.config.schema import Config
+from dcod.errors import UserError
 
 
 def for_cluster(config: Config) -> Config:
-    """The same configuration with the cluster's tracking server, lease and place for checkpoints.
+    """As :func:`moved`, where a cluster can run it.
 
     Raises:
         UserError: something in it exists on this machine only; all such things at once.
     """
-    from dcod.errors import UserError
+    there = moved(config)
+    if wrong := _only_here(there):
+        raise UserError("not for a cluster: " + "; ".join(wrong))
+    return there
 
+
+def moved(config: Config) -> Config:
+    """The same configuration with the cluster's tracking server, lease and place for checkpoints."""
     storage = config.cluster.storage.rstrip("/")
     update: dict[str, Any] = {}
     for section in ("score", "train"):
@@ -28,16 +36,11 @@ def for_cluster(config: Config) -> Config:
         update["tracking"] = config.tracking.model_copy(update={"uri": config.cluster.tracking})
     if storage and not _reached(config.promote.lease):
         update["promote"] = config.promote.model_copy(update={"lease": f"{storage}/promotion.lease"})
-    there = config.model_copy(update=update)
-    if wrong := _only_here(there):
-        raise UserError("not for a cluster: " + "; ".join(wrong))
-    return there
+    return config.model_copy(update=update)
 
 
 def _only_here(config: Config) -> list[str]:
     """What no pod reaches, each with the way out."""
-    from dcod.config.mapping import split
-
     wrong = []
     uri, model = config.tracking.uri, config.student.model
     if not uri.startswith(("http://", "https://")):
@@ -57,8 +60,6 @@ def _only_here(config: Config) -> list[str]:
 
 def _reached(place: str) -> bool:
     """Whether every pod reaches a place: in a bucket, or on the volume that all mount."""
-    from dcod.config.cluster import MOUNT
-
     return place.startswith(("s3://", f"{MOUNT}/"))
 
 
