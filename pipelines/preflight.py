@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dcod_pipelines import cluster_checks
 from dcod_pipelines.checks import Check, UncheckedError
+from dcod_pipelines.versions import split_image
 
 if TYPE_CHECKING:
     from dcod.config import Config
@@ -121,16 +122,6 @@ def _image(config: Config) -> str:
     if unseen:
         raise UncheckedError("; ".join(unseen))
     return ", ".join(sorted(images))
-
-
-def split_image(image: str) -> tuple[str, str]:
-    """Name and tag (or digest) of an image; a colon in the registry's address is no tag."""
-    if "@" in image:
-        name, _, digest = image.partition("@")
-        return name, digest
-    head, slash, last = image.rpartition("/")
-    name, _, tag = last.partition(":")
-    return f"{head}{slash}{name}", tag
 
 
 def _student_and_traces(config: Config) -> str:

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+import yaml
+
 from tests.fake_kubernetes import RefusedError
 
 BASE = "/apis/v2beta1"
@@ -38,6 +40,8 @@ class FakeKubeflow:
     tasks: list[dict[str, str]] = field(default_factory=lambda: [{}])
     broken: int = 0
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     recurring: dict[str, dict[str, Any]] = field(default_factory=dict)
     terminated: list[str] = field(default_factory=list)
@@ -62,6 +66,8 @@ class FakeKubeflow:
             }
         if path == "/experiments":
             return self._experiments(method, query, body)
+        if path.startswith("/pipelines"):
+            return self._pipelines(method, path, query, body)
         if path == "/runs":
             if method == "POST":
                 return self._create("run_id", self.runs, body, "V2beta1Run")
@@ -81,10 +87,15 @@ class FakeKubeflow:
             size, token = int(query["page_size"]), int(query.get("page_token") or 0)
             rows = list(self.recurring.values())[token : token + min(size, 2)]  # small pages: clients must turn them
             more = token + len(rows) < len(self.recurring)
+            rows = [{**row, "status": f"{row['mode']}D"} for row in rows]
             return {"recurringRuns": rows, "next_page_token": str(token + len(rows)) if more else ""}
-        if (method, match := re.fullmatch(r"/recurringruns/([^/:]+)", path)) and match and method == "DELETE":
-            del self.recurring[match[1]]
-            return {}
+        if match := re.fullmatch(r"/recurringruns/([^/:]+)(:disable)?", path):
+            if (method, match[2]) == ("DELETE", None):
+                del self.recurring[match[1]]
+                return {}
+            if (method, match[2]) == ("POST", ":disable"):
+                self.recurring[match[1]]["mode"] = "DISABLE"
+                return {}
         raise AssertionError(f"{method} {target}: not expected")
 
     def _experiments(self, method: str, query: dict[str, str], body: Any) -> dict[str, Any]:
@@ -98,6 +109,57 @@ class FakeKubeflow:
         self.experiments[made["experiment_id"]] = made
         return made
 
+    def _pipelines(self, method: str, path: str, query: dict[str, str], body: Any) -> dict[str, Any]:
+        wanted = json.loads(query["filter"])["predicates"][0]["stringValue"] if "filter" in query else None
+        if (method, path) == ("GET", "/pipelines"):
+            self._namespaced(query.get("namespace"))
+            return {"pipelines": [each for each in self.pipelines.values() if each["display_name"] == wanted]}
+        if (method, path) == ("POST", "/pipelines"):
+            strict(body, "V2beta1Pipeline")
+            self._namespaced(body.get("namespace"))
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", body["name"]):
+                raise RefusedError(400, "pipeline's name must contain only lowercase alphanumeric characters or '-'")
+            made = body | {"pipeline_id": f"pipeline-{len(self.pipelines) + 1}"}
+            self.pipelines[made["pipeline_id"]] = made
+            return made
+        if (method, path) == ("POST", "/pipelines/upload_version"):
+            return self._upload(query, body)
+        if (method, match := re.fullmatch(r"/pipelines/([^/]+)/versions", path)) and match:
+            rows = [each for each in self.versions.values() if each["pipeline_id"] == match[1]]
+            rows = [each for each in reversed(rows) if wanted in (None, each["display_name"])]
+            if query.get("sort_by") != "created_at desc":
+                rows.reverse()
+            plain = [{key: value for key, value in each.items() if key != "pipeline_spec"} for each in rows]
+            return {"pipeline_versions": plain[: int(query["page_size"])]}
+        raise AssertionError(f"{method} {path}: not expected")
+
+    def _upload(self, query: dict[str, str], body: bytes) -> dict[str, Any]:
+        """A version of a pipeline, which is parsed as it comes; its name is taken once (backend, `AlreadyExists`)."""
+        name, pipeline = query["name"], query["pipelineid"]
+        if pipeline not in self.pipelines or len(name) > 127:
+            raise RefusedError(400, "Failed to create a pipeline version")
+        if any((each["pipeline_id"], each["display_name"]) == (pipeline, name) for each in self.versions.values()):
+            raise RefusedError(409, "Failed to create a pipeline version")
+        text = body.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0]
+        spec, platform = yaml.load_all(text, Loader=yaml.CSafeLoader)
+        both = {"pipeline_spec": spec, "platform_spec": platform}
+        validate_spec(both, {})
+        made = {"pipeline_id": pipeline, "display_name": name, "name": name, "pipeline_spec": both, "created_at": NOW}
+        made |= {
+            "pipeline_version_id": f"version-{len(self.versions) + 1}",
+            "description": query.get("description", ""),
+        }
+        self.versions[made["pipeline_version_id"]] = made
+        return {key: value for key, value in made.items() if key != "pipeline_spec"}
+
+    def _spec(self, reference: dict[str, str]) -> dict[str, Any]:
+        """The pipeline of a reference: without a version the newest (backend, `GetLatestPipelineVersion`)."""
+        own = {key: each for key, each in self.versions.items() if each["pipeline_id"] == reference["pipeline_id"]}
+        version = reference.get("pipeline_version_id") or next(reversed(own), "")
+        if version not in own:
+            raise RefusedError(400, f"version {version} of {reference['pipeline_id']} not found")
+        return dict(own[version]["pipeline_spec"])
+
     def _namespaced(self, namespace: str | None) -> None:
         if self.multi_user and not namespace:
             raise RefusedError(400, "Invalid input error: Namespace is empty in multi-user mode")
@@ -108,7 +170,8 @@ class FakeKubeflow:
         strict(body, kind)
         if body["experiment_id"] not in self.experiments:
             raise RefusedError(400, f"experiment {body['experiment_id']} not found")
-        validate_spec(body["pipeline_spec"], body["runtime_config"].get("parameters", {}))
+        spec = self._spec(body["pipeline_version_reference"])
+        validate_spec(spec, body["runtime_config"].get("parameters", {}))
         if kind == "V2beta1RecurringRun":
             cron = body["trigger"]["cron_schedule"]["cron"]
             if len(cron.split()) != 6 or "7" in cron.split()[5]:
@@ -177,7 +240,9 @@ def serving(fake: FakeKubeflow) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def _do(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(size) or b"null")
+            raw = self.rfile.read(size) or b"null"
+            form = (self.headers.get("Content-Type") or "").startswith("multipart/")
+            body = raw if form else json.loads(raw)
             try:
                 found, code = fake.answer(self.command, self.path, body, self.headers.get("Authorization", "")), 200
             except (RefusedError, AssertionError, KeyError) as error:

@@ -53,7 +53,7 @@ def submit(
     preflight: Annotated[bool, typer.Option(help="Check first; nothing is submitted when a check fails.")] = True,
     overrides: Overrides = None,
 ) -> None:
-    """Starts one run on the cluster of the section `cluster`."""
+    """Starts one run on the cluster of the section `cluster`, of a version that is uploaded where it is not there."""
     from dcod.config.reach import for_cluster
     from dcod_pipelines.kubeflow import Kubeflow
 
@@ -61,19 +61,29 @@ def submit(
     if preflight and not _checked(read, traces=False):
         raise typer.Exit(2)
     kubeflow = Kubeflow(read)
-    run_id = kubeflow.submit()
+    run_id, version = kubeflow.submit()
+    console.print(f"{'uploaded' if version.new else 'has'} {version}")
     console.print(f"submitted {run_id}\n{kubeflow.link(run_id)}")
     if follow:
         _follow(kubeflow, run_id)
 
 
 @app.command(
-    **verb(CLUSTER, "dcod schedule nightly --cron '30 2 * * *' --preset retrain", "dcod schedule nightly --remove")
+    **verb(
+        CLUSTER,
+        "dcod schedule nightly --cron '30 2 * * *' --preset retrain",
+        "dcod schedule nightly --cron '30 2 * * *' --preset retrain --newest",
+        "dcod schedule nightly --remove",
+    )
 )
 def schedule(
-    name: Annotated[str, typer.Argument(help="Of the schedule; one of the same name is replaced.")],
+    name: Annotated[str, typer.Argument(help="Of the schedule; one of the same name is stopped.")],
     cron: Annotated[str, typer.Option("--cron", help="minute hour day month weekday, such as '30 2 * * 1-5'.")] = "",
-    remove: Annotated[bool, typer.Option("--remove", help="Remove it.")] = False,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Each run takes the newest version then; else this one.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it, and end its run.")] = False,
+    preflight: Annotated[bool, typer.Option(help="Check first; nothing is scheduled when a check fails.")] = True,
     preset: Preset = "",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -89,13 +99,15 @@ def schedule(
     if remove:
         console.print(f"removed {Kubeflow(read).unschedule(name)} of the name {name}")
         return
-    parsed = parse(cron)
-    schedule_id, replaced = Kubeflow(for_cluster(read)).schedule(name, cron)
-    console.print(f"{name}: {parsed.words} (UTC, unless the cluster says otherwise)")
+    parsed, read = parse(cron), for_cluster(read)
+    if preflight and not _checked(read, traces=False):
+        raise typer.Exit(2)
+    made = Kubeflow(read).schedule(name, cron, newest=newest)
+    console.print(f"{name}: {made.text} (UTC, unless the cluster says otherwise)")
     for at in parsed.following(datetime.now(UTC), 3):
         console.print(f"  {at:%a %Y-%m-%d %H:%M}")
-    instead = f", in place of {replaced} earlier" if replaced else ""
-    console.print(f"Kubeflow's cron: {parsed.kubeflow}; id {schedule_id}{instead}")
+    instead = f"; {made.stopped} earlier stopped, with its runs still listed" if made.stopped else ""
+    console.print(f"Kubeflow's cron: {parsed.kubeflow}; id {made.id}{instead}")
 
 
 @app.command(**verb(CLUSTER, "dcod status --config mine.yaml", "dcod status RUN --config mine.yaml --follow"))
@@ -105,11 +117,13 @@ def status(
     preset: Preset = "",
     config: ConfigFile = None,
 ) -> None:
-    """Shows how runs on the cluster stand."""
-    from dcod_pipelines.kubeflow import Kubeflow, stages
+    """Shows how runs on the cluster stand, and which schedules there are."""
+    from dcod_pipelines.kubeflow import Kubeflow, running, stages
 
     kubeflow = Kubeflow(configured(config, preset, None))
     if not run_id:
+        for each in filter(running, kubeflow.schedules()):
+            console.print(f"schedule {each.display_name}: {each.description}")
         for one in kubeflow.latest():
             console.print(f"{one.run_id}  {one.state.lower():<10} {one.created_at:%Y-%m-%d %H:%M}  {one.display_name}")
         return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from dcod.config import Config, load_config
 from dcod.config.reach import for_cluster
 from dcod.errors import UserError
 from dcod_pipelines import kubeflow as api
-from tests.fake_kubeflow import FakeKubeflow, serving, strict, validate_spec
+from dcod_pipelines.versions import version_name
+from tests.fake_kubeflow import BASE, FakeKubeflow, serving, strict, validate_spec
 from tests.fake_kubernetes import RefusedError
 
 CLUSTER: dict[str, Any] = {
@@ -68,13 +71,46 @@ def test_submitted(fake: FakeKubeflow, cluster: Path, multi_user: bool) -> None:
     assert run["display_name"].startswith("nightly ")
     assert run["service_account"] == "dcod-pipeline"
     assert fake.experiments[run["experiment_id"]]["namespace"] == ("dcod-runs" if multi_user else "")
-    sent = Config.model_validate_json(run["runtime_config"]["parameters"]["config"])
+    (pipeline,), (version,) = fake.pipelines.values(), fake.versions.values()
+    assert (pipeline["name"], pipeline.get("namespace", "")) == ("dcod-distill", "dcod-runs" if multi_user else "")
+    assert re.fullmatch(r"code-[0-9a-f]{8}-image-1-pipeline-[0-9a-f]{8}", version["display_name"])
+    assert f"uploaded version {version['display_name']} of dcod-distill" in output
+    reference = {"pipeline_id": "pipeline-1", "pipeline_version_id": "version-1"}
+    assert run["pipeline_version_reference"] == reference
+    parameters = run["runtime_config"]["parameters"]
+    assert (
+        parameters.keys() == version["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"].keys()
+    )
+    assert (parameters["data_traces"], parameters["run_name"]) == ("s3://dcod/traces/", "nightly")
+    sent = Config.model_validate_json(parameters["config"])
     assert sent.tracking.uri == "http://mlflow.dcod:5000"
     assert sent.promote.lease == "s3://dcod/work/promotion.lease"
     assert sent.train.checkpoints.uri == sent.score.checkpoints.uri == "s3://dcod/work/checkpoints"
-    assert "enableCache" not in json.dumps(run["pipeline_spec"])
-    assert submit(cluster)[0] == 0
-    assert len(fake.experiments) == 1, "the experiment is made once"
+    assert "enableCache" not in json.dumps(version["pipeline_spec"])
+    code, output = submit(cluster)
+    assert (code, f"has version {version['display_name']}" in output) == (0, True)
+    assert len(fake.experiments) == len(fake.pipelines) == len(fake.versions) == 1, "made once"
+
+
+def test_a_version_that_somebody_else_uploads_meanwhile_is_taken(
+    fake: FakeKubeflow, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeflow = api.Kubeflow(for_cluster(read(cluster)))
+    first = kubeflow.upload()
+    look, looked = api.Kubeflow._versions, [[]]
+    monkeypatch.setattr(api.Kubeflow, "_versions", lambda *a, **kw: looked.pop() if looked else look(*a, **kw))
+    assert kubeflow.upload() == dataclasses.replace(first, new=False)
+    assert len(fake.versions) == 1
+
+
+def test_names_of_versions_follow_code_image_and_configuration() -> None:
+    config = Config.model_validate({"cluster": {"image": "registry.example:5000/dcod@sha256:0123456789ab"}})
+    name = version_name(config, b"one")
+    assert name != version_name(config, b"two")
+    assert "-image-01234567-" in name
+    tagged = Config.model_validate({"cluster": {"image": "registry.example:5000/dcod:1.0_RC" + "x" * 90}})
+    assert re.fullmatch(r"[a-z0-9-]{1,127}", version_name(tagged, b"one"))
+    assert "-image-1-0-rcx" in version_name(tagged, b"one")
 
 
 def test_followed_to_its_end(fake: FakeKubeflow, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,9 +173,13 @@ def test_status_and_cancel(fake: FakeKubeflow, cluster: Path) -> None:
 
 def test_scheduled_replaced_and_removed(fake: FakeKubeflow, cluster: Path) -> None:
     with_config = ("--config", str(cluster))
+
+    def schedule(name: str, cron: str) -> tuple[int, str]:
+        return dcod("schedule", name, "--cron", cron, "--no-preflight", *with_config)
+
     for name in ("other-1", "other-2", "other-3"):
-        assert dcod("schedule", name, "--cron", "@daily", *with_config)[0] == 0
-    code, output = dcod("schedule", "nightly", "--cron", "30 2 * * 1-5", *with_config)
+        assert schedule(name, "@daily")[0] == 0
+    code, output = schedule("nightly", "30 2 * * 1-5")
     assert code == 0, output
     assert "nightly: At 02:30 on Monday through Friday" in output
     assert "0 30 2 * * 1-5" in output
@@ -147,18 +187,43 @@ def test_scheduled_replaced_and_removed(fake: FakeKubeflow, cluster: Path) -> No
     assert made["trigger"] == {"cron_schedule": {"cron": "0 30 2 * * 1-5"}}
     assert (made["max_concurrency"], made["no_catchup"], made["mode"]) == (1, True, "ENABLE")
     assert made["description"].startswith("At 02:30")
-    code, output = dcod("schedule", "nightly", "--cron", "0 4 * * 7", *with_config)
-    assert "in place of 1 earlier" in output
+    code, output = schedule("nightly", "0 4 * * 7")
+    assert "1 earlier stopped, with its runs still listed" in output
     named = [one for one in fake.recurring.values() if one["display_name"] == "nightly"]
-    assert [one["trigger"]["cron_schedule"]["cron"] for one in named] == ["0 0 4 * * 0"]
-    order = [method for method, path in fake.requests if "recurringruns" in path and method != "GET"]
-    assert order[-2:] == ["POST", "DELETE"], "the new one is there before the old one goes"
-    assert len(fake.recurring) == 4
+    crons = {one["trigger"]["cron_schedule"]["cron"]: one["mode"] for one in named}
+    assert crons == {"0 30 2 * * 1-5": "DISABLE", "0 0 4 * * 0": "ENABLE"}, "Kubernetes ends a removed one's runs"
+    order = [path.removeprefix(BASE) for method, path in fake.requests if "recurringruns" in path and method != "GET"]
+    assert order[-2:] == ["/recurringruns", f"/recurringruns/{made['recurring_run_id']}:disable"], "the new one first"
+    code, output = dcod("status", *with_config)
+    (line,) = (line for line in output.splitlines() if line.startswith("schedule nightly"))
+    assert line.startswith("schedule nightly: At 04:00 on Sunday; pinned to version code-")
     code, output = dcod("schedule", "nightly", "--remove", *with_config)
-    assert (code, "removed 1" in output) == (0, True)
+    assert (code, "removed 2" in output) == (0, True)
     assert len(fake.recurring) == 3
     with pytest.raises(UserError, match="--cron or --remove"):
         dcod("schedule", "nightly", *with_config)
+
+
+def test_a_schedule_is_pinned_or_takes_the_newest_version_and_says_which(fake: FakeKubeflow, cluster: Path) -> None:
+    def schedule(*more: str) -> tuple[dict[str, Any], str]:
+        code, output = dcod(
+            "schedule", "nightly", "--cron", "@daily", "--no-preflight", "--config", str(cluster), *more
+        )
+        assert code == 0, output
+        return list(fake.recurring.values())[-1], output
+
+    made, output = schedule()
+    name = fake.versions["version-1"]["display_name"]
+    assert made["pipeline_version_reference"] == {"pipeline_id": "pipeline-1", "pipeline_version_id": "version-1"}
+    assert f"pinned to version {name} of dcod-distill" in output
+    assert made["description"].endswith(f"pinned to version {name} of dcod-distill")
+    made, output = schedule("--newest", "train.epochs=7")
+    assert made["pipeline_version_reference"] == {"pipeline_id": "pipeline-1"}
+    assert "runs the newest version of dcod-distill" in output
+    assert made["runtime_config"]["parameters"]["train_epochs"] == 7
+    with pytest.raises(UserError, match=f"the newest version of dcod-distill is .*, not {name}.*leave out --newest"):
+        schedule("--newest")
+    assert len(fake.recurring) == 2
 
 
 def test_what_exists_here_only_is_refused_before_anything_is_sent(fake: FakeKubeflow, cluster: Path) -> None:
@@ -189,8 +254,8 @@ def test_no_access_and_no_answer_say_the_way_out(
 
 def test_the_fake_server_is_strict(fake: FakeKubeflow, cluster: Path) -> None:
     submit(cluster)
-    (run,) = fake.runs.values()
-    spec, parameters = run["pipeline_spec"], run["runtime_config"]["parameters"]
+    (run,), (version,) = fake.runs.values(), fake.versions.values()
+    spec, parameters = version["pipeline_spec"], run["runtime_config"]["parameters"]
     validate_spec(spec, parameters)
     broken = copy.deepcopy(spec)
     broken["pipeline_spec"]["root"]["dag"]["tasks"]["exit-handler-1"]["cachingOption"] = {}

@@ -17,7 +17,8 @@ from dcod.config import Config
 from dcod_pipelines import preflight
 from dcod_pipelines.checks import Check
 from dcod_pipelines.cluster_checks import gpus_at_once
-from dcod_pipelines.preflight import checks, split_image
+from dcod_pipelines.preflight import checks
+from dcod_pipelines.versions import split_image
 from tests import fake_kubeflow, fake_kubernetes
 from tests.fake_kubeflow import FakeKubeflow
 from tests.fake_kubernetes import FakeKubernetes
