@@ -34,6 +34,7 @@ app = typer.Typer()
         DATA,
         "dcod teach --prompts prompts.jsonl --teacher Qwen/Qwen3-8B --out attempts",
         "dcod teach --config mine.yaml --out attempts teach.attempts=4",
+        "dcod teach --prompts traces.jsonl --out own teach.source=student",
     )
 )
 def teach(
@@ -50,10 +51,11 @@ def teach(
     read = configured(config, preset, [*given, *(overrides or ())])
     if prompts:
         read = read.model_copy(update={"teach": read.teach.model_copy(update={"prompts": prompts})})
+    from dcod.stages.teach import settled, table
+
+    read = settled(read)
     inputs = {"teacher": model_of(read, read.teach.model, read.teach.revision)} if read.teach.model else {}
     _stage("teach", read, out, no_track, few_shot=None, told=False, **inputs)
-    from dcod.stages.teach import table
-
     console.print(table(out))
     _next(f"dcod ingest --traces {out} --out traces")
 
@@ -102,9 +104,10 @@ def ingest(
         section = read.ingest.model_copy(update={"sources": traces or []})
         read = read.model_copy(update={"ingest": section})
     earlier = {name: path for name, path in (("onto", onto), ("replay", replay)) if path}
-    _stage("ingest", read, out, no_track, few_shot=None, told=False, student=model_of(read, student), **earlier)
+    inputs = {"student": model_of(read, student), **earlier}
+    metrics = _stage("ingest", read, out, no_track, few_shot=None, told=False, **inputs)
     console.print(table(out))
-    _said(out, read)
+    _said("ingest", read, out, inputs, metrics)
     _next(f"dcod score --traces {out} --out scores")
     for line in readings(out):
         console.print(line)
@@ -128,8 +131,9 @@ def score(
 ) -> None:
     """Records how likely the student finds every token of the traces, and how far the teacher is from it."""
     read = configured(config, preset, overrides)
-    _stage("score", read, out, no_track, traces=traces, student=model_of(read, student))
-    _said(traces, read)
+    inputs = {"traces": traces, "student": model_of(read, student)}
+    metrics = _stage("score", read, out, no_track, few_shot=None, told=True, **inputs)
+    _said("score", read, out, inputs, metrics)
     _next(f"dcod train --scores {out} --out student")
 
 
@@ -237,7 +241,7 @@ def _stage(
     few_shot: bool | None = None,
     told: bool = True,
     **inputs: Path,
-) -> None:
+) -> dict[str, float]:
     from dcod.stages.execute import RunContext, execute
 
     options = {} if few_shot is None else {"few_shot": few_shot}
@@ -245,17 +249,19 @@ def _stage(
     for name, value in metrics.items() if told else ():
         console.print(f"{name:<40} {value:.6g}")
     console.print(f"wrote {out}")
+    return metrics
 
 
-def _said(traces: Path, config: Config) -> None:
+def _said(stage: str, config: Config, out: Path, inputs: dict[str, Path], metrics: dict[str, float]) -> None:
     """What the traces allow, before anybody trains on them."""
-    from dcod.traces import holdings
+    from dcod.stages import remarks
 
-    for line in holdings.said(traces, config):
-        level = line.partition(":")[0]
-        console.print(
-            Text(line, style={"impossible": "bold red", "idle": "bold red", "warning": "yellow"}.get(level, ""))
-        )
+    told = remarks.of(stage, config, out, inputs, metrics)
+    assert told is not None, "these stages have traces"
+    console.print(Text(str(told[0])))
+    for remark in told[1]:
+        style = "yellow" if remark.level == "warning" else "bold red"
+        console.print(Text(f"{remark.level}: {remark}", style=style))
 
 
 def _next(command: str) -> None:

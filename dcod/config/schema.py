@@ -64,6 +64,9 @@ class IngestConfig(Section):
     keep: Literal["correct", "answered", "all"] = Field(
         "correct", description="Which verdicts become training traces; the rest is quarantined."
     )
+    own: Literal["correct", "all"] = Field(
+        "correct", description="The same of the student's own answers (`teach.source`): `all` is a control."
+    )
     answers: Literal["marked", "last_number", "last_math"] = Field(
         "marked",
         description="Where no answer is marked or stated, take the last number, or the last formula or number; only "

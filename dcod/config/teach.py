@@ -40,6 +40,10 @@ class EngineConfig(Section):
 class TeachConfig(Section):
     """Prompts in, attempts of a teacher out; see docs/teach.md."""
 
+    source: Literal["teacher", "student"] = Field(
+        "teacher",
+        description="Who answers; `student`: the configured one itself, run as `evaluate.engine` says, one static set.",
+    )
     model: str = Field(
         "",
         description="The teacher: a hub id, a folder, s3://… or models:/…; of engine openai the model that is served, "

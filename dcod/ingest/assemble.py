@@ -25,7 +25,8 @@ from dcod.ingest import duplicates
 from dcod.ingest.duplicates import Index
 from dcod.ingest.examine import Closed, Examined
 from dcod.ingest.quarantine import Quarantine
-from dcod.traces import FILE, Split, Trace, read_traces, write_traces
+from dcod.objective.feasibility import Holdings
+from dcod.traces import FILE, Split, Trace, holdings, read_traces, write_traces
 from dcod.traces.formats import RowError
 from dcod.traces.rows import Block, RawRow
 
@@ -35,7 +36,7 @@ MADE_BY = "dcod ingest"
 _HITS = 20  # n-gram hits that are shown
 _ROWS = ("read", "items", "accepted")  # beside them a file's counts are reasons
 _SHORTEST = 64  # tokens; lengths are counted up to this, twice this, …
-_SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits", "unmarked", "flags")
+_SUMS = ("changes", "tokens", "prompt_lengths", "completion_lengths", "ngram_hits", "unmarked", "flags", "own")
 
 
 @dataclass
@@ -44,6 +45,7 @@ class TraceSetBuilder:
 
     Attributes:
         sides: problems whose split is not that of their hash: an earlier set has them on the other side.
+        holding: what the set holds for training, once it is written.
     """
 
     ingest: IngestConfig
@@ -56,6 +58,7 @@ class TraceSetBuilder:
     ngrams: dict[str, list[str]] = field(default_factory=dict)
     sides: dict[str, Split] = field(default_factory=dict)
     readings: dict[tuple[str, str], dict[str, list[Any]]] = field(default_factory=dict)
+    holding: Holdings | None = None
 
     def write(
         self,
@@ -80,7 +83,11 @@ class TraceSetBuilder:
         """
         carried = self.carry(earlier, replayed=replayed) if earlier else ()
         new = self.split(self.traces(outcomes, replayed))
-        write_traces(out / FILE, chain(carried, new), shard_bytes=self.ingest.shard_bytes, tokenizer=tokenizer)
+        counting = holdings.Count(tokenizer, by_prompt=False)
+        told = _counted(chain(carried, new), counting)
+        write_traces(out / FILE, told, shard_bytes=self.ingest.shard_bytes, tokenizer=tokenizer)
+        sizes = (size for name, size in self.index.sizes() if self._side(name) == "train")
+        self.holding = counting.holdings(sizes=sizes)
 
     def account(self, out: Path, left_out: str) -> dict[str, Any]:
         """Writes counts.json and sources.json, when all is in; returns the counts.
@@ -138,7 +145,7 @@ class TraceSetBuilder:
             self.index.add(trace.trace_id, trace.prompt_id, duplicates.key(trace), near, trace.gold)
             self.verdicts[trace.verdict] += 1
             self.splits[trace.split] += 1
-            if trace.split != self._side(trace.prompt_id):
+            if trace.split != side(trace.prompt_id, self.ingest.selection_share):
                 self.sides[trace.prompt_id] = trace.split
             yield trace
 
@@ -174,12 +181,13 @@ class TraceSetBuilder:
         for trace in traces:
             if self.ingest.selection_share == 1.0 and not (waiting or self.splits["train"]):
                 self.sides[trace.prompt_id] = "train"
-            side = self.sides.get(trace.prompt_id) or self._side(trace.prompt_id)
-            waiting.append(replace(trace, split=side))
-            if side == "train" or self.splits["train"]:
+            where = self._side(trace.prompt_id)
+            waiting.append(replace(trace, split=where))
+            if where == "train" or self.splits["train"]:
                 yield from self._flush(waiting)
         if waiting:
             first = waiting[0].prompt_id
+            self.sides[first] = "train"
             waiting = [replace(trace, split="train" if trace.prompt_id == first else "selection") for trace in waiting]
         yield from self._flush(waiting)
 
@@ -230,6 +238,8 @@ class TraceSetBuilder:
         if found.refused == "verdict":
             raise RowError(found.code, found.message)
         assert found.trace is not None
+        if found.trace.own and self._side(found.prompt_id) == "selection":
+            raise RowError("own_held_back", "the student's own answer to a problem that is held back")
         earlier = self.index.find(found.key, found.signature)
         if earlier and earlier.similarity is None:
             raise RowError("duplicate", f"trace {earlier.trace_id} has this prompt and completion", earlier.trace_id)
@@ -251,6 +261,8 @@ class TraceSetBuilder:
         assert found.trace is not None
         self.verdicts[found.trace.verdict] += 1
         self.sums["changes"].update(found.changes)
+        if found.trace.own:
+            self.sums["own"].update(("traces", found.trace.verdict))
         for name, size in zip(("prompt", "completion"), found.tokens, strict=True):
             self.sums["tokens"][name] += size
             self.sums[f"{name}_lengths"][str(_SHORTEST * 2 ** max(0, ((size - 1) // _SHORTEST).bit_length()))] += 1
@@ -272,13 +284,19 @@ class TraceSetBuilder:
             told[1].update(found.reading.unused)
 
     def _side(self, prompt_id: str) -> Split:
-        return side(prompt_id, self.ingest.selection_share)
+        return self.sides.get(prompt_id) or side(prompt_id, self.ingest.selection_share)
 
     def _flush(self, traces: list[Trace]) -> Iterator[Trace]:
         for trace in traces:
             self.splits[trace.split] += 1
             yield trace
         traces.clear()
+
+
+def _counted(traces: Iterable[Trace], counting: holdings.Count) -> Iterator[Trace]:
+    for trace in traces:
+        counting.take(trace)
+        yield trace
 
 
 def side(prompt_id: str, selection_share: float) -> Split:

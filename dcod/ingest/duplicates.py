@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class Index:
         self._db.executescript(
             f"pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -{_CACHE_KIB};"
             "create table exact (key blob primary key, trace text) without rowid;"
-            "create table problem (id text primary key, gold text) without rowid;"
+            "create table problem (id text primary key, gold text, traces integer) without rowid;"
             "create table near (id integer primary key, trace text, signature blob);"
             "create table band (hash integer, id integer, primary key (hash, id)) without rowid;"
             "begin;"
@@ -105,13 +106,19 @@ class Index:
     def add(self, trace_id: str, prompt_id: str, exact: bytes, near: bytes = b"", gold: str | None = None) -> None:
         """Takes an accepted trace in; of a problem, the first reference is kept."""
         self._db.execute("insert or ignore into exact values (?, ?)", (exact, trace_id))
-        new = self._db.execute("insert or ignore into problem values (?, ?)", (prompt_id, gold)).rowcount
+        new = self._db.execute("insert or ignore into problem values (?, ?, 1)", (prompt_id, gold)).rowcount
         self.problems += new
+        if not new:
+            self._db.execute("update problem set traces = traces + 1 where id = ?", (prompt_id,))
         if gold is not None and not new:
             self._db.execute("update problem set gold = ? where id = ? and gold is null", (gold, prompt_id))
         if self.threshold and near:
             row = self._db.execute("insert into near (trace, signature) values (?, ?)", (trace_id, near)).lastrowid
             self._db.executemany("insert or ignore into band values (?, ?)", [(h, row) for h in self._hashes(near)])
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """The problems, and how many traces of each were accepted."""
+        yield from self._db.execute("select id, traces from problem")
 
     def knows(self, prompt_id: str) -> bool:
         """Whether a trace of this problem was accepted."""

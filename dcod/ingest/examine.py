@@ -315,7 +315,7 @@ def _changed(new: str, old: str, name: str, changes: list[str]) -> str:
 
 
 def verify(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None) -> Trace:
-    """A trace with its answer and verdict, if ``ingest.keep`` wants it.
+    """A trace with its answer and verdict, if ``ingest.keep`` wants it, or ``ingest.own`` one of the student's own.
 
     Args:
         trace: the cleaned one.
@@ -327,6 +327,7 @@ def verify(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None)
         RowError: ``no_answer``, ``wrong_answer``, ``flagged_wrong``, ``no_gold`` or ``unverified``.
     """
     changes = [] if changes is None else changes
+    keep, way_out = (ingest.own, "ingest.own=all") if trace.own else (ingest.keep, "ingest.keep=answered")
     if trace.gold is None:
         answer, outcome = extract(trace.completion), "unverified"
     else:
@@ -335,22 +336,22 @@ def verify(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None)
             grade = _unmarked(trace, ingest.answers)
             changes += [f"answer_{ingest.answers}"] if grade.answer else []
         answer, outcome = grade.answer, "unverified" if grade.outcome == "error" else grade.outcome
-    if answer is None and ingest.keep != "all":
+    if answer is None and keep != "all":
         would = [way for way in UNMARKED if trace.gold and _unmarked(trace, way).outcome == "correct"]
         changes += would
         told = f"; ingest.answers={would[0]} would find the reference" if would else ""
         raise RowError("no_answer", f"no final answer was found: no \\boxed, no ####, no 'the answer is'{told}")
-    if outcome == "wrong" and ingest.keep == "correct":
+    if outcome == "wrong" and keep == "correct":
         raise RowError("wrong_answer", f"the answer {answer!r:.80} is not the reference {trace.gold!r:.80}")
-    if trace.flagged and ingest.keep != "all" and ingest.flags == "believe":
+    if trace.flagged and keep != "all" and ingest.flags == "believe":
         raise RowError("flagged_wrong", f"{trace.flagged}: the row itself calls it wrong")
     if trace.flagged and trace.gold is None and ingest.flags == "believe":
         outcome = "wrong"
-    if outcome == "unverified" and ingest.keep == "correct":
+    if outcome == "unverified" and keep == "correct":
         if trace.no_gold:
-            raise RowError("no_gold", f"{trace.no_gold}: no reference answer; ingest.keep=answered takes such traces")
+            raise RowError("no_gold", f"{trace.no_gold}: no reference answer; {way_out} takes such traces")
         why = "there is no reference answer" if trace.gold is None else "the answers could not be compared"
-        raise RowError("unverified", f"{why}; ingest.keep=answered takes such traces")
+        raise RowError("unverified", f"{why}; {way_out} takes such traces")
     return replace(trace, answer=answer, verdict=cast(Verdict, outcome))
 
 

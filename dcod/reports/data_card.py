@@ -71,6 +71,11 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
         ),
         *_readings(counts, files),
         ("Verdicts", ["verdict", "traces"], [[name, _n(n)] for name, n in counts["verdicts"].items()]),
+        (
+            "The student's own answers, among the accepted",
+            ["", "traces"],
+            [[name, _n(n)] for name, n in counts.get("own", {}).items()],
+        ),
         ("Cleaning", ["change", "traces"], [[name, _n(n)] for name, n in counts["changes"].items()]),
         (
             "Lengths, in the student's tokens",

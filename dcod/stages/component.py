@@ -18,7 +18,7 @@ from dcod.errors import StoppedError, UserError, one_line
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
-from dcod.stages import headlines, settling, shards
+from dcod.stages import headlines, remarks, settling, shards
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.table import STAGES, stage_of
 from dcod.storage import room, workers
@@ -79,6 +79,11 @@ def run(
         if isinstance(error, UserError):
             sys.exit(2)
         raise
+    told = None if shard else remarks.of(stage, parsed, Path(out), paths, found)
+    for remark in told[1] if told else ():
+        print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
+    if told:
+        found = {**found, "warnings": float(len(told[1]))}
     shown = ", ".join(f"{key} {value:.4g}" for key, value in headlines.glance(found).items())
     print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {shown}", flush=True)
     return headlines.of_stage(found)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,11 @@ def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str])
     counts = builder.account(out, sources.told(sources.left_out(uris)))
     reasons = "".join(f"{n} {reason}\n" for reason, n in builder.quarantine.reasons.most_common())
     log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in _unmarked(counts["unmarked"])))
+    if builder.holding:
+        note(out, holdings=asdict(builder.holding))
     figures = {name: float(counts[name]) for name in ("read", "accepted", "problems", "train", "selection")}
+    if counts["own"]:
+        figures["own_answers"] = float(counts["own"]["traces"])
     return figures | {"quarantined": float(sum(counts["quarantined"].values()))}
 
 

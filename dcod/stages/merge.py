@@ -66,7 +66,7 @@ def run(
                     figures.add(group)
     if kind == "score":
         storage.write_json(out / "drift.json", drift.curve())
-        return score.told(config, out, totals, outlook)
+        return totals.metrics() | outlook.metrics()
     metrics = [manifests.read(folder)["metrics"] for folder in folders]
     summaries = [storage.read_json(folder / "summary.json", made_by="dcod evaluate") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from dcod.config import Config
 from dcod.models import fitting, loading, selfcheck
 from dcod.score import parts as scoring
 from dcod.score import scores
-from dcod.score.outlook import Outlook, of_start
+from dcod.score.outlook import Outlook
 from dcod.stages.digests import attempt_digest
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
@@ -62,17 +61,7 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     storage.write_json(out / "drift.json", drift.curve())
     if not kept:
         parts.clear()
-    return told(config, out, totals, outlook)
-
-
-def told(config: Config, out: Path, totals: Totals, outlook: Outlook) -> dict[str, float]:
-    """The figures of a scoring, after what they say of the configured training is said."""
-    figures = totals.metrics() | outlook.metrics()
-    remarks = of_start(config.train, figures["mean_student_probability"])
-    note(out, remarks=[vars(remark) for remark in remarks])
-    for remark in remarks:
-        print(f"train: {remark.level}: {remark}", file=sys.stderr)
-    return figures
+    return totals.metrics() | outlook.metrics()
 
 
 def settle(config: Config, *, traces: Path, student: Path) -> None:

@@ -31,6 +31,7 @@ from dcod.teach import attempts, questions
 from dcod.teach.attempts import FILE, VERSION, Attempts
 from dcod.teach.questions import Question
 from dcod.traces import Trace, cleaning, prompts, sources
+from dcod.traces.schema import OWN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,7 +71,7 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
     by_id = {question.id: question for question in asked}
     tokenizer = prompts.load_tokenizer(teacher, teach.chat_template) if teacher else None
     constant = {
-        "teacher": teach.engine.model or teach.model or str(teacher),
+        "teacher": (OWN if teach.source == "student" else "") + (teach.engine.model or teach.model or str(teacher)),
         "temperature": teach.temperature,
         "top_p": teach.top_p,
         "tokenizer_digest": prompts.tokenizer_digest(tokenizer) if tokenizer and teach.logprobs else None,
@@ -114,6 +115,29 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
     return figures
 
 
+def settled(config: Config) -> Config:
+    """The configuration of who answers: with ``teach.source=student`` the student, as an evaluation runs it.
+
+    Raises:
+        UserError: a teacher is named besides.
+    """
+    teach, student = config.teach, config.student
+    if teach.source == "teacher":
+        return config
+    own: dict[str, Any] = {"model": student.model, "revision": student.revision, "dtype": student.dtype}
+    own |= {"chat_template": student.chat_template, "engine": config.evaluate.engine}
+    other = [name for name in ("model", "engine") if getattr(teach, name) not in (own[name], _UNSET[name])]
+    if other:
+        raise UserError(
+            f"teach.source=student: teach.{other[0]} names a teacher; leave it out, since student.model and "
+            "evaluate.engine say who answers"
+        )
+    return config.model_copy(update={"teach": TeachConfig.model_validate(dict(teach) | own)})
+
+
+_UNSET = {name: TeachConfig.model_fields[name].get_default() for name in ("model", "engine")}
+
+
 def table(folder: Path) -> str:
     """The figures of a folder as lines of text."""
     usage = storage.read_json(folder / "usage.json", made_by="dcod teach")
@@ -138,6 +162,7 @@ def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str
     model = loading.digest(teacher) if teacher else ""
     decides: list[Any] = [VERSION, engine, model, teach.dtype, teach.chat_template, teach.endpoint_logprobs]
     decides += [sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.record]
+    decides += [teach.source] if teach.source == "student" else []  # the rows say so
     return hashlib.sha256(json.dumps([*decides, sampling.top_k]).encode()).hexdigest()[:16]
 
 

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dcod.config import Config
-from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
-from dcod.traces.schema import Trace, read_batches, schema_of, tokenizer_of
+from dcod.traces.schema import Trace, read_batches, schema_of
 
 _COLUMNS = (
     *("prompt_id", "split", "verdict", "teacher", "temperature", "gold", "weight"),
@@ -19,10 +17,13 @@ _COLUMNS = (
 
 
 class Count:
-    """The counts of traces that come one by one: 16 characters a prompt are kept, and nothing else that grows."""
+    """The counts of traces that come one by one: 16 characters a prompt are kept, and nothing else that grows.
 
-    def __init__(self, tokenizer: str) -> None:
-        self.tokenizer = tokenizer
+    ``by_prompt`` off spares these as well, for who knows the prompts by other means.
+    """
+
+    def __init__(self, tokenizer: str, by_prompt: bool = True) -> None:
+        self.tokenizer, self.by_prompt = tokenizer, by_prompt
         self.prompts: Counter[str] = Counter()
         self.numbers: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
@@ -34,7 +35,8 @@ class Count:
             self.numbers["selection"] += 1
             return
         own = row["tokenizer_digest"] == self.tokenizer
-        self.prompts[row["prompt_id"]] += 1
+        if self.by_prompt:
+            self.prompts[row["prompt_id"]] += 1
         self.verdicts[row["verdict"]] += 1
         self.teachers[row["teacher"] or ""] += 1
         self.numbers.update(
@@ -46,12 +48,18 @@ class Count:
             weights=row.get("weight") is not None,
         )
 
-    def holdings(self, *, sampled: bool = False) -> Holdings:
-        """The counts so far."""
+    def take(self, trace: Trace) -> None:
+        """As :meth:`add`."""
+        row = {name: getattr(trace, name) for name in _COLUMNS}
+        self.add(row | {name: row[name] is not None for name in ("behavior_logprobs", "top_ids")})
+
+    def holdings(self, *, sampled: bool = False, sizes: Iterable[int] | None = None) -> Holdings:
+        """The counts so far; ``sizes`` are those of the prompts for training, where they were not counted."""
+        by_size = Counter(self.prompts.values() if sizes is None else sizes)
         return Holdings(
-            traces=self.prompts.total(),
-            prompts=len(self.prompts),
-            alone=sum(count == 1 for count in self.prompts.values()),
+            traces=self.verdicts.total(),
+            prompts=by_size.total(),
+            alone=by_size[1],
             verdicts=dict(sorted(self.verdicts.items())),
             teachers=dict(sorted(self.teachers.items())),
             sampled=sampled,
@@ -79,21 +87,9 @@ def count(folder: Path, tokenizer: str) -> Holdings:
     return counting.holdings()
 
 
-def said(folder: Path, config: Config) -> list[str]:
-    """What a trace set holds, and what would fail or do nothing with it: lines for the command line.
-
-    Raises:
-        UserError: there is no trace set.
-    """
-    held = count(folder, tokenizer_of(folder))
-    remarks = feasibility.remarks(config, held)
-    return [str(held), *(f"{remark.level}: {remark}" for remark in remarks if remark.level != "note")]
-
-
 def of(traces: Iterable[Trace], tokenizer: str, *, sampled: bool = False) -> Holdings:
     """As :func:`count`, of traces in memory; ``sampled`` where they are only some of a set."""
     counting = Count(tokenizer)
     for trace in traces:
-        row = {name: getattr(trace, name) for name in _COLUMNS}
-        counting.add(row | {name: row[name] is not None for name in ("behavior_logprobs", "top_ids")})
+        counting.take(trace)
     return counting.holdings(sampled=sampled)

@@ -24,6 +24,7 @@ from dcod.storage import parquet
 FILE = "traces.parquet"
 SCHEMA_VERSION = 3
 _READ = ("2", "3")  # versions; before 3 a row was one trace
+OWN = "student:"  # before the name of a teacher that is the student itself
 _TOKENIZER = "dcod.traces.schema.tokenizer"
 _AT_ONCE = 64  # traces that become columns together
 _GROUP_BYTES = 2**25  # of a row group that takes no more, before compression
@@ -133,6 +134,11 @@ class Trace:
             self.prompt_id = prompt_digest(self.prompt)
         if not self.trace_id:
             self.trace_id = _digest(self.prompt_id, self.completion, self.teacher or "")
+
+    @property
+    def own(self) -> bool:
+        """Whether the student wrote it itself (`dcod teach` with ``teach.source=student``)."""
+        return (self.teacher or "").startswith(OWN)
 
     @property
     def problem(self) -> str:

@@ -14,8 +14,9 @@ import pytest
 from dcod import storage
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, IngestConfig, StudentConfig
 from dcod.errors import UserError
+from dcod.objective.feasibility import Holdings
 from dcod.stages import execute, ingest, pages
-from dcod.traces import Trace, read_traces
+from dcod.traces import Trace, holdings, read_traces, tokenizer_of
 from dcod.tracking import NullLog
 
 
@@ -48,6 +49,8 @@ class Ingested:
         places = [(trace.source_file, trace.source_line, trace.source_digest) for trace in self.traces]
         places += [(row["source_file"], row["source_line"], row["source_digest"]) for row in self.quarantine]
         assert len(set(places)) == self.counts["read"], "two rows share a place"
+        held = json.loads((out / "facts.json").read_text())["holdings"]  # counted on the way
+        assert Holdings(**held) == holdings.count(out, tokenizer_of(out))
 
     def reasons(self) -> dict[int, str]:
         """Reason by line."""

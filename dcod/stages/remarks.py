@@ -1,0 +1,49 @@
+"""What the traces allow, said once of a stage that made or scored them, by who runs it.
+
+The counts stand in the manifest of the trace set. What they say depends on the configuration of the training as well,
+so it is no part of an output, and is said of one that was taken over from an earlier run, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dcod.config import Config
+from dcod.objective import feasibility
+from dcod.objective.feasibility import Holdings, Remark
+from dcod.stages import manifests
+from dcod.traces import holdings, tokenizer_of
+
+
+def of(
+    stage: str, config: Config, out: Path, inputs: Mapping[str, Path], metrics: Mapping[str, float]
+) -> tuple[Holdings, list[Remark]] | None:
+    """What a trace set holds, and what would fail or do nothing with it; None where a stage says nothing of one.
+
+    Args:
+        stage: the name in the table; a shard of a scoring has no say.
+        config: the whole configuration.
+        out: its output.
+        inputs: folders by the names of the stage's arguments.
+        metrics: of the stage.
+    """
+    traces = out if stage in ("ingest", "join") else inputs.get("traces") if stage in ("score", "merge") else None
+    if traces is None:
+        return None
+    held = _held(traces)
+    remarks = feasibility.remarks(config, held)
+    if "mean_student_probability" in metrics:
+        from dcod.score.outlook import of_start
+
+        remarks += of_start(config.train, metrics["mean_student_probability"])
+    return held, [remark for remark in remarks if remark.level != "note"]
+
+
+def _held(traces: Path) -> Holdings:
+    """As its ingestion counted; else counted now."""
+    if (traces / manifests.FILE).is_file():
+        told = manifests.read(traces).get("facts", {}).get("holdings")
+        if told is not None:
+            return Holdings(**told)
+    return holdings.count(traces, tokenizer_of(traces))
