@@ -226,6 +226,10 @@ class PromoteConfig(Section):
         description="Of the start, such as apache-2.0, for the model card; empty: the card says unknown.",
         examples=["apache-2.0"],
     )
+    log_model: Literal["whole", "reference"] = Field(
+        "whole",
+        description="`reference`: weights go to cluster.storage, once a digest, and MLflow gets their place alone.",
+    )
     lease: str = Field("runs/promotion.lease", description="File or s3://bucket/key that serialises promotions.")
 
 
@@ -263,9 +267,11 @@ class Config(Section):
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
-    def _one_job_a_run(self) -> Config:
+    def _across_sections(self) -> Config:
         if self.retrain.rounds > 1 and self.cluster.train.num_nodes > 1:
             raise ValueError("retrain.rounds > 1 trains in one pod: a TrainJob is made once a run; num_nodes must be 1")
+        if self.promote.log_model == "reference" and not self.cluster.storage:
+            raise ValueError("promote.log_model=reference needs cluster.storage, where the weights are to lie")
         return self
 
     def to_json(self) -> str:

@@ -16,6 +16,7 @@ from dcod.engines.base import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.traces import prompts
+from dcod.tracking import references
 
 if TYPE_CHECKING:
     from dcod.traces.schema import Message
@@ -77,7 +78,8 @@ class Student:
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Student:
     """What MLflow calls; ``path`` is the folder of ``MLmodel``, or the data folder in it."""
     root = Path(path)
-    return Student(root / "model" if (root / "model").is_dir() else root, model_config or {})
+    folder = root / "model" if (root / "model").is_dir() else root
+    return Student(references.complete(folder), model_config or {})
 
 
 def _requests(model_input: Any) -> list[dict[str, Any]]:

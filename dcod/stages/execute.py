@@ -92,6 +92,8 @@ def _execute(
         _settle(stage, config, inputs)
         return metrics
     tracker, verb = Tracker(config.tracking), stage.verb
+    if config.promote.log_model == "reference":
+        tracker.models.weights = f"{config.cluster.storage.rstrip('/')}/models"
     tags = {"dcod.place": str(out), **headlines.tags(config, where.pipeline)}  # of the first stage that said so
     parent = tracker.parent(where.pipeline, config.name, config, tags) if where.pipeline else None
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:

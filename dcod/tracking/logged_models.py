@@ -3,7 +3,8 @@
 A model is logged from its checkpoint folder, never from a loaded model: safetensors and tokenizer as they lie,
 under ``model/`` beside MLflow's ``MLmodel``. So the folder can be loaded by transformers directly, and its
 digest (:func:`dcod.models.loading.digest`) is that of the checkpoint. What else a stage wrote beside the weights
-belongs to its run, not to the model: two runs may end with the same weights.
+belongs to its run, not to the model: two runs may end with the same weights. By ``promote.log_model=reference`` MLflow
+gets all but the weights (:mod:`dcod.tracking.references`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from urllib.parse import unquote, urlparse
 from dcod import storage
 from dcod.errors import UserError, one_line
 from dcod.models import loading
-from dcod.tracking import cards, store
+from dcod.tracking import cards, references, store
 from dcod.tracking.envelopes import checkpoint_files, envelope
 from dcod.tracking.store import StoreError, quoted
 
@@ -38,13 +39,14 @@ class LoggedModels:
         self.client = client
         self.uri = uri
         self.experiment_id = experiment_id
+        self.weights = ""  # where weights go that MLflow is to name alone; empty: they go to MLflow
         self.serving: dict[str, Any] = {}  # how the evaluation asks, for whoever serves what is logged here
 
-    def log(self, folder: Path, run_id: str, name: str = "student") -> str:
-        """Logs a checkpoint folder as an MLflow model, once per digest; the id of the logged model."""
+    def log(self, folder: Path, run_id: str, name: str = "student", digest: str = "") -> str:
+        """Logs a checkpoint folder as an MLflow model, once per digest (taken here if empty); the logged model's id."""
         from mlflow.entities import LoggedModelStatus
 
-        client, digest = self.client, loading.digest(folder)
+        client, digest = self.client, digest or loading.digest(folder)
         earlier = self.find(digest)
         if earlier is not None:
             self._link(run_id, earlier)
@@ -60,8 +62,8 @@ class LoggedModels:
             with storage.scratch() as scratch:
                 made = envelope(folder, scratch, logged.model_id, run_id, logged.artifact_location, self.serving)
                 client.log_model_artifacts(logged.model_id, str(made))
-            for path in checkpoint_files(folder):
-                client.log_model_artifact(logged.model_id, str(path), "model")
+                for path in self._files(folder, digest, scratch):
+                    client.log_model_artifact(logged.model_id, str(path), "model")
         except BaseException:
             with contextlib.suppress(Exception):
                 client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
@@ -69,6 +71,14 @@ class LoggedModels:
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         self._link(run_id, logged.model_id)
         return str(logged.model_id)
+
+    def _files(self, folder: Path, digest: str, scratch: Path) -> list[Path]:
+        """What MLflow is given of a checkpoint: all, or a reference in place of the weights."""
+        files = checkpoint_files(folder)
+        if not self.weights:
+            return files
+        small = [path for path in files if path.suffix != references.WEIGHTS]
+        return [*small, references.put(folder, self.weights, digest, scratch)]
 
     def serve(self, logged: LoggedModel, folder: Path) -> None:
         """Writes ``MLmodel`` again, for one that was logged before anybody evaluated it."""
@@ -113,6 +123,7 @@ class LoggedModels:
         if here is not None:
             without = shutil.ignore_patterns(cards.FILE)
             shutil.copytree(checkpoint(here, location), folder, dirs_exist_ok=True, ignore=without)
+            references.complete(folder)
             return
         try:
             got = self.fetched(f"{location.rstrip('/')}/model", folder)
@@ -121,12 +132,12 @@ class LoggedModels:
         if not got.is_dir():
             raise UserError(f"{location}: what is stored there is no folder, so no model; it was deleted, or replaced")
         (got / cards.FILE).unlink(missing_ok=True)
-        if got.resolve() == folder.resolve():
-            return
-        inner = got.rename(folder / ".fetched")
-        for path in inner.iterdir():
-            path.rename(folder / path.name)
-        inner.rmdir()
+        if got.resolve() != folder.resolve():
+            inner = got.rename(folder / ".fetched")
+            for path in inner.iterdir():
+                path.rename(folder / path.name)
+            inner.rmdir()
+        references.complete(folder)
 
     def fetched(self, uri: str, into: Path) -> Path:
         """Downloads an artifact."""

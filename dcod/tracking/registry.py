@@ -12,7 +12,7 @@ from dcod import storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError, one_line
 from dcod.models import loading
-from dcod.tracking import cards
+from dcod.tracking import cards, references
 from dcod.tracking.logged_models import checkpoint, local
 from dcod.tracking.runs import Tracker
 from dcod.tracking.store import StoreError, quoted
@@ -63,7 +63,7 @@ class Registry:
             self.tag(found, tags or {})
             return found
         self._create_name(name)
-        logged = self.tracker.client.get_logged_model(self.models.log(folder, run_id, role))
+        logged = self.tracker.client.get_logged_model(self.models.log(folder, run_id, role, digest))
         version = self.tracker.client.create_model_version(
             name,
             logged.artifact_location,
@@ -195,8 +195,8 @@ class Registry:
         name = version.name
         location = self.tracker.client.get_model_version_download_uri(name, str(version.version))
         here = local(location)
-        if here is not None:
-            return checkpoint(here, uri)
+        if here is not None and not references.is_reference(found := checkpoint(here, uri)):
+            return found
         cached = storage.cache_folder() / "registry" / (version.digest or f"{name}-{version.version}")
         if not cached.is_dir():
             with storage.output_folder(cached) as scratch:

@@ -15,7 +15,8 @@ from dcod.traces import formats
 
 ROOT = Path(__file__).parents[2]
 KEYS = [key for part in reference.parts() for key in part.keys]
-ALONE = {"cluster.train.num_nodes": ["cluster.storage=s3://bucket/dcod"]}  # examples that need another key
+STORAGE = ["cluster.storage=s3://bucket/dcod"]
+ALONE = {"cluster.train.num_nodes": STORAGE, "promote.log_model": STORAGE}  # examples that need another key
 FIRST = 'evaluate.benchmarks=[{"name": "gsm8k"}]'
 TOLERATION = 'cluster.gpu.tolerations=[{"key": "gpu"}]'
 

@@ -1,0 +1,80 @@
+"""Weights that MLflow names and does not hold: ``reference.json`` beside a model's other files says where they lie.
+
+They lie once a digest, below one prefix of a bucket or one folder, that dcod alone writes and no run cleans up.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dcod import storage
+from dcod.errors import UserError
+from dcod.models import loading
+
+FILE = "reference.json"
+WEIGHTS = ".safetensors"
+
+
+def put(folder: Path, place: str, digest: str, scratch: Path) -> Path:
+    """Stores the weights of a checkpoint where they are not yet.
+
+    Args:
+        folder: the checkpoint.
+        place: an ``s3://`` prefix or a folder, for the weights of all models.
+        digest: of the checkpoint.
+        scratch: an empty folder.
+
+    Returns:
+        The reference, in ``scratch``.
+
+    Raises:
+        UserError: the place refuses.
+    """
+    files = sorted(path for path in folder.glob(f"*{WEIGHTS}") if path.is_file())
+    where = f"{place.rstrip('/')}/{digest}"
+    reference = scratch / FILE
+    sizes = {path.name: path.stat().st_size for path in files}
+    storage.write_json(reference, {"digest": digest, "files": sizes, "place": where})
+    if not storage.is_s3(where):
+        if not (Path(where) / FILE).is_file():
+            with storage.output_folder(Path(where)) as new:
+                for path in (*files, reference):
+                    shutil.copyfile(path, new / path.name)
+    elif f"{where}/{FILE}" not in storage.list_objects(where):  # it comes last: what lies there is whole
+        for path in (*files, reference):
+            storage.upload(path, f"{where}/{path.name}")
+    return reference
+
+
+def complete(folder: Path) -> Path:
+    """Fetches the weights into a checkpoint folder that has a reference in their place; any other is left as it is.
+
+    Raises:
+        UserError: they are not there any more, or are others.
+    """
+    reference = folder / FILE
+    if not reference.is_file():
+        return folder
+    read = storage.read_json(reference, made_by="dcod")
+    place, digest = str(read["place"]), str(read["digest"])
+    try:
+        with storage.scratch(folder) as scratch:
+            found = storage.fetch(place, scratch)
+            for name in read["files"]:
+                path = found / Path(name).name
+                if path.suffix == WEIGHTS:  # of a bucket they are moved; of a folder they stay there, too
+                    (shutil.move if storage.is_s3(place) else shutil.copyfile)(path, folder / path.name)
+    except (UserError, OSError) as error:
+        raise UserError(
+            f"{place}: the weights of a model that was logged by reference cannot be had: {error}"
+        ) from None
+    reference.unlink()
+    if (have := loading.digest(folder)) != digest:
+        raise UserError(f"{place}: not the weights that were logged (digest {have[:12]}, logged {digest[:12]})")
+    return folder
+
+
+def is_reference(folder: Path) -> bool:
+    """Whether a checkpoint folder has no weights of its own."""
+    return (folder / FILE).is_file()
