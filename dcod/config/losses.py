@@ -8,6 +8,12 @@ from pydantic import Field, model_validator
 
 from dcod.config.base import Positive, Section, Share
 
+_START, _NOTHING = "what the start alone thinks", "nothing that the student thinks"
+_NOT_CROSSED = {
+    **dict.fromkeys(("token_support", "rsr", "local_naturalness"), _START),
+    **dict.fromkeys(("given", "position_decay", "length_only"), _NOTHING),
+}
+
 
 class CorrectionConfig(Section):
     """Which weights the supervision gets; see docs/method.md for the symbols."""
@@ -44,8 +50,10 @@ class CorrectionConfig(Section):
     group: Literal["auto", "prompt", "position", "length", "batch"] = Field(
         "auto", description="What weights are compared within; `auto` is the correction's own."
     )
-    weights: Literal["stored", "live"] = Field(
-        "stored", description="From the score stage, or from the same forward pass with statistics lagged one step."
+    weights: Literal["stored", "live", "cross"] = Field(
+        "stored",
+        description="From the score stage; from the same forward pass with statistics lagged one step; or, frozen, "
+        "from students fine-tuned on half of the prompts each, which score the other half: twice the training.",
     )
     gamma_max: Annotated[float, Field(ge=0.0, le=4.0)] = Field(
         1.0, description="gamma, the strength of the correction, is at most this; 0 switches it off.", examples=[4.0]
@@ -92,12 +100,18 @@ class CorrectionConfig(Section):
 
     @model_validator(mode="after")
     def _not_cancelled(self) -> CorrectionConfig:
-        if self.name == "iw_sft" and self.weights == "stored":
+        if self.name == "iw_sft" and self.weights != "live":
             raise ValueError("iw_sft compares the student with its start: it needs weights=live")
         if self.name == "position_decay" and self.group == "prompt":
             raise ValueError("position_decay weighs by position alone, which group=prompt cancels; use auto or batch")
         if self.one_sided and self.clip_high != "clip":
             raise ValueError(f"one_sided clips log-ratios to at most 0, clip_high to {self.clip_high}; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _fitted_on_halves(self) -> CorrectionConfig:
+        if self.weights == "cross" and self.name in _NOT_CROSSED:
+            raise ValueError(f"{self.name} weighs by {_NOT_CROSSED[self.name]}, which weights=cross does not change")
         return self
 
     @property

@@ -243,6 +243,8 @@ def _about(
         words["correction"] += f" over each {correction.scope}"
     if correction.name != "none" and correction.weights == "live":
         words["weights"] += "; live: these are the ones before the student has learned anything"
+    if correction.name != "none" and correction.weights == "cross":
+        words["weights"] += "; of the start's own scores: the cross-fitted ones are made in training"
     missing = [] if known else ["verdicts and sources (--traces)"]
     missing += [] if own else ["the student's own answers (--answers or --results)"]
     if missing:

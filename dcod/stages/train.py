@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading
+from dcod.score import crossfit
+from dcod.score.crossfit import Kept
 from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
 from dcod.stages.digests import attempt_digest
@@ -96,16 +99,22 @@ def on_this_rank(
     metrics: loop.Metrics,
 ) -> loop.Result:
     """The training itself, of which each rank does its part: :func:`dcod.train.loop.train` on what the stage reads."""
-    model, kept = loading.load(student, config.student.dtype), checkpoints_of(config, scores, student)
-    sets = splits["train"], splits["selection"]
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
-    return loop.train(model, *sets, config.train, config.seed, save_best, metrics, kept, tokenizer)
+    kept, train_set = checkpoints_of(config, scores, student), splits["train"]
+    load = partial(loading.load, student, config.student.dtype)
+    if crossfit.wanted(config.train):
+        halves = Kept(kept.uri, kept.keep) if kept else None
+        train_set = crossfit.crossed(train_set, config.train, config.seed, load, tokenizer, halves)
+    sets = train_set, splits["selection"]
+    return loop.train(load(), *sets, config.train, config.seed, save_best, metrics, kept, tokenizer)
 
 
 def settle(config: Config, *, scores: Path, student: Path) -> None:
     """Drops the checkpoints of a run whose student is kept."""
     if kept := checkpoints_of(config, scores, student):
         kept.clear()
+        if crossfit.wanted(config.train):
+            Kept(kept.uri, kept.keep).clear()
 
 
 def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints | None:

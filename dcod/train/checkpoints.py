@@ -50,7 +50,7 @@ class Checkpoints:
     """
 
     def __init__(self, uri: str, keep: int = 2) -> None:
-        self.keep = keep
+        self.uri, self.keep = uri, keep
         self._parts = Parts(uri, mark=STATE)
 
     def save(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from dcod import grading
-from dcod.engines import Sampling
+from dcod.engines.base import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models.batches import collate, micro_batch_rows, micro_batches, to_device

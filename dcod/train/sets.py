@@ -59,6 +59,24 @@ class ListedTraces:
         return sum(all(getattr(example, name) is None for name in fields) for example in self.examples)
 
 
+class Rows:
+    """Some rows of a set, as a :class:`TraceSet` of their own."""
+
+    def __init__(self, traces: TraceSet, rows: NDArray[np.int64]) -> None:
+        self._traces, self._rows = traces, rows
+        self.prompts = np.unique(traces.prompts[rows], return_inverse=True)[1].astype(np.int32)
+        self.sizes = traces.sizes[rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, rows: Iterable[int]) -> list[ScoredTrace]:
+        return self._traces.take(self._rows[list(rows)].tolist())
+
+    def missing(self, fields: Sequence[str]) -> int:
+        return len(self) if self._traces.missing(fields) == len(self._traces) else 0
+
+
 def trace_set(examples: Sequence[ScoredTrace] | TraceSet) -> TraceSet:
     """Traces, however they are held, as a set."""
     return ListedTraces(examples) if isinstance(examples, Sequence) else examples

@@ -47,7 +47,7 @@ def reached() -> dict[str, set[str]]:
         ("tracking/runs.py", {"fetch", "promote"}, {"teach", "ingest", "evaluate"} | TRAINING),
         ("traces/formats/gsm8k.py", INGESTING, {"fetch", "promote"} | TRAINING),
         ("benchmarks/amc23.py", {"ingest", "examine", "join", "evaluate", "gate", "decide"}, TRAINING),
-        ("engines/vllm.py", {"teach", "evaluate", "gate"}, {"ingest", "examine", "join"} | TRAINING),
+        ("engines/vllm.py", {"teach", "evaluate", "gate"}, {"ingest", "examine", "join"}),
         ("objective/losses.py", TRAINING | {"decide"}, {"fetch", "ingest", "examine", "join"}),
         ("grading/verdict.py", {"ingest", "examine", "join", "evaluate"}, {"fetch"}),  # by `python -m` as well
         ("stages/train_node.py", TRAINING, {"ingest", "score", "evaluate"}),  # by torchrun alone

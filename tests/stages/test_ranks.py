@@ -46,13 +46,19 @@ def test_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train_ranks.wanted(Config()) == 1
 
 
+CROSS = {"sharding": "ddp", "correction": {"name": "surprisal", "weights": "cross"}, "select": "auto"}
+
+
 @pytest.mark.slow
-def test_two_ranks_make_one_student(scored: tuple[Config, dict[str, Path]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("knobs", [{}, CROSS], ids=["shards", "crossed"])
+def test_two_ranks_make_one_student(
+    scored: tuple[Config, dict[str, Path]], tmp_path: Path, knobs: dict[str, object]
+) -> None:
     config, inputs = scored
-    metrics = execute("train", on_two(config, tmp_path), tmp_path / "two", inputs, HERE)
+    metrics = execute("train", on_two(config, tmp_path, **knobs), tmp_path / "two", inputs, HERE)
     assert (tmp_path / "kept").is_dir()  # the ranks kept their state there
     assert not list((tmp_path / "kept").iterdir())  # and nothing stays once the student is in place
-    alone = execute("train", on_two(config, tmp_path, processes=1), tmp_path / "one", inputs, HERE)
+    alone = execute("train", on_two(config, tmp_path, **knobs, processes=1), tmp_path / "one", inputs, HERE)
     assert metrics.keys() == alone.keys()
     assert metrics["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-3)
     names = {path.name for path in (tmp_path / "two").iterdir()}

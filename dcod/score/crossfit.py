@@ -1,0 +1,182 @@
+"""Cross-fitted scores: each half of the prompts as a student scores it that was fine-tuned on the other half.
+
+Weights that are made of them know what fine-tuning will make likely, have seen none of the traces that they weigh, and
+stay: live ones feed back, since what is a little likelier gets more weight and so becomes likelier.
+
+1. fine-tune the start on one half (no correction, the plain log loss, else as the student), and let it score the other;
+2. the other way round; scored parts and checkpoints are kept, so that a killed run goes on;
+3. put the halves together in the order of the set.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dcod import storage
+from dcod.config import CorrectionConfig, LossConfig, TrainConfig
+from dcod.engines.transformers import TransformersEngine
+from dcod.errors import UserError
+from dcod.score import scores
+from dcod.score.parts import Parts
+from dcod.score.scores import StoredTraces
+from dcod.traces.scored import ScoredTrace
+from dcod.train import loop, parallel
+from dcod.train.checkpoints import Checkpoints
+from dcod.train.sets import Rows, Schedule, TraceSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EVERY = 1024  # traces of a part
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a cross-fitting keeps what is done: ``uri`` is that of the checkpoints of its run."""
+
+    uri: str
+    keep: int
+
+    @property
+    def parts(self) -> Parts:
+        """The scored parts."""
+        return Parts(f"{self.uri}-cross")
+
+    def checkpoints(self, half: int) -> Checkpoints:
+        """Of the student that scores a half."""
+        return Checkpoints(f"{self.uri}-cross-{half}", self.keep)
+
+    def clear(self) -> None:
+        """Forgets all of it."""
+        for each in (self.parts, self.checkpoints(0), self.checkpoints(1)):
+            each.clear()
+
+
+def wanted(config: TrainConfig) -> bool:
+    """Whether the weights are to come from cross-fitted scores."""
+    return config.correction.weights == "cross" and config.correction.name != "none"
+
+
+def crossed(
+    traces: TraceSet,
+    config: TrainConfig,
+    seed: int,
+    load: Callable[[], PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    kept: Kept | None,
+) -> StoredTraces:
+    """Training traces with the log-probs and entropies of students of the other half; call on every rank (collective).
+
+    Args:
+        traces: as the start scored them.
+        config: of the training.
+        seed: of it.
+        load: gives the start, anew.
+        tokenizer: of the start.
+        kept: where to go on from; None: nowhere.
+
+    Raises:
+        UserError: there is one prompt alone, the student is to be split over ranks, or as :func:`loop.train`.
+        PreemptedError: SIGTERM came; what is done is kept.
+    """
+    sides = np.asarray(traces.prompts) % 2
+    label = "train.correction.weights=cross"
+    if not sides.any():
+        raise UserError(
+            f"{label} fits on half of the prompts, and there is one alone; use stored, or bring more prompts"
+        )
+    if parallel.is_sharded_by(config):
+        raise UserError(f"{label}: a student that is split over ranks is not cross-fitted; set train.sharding=ddp")
+    plain = {"correction": CorrectionConfig(), "loss": LossConfig(), "focus": 0.0, "anchor": 0.0, "select": "nll"}
+    config = config.model_copy(update=plain)
+    with ExitStack() as stack:
+        parts = kept.parts if kept else Parts(str(stack.enter_context(storage.scratch())))
+        done = parts.done()
+        for half in (0, 1):
+            due = [n for n in _numbers(sides, half) if 2 * n + half not in done]
+            if not due:
+                continue
+            others = Rows(traces, np.flatnonzero(sides != half))
+            steps, all_steps = (len(Schedule(some, config, seed)) for some in (others, traces))
+            _say(
+                f"{label}: {steps} steps on half of the prompts, to score the other, beside the {all_steps} to come",
+                half,
+            )
+            model = load()
+            store = kept.checkpoints(half) if kept else None
+            loop.train(model, others, [], config, seed, lambda _: None, lambda *_: None, store)
+            engine = TransformersEngine(model.eval(), tokenizer)
+            for number in due:
+                examples = _scored(engine, traces.take(_rows(sides, half, number).tolist()))
+                if not kept or _rank() == 0:  # of all ranks, where they share the place
+                    parts.put(2 * number + half, examples, ["train"] * len(examples))
+        _gathered([])  # nobody reads before all is written
+        return _joined(parts, sides)
+
+
+def _say(text: str, half: int) -> None:
+    if _rank() == 0:
+        print(f"train: {text} ({half + 1} of 2)", file=sys.stderr)
+
+
+def _numbers(sides: NDArray[Any], half: int) -> list[int]:
+    """The parts with traces of a half."""
+    return np.unique(np.flatnonzero(sides == half) // EVERY).tolist()
+
+
+def _rows(sides: NDArray[Any], half: int, number: int) -> NDArray[np.int64]:
+    """The rows of a half in a part."""
+    begin = number * EVERY
+    return begin + np.flatnonzero(sides[begin : begin + EVERY] == half)
+
+
+def _scored(engine: TransformersEngine, examples: list[ScoredTrace]) -> list[ScoredTrace]:
+    """The examples with new scores, each rank scoring its share of them."""
+    mine = range(_rank(), len(examples), _ranks())
+    scored = [replace(examples[place]) for place in mine]
+    engine.annotate(scored, _BATCH_TOKENS)
+    whole = dict(_gathered(list(zip(mine, scored, strict=True))))
+    return [whole[place] for place in range(len(examples))]
+
+
+def _joined(parts: Parts, sides: NDArray[Any]) -> StoredTraces:
+    out = StoredTraces()
+    for number in range(-(-len(sides) // EVERY)):
+        halves: list[Iterator[ScoredTrace]] = [iter(_read(parts, sides, half, number)) for half in (0, 1)]
+        examples = [next(halves[side]) for side in sides[number * EVERY : (number + 1) * EVERY]]
+        for batch in scores.table(examples, ["train"] * len(examples)).to_batches():
+            out.append(batch)
+    out.close()
+    return out
+
+
+def _read(parts: Parts, sides: NDArray[Any], half: int, number: int) -> list[ScoredTrace]:
+    if number not in _numbers(sides, half):
+        return []
+    with parts.file(2 * number + half) as path:
+        return scores.read_scores(path.parent)["train"]
+
+
+def _ranks() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _gathered(items: list[Any]) -> list[Any]:
+    if _ranks() == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    return gather_object(items)
