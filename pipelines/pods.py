@@ -31,7 +31,14 @@ class Pods:
         self.cluster = cluster
 
     def task(
-        self, task: dsl.PipelineTask, name: str, *, gpu: bool = False, retried: bool = True, timeout_s: int = 0
+        self,
+        task: dsl.PipelineTask,
+        name: str,
+        *,
+        gpu: bool = False,
+        retried: bool = True,
+        timeout_s: int = 0,
+        look: dsl.PipelineTask | None = None,
     ) -> dsl.PipelineTask:
         """A stage's task.
 
@@ -41,56 +48,83 @@ class Pods:
             gpu: it runs on a GPU where the cluster has some, unless `cluster.stages` says otherwise.
             retried: it is safe to run again.
             timeout_s: other than the cluster's.
+            look: the task that found out whether it needs a GPU; None: nobody looked.
         """
-        self._place(task, name, self._size(task, gpu), gpu=gpu)
-        if retried and self.cluster.retries:
-            task.set_retry(self.cluster.retries, "60s", 2.0, "3600s")
-        if self.cluster.queue:
-            kubernetes.add_pod_label(task, QUEUE_LABEL, self.cluster.queue)
-        kubernetes.set_timeout(task, timeout_s or self.cluster.timeout_s)
-        return task
+        self._place(task, name, self._size(_verb(task), gpu), gpu=gpu, look=look)
+        return self._scheduled(task, retried, timeout_s or self.cluster.timeout_s)
 
     def closing(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """The exit handler: small, in no queue, and tried again, since it alone says how the run ended."""
         from dcod.config.cluster import PodConfig
 
         small = PodConfig(cpu="100m", cpu_limit="1", memory="1Gi")  # it keeps books, and loads no model
-        self._place(task, "record outcome", self._size(task, False, small), gpu=False)
+        self._place(task, "record outcome", self._size(_verb(task), False, small), gpu=False)
         task.set_retry(max(1, self.cluster.retries), "60s", 2.0, "3600s")
         kubernetes.set_timeout(task, min(self.cluster.timeout_s, CLOSING_S))
         return task
 
-    def _place(self, task: dsl.PipelineTask, name: str, pod: PodConfig, *, gpu: bool) -> None:
+    def look(self, task: dsl.PipelineTask, verb: str, name: str) -> dsl.PipelineTask:
+        """The task that looks for a stage's output: small, of the stage's image, whose code decides the digest."""
+        self._place(task, name, self.cluster.pod, gpu=False)
+        if image := self._image(verb, True):
+            task.set_container_image(image)
+        return self._scheduled(task, True, self.cluster.timeout_s)
+
+    def _scheduled(self, task: dsl.PipelineTask, retried: bool, timeout_s: int) -> dsl.PipelineTask:
+        if retried and self.cluster.retries:
+            task.set_retry(self.cluster.retries, "60s", 2.0, "3600s")
+        if self.cluster.queue:
+            kubernetes.add_pod_label(task, QUEUE_LABEL, self.cluster.queue)
+        kubernetes.set_timeout(task, timeout_s)
+        return task
+
+    def takes_gpu(self, verb: str) -> bool:
+        """Whether a stage that can use a GPU gets one here."""
+        return self._on_gpu(verb, True)
+
+    def sizes(self, verb: str) -> dict[str, dict[str, Any]]:
+        """What a stage asks for where its output is there, and where it has to work; see the component `look`."""
+        gpu = self.cluster.gpu
+        small, large = self.cluster.pod, self._size(verb, True)
+        return {
+            "small": {**small.model_dump(), "gpus": "0", "nodes": {}},
+            "large": {**large.model_dump(), "gpus": str(gpu.count), "nodes": dict(gpu.node_selector)},
+        }
+
+    def _place(
+        self, task: dsl.PipelineTask, name: str, pod: PodConfig, *, gpu: bool, look: dsl.PipelineTask | None = None
+    ) -> None:
         task.set_caching_options(False).set_display_name(name)
         task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu_limit)
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
         for key, value in self.environment(pod.cpu_limit).items():
             task.set_env_variable(key, value)
-        own, cluster = self._own(task), self.cluster
-        on_gpu = self._on_gpu(task, gpu)
-        if image := own.image or (cluster.gpu_image if on_gpu else "") or cluster.image:
+        if image := self._image(_verb(task), gpu):
             task.set_container_image(image)
-        if on_gpu:
-            self._add_gpu(task)
+        if self._on_gpu(_verb(task), gpu):
+            self._add_gpu(task, look)
         self._surround(task)
 
-    def _own(self, task: dsl.PipelineTask) -> StageConfig:
+    def _image(self, verb: str, gpu: bool) -> str:
+        cluster = self.cluster
+        return self._own(verb).image or (cluster.gpu_image if self._on_gpu(verb, gpu) else "") or cluster.image
+
+    def _own(self, verb: str) -> StageConfig:
         """What the configuration says of this stage alone."""
         from dcod.config.cluster import StageConfig
 
-        verb = task.component_spec.name
-        stages = self.cluster.stages
+        stages = {str(stage): own for stage, own in self.cluster.stages.items()}
         as_evaluated = stages.get("evaluate") if verb in ("gate", "promote") else None
         return stages.get(verb) or as_evaluated or StageConfig()
 
-    def _on_gpu(self, task: dsl.PipelineTask, gpu: bool) -> bool:
-        own = self._own(task).pod
+    def _on_gpu(self, verb: str, gpu: bool) -> bool:
+        own = self._own(verb).pod
         return self.cluster.gpu.count > 0 and (own == "gpu" if own else gpu)
 
-    def _size(self, task: dsl.PipelineTask, gpu: bool, otherwise: PodConfig | None = None) -> PodConfig:
+    def _size(self, verb: str, gpu: bool, otherwise: PodConfig | None = None) -> PodConfig:
         """What its pod asks for."""
-        pod = self.cluster.gpu.pod if self._on_gpu(task, gpu) else otherwise or self.cluster.pod
-        own = self._own(task)
+        pod = self.cluster.gpu.pod if self._on_gpu(verb, gpu) else otherwise or self.cluster.pod
+        own = self._own(verb)
         sizes = {"cpu": own.cpu, "cpu_limit": own.cpu_limit, "memory": own.memory}
         return pod.model_copy(update={key: value for key, value in sizes.items() if value})
 
@@ -107,10 +141,16 @@ class Pods:
             variables |= {"DCOD_CACHE": f"{MOUNT}/cache/dcod", "HF_HOME": f"{MOUNT}/cache/huggingface"}
         return variables
 
-    def _add_gpu(self, task: dsl.PipelineTask) -> None:
+    def _add_gpu(self, task: dsl.PipelineTask, look: dsl.PipelineTask | None) -> None:
         gpu = self.cluster.gpu
         task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
-        for key, value in gpu.node_selector.items():
+        if look is not None:  # Kubeflow fills in what it found: none, and no node of those with GPUs
+            pod = look.outputs
+            task.set_accelerator_limit(pod["gpus"]).set_cpu_request(pod["cpu"]).set_cpu_limit(pod["cpu_limit"])
+            task.set_memory_request(pod["memory"]).set_memory_limit(pod["memory"])
+        if look is not None and gpu.node_selector:
+            kubernetes.add_node_selector_json(task, look.outputs["nodes"])
+        for key, value in gpu.node_selector.items() if look is None else ():
             kubernetes.add_node_selector(task, key, value)
         for each in gpu.tolerations:
             kubernetes.add_toleration(task, each.key, each.operator, each.value or None, each.effect)
@@ -138,3 +178,7 @@ class Pods:
         for name, keys in named:
             if name:
                 kubernetes.use_secret_as_env(task, name, keys)
+
+
+def _verb(task: dsl.PipelineTask) -> str:
+    return str(task.component_spec.name)

@@ -17,6 +17,7 @@ from dcod_components.finish import finish
 from dcod_components.gate import gate
 from dcod_components.ingest import ingest
 from dcod_components.join import join
+from dcod_components.look import look
 from dcod_components.merge import merge
 from dcod_components.promote import promote
 from dcod_components.score import score
@@ -83,8 +84,10 @@ class Tasks:
         """The traces with the model's log-probs; ``which`` tells several rounds apart."""
 
         def part(**shard: Any) -> Any:
+            name = f"score traces{which}"
+            looked = self._look("score", name, {"traces": traces, "student": model}, **shard)
             task = score(**self.common, traces=traces, student=model, **shard)
-            return self.place.task(task, f"score traces{which}", gpu=True).outputs["scores"]
+            return self.place.task(task, name, gpu=True, look=looked).outputs["scores"]
 
         return self._merged(part, f"score shards{which}", "score", traces, f"merge scores{which}")
 
@@ -93,15 +96,19 @@ class Tasks:
         in_this_pod = self.cluster.train.num_nodes == 1
         trainer = train if in_this_pod else train_nodes
         longer = 0 if in_this_pod else self.cluster.train.timeout_s + 600  # than the job that this pod follows
+        name = f"train student{which}"
+        looked = self._look("train", name, {"scores": scores, "student": start}) if in_this_pod else None
         task = trainer(**self.common, scores=scores, start=start)
-        return self.place.task(task, f"train student{which}", gpu=in_this_pod, timeout_s=longer).outputs["student"]
+        return self.place.task(task, name, gpu=in_this_pod, timeout_s=longer, look=looked).outputs["student"]
 
     def evaluate(self, model: Any, traces: Any, label: str, few_shot: bool = False) -> Any:
         """The model's answers, graded."""
 
         def part(**shard: Any) -> Any:
+            name = f"evaluate {label}"
+            looked = self._look("evaluate", name, {"student": model, "traces": traces}, few_shot, **shard)
             task = evaluate(**self.common, student=model, traces=traces, label=label, few_shot=few_shot, **shard)
-            return self.place.task(task, f"evaluate {label}", gpu=True).outputs["results"]
+            return self.place.task(task, name, gpu=True, look=looked).outputs["results"]
 
         return self._merged(part, f"evaluate {label} shards", "evaluate", traces, f"merge {label}")
 
@@ -129,6 +136,25 @@ class Tasks:
     def promote(self, decision: Any) -> None:
         """The champion alias moves to the challenger of a decision."""
         self.place.task(promote(**self.common, decision=decision), "promote", gpu=True, retried=False)
+
+    def _look(self, verb: str, name: str, inputs: dict[str, Any], few_shot: bool = False, **shard: Any) -> Any:
+        """The task that looks for a stage's output before the stage takes a GPU; None where there is none to save.
+
+        ``inputs`` are the stage's two; worked examples alone make an evaluation depend on the traces.
+        """
+        if not self.place.takes_gpu(verb):
+            return None
+        first, second = inputs.values()
+        names = ",".join(list(inputs)[: 2 if verb != "evaluate" or few_shot else 1])
+        which: dict[str, Any] = {
+            "stage": verb,
+            "inputs": names,
+            "few_shot": few_shot,
+            **self.place.sizes(verb),
+            **shard,
+        }
+        task = look(config=self.common["config"], first=first, second=second, **which)
+        return self.place.look(task, verb, f"look: {name}")
 
     def _merged(self, part: Callable[..., Any], loop: str, kind: str, traces: Any, name: str) -> Any:
         """A stage in one pod, or in a pod a shard and one that merges them."""

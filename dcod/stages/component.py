@@ -19,7 +19,7 @@ from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
 from dcod.stages import headlines, remarks, settling, shards
-from dcod.stages.execute import RunContext, execute
+from dcod.stages.execute import RunContext, earlier_output, execute
 from dcod.stages.table import STAGES, stage_of
 from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
@@ -87,6 +87,31 @@ def run(
     shown = ", ".join(f"{key} {value:.4g}" for key, value in headlines.glance(found).items())
     print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {shown}", flush=True)
     return headlines.of_stage(found)
+
+
+def is_there(stage: str, config: str, inputs: Mapping[str, str], shard: str, options: Mapping[str, Any]) -> bool:
+    """Whether a stage would take over an earlier output, or has nothing to do. Doubt is no: then it gets its GPU.
+
+    Args:
+        stage: the verb.
+        config: file of the settled configuration.
+        inputs: paths of the input artifacts by argument.
+        shard: of the stage's work, such as 2/4; empty: all of it.
+        options: further arguments of the stage.
+    """
+    name = f"look for {stage} {shard}".strip()
+    try:
+        with stopping(), ExitStack() as stack:
+            paths = {key: Path(path) for key, path in inputs.items()}
+            work: shards.Work | None = shards.Work(_configuration(config), paths, options)
+            if work and shard:
+                work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
+            found = work is None or bool(earlier_output(stage, work.config, work.inputs, work.options))
+    except Exception as error:
+        print(f"{MARK}{name:<28} {type(error).__name__}: {one_line(error)}", flush=True)
+        found = False
+    print(f"{MARK}{name:<28} {'there, no GPU is needed' if found else 'not there'}", flush=True)
+    return found
 
 
 def settle(config: str, compiled: str, pipeline: str, out: str, inputs: Mapping[str, Any]) -> None:

@@ -100,7 +100,7 @@ def _execute(
         log.inputs([(name, digest, str(inputs[name])) for name, digest in manifest["inputs"].items()])
         log.inputs([(name, digest, name) for name, digest in manifest.get("sources", {}).items()], SOURCE)
         log.params({name: manifest["config"][name] for name in stage.sections})
-        reused = tracker.outputs.find(verb, manifest["digest"]) if config.tracking.reuse and stage.reusable else None
+        reused = _earlier(tracker, stage, config, manifest["digest"])
         with storage.output_folder(out, stage.later) as scratch:
             if reused:
                 tracker.outputs.fetch(reused, scratch)
@@ -115,6 +115,17 @@ def _execute(
                 log.output(out)
     _settle(stage, config, inputs)
     return metrics
+
+
+def earlier_output(stage: str, config: Config, inputs: Mapping[str, Path], options: Mapping[str, Any]) -> str | None:
+    """The run whose output :func:`execute` would take over; None where it would work."""
+    entry = stage_of(stage)
+    digest = _manifest(entry, config, inputs, options)["digest"]
+    return _earlier(Tracker(config.tracking), entry, config, digest)
+
+
+def _earlier(tracker: Tracker, stage: Stage, config: Config, digest: str) -> str | None:
+    return tracker.outputs.find(stage.verb, digest) if config.tracking.reuse and stage.reusable else None
 
 
 def _manifest(stage: Stage, config: Config, inputs: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,10 +125,19 @@ def test_gpus_go_to_the_stages_that_use_them(tmp_path: Path) -> None:
         )
         if name in on_gpu:
             assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
-            assert resources["accelerator"]["resourceCount"] == "1"
             assert container["image"] == "registry.example/dcod:1-gpu"
-            assert pods[name]["nodeSelector"]["labels"] == GPU["gpu"]["node_selector"]
             assert [t["key"] for t in pods[name]["tolerations"]] == ["nvidia.com/gpu"]
+        if kind(name) in ("exec-gate", "exec-promote"):
+            assert resources["accelerator"]["resourceCount"] == "1"
+            assert pods[name]["nodeSelector"]["labels"] == GPU["gpu"]["node_selector"]
+        elif name in on_gpu:  # whose output may be there already: a task without a GPU looked
+            look = pods[name]["nodeSelector"]["nodeSelectorJson"]["taskOutputParameter"]["producerTask"]
+            asks = {"gpus": resources["accelerator"]["resourceCount"], "memory": resources["resourceMemoryLimit"]}
+            for key, asked in (asks | {"cpu": resources["resourceCpuRequest"]}).items():
+                assert asked == f"{{{{$.inputs.parameters['pipelinechannel--{look}-{key}']}}}}"
+        elif kind(name) == "exec-look":
+            assert container["image"] == "registry.example/dcod:1-gpu", "the code of the stage decides its digest"
+            assert "nodeSelector" not in pods[name]
         else:
             assert container["image"] == "registry.example/dcod:1"
             assert "nodeSelector" not in pods[name]
