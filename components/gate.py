@@ -21,6 +21,9 @@ def gate(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
+    twin: dsl.Input[dsl.Model] = None,  # how kfp says optional
+    twin_results: dsl.Input[dsl.Dataset] = None,
+    choice: dsl.Input[dsl.Artifact] = None,
 ) -> str:
     """Returns ``promote`` or ``refuse``; the reasons are in the decision, the registry and the report."""
     from dcod.stages.component import run_gate
@@ -35,6 +38,8 @@ def gate(
         "champion_results": champion_results.path,
         "results": results.path,
     }
+    optional = {"twin": twin, "twin_results": twin_results, "choice": choice}
+    inputs |= {name: given.path for name, given in optional.items() if given}
     outcome, figures = run_gate(config.path, pipeline, decision.path, inputs, report.path, summary.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

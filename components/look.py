@@ -18,6 +18,7 @@ def look(
     second: dsl.Input[dsl.Artifact],
     few_shot: bool = False,
     shard: str = "",
+    arm: str = "",
 ) -> NamedTuple("Pod", [("gpus", str), ("cpu", str), ("cpu_limit", str), ("memory", str), ("nodes", dict)]):  # type: ignore[valid-type]
     """What ``stage`` asks Kubernetes for: ``small`` where its output is there, else ``large``.
 
@@ -29,5 +30,5 @@ def look(
 
     paths = dict(zip(inputs.split(","), (first.path, second.path), strict=False))
     options = {"few_shot": few_shot} if stage == "evaluate" else {}
-    pod = small if is_there(stage, config.path, paths, shard, options) else large
+    pod = small if is_there(stage, config.path, paths, options, shard=shard, arm=arm) else large
     return namedtuple("Pod", "gpus cpu cpu_limit memory nodes")(**pod)

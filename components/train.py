@@ -13,10 +13,12 @@ def train(
     start: dsl.Input[dsl.Model],
     student: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    choice: dsl.Input[dsl.Artifact] = None,  # how kfp says optional
+    arm: str = "",
 ) -> None:
-    """From the start and the scored traces to a trained student."""
+    """From the start and the scored traces to a student: of the chosen arm, or of a named one such as `sft`."""
     from dcod.stages.component import run
 
-    inputs = {"scores": scores.path, "student": start.path}
-    for name, value in run("train", config.path, pipeline, student.path, inputs).items():
+    inputs = {"scores": scores.path, "student": start.path} | ({"choice": choice.path} if choice else {})
+    for name, value in run("train", config.path, pipeline, student.path, inputs, label=arm, arm=arm).items():
         metrics.log_metric(name, value)

@@ -3,15 +3,17 @@
   1. fetch     the start (a hub id, a folder, s3:// or models:/name@alias), and the champion to beat;
   2. ingest    raw traces: verified, quarantined, decontaminated, split by problem;
   3. score     the start's log-probs and entropies on every trace, and the drift;
-  4. train     corrected supervision: the student, in this pod or by a TrainJob on several nodes;
+     pilot, choose   where arms are configured: each is tried on a share of the prompts, and the best is chosen;
+  4. train     corrected supervision: the student, in this pod or by a TrainJob on several nodes; and beside it one by
+               plain fine-tuning, where a twin is wanted;
   5. evaluate  start, start with worked examples, champion and student, on the same problems;
   6. gate      a paired test on the gate split; the student is registered as challenger either way;
   7. promote   only if the gate says so: the champion alias moves.
   Whatever happens, `finish` closes the run in MLflow, with the error of the stage that failed.
 
 First of all `settle` merges the inputs of the run into its configuration. `build` makes the pipeline for a cluster;
-`dcod run` and `dcod submit` both run what it returns. Its shape depends on two settings only, `cluster.shards` and
-`cluster.train.num_nodes` (dcod_pipelines.tasks).
+`dcod run` and `dcod submit` both run what it returns. Its shape depends on `cluster.shards`,
+`cluster.train.num_nodes`, the names of `train.arms`, and `train.twin` (dcod_pipelines.tasks).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -40,8 +42,9 @@ def build(settings: "Config | None" = None) -> Any:
             champion = tasks.fetch("champion", "champion")
             traces = tasks.ingest(start)
             scores = tasks.score(traces, start)
-            student = tasks.train(scores, start)
-            tasks.gate(start, champion, student, traces, scores)
+            choice = tasks.choose(scores, start, traces)
+            student = tasks.train(scores, start, **choice)
+            tasks.gate(start, champion, student, traces, scores, **choice, **tasks.twin(scores, start, traces))
 
     return distill
 

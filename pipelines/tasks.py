@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from dcod_components.choose import choose
 from dcod_components.decide import decide
 from dcod_components.evaluate import evaluate
 from dcod_components.examine import examine
@@ -19,6 +20,7 @@ from dcod_components.ingest import ingest
 from dcod_components.join import join
 from dcod_components.look import look
 from dcod_components.merge import merge
+from dcod_components.pilot import pilot
 from dcod_components.promote import promote
 from dcod_components.score import score
 from dcod_components.settle import settle
@@ -30,13 +32,17 @@ if TYPE_CHECKING:
     from dcod.config import Config
 
 
+SFT = "sft"  # the arm of plain fine-tuning (dcod.config.arms)
+
+
 class Tasks:
     """The tasks of one pipeline run; each method makes some and returns their artifacts.
 
     Attributes:
-        cluster: of the configuration that the pipeline is compiled with. With ``shards`` > 1, ingestion (by rows) fans
-            out and is joined, score (by traces) and evaluate (by benchmarks) fan out and are merged; with
-            ``train.num_nodes`` > 1, training is a TrainJob.
+        settings: the configuration that the pipeline is compiled with.
+        cluster: of it. With ``shards`` > 1, ingestion (by rows) fans out and is joined, score (by traces) and evaluate
+            (by benchmarks) fan out and are merged; with ``train.num_nodes`` > 1, training is a TrainJob.
+        arms: by name, where several settings are compared: the pilot fans out over them.
         inputs: of the pipeline, and what it is compiled with.
         common: the arguments of every component.
     """
@@ -45,10 +51,11 @@ class Tasks:
         from dcod.config.inputs import compiled_with
         from dcod.stages import shards
 
-        self.cluster, self.place = settings.cluster, Pods(settings.cluster)
+        self.settings, self.cluster, self.place = settings, settings.cluster, Pods(settings.cluster)
         self.inputs = {**inputs, "compiled": compiled_with(settings)}
         self.common: dict[str, Any] = {"pipeline": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
         self.shards = shards.plan(settings.cluster.shards)
+        self.arms = [arm.name for arm in settings.train.compared]
 
     def closing(self) -> Any:
         """The exit handler; it may read no task's output, so it takes the inputs as they came."""
@@ -91,14 +98,26 @@ class Tasks:
 
         return self._merged(part, f"score shards{which}", "score", traces, f"merge scores{which}")
 
-    def train(self, scores: Any, start: Any, which: str = "") -> Any:
-        """The student, in this pod or by a TrainJob on several nodes."""
+    def choose(self, scores: Any, start: Any, traces: Any) -> dict[str, Any]:
+        """What the pilots of all arms chose, as `choice`; nothing where no arms are configured."""
+        if not self.arms:
+            return {}
+        with dsl.ParallelFor(items=self.arms, name="pilots") as arm:
+            task = pilot(**self.common, arm=arm, scores=scores, start=start, traces=traces)
+            answers = self.place.task(task, "try arm", gpu=True).outputs["answers"]
+        task = choose(**self.common, pilots=dsl.Collected(answers))
+        return {"choice": self.place.task(task, "choose arm", gpu=True).outputs["choice"]}
+
+    def train(self, scores: Any, start: Any, which: str = "", **arm: Any) -> Any:
+        """The student, in this pod or by a TrainJob on several nodes; of a choice or a named arm, if given."""
         in_this_pod = self.cluster.train.num_nodes == 1
         trainer = train if in_this_pod else train_nodes
         longer = 0 if in_this_pod else self.cluster.train.timeout_s + 600  # than the job that this pod follows
         name = f"train student{which}"
-        looked = self._look("train", name, {"scores": scores, "student": start}) if in_this_pod else None
-        task = trainer(**self.common, scores=scores, start=start)
+        looked = None
+        if in_this_pod and "choice" not in arm:
+            looked = self._look("train", name, {"scores": scores, "student": start}, **arm)
+        task = trainer(**self.common, scores=scores, start=start, **arm)
         return self.place.task(task, name, gpu=in_this_pod, timeout_s=longer, look=looked).outputs["student"]
 
     def evaluate(self, model: Any, traces: Any, label: str, few_shot: bool = False) -> Any:
@@ -112,8 +131,24 @@ class Tasks:
 
         return self._merged(part, f"evaluate {label} shards", "evaluate", traces, f"merge {label}")
 
-    def gate(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any) -> None:
-        """All models on the same problems, the gate, and the promotion if it says so."""
+    def twin(self, scores: Any, start: Any, traces: Any) -> dict[str, Any]:
+        """The student of plain fine-tuning at full size, and its results; nothing where none is wanted."""
+        if not self.settings.train.twin:
+            return {}
+        model = self.train(scores, start, f" {SFT}", arm=SFT)
+        return {"twin": model, "twin_results": self.evaluate(model, traces, SFT)}
+
+    def gate(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any, **compared: Any) -> None:
+        """All models on the same problems, the gate, and the promotion if it says so.
+
+        Args:
+            start: model.
+            champion: model.
+            student: model.
+            traces: that the student was trained on.
+            scores: of them.
+            **compared: of :meth:`twin` and :meth:`choose`.
+        """
         decided = self.place.task(
             gate(
                 **self.common,
@@ -125,6 +160,7 @@ class Tasks:
                 few_shot_results=self.evaluate(start, traces, "start, few-shot", few_shot=True),
                 champion_results=self.evaluate(champion, traces, "champion"),
                 results=self.evaluate(student, traces, "student"),
+                **compared,
             ),
             "gate",
             gpu=True,  # it may evaluate a champion again

@@ -72,13 +72,18 @@ def checks(config: Config) -> Iterator[Check]:
 
 
 def early(config: Config) -> None:
-    """What a run is not started with: no source, or files that are not there. Asks no network.
+    """What a run is not started with: no source, files that are not there, arms without problems. Asks no network.
 
     Raises:
         UserError: as said.
     """
     _sources_there(config)
     _benchmarks_there(config)
+    if config.train.arms and not (config.ingest.pilot_share and config.ingest.selection_share):
+        raise UserError(
+            "train.arms are compared on problems that are held back for it: set ingest.pilot_share=0.1, and leave "
+            "ingest.selection_share above 0"
+        )
 
 
 def _sources_there(config: Config) -> None:

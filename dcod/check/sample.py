@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dcod.config import Config
+from dcod.config import Config, IngestConfig
 from dcod.ingest import feed
 from dcod.ingest.assemble import side
 from dcod.ingest.examine import Examined, Examiner
@@ -24,7 +24,7 @@ class Sample:
 
     Attributes:
         digest: of the student's tokenizer.
-        selection_share: of the problems, held back as ingestion does.
+        ingest: says which problems are held back.
         traces: those that are accepted.
         rows: that were looked at.
         total: about how many there are in all; equal to ``rows`` where all were looked at.
@@ -36,7 +36,7 @@ class Sample:
     """
 
     digest: str
-    selection_share: float
+    ingest: IngestConfig
     traces: list[Trace] = field(default_factory=list)
     rows: int = 0
     total: int = 0
@@ -76,7 +76,7 @@ class Sample:
             self.examples.setdefault(code, f"{row.file}:{row.line}: {message}")
             return
         self.keys.add(found.key)
-        self.traces.append(replace(found.trace, split=side(found.prompt_id, self.selection_share)))
+        self.traces.append(replace(found.trace, split=side(found.prompt_id, self.ingest)))
 
 
 def take(config: Config, student: Path) -> Sample:
@@ -88,7 +88,7 @@ def take(config: Config, student: Path) -> Sample:
     files = feed.files(config)
     alone = config.model_copy(update={"ingest": config.ingest.model_copy(update={"decontaminate": False})})
     examiner = Examiner(alone, student)
-    sample = Sample(examiner.digest, config.ingest.selection_share)
+    sample = Sample(examiner.digest, config.ingest)
     for uri, units in files.items():
         looked = 0
         for block in feed.blocks({uri: units}, config.ingest.row_bytes):

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import dcod
-from dcod.cli import begin, cluster, extras, runs, stages
+from dcod.cli import arms, begin, cluster, extras, runs, stages
 from dcod.cli.options import HELP
 from dcod.errors import PreemptedError, StoppedError, UserError, one_line
 from dcod.storage import room
@@ -25,7 +25,7 @@ app = typer.Typer(
     "it is really better.",
     epilog="Begin with `dcod run --preset quickstart`, or with files of your own: `dcod init traces.jsonl`.",
 )
-for part in (begin, stages, runs, cluster):
+for part in (begin, stages, arms, runs, cluster):
     app.add_typer(part.app)
 
 

@@ -148,13 +148,20 @@ def train(
     scores: Annotated[Path, typer.Option("--scores", help="A scored set: the output of `dcod score`.")],
     out: Out,
     student: Student = "",
+    arm: Annotated[str, typer.Option("--arm", help="A name of train.arms, or sft: plain fine-tuning.")] = "",
+    choice: Annotated[Path | None, typer.Option("--choice", help="An output of `dcod choose`: its arm.")] = None,
     preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
-    """Trains a student on scored traces, with the configured correction."""
+    """Trains a student on scored traces, with the configured correction, or as an arm of several."""
+    from dcod.stages.arms import of_training
+
+    if arm and choice:
+        raise UserError("give --arm or --choice, not both")
     read = configured(config, preset, overrides)
+    read = of_training(read, arm, choice)
     _stage("train", read, out, no_track, scores=scores, student=model_of(read, student))
     _next(f"dcod evaluate --student {out} --out results")
 
@@ -206,8 +213,9 @@ def promote(
     out: Out,
     start: Annotated[str, typer.Option("--start", help="The start; else student.model.")] = "",
     champion_results: Annotated[Path | None, typer.Option(help="Of the champion, where there is one.")] = None,
-    twin: Annotated[Path | None, typer.Option(help="A student trained alike, with train.correction.name=none.")] = None,
+    twin: Annotated[Path | None, typer.Option(help="A student trained alike, with --arm sft.")] = None,
     twin_results: Annotated[Path | None, typer.Option(help="Its results.")] = None,
+    choice: Annotated[Path | None, typer.Option(help="What the pilot chose, for the report.")] = None,
     traces: Annotated[Path | None, typer.Option(help="The training traces, for the check of contamination.")] = None,
     preset: Preset = "",
     config: ConfigFile = None,
@@ -224,7 +232,7 @@ def promote(
         "start_results": start_results,
         "champion_results": champion_results or start_results,
     }
-    optional = {"twin": twin, "twin_results": twin_results, "traces": traces}
+    optional = {"twin": twin, "twin_results": twin_results, "choice": choice, "traces": traces}
     inputs |= {name: path for name, path in optional.items() if path is not None}
     execute("gate", read, out, inputs, RunContext())
     execute("promote", read, out / "promotion", {"decision": out}, RunContext())
@@ -276,9 +284,12 @@ def _print_results(folder: Path) -> None:
 
 
 def print_decision(folder: Path) -> None:
-    """What the gate said."""
+    """What the correction brought, and what the gate said."""
+    from dcod import storage
     from dcod.promote.decision import read_decision
+    from dcod.reports.arms import ANSWER
 
+    console.print(storage.read_json(folder / ANSWER, made_by="dcod promote")["text"])
     decision = read_decision(folder)
     console.print(f"decision  {decision.outcome}")
     for reason in decision.reasons:

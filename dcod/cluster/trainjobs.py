@@ -27,7 +27,11 @@ class TrainJobError(Exception):
 
 
 def job_name(pipeline: str) -> str:
-    """The same for every attempt of a pipeline run: a component that starts again finds its job."""
+    """The same for every attempt of a training: a component that starts again finds its job.
+
+    Args:
+        pipeline: id of the pipeline run; of a second training in it followed by that one's label.
+    """
     return f"dcod-train-{hashlib.sha256(pipeline.encode()).hexdigest()[:12]}"
 
 

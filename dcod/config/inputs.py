@@ -91,6 +91,8 @@ def shape_of(config: Config) -> dict[str, Any]:
         "cluster.shards": config.cluster.shards,
         "cluster.train.num_nodes": config.cluster.train.num_nodes,
         "retrain.rounds": config.retrain.rounds if config.pipeline == "retrain" else 1,
+        "train.arms": [arm.name for arm in config.train.compared],
+        "train.twin": config.train.twin,
     }
 
 

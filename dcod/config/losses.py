@@ -100,8 +100,6 @@ class CorrectionConfig(Section):
 
     @model_validator(mode="after")
     def _not_cancelled(self) -> CorrectionConfig:
-        if self.name == "iw_sft" and self.weights != "live":
-            raise ValueError("iw_sft compares the student with its start: it needs weights=live")
         if self.name == "position_decay" and self.group == "prompt":
             raise ValueError("position_decay weighs by position alone, which group=prompt cancels; use auto or batch")
         if self.one_sided and self.clip_high != "clip":
@@ -134,11 +132,13 @@ class LossConfig(Section):
     cross_entropy: Share = Field(0.0, description="`todi` only: the share of the log loss beside it.", examples=[0.5])
 
 
-def check_focus(focus: float, loss: LossConfig) -> None:
-    """Refuses a token focus where there is no loss that it could multiply.
+def check_together(correction: CorrectionConfig, loss: LossConfig, focus: float) -> None:
+    """Refuses what cannot go together: a focus without a loss to multiply, a comparison with the start as it was.
 
     Raises:
         ValueError: as said.
     """
+    if correction.name == "iw_sft" and correction.weights != "live":
+        raise ValueError("correction iw_sft compares the student with its start: it needs correction.weights=live")
     if focus > 0.0 and loss.name != "log":
         raise ValueError(f"focus multiplies the `log` loss only; with loss.name={loss.name} it must be 0")

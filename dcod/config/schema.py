@@ -76,6 +76,9 @@ class IngestConfig(Section):
         "all", description="At most this many problems (all traces of each), in source order.", examples=[1000]
     )
     selection_share: Share = Field(0.1, description="Share of the problems held back to select checkpoints and knobs.")
+    pilot_share: Share = Field(
+        0.0, description="Share of the problems held back to compare arms (`train.arms`) on.", examples=[0.1]
+    )
     decontaminate: bool = Field(True, description="Drop traces whose problem stands in a configured benchmark.")
     ngram_share: Share = Field(
         0.0,

@@ -1,4 +1,4 @@
-"""The section ``train`` of the configuration: how training goes."""
+"""The section ``train`` of the configuration: how training goes, and what is compared with plain fine-tuning."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from dcod.config.arms import AUTO, SFT, ArmConfig, PilotConfig
 from dcod.config.base import Few, Positive, Section, Share
-from dcod.config.losses import CorrectionConfig, LossConfig, check_focus
+from dcod.config.losses import CorrectionConfig, LossConfig, check_together
 
 
 class CheckpointConfig(Section):
@@ -87,8 +88,57 @@ class TrainConfig(Section):
     sharding: Literal["ddp", "fsdp"] = Field(
         "ddp", description="With several ranks: each holds the student, or its weights are split over them."
     )
+    arms: list[ArmConfig] | Literal["auto"] = Field(
+        default_factory=list,
+        description="Settings that a pilot compares with plain fine-tuning; the best of them trains the student. "
+        "`auto`: those that suit the traces.",
+        examples=["auto"],
+    )
+    pilot: PilotConfig = PilotConfig()
+    twin: bool = Field(
+        False, description="Also train plain fine-tuning at full size, so that the report says what the correction did."
+    )
+    allow_idle: bool = Field(
+        False, description="Allow a correction that can do nothing on these traces, which else is a mistake."
+    )
 
     @model_validator(mode="after")
     def _exclude(self) -> TrainConfig:
-        check_focus(self.focus, self.loss)
+        check_together(self.correction, self.loss, self.focus)
         return self
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> TrainConfig:
+        names = [arm.name for arm in self.compared]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            also = f"; {SFT} and {SFT}-RATE are there by themselves" if any(n.startswith(SFT) for n in twice) else ""
+            raise ValueError(f"arms: {', '.join(twice)} stands there twice{also}")
+        return self
+
+    @property
+    def compared(self) -> list[ArmConfig]:
+        """All arms, SFT first, at each rate that an arm names; empty where nothing is compared."""
+        wanted = list(AUTO) if self.arms == "auto" else self.arms
+        if not wanted:
+            return []
+        rates = sorted({arm.learning_rate for arm in wanted if arm.learning_rate != "run"} - {self.learning_rate})
+        plain = [ArmConfig(name=SFT), *(ArmConfig(name=f"{SFT}-{rate:g}", learning_rate=rate) for rate in rates)]
+        return [*plain, *wanted]
+
+    def arm(self, name: str) -> ArmConfig:
+        """The arm of a name; ``sft`` is one whether arms are configured or not."""
+        return next((arm for arm in self.compared if arm.name == name), ArmConfig(name=SFT))
+
+    def of_arm(self, arm: ArmConfig) -> TrainConfig:
+        """The training of one arm, and of nothing else: the same setting has the same digest, whoever chose it."""
+        rate = self.learning_rate if arm.learning_rate == "run" else arm.learning_rate
+        named = {name: getattr(arm, name) for name in ("correction", "loss", "focus", "anchor")}
+        return self.model_copy(update={**_ALONE, "allow_idle": False, **named, "learning_rate": rate})
+
+    def alone(self) -> TrainConfig:
+        """The training that this section itself describes, without what it is compared with."""
+        return self.model_copy(update=_ALONE)
+
+
+_ALONE = {"arms": [], "pilot": PilotConfig(), "twin": False}

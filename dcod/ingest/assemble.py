@@ -2,7 +2,7 @@
 
 1. stop at ``ingest.limit`` problems: what comes after it is counted, but not examined;
 2. refuse exact and near duplicates of accepted traces;
-3. split by problem into train and selection.
+3. split by problem into train, selection (of checkpoints and knobs) and pilot (to compare arms on).
 
 All that is counted is a sum over rows, so an earlier set is carried on by its own counts.
 """
@@ -145,7 +145,7 @@ class TraceSetBuilder:
             self.index.add(trace.trace_id, trace.prompt_id, duplicates.key(trace), near, trace.gold)
             self.verdicts[trace.verdict] += 1
             self.splits[trace.split] += 1
-            if trace.split != side(trace.prompt_id, self.ingest.selection_share):
+            if trace.split != side(trace.prompt_id, self.ingest):
                 self.sides[trace.prompt_id] = trace.split
             yield trace
 
@@ -179,7 +179,7 @@ class TraceSetBuilder:
         """Traces with their split, a hash of the problem; the first problem is for training if no other is."""
         waiting: list[Trace] = []
         for trace in traces:
-            if self.ingest.selection_share == 1.0 and not (waiting or self.splits["train"]):
+            if self.ingest.selection_share + self.ingest.pilot_share >= 1.0 and not (waiting or self.splits["train"]):
                 self.sides[trace.prompt_id] = "train"
             where = self._side(trace.prompt_id)
             waiting.append(replace(trace, split=where))
@@ -188,7 +188,7 @@ class TraceSetBuilder:
         if waiting:
             first = waiting[0].prompt_id
             self.sides[first] = "train"
-            waiting = [replace(trace, split="train" if trace.prompt_id == first else "selection") for trace in waiting]
+            waiting = [replace(trace, split="train") if trace.prompt_id == first else trace for trace in waiting]
         yield from self._flush(waiting)
 
     def counts(self) -> dict[str, Any]:
@@ -200,6 +200,7 @@ class TraceSetBuilder:
             "quarantined": dict(sorted(self.quarantine.reasons.items())),
             "train": self.splits["train"],
             "selection": self.splits["selection"],
+            "pilot": self.splits["pilot"],
             "problems": self.index.problems,
             "verdicts": dict(sorted(self.verdicts.items())),
             **{name: dict(sorted(self.sums[name].items(), key=lambda item: (len(item[0]), item[0]))) for name in _SUMS},
@@ -238,7 +239,7 @@ class TraceSetBuilder:
         if found.refused == "verdict":
             raise RowError(found.code, found.message)
         assert found.trace is not None
-        if found.trace.own and self._side(found.prompt_id) == "selection":
+        if found.trace.own and self._side(found.prompt_id) != "train":
             raise RowError("own_held_back", "the student's own answer to a problem that is held back")
         earlier = self.index.find(found.key, found.signature)
         if earlier and earlier.similarity is None:
@@ -284,7 +285,7 @@ class TraceSetBuilder:
             told[1].update(found.reading.unused)
 
     def _side(self, prompt_id: str) -> Split:
-        return self.sides.get(prompt_id) or side(prompt_id, self.ingest.selection_share)
+        return self.sides.get(prompt_id) or side(prompt_id, self.ingest)
 
     def _flush(self, traces: list[Trace]) -> Iterator[Trace]:
         for trace in traces:
@@ -299,9 +300,12 @@ def _counted(traces: Iterable[Trace], counting: holdings.Count) -> Iterator[Trac
         yield trace
 
 
-def side(prompt_id: str, selection_share: float) -> Split:
+def side(prompt_id: str, ingest: IngestConfig) -> Split:
     """Whether a problem is for training or held back: by its hash, so that it stays where it is when a set grows."""
-    return "selection" if int(prompt_id, 16) / 16 ** len(prompt_id) < selection_share else "train"
+    place = int(prompt_id, 16) / 16 ** len(prompt_id)
+    if place < ingest.selection_share:
+        return "selection"
+    return "pilot" if place >= 1.0 - ingest.pilot_share else "train"
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Holdings:
         teachers: by name; "" where none is named.
         weights: with a weight of the user's own.
         selection: held back to choose checkpoints; in none of the other counts.
+        pilot: held back to compare arms; likewise.
         sampled: the counts are of some traces only, so no number says how many there are.
     """
 
@@ -56,6 +57,7 @@ class Holdings:
     teachers: Mapping[str, int] = field(default_factory=dict)
     weights: int = 0
     selection: int = 0
+    pilot: int = 0
     sampled: bool = False
 
     def __str__(self) -> str:

@@ -25,10 +25,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from dcod import storage
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
@@ -161,15 +159,13 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
         reasons.append(Reason("no_primary", "no benchmark has the role primary, so nothing can improve", False))
     for key in sorted({*ours_by, *theirs_by}):
         role = (ours_by.get(key) or theirs_by[key]).role
-        incomparable = _why_incomparable(
+        incomparable = why_incomparable(
             key, ours_by.get(key), theirs_by.get(key), ours.get(key, {}), theirs.get(key, {})
         )
         if incomparable is not None:
             reasons.append(Reason(incomparable.code, incomparable.text, role == "report"))
             continue
-        comparisons.append(
-            compare(key, role, _correctness_by_problem(ours[key]), _correctness_by_problem(theirs[key]), level)
-        )
+        comparisons.append(compare(key, role, correctness(ours[key]), correctness(theirs[key]), level))
         if role != "report":
             reasons += _count_and_share_checks(
                 comparisons[-1], [answer.outcome for answers in ours[key].values() for answer in answers], config
@@ -203,14 +199,10 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
     for key, asked in sorted(student.benchmarks.items()):
         if asked.role != "primary":
             continue
-        incomparable = _why_incomparable(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
+        incomparable = why_incomparable(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
         if incomparable is not None:
             raise UserError(f"twin: {incomparable.text}")
-        comparisons.append(
-            compare(
-                key, "twin", _correctness_by_problem(ours[key]), _correctness_by_problem(theirs[key]), level_of(config)
-            )
-        )
+        comparisons.append(compare(key, "twin", correctness(ours[key]), correctness(theirs[key]), level_of(config)))
     reasons = []
     for found in comparisons:
         better = found.p_value < level_of(config) and found.difference > 0
@@ -218,29 +210,6 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
         text = f"{found.benchmark}, against the SFT twin: {verdict}: {_numbers(found)}, p = {found.p_value:.2g}"
         reasons.append(Reason("beats_twin", text, better or config.twin == "report"))
     return comparisons, reasons
-
-
-def equal_compute(student: Path, twin: Path) -> None:
-    """Checks that a twin was trained on the same traces and start, with the same seed and settings, uncorrected.
-
-    Raises:
-        UserError: it was not, or it cannot be told.
-    """
-    ours, theirs = _trained(student), _trained(twin)
-    if theirs["config"]["train"]["correction"]["name"] != "none":
-        raise UserError(f"twin {twin}: trained with correction {theirs['config']['train']['correction']['name']!r}")
-    for manifest in (ours, theirs):
-        del manifest["config"]["train"]["correction"]
-    different = [name for name in ("config", "seed", "inputs", "code") if ours[name] != theirs[name]]
-    if different:
-        raise UserError(f"twin {twin}: not at equal compute, another {', '.join(different)} than {student}")
-
-
-def _trained(folder: Path) -> dict[str, Any]:
-    manifest = storage.read_json(folder / "manifest.json", made_by="dcod train")
-    if manifest.get("stage") != "train":
-        raise UserError(f"{folder}: no manifest of a training; a twin is made with `dcod train`")
-    return manifest
 
 
 def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
@@ -254,11 +223,12 @@ def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
     return Reason("uncontaminated", text, not dirty)
 
 
-def _correctness_by_problem(answers: AnswersByProblem) -> dict[str, list[float]]:
+def correctness(answers: AnswersByProblem) -> dict[str, list[float]]:
+    """By problem, 1 for each right answer and 0 for any other."""
     return {problem: [float(answer.outcome == "correct") for answer in group] for problem, group in answers.items()}
 
 
-def _why_incomparable(
+def why_incomparable(
     key: str,
     ours: AskedBenchmark | None,
     theirs: AskedBenchmark | None,

@@ -46,9 +46,10 @@ def write(out: Path, traces: Path | None = None, drift: Mapping[str, Any] | None
 
 def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> list[Section]:
     reasons = sorted(counts["quarantined"].items(), key=lambda item: -item[1])
+    shown = ["read", "accepted", "train", "selection", *(["pilot"] if counts.get("pilot") else [])]
     lengths = sorted({*counts["prompt_lengths"], *counts["completion_lengths"]}, key=int)
     found: list[Section] = [
-        ("Rows", ["", "rows"], [[name, _n(counts[name])] for name in ("read", "accepted", "train", "selection")]),
+        ("Rows", ["", "rows"], [[name, _n(counts[name])] for name in shown]),
         (
             "Refused",
             ["reason", "rows", "share"],

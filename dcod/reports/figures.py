@@ -167,6 +167,25 @@ def accuracy_figure(results: Mapping[str, Results], split: str = "report") -> Fi
     return figure
 
 
+def arms_figure(against: Sequence[Mapping[str, Any]]) -> Figure:
+    """Every arm against plain fine-tuning on the pilot problems, with 95 % intervals, in points.
+
+    Args:
+        against: by arm ``name``, ``difference``, ``low`` and ``high``.
+    """
+    figure, (axes,) = _figure(1, 1.2 + 0.32 * len(against))
+    places = list(range(len(against)))[::-1]
+    middle = [100 * one["difference"] for one in against]
+    ends = [[100 * (one["difference"] - one["low"]) for one in against],
+            [100 * (one["high"] - one["difference"]) for one in against]]  # fmt: skip
+    axes.errorbar(middle, places, xerr=ends, fmt="o", color=BLUE, capsize=3)
+    axes.axvline(0.0, color=_INK, linewidth=1)
+    axes.set_yticks(places, [_plain(one["name"]) for one in against])
+    axes.set_ylim(-0.6, len(against) - 0.4)
+    _label(axes, "against plain fine-tuning (95 % interval over problems and seeds)", "points", "")
+    return figure
+
+
 def svg(figure: Figure, name: str) -> str:
     """Inline SVG without a background, in the text colour of the page around it, named for those who do not see it."""
     from matplotlib import rc_context

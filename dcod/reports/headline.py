@@ -44,6 +44,7 @@ def headline(
     ingest: Path | None,
     costs: Sequence[Cost],
     date: str,
+    brought: str = "",
 ) -> Markup:
     """What is to be understood in ten seconds; arguments as of :func:`dcod.reports.report.page`."""
     kind, word, sentence = (
@@ -51,7 +52,7 @@ def headline(
     )
     primaries = [found for found in decision.comparisons if found.role == "primary"] if decision else []
     gains = [(f"{_points(found.difference)} points", _how(found)) for found in primaries]
-    told = [*_on_report(results), *_correction(decision, training)]
+    told = [*_on_report(results), *_correction(training, brought)]
     return part("headline", kind, word, title, sentence, gains, told, _facts(decision, training, ingest, costs, date))
 
 
@@ -87,22 +88,18 @@ def _on_report(results: Mapping[str, Results]) -> Iterator[str]:
         yield f"{text}; {ours.n} problems"
 
 
-def _correction(decision: Decision | None, training: Path | None) -> Iterator[str]:
-    """Which correction, how strong, and what it brought."""
+def _correction(training: Path | None, brought: str) -> Iterator[str]:
+    """What the correction brought; which it was, and how strong."""
+    if brought:
+        yield brought
     settings, history = sections.settings(training), sections.history_of(training)
     name = str(settings.get("correction", "")).partition(",")[0]
     if not name:
         return
     if name.startswith("none"):
-        yield "Plain fine-tuning: nothing was corrected."
         return
     mean = {key: sum(row.get(key, 0.0) for row in history) / max(len(history), 1) for key in ("gamma", "ess")}
-    text = f"Correction {name}: mean γ {mean['gamma']:.2f}, effective sample size {mean['ess']:.0%}."
-    twins = [found for found in decision.comparisons if found.role == "twin"] if decision else []
-    for found in twins:
-        text += f" Against plain fine-tuning: {_points(found.difference)} points on {found.benchmark} (95 % interval "
-        text += f"{_points(found.low)} to {_points(found.high)}, p = {found.p_value:.2g})."
-    yield text if twins else f"{text} What it brought against plain fine-tuning was not measured."
+    yield f"Correction {name}: mean γ {mean['gamma']:.2f}, effective sample size {mean['ess']:.0%}."
 
 
 def _facts(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod.reports import sections
+from dcod.reports import arms, sections
 from dcod.reports.figures import accuracy_figure
 from dcod.reports.headline import checks, headline
 from dcod.reports.html import chapters, document, joined, missing, note, pairs, part, plot, table
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dcod.evaluate.results import Results
     from dcod.promote.compare import Comparison
     from dcod.promote.decision import Decision
+    from dcod.reports.arms import Answer
     from dcod.tracking.lineage import Origin
 
 _OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
@@ -43,6 +44,7 @@ def page(
     costs: Sequence[Cost] = (),
     viewer: str = "",
     date: str = "",
+    answer: Answer | None = None,
 ) -> str:
     """The report of a run.
 
@@ -59,9 +61,11 @@ def page(
         costs: of the stages so far.
         viewer: the file name of the traces' page, where it lies beside this one.
         date: of the decision.
+        answer: what the correction brought.
     """
     history = sections.history_of(training)
     parts = {
+        "Did the correction help?": arms.section(answer) if answer else missing(arms.NOTHING),
         "Checks": checks(decision),
         "Accuracy": _accuracy(results),
         "How steady the answers are": _steadiness(results),
@@ -74,7 +78,7 @@ def page(
         "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
         "Cost": sections.cost(costs, history),
     }
-    top = headline(title, decision, results, training, ingest, costs, date)
+    top = headline(title, decision, results, training, ingest, costs, date, answer.text if answer else arms.NOTHING)
     return document(title, [top, *chapters(parts)])
 
 

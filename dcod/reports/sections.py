@@ -81,7 +81,7 @@ def data(traces: Path | None) -> Markup:
     counts = of_json(traces / "counts.json") if traces else None
     if traces is None or counts is None:
         return missing("No counts of the ingested traces.")
-    names = ("read", "accepted", "problems", "train", "selection")
+    names = ("read", "accepted", "problems", "train", "selection", "pilot")
     parts = [pairs({name: counts[name] for name in names if name in counts})]
     refused = sorted(counts.get("quarantined", {}).items(), key=lambda item: -item[1])
     if refused:

@@ -14,11 +14,12 @@ from typing import Any
 from dcod import storage
 from dcod.cluster import trainjobs, webhook
 from dcod.config import Config, parse_config
+from dcod.config.arms import SFT
 from dcod.errors import StoppedError, UserError, one_line
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
-from dcod.stages import headlines, remarks, settling, shards
+from dcod.stages import arms, headlines, remarks, settling, shards
 from dcod.stages.execute import RunContext, earlier_output, execute
 from dcod.stages.table import STAGES, stage_of
 from dcod.storage import room, workers
@@ -37,6 +38,7 @@ def run(
     *,
     label: str = "",
     shard: str = "",
+    arm: str = "",
     **options: Any,
 ) -> dict[str, float]:
     """Executes a stage inside a pipeline run.
@@ -49,19 +51,20 @@ def run(
         inputs: paths of the input artifacts by argument.
         label: tells several runs of one stage apart.
         shard: of the stage's work, such as 2/4; empty: all of it.
+        arm: that a pilot tries, or a training takes in place of the chosen one.
         **options: further arguments of the stage.
 
     Returns:
         The figures for Kubeflow's page, which reads a Metrics artifact's metadata, never its file.
     """
     paths = {name: Path(path) for name, path in (inputs or {}).items()}
-    begun = time.monotonic()
-    label = f"{label} {shard}".strip()
+    begun, label = time.monotonic(), f"{label} {shard}".strip()
     name = f"{stage} {label}".strip()
     parsed = _configuration(config)
     workers.end_with_parent(gently=True)
     try:
         with stopping(), ExitStack() as stack:
+            parsed = arms.narrowed(stage_of(stage).verb, parsed, arm, paths, options)
             work: shards.Work | None = shards.Work(parsed, paths, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
@@ -79,31 +82,34 @@ def run(
         if isinstance(error, UserError):
             sys.exit(2)
         raise
-    told = None if shard else remarks.of(stage, parsed, Path(out), paths, found)
-    for remark in told[1] if told else ():
-        print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
-    if told:
+    if told := None if shard else remarks.of(stage, parsed, Path(out), paths, found):
+        for remark in told[1]:
+            print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
         found = {**found, "warnings": float(len(told[1]))}
     shown = ", ".join(f"{key} {value:.4g}" for key, value in headlines.glance(found).items())
     print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {shown}", flush=True)
     return headlines.of_stage(found)
 
 
-def is_there(stage: str, config: str, inputs: Mapping[str, str], shard: str, options: Mapping[str, Any]) -> bool:
+def is_there(
+    stage: str, config: str, inputs: Mapping[str, str], options: dict[str, Any], *, shard: str = "", arm: str = ""
+) -> bool:
     """Whether a stage would take over an earlier output, or has nothing to do. Doubt is no: then it gets its GPU.
 
     Args:
         stage: the verb.
         config: file of the settled configuration.
         inputs: paths of the input artifacts by argument.
-        shard: of the stage's work, such as 2/4; empty: all of it.
         options: further arguments of the stage.
+        shard: of the stage's work, such as 2/4; empty: all of it.
+        arm: that a training takes.
     """
     name = f"look for {stage} {shard}".strip()
     try:
         with stopping(), ExitStack() as stack:
             paths = {key: Path(path) for key, path in inputs.items()}
-            work: shards.Work | None = shards.Work(_configuration(config), paths, options)
+            parsed = arms.narrowed(stage_of(stage).verb, _configuration(config), arm, paths, options)
+            work: shards.Work | None = shards.Work(parsed, paths, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
             found = work is None or bool(earlier_output(stage, work.config, work.inputs, work.options))
@@ -206,8 +212,9 @@ def finish(
         print(f"{MARK}finish: {parsed.tracking.uri} is in no pod's reach: nothing was recorded, nothing is closed")
         return
     if parsed.cluster.train.num_nodes > 1:  # a job that nobody follows any more must not keep its GPUs
-        with contextlib.suppress(UserError):
-            trainjobs.delete(parsed.cluster, pipeline)
+        for job in (pipeline, *([f"{pipeline} {SFT}"] if parsed.train.twin else [])):
+            with contextlib.suppress(UserError):
+                trainjobs.delete(parsed.cluster, job)
     tracker = Tracker(parsed.tracking)
     failed = endings.failure(tracker, pipeline, state, message)
     tracker.finish(pipeline, failed=failed, cancelled=state in endings.CANCELLED)

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
     from dcod.tracking import Log
 
-SPLITS = ("gate", "report")
+REPORT = "report"
+SPLITS = ("gate", REPORT)
 _BUCKET = 16  # positions a point of the drift curve
 _HITS = 20  # contaminated traces that are named
 
@@ -81,6 +82,7 @@ def run(
     traces: Path | None = None,
     responses: Path | None = None,
     few_shot: bool = False,
+    report_only: bool = False,
 ) -> dict[str, float]:
     """Evaluates one model, or grades what one wrote; see the module.
 
@@ -92,6 +94,7 @@ def run(
         traces: a trace set, for step 5 and the worked examples of few-shot prompts.
         responses: recorded answers, instead of a student.
         few_shot: put ``evaluate.few_shot`` worked examples before each problem of the report split.
+        report_only: ask the problems of the report split alone.
 
     Raises:
         UserError: no benchmark is configured, or one twice, or there is not exactly one of student and responses.
@@ -100,7 +103,7 @@ def run(
         raise UserError(f"evaluate.benchmarks is empty; known: {', '.join(benchmarks.names())}")
     if (student is None) == (responses is None):
         raise UserError("evaluate: give a student, or a file of recorded responses, not both")
-    loaded = _problems(config, few_shot, traces)
+    loaded = _problems(config, few_shot, traces, report_only)
     prompting = "few_shot" if few_shot else ZERO_SHOT
     summary: dict[str, Any] = {"benchmarks": {}}
     if responses is not None:
@@ -113,8 +116,7 @@ def run(
         written, summary["model"], summary["evaluator"] = _ask(config, out, student, loaded, traces, few_shot)
     rows: list[dict[str, Any]] = []
     for (benchmark, problems), groups in zip(loaded, written, strict=True):
-        key = benchmarks.key(benchmark)
-        found = _graded(benchmark, problems, groups)
+        key, found = benchmarks.key(benchmark), _graded(benchmark, problems, groups)
         rows += [row | {"benchmark": key, "prompting": prompting} for row in found]
         samples = len(groups[0]) if groups else benchmarks.plan(benchmark).samples
         splits = {split: _summarise(benchmark, [r for r in found if r["split"] == split], samples) for split in SPLITS}
@@ -129,8 +131,7 @@ def run(
         summary["contamination"] = contamination(config, traces)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / EXAMPLES, compression="zstd")
     storage.write_json(out / SUMMARY, summary)
-    outcomes = Counter(f"{row['benchmark']} {row['outcome']}" for row in rows)
-    log.text("outcomes.txt", "".join(f"{name} {count}\n" for name, count in sorted(outcomes.items())))
+    log.text("outcomes.txt", _outcomes(rows))
     return _flat(of_summary(summary).rows)
 
 
@@ -193,8 +194,10 @@ def contamination(config: Config, traces: Path) -> dict[str, Any]:
     return {**{kind: counts[kind] for kind in ("traces", *KINDS)}, "named": named}
 
 
-def _problems(config: Config, few_shot: bool, traces: Path | None) -> list[tuple[BenchmarkConfig, Sequence[Problem]]]:
-    """What is asked, by benchmark."""
+def _problems(
+    config: Config, few_shot: bool, traces: Path | None, report_only: bool
+) -> list[tuple[BenchmarkConfig, Sequence[Problem]]]:
+    """What is asked, by benchmark; few-shot of the report split alone, since only the report looks at that."""
     asked = list(config.evaluate.benchmarks)
     names = [benchmarks.key(one) for one in asked]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -205,8 +208,8 @@ def _problems(config: Config, few_shot: bool, traces: Path | None) -> list[tuple
     if few_shot and (config.evaluate.few_shot == 0 or traces is None):
         return []  # nothing to ask: the results are there, and empty
     loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]
-    # only the report looks at few-shot answers
-    return [(one, [p for p in problems if p.split == "report" or not few_shot]) for one, problems in loaded]
+    narrow = few_shot or report_only
+    return [(one, [p for p in problems if p.split == REPORT or not narrow]) for one, problems in loaded]
 
 
 def _ask(
@@ -290,6 +293,11 @@ def _graded(
         }
         for (problem, sample, response), grade in zip(said, grades, strict=True)
     ]
+
+
+def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
+    counts = Counter(f"{row['benchmark']} {row['outcome']}" for row in rows)
+    return "".join(f"{name} {count}\n" for name, count in sorted(counts.items()))
 
 
 def _summarise(benchmark: BenchmarkConfig, rows: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:

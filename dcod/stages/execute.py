@@ -85,7 +85,7 @@ def _execute(
 ) -> dict[str, float]:
     manifest = _manifest(stage, config, inputs, options)
     if stage.of_pipeline:  # not in the digest: which pipeline run asks does not decide the output
-        options = options | {"pipeline": where.pipeline}
+        options = options | {"pipeline": f"{where.pipeline} {where.label}".strip()}
     if not where.tracked:
         with storage.output_folder(out, stage.later) as scratch:
             metrics = _run(stage, config, scratch, NullLog(), inputs, options, manifest)

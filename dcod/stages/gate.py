@@ -19,15 +19,18 @@ from pathlib import Path
 
 import dcod
 from dcod import storage
-from dcod.config import Config
+from dcod.config import Config, TrainConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
+from dcod.promote import twins
+from dcod.promote.compare import Comparison
 from dcod.promote.decision import Decision
-from dcod.promote.gate import Contest, equal_compute
+from dcod.promote.gate import Contest
 from dcod.promote.promote import TRAINED_ON, challenge
-from dcod.reports import model_card, report, sections, trace_pages
-from dcod.stages import evaluate
+from dcod.reports import arms, model_card, report, sections, trace_pages
+from dcod.stages import evaluate, manifests
+from dcod.stages.arms import CHOICE
 from dcod.stages.digests import code_digest, output_digest
 from dcod.tracking import NullLog, StageRun, lineage
 from dcod.tracking.lineage import Origin
@@ -47,6 +50,7 @@ class Inputs:
         traces: that the student was trained on.
         scores: of them; only for the report.
         twin: a student trained like this one, without correction, with its results.
+        choice: of the pilot that chose the student's arm.
     """
 
     start: Path
@@ -59,6 +63,7 @@ class Inputs:
     scores: Path | None = None
     twin: Path | None = None
     twin_results: Path | None = None
+    choice: Path | None = None
 
 
 def accuracy_table(results: Mapping[str, Results]) -> str:
@@ -110,7 +115,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     version = registry.by_version(decision.registered_model, decision.challenger.version)
     origin = lineage.origin(registry, version, given.traces)
     describe(config, registry, decision, results, given, origin)
-    viewer = _viewer(config, out, log, given)
+    viewer, answer = _viewer(config, out, log, given), _answer(given, student, twin)
     folders = {"start": given.start, "student": given.student, "traces": given.traces, "scores": given.scores}
     folders |= {f"results of {name}": one.folder for name, one in results.items()}
     page = report.page(
@@ -126,17 +131,26 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
         costs=sections.costs(log),
         viewer=viewer,
         date=time.strftime("%Y-%m-%d"),
+        answer=answer,
     )
+    storage.write_json(out / arms.ANSWER, answer.to_dict())
     for name, text in (("report.html", page), ("accuracy.txt", accuracy_table(results))):
         storage.write_text(out / name, text)
         log.text(name, text)
-    _tell(log, registry, decision, results, page)
+    _tell(log, registry, decision, results, page, answer)
     return {"promoted": float(decision.promote)}
 
 
-def _tell(log: StageRun, registry: Registry, decision: Decision, results: Mapping[str, Results], page: str) -> None:
+def _tell(
+    log: StageRun,
+    registry: Registry,
+    decision: Decision,
+    results: Mapping[str, Results],
+    page: str,
+    answer: arms.Answer,
+) -> None:
     """What runs and models are compared by, on the parent run and on the pages of the models."""
-    figures = {"level": decision.level}
+    figures = {"level": decision.level} | answer.figures
     for one in decision.comparisons:
         told = {"difference": one.difference, "difference_low": one.low, "difference_high": one.high}
         figures |= {f"{one.benchmark}/{name}": value for name, value in (told | {"p_value": one.p_value}).items()}
@@ -150,7 +164,7 @@ def _tell(log: StageRun, registry: Registry, decision: Decision, results: Mappin
                 registry.models.measured(
                     model.model.digest, log.run_id, data, {f"{row.split}/{k}": v for k, v in values.items()}
                 )
-    description = f"**{decision.outcome}**\n\n" + "".join(f"- {line}\n" for line in decision.lines)
+    description = f"**{decision.outcome}**\n\n{answer.text}\n\n" + "".join(f"- {line}\n" for line in decision.lines)
     log.headline(figures, description, page)
 
 
@@ -160,11 +174,23 @@ def _twin(given: Inputs) -> Results | None:
         if given.twin is not given.twin_results:
             raise UserError("gate: a twin needs its model folder and its results")
         return None
-    equal_compute(given.student, given.twin)
+    twins.equal_compute(given.student, given.twin)
     results = load_results(given.twin_results)
     if results.model.digest != loading.digest(given.twin):
         raise UserError(f"{given.twin_results}: results of another model than the twin {given.twin}")
-    return results
+    return None if results.model.digest == loading.digest(given.student) else results  # plain fine-tuning was chosen
+
+
+def _answer(given: Inputs, student: Results, twin: Results | None) -> arms.Answer:
+    """What the correction brought, as far as this run can tell."""
+    told = None if given.choice is None else storage.read_json(given.choice / CHOICE, made_by="dcod choose")
+    trained = sections.of_json(given.student / manifests.FILE) or {}
+    return arms.answer(
+        plain=trained.get("stage") == "train" and twins.is_plain(TrainConfig(**trained["config"]["train"])),
+        full=[] if twin is None else twins.on_report(student, twin),
+        choice=told,
+        trial=[Comparison(**one) for one in told["report"]] if told else [],
+    )
 
 
 def _viewer(config: Config, out: Path, log: StageRun, given: Inputs) -> str:

@@ -90,7 +90,7 @@ def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str])
     log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in _unmarked(counts["unmarked"])))
     if builder.holding:
         note(out, holdings=asdict(builder.holding))
-    figures = {name: float(counts[name]) for name in ("read", "accepted", "problems", "train", "selection")}
+    figures = {name: float(counts[name]) for name in ("read", "accepted", "problems", "train", "selection", "pilot")}
     if counts["own"]:
         figures["own_answers"] = float(counts["own"]["traces"])
     return figures | {"quarantined": float(sum(counts["quarantined"].values()))}

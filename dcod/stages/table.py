@@ -22,7 +22,7 @@ class Stage:
         decides: the inputs that decide its output; None for all, else the others only spare work.
         carried: inputs that the output goes on with, whole: it may take their place.
         later: folders in the output that dcod makes afterwards, outputs of their own.
-        of_pipeline: `run` is told the id of the pipeline run, as ``pipeline``.
+        of_pipeline: `run` is told the id of the pipeline run and the label in it, as ``pipeline``.
         reusable: an output with the same digest is taken over from an earlier run.
         sources: its module has ``source_digests(config)``: what decides the content of the sources that it reads.
         settles: its module has ``settle(config, **inputs)``, which drops what a next attempt would have gone on from.
@@ -67,6 +67,8 @@ STAGES = {
         Stage("score", ("student", "score"), settles=True, joined_by="merge"),
         Stage("train", _TRAIN, settles=True),
         Stage("train_job", _TRAIN, way_to="train", of_pipeline=True, sources=True, settles=True),
+        Stage("pilot", ("student", "ingest", "train")),
+        Stage("choose", ("student", "train", "evaluate")),
         Stage("evaluate", ("student", "evaluate"), joined_by="merge"),
         Stage("merge", ("student", "score", "evaluate")),
         Stage("gate", ("promote", "evaluate"), later=("promotion",), reusable=False),

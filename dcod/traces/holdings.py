@@ -31,8 +31,8 @@ class Count:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Takes one trace in; of the lists it is enough to say whether they are there."""
-        if row["split"] == "selection":
-            self.numbers["selection"] += 1
+        if row["split"] != "train":
+            self.numbers[row["split"]] += 1
             return
         own = row["tokenizer_digest"] == self.tokenizer
         if self.by_prompt:

@@ -30,7 +30,7 @@ _AT_ONCE = 64  # traces that become columns together
 _GROUP_BYTES = 2**25  # of a row group that takes no more, before compression
 
 Verdict = Literal["correct", "wrong", "unparseable", "unverified"]
-Split = Literal["train", "selection"]
+Split = Literal["train", "selection", "pilot"]
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 SCHEMA = pa.schema(

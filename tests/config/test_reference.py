@@ -103,7 +103,7 @@ def test_the_schema_is_of_every_key() -> None:
         ("ingest.kep=1", "did you mean keep?"),
         ("trian.epochs=3", "did you mean train?"),
         ("learning_rate=3", "did you mean train.learning_rate?"),
-        ("max_new_tokens=3", "did you mean teach.max_new_tokens?"),
+        ("max_new_tokens=3", "did you mean teach.max_new_tokens or train.pilot.max_new_tokens?"),
         ("train.lr=3", "did you mean train.learning_rate?"),
         ("student=tiny", "student: expected keys below it, such as student.model=tiny"),
         ("evaluate.benchmarks=[gsm8k]", "such as evaluate.benchmarks.0.name=gsm8k"),

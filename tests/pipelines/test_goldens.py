@@ -16,7 +16,7 @@ GOLDENS = sorted((Path(__file__).resolve().parent.parent / "golden").glob("*.yam
 
 
 def test_all_of_them_are_here() -> None:
-    assert len(GOLDENS) == 5
+    assert len(GOLDENS) == 8
 
 
 @pytest.fixture(scope="module", params=GOLDENS, ids=lambda path: path.stem)
@@ -42,8 +42,8 @@ def test_loops_run_over_strings_that_are_written_out(documents: list[dict[str, A
         items = json.loads(task["parameterIterator"]["items"]["raw"])
         assert items, name
         assert all(isinstance(item, str) for item in items), name
-    sharded = any(name.startswith("examine") for name, _ in tasks(spec))
-    assert bool(loops) is sharded
+    fanned = any(name.startswith(("examine", "pilot")) for name, _ in tasks(spec))
+    assert bool(loops) is fanned
 
 
 def test_the_exit_task_waits_in_no_queue_and_is_tried_again(documents: list[dict[str, Any]]) -> None:

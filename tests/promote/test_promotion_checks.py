@@ -17,7 +17,7 @@ from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
 from dcod.promote import promote
-from dcod.promote.gate import equal_compute
+from dcod.promote.twins import equal_compute
 from dcod.stages import evaluate, gate
 from dcod.tracking import NullLog, Tracker
 from dcod.tracking.registry import Registry

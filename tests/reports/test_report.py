@@ -19,6 +19,7 @@ from dcod.promote.compare import Comparison
 from dcod.promote.decision import Decision, Reason
 from dcod.reports import figures, report
 from dcod.reports import sections as parts
+from dcod.reports.arms import answer
 from dcod.reports.sections import Cost
 from dcod.traces import Trace, write_traces
 from dcod.tracking import Tracker
@@ -203,7 +204,8 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         '<span class="points">+20.0 points</span>',
         "sums, on the gate problems, which decide: 60.0% against 40.0%; 95 % interval +5.0 to +35.0, p = 0.019, ",
         "sums, on the report problems, which decided nothing: 60.0% against 30.0% of the start (+30.0 points); 40",
-        "Correction surprisal: mean γ 0.50, effective sample size 40%. What it brought against plain",
+        "Correction surprisal: mean γ 0.50, effective sample size 40%.",
+        "What the correction brought against plain fine-tuning was not measured",
         "<dt>date</dt><dd>2026-11-28</dd>",
         "<dt>traces</dt><dd>1,200</dd>",
         "<dt>student</dt><dd>student version 2 against version 1</dd>",
@@ -230,7 +232,7 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         "until this page",
         "9 a second",
         '<a href="traces.html">',
-        '<a href="#part-10">Cost</a>',
+        '<a href="#part-11">Cost</a>',
     ):
         assert text in full_page, text
     assert full_page.count("<svg") == 7  # accuracy, loss, gamma, drift over steps, ess by bucket, weights, drift
@@ -240,7 +242,7 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     text = report.page(title="run", decision=None, results={}, training=tmp_path, scores=tmp_path, ingest=tmp_path)
     parse(text)
     assert "<svg" not in text
-    assert text.count('class="missing"') == 13
+    assert text.count('class="missing"') == 14
     assert "No results on the report split" in text
 
 
@@ -270,11 +272,12 @@ def test_a_refusal_is_shown_with_what_failed() -> None:
 
 def test_the_first_screen_says_what_the_correction_brought(full_page: str, tmp_path: Path) -> None:
     assert full_page.index("<header") < full_page.index("<nav")
-    twin = replace(decision().comparisons[0], role="twin", difference=-0.05, low=-0.1, high=0.0)
-    compared = replace(decision(), comparisons=(*decision().comparisons, twin))
-    text = report.page(title="run", decision=compared, results={}, training=tmp_path / "student")
-    assert "Against plain fine-tuning: −5.0 points on sums (95 % interval −10.0 to +0.0, p = 0.019)." in text
+    twin = replace(decision().comparisons[0], role="twin", difference=-0.05, low=-0.1, high=-0.01)
+    given = answer(plain=False, full=[twin])
+    text = report.page(title="run", decision=decision(), results={}, training=tmp_path / "student", answer=given)
+    assert "The correction cost −5.0 points against plain fine-tuning (95 % interval −10.0 to −1.0; sums" in text
     assert "was not measured" not in text
+    assert "was not measured" in report.page(title="run", decision=decision(), results={})
 
 
 def test_colours_are_seen_on_white() -> None:

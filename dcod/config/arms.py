@@ -1,0 +1,80 @@
+"""Arms: the settings that a run compares with plain fine-tuning (SFT), and how the pilot compares them.
+
+An arm is plain SFT but for what it names. Everything else, start, traces, order of steps, epochs and tokens, is the
+run's. The names decide the shape of a compiled pipeline, so they follow from the configuration alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dcod.config.base import Few, Positive, Section, Share
+from dcod.config.losses import CorrectionConfig, LossConfig, check_together
+
+SFT = "sft"  # the arm that corrects nothing: always there, and first
+
+
+class ArmConfig(Section):
+    """One setting to compare: plain fine-tuning, but for what stands here."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")] = Field(
+        description="Of the arm, in tables and pipelines; `sft` is taken.", examples=["support"]
+    )
+    correction: CorrectionConfig = CorrectionConfig()
+    loss: LossConfig = LossConfig()
+    focus: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.0, description="As train.focus.", examples=[1.0])
+    anchor: Annotated[float, Field(ge=0.0)] = Field(0.0, description="As train.anchor.", examples=[0.1])
+    learning_rate: Annotated[float, Field(gt=0.0)] | Literal["run"] = Field(
+        "run", description="Its own rate, which SFT is tried with as well; `run`: train.learning_rate.", examples=[5e-5]
+    )
+
+    @model_validator(mode="after")
+    def _exclude(self) -> ArmConfig:
+        check_together(self.correction, self.loss, self.focus)
+        return self
+
+    @property
+    def is_sft(self) -> bool:
+        """Whether it is plain fine-tuning, at whatever rate."""
+        return self == ArmConfig(name=self.name, learning_rate=self.learning_rate)
+
+
+class PilotConfig(Section):
+    """How arms are compared before the run trains one of them; see docs/evaluation.md."""
+
+    share: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = Field(
+        "auto",
+        description="Share of the prompts that each arm trains on; `auto`: so many that the pilot costs a fifth of "
+        "the run.",
+        examples=[0.2],
+    )
+    seeds: Few = Field(2, description="Students an arm, each in an order of its own: two tell what training adds.")
+    problems: Positive = Field(400, description="At most so many held-back problems of either kind are asked.")
+    samples: Few = Field(2, description="Answers a problem at each temperature above 0.")
+    temperatures: Annotated[list[Annotated[float, Field(ge=0.0, le=2.0)]], Field(min_length=1)] = Field(
+        [0.0, 0.3, 0.6, 1.0],
+        description="Each arm is compared at its own best of these; a single one is what you serve with.",
+        examples=[[0.6]],
+    )
+    min_problems: Positive = Field(100, description="With fewer pilot problems nothing is compared, and SFT is kept.")
+    level: Annotated[float, Field(ge=1e-9, lt=0.5)] = Field(
+        0.05, description="One-sided, over all arms: the chance to leave SFT for noise."
+    )
+    seed_deviation: Share = Field(
+        0.03, description="Spread of a difference between seeds, as far as the pilot's own seeds cannot tell it."
+    )
+    max_new_tokens: Positive | Literal["auto"] = Field(
+        "auto", description="An answer is cut here; `auto`: as long as the longest trace.", examples=[512]
+    )
+
+
+# `train.arms=auto`: what is tried where the traces allow it, in this order (dcod.objective.arms says which do).
+AUTO = (
+    ArmConfig(name="support", correction=CorrectionConfig(name="support", weights="live")),
+    ArmConfig(name="support_text", correction=CorrectionConfig(name="support_text", weights="live")),
+    ArmConfig(name="naturalness", correction=CorrectionConfig(name="naturalness")),
+    ArmConfig(name="token_support", correction=CorrectionConfig(name="token_support", rule="probability")),
+    ArmConfig(name="gce", loss=LossConfig(name="gce", power=0.25)),
+)

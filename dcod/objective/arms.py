@@ -1,0 +1,59 @@
+"""Which arms suit the traces: of those that a user listed, what would do nothing; of ``auto``, which are tried.
+
+`auto` is a short list, since each further arm takes a part of what the pilot can tell apart. One weight by the
+teacher's log-probs where they are recorded, one by the student's own where not; likeness to the student where a prompt
+has several traces, support under the start where it has one; and a loss that trusts a token less where the student
+finds it unlikely.
+"""
+
+from __future__ import annotations
+
+from dcod.config import TrainConfig
+from dcod.config.arms import ArmConfig
+from dcod.objective import feasibility
+from dcod.objective.feasibility import Holdings
+
+
+def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
+    """Why an arm is not tried on such traces; "" where it is.
+
+    Args:
+        train: with ``arms``.
+        arm: one of ``train.compared``.
+        holdings: of the traces for training.
+    """
+    if arm.is_sft:
+        return ""
+    if why := idle(train.of_arm(arm), holdings):
+        return why
+    if train.arms != "auto":
+        return ""
+    lone = holdings.alone >= holdings.traces / 2
+    if arm.name == "support_text" and holdings.logprobs == holdings.traces:
+        return "the traces have the teacher's log-probs, so `support` takes its place"
+    if arm.name == "naturalness" and lone:
+        return f"{holdings.alone:,} of {holdings.traces:,} traces are alone with their prompt"
+    if arm.name == "token_support" and not lone:
+        return "most prompts have several traces, so `naturalness` takes its place"
+    return ""
+
+
+def idle(train: TrainConfig, holdings: Holdings) -> str:
+    """Why the training that ``train`` itself describes cannot do what it is set to do; "" where it can."""
+    grave = [r for r in feasibility.of_setting(train, holdings) if r.level in ("impossible", "idle")]
+    return grave[0].text if grave else ""
+
+
+def tried(train: TrainConfig, holdings: Holdings) -> dict[str, str]:
+    """All arms but SFT by name, with why one is not tried; "" where it is."""
+    return {arm.name: left_out(train, arm, holdings) for arm in train.compared if not arm.is_sft}
+
+
+def said(train: TrainConfig, holdings: Holdings) -> str:
+    """What a run will try, in a line; "" where nothing is compared."""
+    arms = tried(train, holdings)
+    if not arms:
+        return ""
+    names = [arm.name for arm in train.compared if not arms.get(arm.name)]
+    out = [f"{name} ({why})" for name, why in arms.items() if why]
+    return f"arms: {', '.join(names)}" + (f"; not tried: {'; '.join(out)}" if out else "")

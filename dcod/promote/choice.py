@@ -1,0 +1,243 @@
+"""Which arm trains the student: the pilot's statistics. Pure functions of answers that were graded.
+
+  1. Each arm is looked at where it is best: of its temperatures the one with the highest accuracy on the selection
+     problems, which are not asked again. What only sharpens gains nothing over SFT at SFT's own best temperature.
+  2. SFT is what an arm must beat; where it was tried at several rates, the best one on the selection problems.
+  3. On the pilot problems the difference to SFT is taken by problem (the mean of its seeds and samples). Its variance
+     is that of the mean over problems, and that between seeds: training again would give another student, and the
+     problems know nothing of that. With one seed the configured deviation stands for it.
+  4. One-sided tests with Holm's correction over the arms. An arm is chosen only if "no better" is rejected for it;
+     among those the highest lower bound wins, else SFT.
+
+Nothing here sees a problem of the gate or the report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from dcod.config.arms import SFT, PilotConfig
+from dcod.evaluate import statistics
+
+_HALF = 0.25  # variance of the difference of two answers where every second problem is answered differently
+
+Hits = NDArray[np.float64]  # share of right answers by seed and problem [S, P]
+
+
+@dataclass(frozen=True)
+class ArmAnswers:
+    """What the students of one arm answered.
+
+    Attributes:
+        name: of the arm.
+        sft: whether it is plain fine-tuning.
+        selection: share of right answers by temperature, of all seeds: on the problems that choose the temperature.
+        pilot: by temperature, seeds by problems; the problems are the same, in the same order, for every arm.
+    """
+
+    name: str
+    sft: bool
+    selection: Mapping[float, float]
+    pilot: Mapping[float, Hits]
+
+    @property
+    def best(self) -> float:
+        """Its best temperature; of equals the lowest."""
+        return max(sorted(self.selection), key=lambda t: self.selection[t])
+
+
+@dataclass(frozen=True)
+class Versus:
+    """One arm against SFT on the pilot problems, each at its own best temperature.
+
+    Attributes:
+        temperature: the arm's.
+        accuracy: the arm's; ``sft`` that of SFT.
+        difference: of the two; ``low`` to ``high`` is its 95 % interval over problems and seeds.
+        bound: the lower end of the one-sided interval at the level that Holm's procedure gives the arm.
+        p_value: adjusted by Holm over the arms.
+        better: whether it is shown to be better.
+    """
+
+    name: str
+    temperature: float
+    accuracy: float
+    sft: float
+    difference: float
+    low: float
+    high: float
+    bound: float
+    p_value: float
+    better: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the pilot chose, and why.
+
+    Attributes:
+        arm: the chosen one.
+        sft: the arm that SFT was represented by.
+        why: one sentence.
+        against: every other arm against SFT.
+        problems: of the pilot.
+        seeds: a student each.
+        deviation: between seeds, of a difference; ``measured`` says whether the pilot's seeds told it.
+        detectable: the difference that would be found with 80 % power.
+    """
+
+    arm: str
+    sft: str
+    why: str
+    against: tuple[Versus, ...]
+    problems: int
+    seeds: int
+    deviation: float
+    measured: bool
+    detectable: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Choice:
+        """From :meth:`to_dict`."""
+        return cls(**{**data, "against": tuple(Versus(**one) for one in data["against"])})
+
+
+def choose(arms: Sequence[ArmAnswers], pilot: PilotConfig) -> Choice:
+    """The arm that trains the student; see the module.
+
+    Args:
+        arms: all that were tried; at least one is SFT.
+        pilot: level, least number of problems, and the deviation between seeds for want of a measured one.
+
+    Raises:
+        ValueError: there is no SFT among them.
+    """
+    plain = [arm for arm in arms if arm.sft]
+    if not plain:
+        raise ValueError(f"no arm is {SFT}")
+    sft = max(plain, key=lambda arm: arm.selection[arm.best])
+    others = [arm for arm in arms if not arm.sft]
+    base = sft.pilot[sft.best]
+    seeds, problems = base.shape
+    gaps = {arm.name: arm.pilot[arm.best] - base for arm in others}
+    deviation, freedom = _between_seeds(list(gaps.values()), pilot)
+    seen = detectable(problems, seeds, len(others), pilot, deviation if others else pilot.seed_deviation, gaps.values())
+    errors = {name: _error(gap, deviation, freedom) for name, gap in gaps.items()}
+    raw = {name: _p_value(float(gaps[name].mean()), *errors[name]) for name in gaps}
+    adjusted, levels = statistics.holm(raw), _levels(raw, pilot.level)
+    against = tuple(_versus(arm, gaps[arm.name], base, errors[arm.name], adjusted, levels, pilot) for arm in others)
+    winners = [one for one in against if one.better] if problems >= pilot.min_problems else []
+    arm, why = sft.name, _why_sft(against, problems, seen, pilot)
+    if winners:
+        best = max(winners, key=lambda one: one.bound)
+        interval = f"{_points(best.low)} to {_points(best.high)}, p = {best.p_value:.2g} among {len(against)}"
+        arm, why = best.name, f"{best.name} brought {_points(best.difference)} over plain fine-tuning"
+        why += f" on {problems} pilot problems (95 % interval {interval})"
+    return Choice(arm, sft.name, why, against, problems, seeds, deviation, seeds > 1, seen)
+
+
+def detectable(
+    problems: int, seeds: int, arms: int, pilot: PilotConfig, deviation: float, gaps: Any = (), power: float = 0.8
+) -> float:
+    """The true difference that one arm of several would be found by, with the given power.
+
+    Before the pilot, when no difference was seen yet: of two models that answer every second problem differently.
+
+    Args:
+        problems: of the pilot.
+        seeds: students an arm.
+        arms: how many, without SFT.
+        pilot: its level, and samples of an answer.
+        deviation: of a difference between seeds.
+        gaps: differences by seed and problem, where they are there.
+        power: as said.
+    """
+    if not problems:
+        return 1.0
+    seen = [float(gap.mean(axis=0).var()) for gap in gaps]
+    variance = (sum(seen) / len(seen) if seen else _HALF) / problems + deviation**2 / max(seeds, 1)
+    level = pilot.level / max(arms, 1)
+    return float(min(1.0, (stats.norm.isf(level) + stats.norm.isf(1.0 - power)) * math.sqrt(variance)))
+
+
+def _between_seeds(gaps: Sequence[Hits], pilot: PilotConfig) -> tuple[float, float]:
+    """The standard deviation of a difference between seeds, and its degrees of freedom; pooled over the arms.
+
+    Arms share SFT's students, so their spreads hang together: the degrees of freedom are those of one arm, and a spread
+    below the configured one is not believed on so few.
+    """
+    seeds = gaps[0].shape[0] if gaps else 1
+    if seeds == 1:
+        return pilot.seed_deviation, math.inf
+    variance = float(np.mean([gap.mean(axis=1).var(ddof=1) for gap in gaps]))
+    known = pilot.seed_deviation**2
+    freedom = float(seeds - 1)
+    prior = 4.0  # the configured deviation counts as much as five seeds
+    return math.sqrt((freedom * variance + prior * known) / (freedom + prior)), freedom + prior
+
+
+def _error(gap: Hits, deviation: float, freedom: float) -> tuple[float, float]:
+    """Standard error of the mean difference, and its degrees of freedom (Welch and Satterthwaite)."""
+    seeds, problems = gap.shape
+    mean = gap.mean(axis=0)
+    # As if one more problem were lost and one more won: without a difference seen, no certainty that there is none.
+    over = (float(((mean - mean.mean()) ** 2).sum()) + 2.0) / (problems * (problems + 2))
+    between = deviation**2 / seeds
+    total = over + between
+    down = over**2 / max(problems - 1, 1) + (between**2 / freedom if math.isfinite(freedom) else 0.0)
+    return math.sqrt(total), total**2 / down if down else math.inf
+
+
+def _p_value(difference: float, error: float, freedom: float) -> float:
+    return float(stats.t.sf(difference / error, freedom))
+
+
+def _levels(raw: Mapping[str, float], level: float) -> dict[str, float]:
+    """The level at which Holm's procedure tests each arm."""
+    order = sorted(raw, key=lambda name: raw[name])
+    return {name: level / (len(order) - rank) for rank, name in enumerate(order)}
+
+
+def _versus(
+    arm: ArmAnswers,
+    gap: Hits,
+    base: Hits,
+    error: tuple[float, float],
+    adjusted: Mapping[str, float],
+    levels: Mapping[str, float],
+    pilot: PilotConfig,
+) -> Versus:
+    difference, (sd, freedom) = float(gap.mean()), error
+    half = float(stats.t.isf(0.025, freedom)) * sd
+    bound = difference - float(stats.t.isf(levels[arm.name], freedom)) * sd
+    better = adjusted[arm.name] <= pilot.level and bound > 0.0
+    return Versus(
+        arm.name, arm.best, float(arm.pilot[arm.best].mean()), float(base.mean()), difference, difference - half,
+        difference + half, bound, adjusted[arm.name], better,
+    )  # fmt: skip
+
+
+def _why_sft(against: Sequence[Versus], problems: int, seen: float, pilot: PilotConfig) -> str:
+    if not against:
+        return "no arm but plain fine-tuning could be tried on these traces"
+    if problems < pilot.min_problems:
+        return f"{problems} pilot problems are fewer than {pilot.min_problems}, so nothing is told from them"
+    return (
+        f"no arm could be told from plain fine-tuning on {problems} pilot problems; "
+        f"{seen * 100:.0f} points would have been seen"
+    )
+
+
+def _points(value: float) -> str:
+    return f"{value * 100:+.1f} points"

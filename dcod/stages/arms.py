@@ -1,0 +1,67 @@
+"""Which setting a training runs with: what ``train`` says itself, a named arm, or the arm that was chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dcod import storage
+from dcod.config import Config
+from dcod.config.arms import SFT, ArmConfig
+from dcod.errors import UserError
+
+CHOICE = "choice.json"
+
+
+def of_training(config: Config, arm: str = "", choice: Path | None = None) -> Config:
+    """The configuration of one training, without what it is compared with.
+
+    Args:
+        config: the whole configuration.
+        arm: the name of an arm; empty for what was chosen, or what ``train`` says.
+        choice: the output of the stage `choose`.
+
+    Raises:
+        UserError: there is no such arm, or the choice is none.
+    """
+    if arm:
+        check_arm(config, arm)
+        return settled(config, config.train.arm(arm))
+    if choice is not None:
+        chosen = storage.read_json(choice / CHOICE, made_by="dcod choose")["settings"]
+        return settled(config, ArmConfig.model_validate(chosen))
+    return config.model_copy(update={"train": config.train.alone()})
+
+
+def narrowed(verb: str, config: Config, arm: str, inputs: dict[str, Path], options: dict[str, Any]) -> Config:
+    """The configuration of a stage in a pipeline: of a training the one arm's, else as it is.
+
+    Args:
+        verb: of the stage.
+        config: the whole configuration.
+        arm: that is tried or trained; of any other stage empty.
+        inputs: a training's choice is taken out of them.
+        options: a pilot's arm is put into them.
+
+    Raises:
+        UserError: as :func:`of_training`.
+    """
+    if verb == "pilot":
+        options["arm"] = arm
+    return of_training(config, arm, inputs.pop("choice", None)) if verb == "train" else config
+
+
+def check_arm(config: Config, arm: str) -> None:
+    """Refuses a name that is no arm's.
+
+    Raises:
+        UserError: with the names that are.
+    """
+    names = [SFT, *(one.name for one in config.train.compared if one.name != SFT)]
+    if arm not in names:
+        raise UserError(f"arm {arm!r}: not in train.arms; there are {', '.join(names)}")
+
+
+def settled(config: Config, arm: ArmConfig) -> Config:
+    """The configuration of a training of one arm."""
+    return config.model_copy(update={"train": config.train.of_arm(arm)})

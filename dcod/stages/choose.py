@@ -1,0 +1,163 @@
+"""Choose: which arm trains the student, by what the pilots of all arms answered (:mod:`dcod.promote.choice`).
+
+1. gather the arms, those that were left out or failed with their reasons;
+2. choose by the selection and pilot problems;
+3. ask the pilot's students of plain fine-tuning and of the chosen arm the report problems, once: that difference was
+   used for nothing, so it is the answer where no arm is trained beside plain fine-tuning at full size;
+4. write choice.json, the results of step 3, and some problems that the two answer differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from dcod import storage
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.evaluate.results import Results, load_results
+from dcod.promote import choice, twins
+from dcod.promote.choice import ArmAnswers, Choice
+from dcod.stages import evaluate
+from dcod.stages.arms import CHOICE
+from dcod.stages.pilot import ANSWERS, ARM, STUDENT, TRAINED, share_of
+from dcod.tracking import NullLog
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
+
+_EXAMPLES = 5
+
+
+def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
+    """Chooses an arm; see the module.
+
+    Args:
+        config: the whole configuration.
+        out: an empty folder.
+        log: the choice goes there.
+        **arms: the outputs of all pilots, by whatever names.
+
+    Raises:
+        UserError: an arm is missing, or plain fine-tuning was not tried.
+    """
+    told = _gathered(config, arms.values())
+    pilot = config.train.pilot
+    before = choice.detectable(pilot.problems, pilot.seeds, max(1, len(told) - 1), pilot, pilot.seed_deviation)
+    tried = {name: answers_of(folder, fields) for name, (folder, fields) in told.items() if fields["state"] == TRAINED}
+    if not any(arm.sft for arm in tried.values()):
+        raise UserError("choose: plain fine-tuning was not tried, so nothing can be compared with it")
+    made = choice.choose(list(tried.values()), pilot)
+    results = _reported(config, out, {name: told[name][0] for name in (made.sft, made.arm)})
+    compared = []
+    if made.arm != made.sft:
+        compared = twins.on_report(results[made.arm], results[made.sft])
+    storage.write_json(
+        out / CHOICE,
+        {
+            "choice": made.to_dict(),
+            "settings": told[made.arm][1]["arm"],
+            "share": share_of(config),
+            "expected": before,
+            "arms": [
+                {**fields, "best": tried[name].best if name in tried else None} for name, (_, fields) in told.items()
+            ],
+            "report": [one.__dict__ for one in compared],
+            "examples": _examples(told[made.sft][0], _other(told, made)),
+        },
+    )  # fmt: skip
+    log.text("choice.txt", f"{made.why}\n")
+    figures = {f"{one.name}/{key}": getattr(one, key) for one in made.against for key in ("difference", "low", "high")}
+    return figures | {"detectable": made.detectable, "problems": float(made.problems)}
+
+
+def answers_of(folder: Path, fields: Mapping[str, Any]) -> ArmAnswers:
+    """What a pilot's students answered, as the statistics take it.
+
+    Args:
+        folder: of the pilot's output.
+        fields: its arm.json.
+    """
+    rows = pq.read_table(
+        folder / ANSWERS, columns=["split", "seed", "temperature", "problem_id", "outcome"]
+    ).to_pylist()
+    hits: dict[tuple[str, float], dict[tuple[int, str], list[bool]]] = {}
+    for row in rows:
+        group = hits.setdefault((row["split"], row["temperature"]), {})
+        group.setdefault((row["seed"], row["problem_id"]), []).append(row["outcome"] == "correct")
+    selection, pilot = {}, {}
+    for (split, temperature), group in hits.items():
+        seeds, problems = sorted({seed for seed, _ in group}), sorted({problem for _, problem in group})
+        shares = np.array([[np.mean(group[seed, problem]) for problem in problems] for seed in seeds])
+        if split == "selection":
+            selection[temperature] = float(shares.mean())
+        else:
+            pilot[temperature] = shares
+    return ArmAnswers(fields["arm"]["name"], fields["sft"], selection, pilot)
+
+
+def _gathered(config: Config, folders: Iterable[Path]) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """The pilots by arm, in the order of the configuration."""
+    found = {}
+    for folder in folders:
+        fields = storage.read_json(folder / ARM, made_by="dcod pilot")
+        found[fields["arm"]["name"]] = (folder, fields)
+    names = [arm.name for arm in config.train.compared]
+    if missing := [name for name in names if name not in found]:
+        raise UserError(f"choose: no pilot of {', '.join(missing)}")
+    return {name: found[name] for name in names}
+
+
+def _reported(config: Config, out: Path, folders: Mapping[str, Path]) -> dict[str, Results]:
+    """What the pilot's students answer to the report problems; nothing where no benchmark is configured or none won."""
+    if len(folders) < 2 or not config.evaluate.benchmarks:
+        return {}
+    results = {}
+    for name, folder in folders.items():
+        place = out / f"report-{name}"
+        place.mkdir()
+        asked = config.model_copy(update={"evaluate": _bare(config)})
+        evaluate.run(asked, place, NullLog(), student=folder / STUDENT, report_only=True)
+        results[name] = load_results(place)
+    return results
+
+
+def _bare(config: Config) -> Any:
+    """The section ``evaluate`` without what needs traces."""
+    return config.evaluate.model_copy(update={"few_shot": 0, "drift_traces": 0})
+
+
+def _other(told: Mapping[str, tuple[Path, dict[str, Any]]], made: Choice) -> Path | None:
+    """The pilot that is shown beside SFT: the chosen one, or the one that came nearest to being chosen."""
+    if made.arm != made.sft:
+        return told[made.arm][0]
+    nearest = max(made.against, key=lambda one: one.bound, default=None)
+    return told[nearest.name][0] if nearest else None
+
+
+def _examples(sft: Path, other: Path | None) -> list[dict[str, str]]:
+    """A few pilot problems that the first students answer differently when greedy, or at the lowest temperature."""
+    if other is None:
+        return []
+    columns = ["problem_id", "temperature", "seed", "sample", "outcome", "response", "gold"]
+    sides = []
+    for folder in (sft, other):
+        rows = pq.read_table(folder / ANSWERS, columns=columns, filters=[("split", "=", "pilot")]).to_pylist()
+        lowest = min(row["temperature"] for row in rows)
+        first = [row for row in rows if not row["seed"] and not row["sample"] and row["temperature"] == lowest]
+        sides.append({row["problem_id"]: row for row in first})
+    ours, theirs = sides
+    differ = [name for name in ours if (ours[name]["outcome"] == "correct") != (theirs[name]["outcome"] == "correct")]
+    return [
+        {
+            "gold": ours[name]["gold"],
+            "sft": ours[name]["response"],
+            "other": theirs[name]["response"],
+            "right": "sft" if ours[name]["outcome"] == "correct" else "other",
+        }
+        for name in differ[:_EXAMPLES]
+    ]

@@ -1,0 +1,255 @@
+"""Pilot: one arm, trained on a share of the prompts and asked problems that were held back for that.
+
+1. is there something to do: an arm that the traces do not suit is left out, and says why;
+2. per seed: train on the share, to the last step; nothing is selected;
+3. answer the selection problems, which choose the arm's temperature, and the pilot problems, which compare arms, at
+   every temperature; grade;
+4. write arm.json, answers.parquet and the first seed's student.
+
+All arms of a run have the same start, prompts, order of steps, epochs and seeds. An arm that fails for a reason that
+dcod knows is an output that says so, and the others go on. A pilot trains in one process, and its students answer by
+the transformers engine: both load in one process after each other.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcod import grading, storage
+from dcod.config import Config
+from dcod.config.arms import ArmConfig
+from dcod.engines import Sampling
+from dcod.errors import UserError
+from dcod.models import fitting, loading
+from dcod.objective import arms
+from dcod.score.scores import Scored, check_scored, open_scores
+from dcod.stages.arms import settled
+from dcod.stages.digests import attempt_digest
+from dcod.traces import holdings, prompts, read_traces, turns
+from dcod.train import loop
+from dcod.train.checkpoints import Checkpoints
+from dcod.train.sets import Part, TraceSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dcod.tracking import Log
+
+ARM, ANSWERS, STUDENT = "arm.json", "answers.parquet", "student"
+SPLITS = ("selection", "pilot")
+TRAINED, LEFT_OUT, FAILED = "trained", "left_out", "failed"
+COST = 0.2  # of the run, that a pilot takes by itself
+
+SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("seed", pa.int32()),
+        ("temperature", pa.float64()),
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("outcome", pa.string()),
+        ("answer", pa.string()),
+        ("gold", pa.string()),
+        ("response", pa.string()),
+        ("tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+    ]
+)
+
+
+class Problem(NamedTuple):
+    """A prompt that was held back, with its reference answer."""
+
+    split: str
+    id: str
+    tokens: list[int]
+    gold: str
+
+
+def share_of(config: Config) -> float:
+    """The share of the prompts that each arm trains on.
+
+    ``auto`` takes so much that all arms and seeds together cost a fifth of the run: a quarter of what its students at
+    full size are trained on.
+    """
+    train = config.train
+    if train.pilot.share != "auto":
+        return train.pilot.share
+    full = 2 if train.twin else 1
+    students = max(1, len(train.compared)) * train.pilot.seeds
+    return min(1.0, COST / (1.0 - COST) * full / students)
+
+
+def run(
+    config: Config, out: Path, log: Log, *, scores: Path, student: Path, traces: Path, arm: str
+) -> dict[str, float]:
+    """Trains and asks one arm; see the module.
+
+    Raises:
+        UserError: the scores are of another student, there is no problem to ask, or plain fine-tuning itself fails.
+    """
+    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    fitting.check_student(student, tokenizer, config.student.max_length)
+    digest = prompts.tokenizer_digest(tokenizer)
+    check_scored(scores, student, Scored(loading.digest(student), digest))
+    chosen = config.train.arm(arm)
+    if why := arms.left_out(config.train, chosen, holdings.count(traces, digest)):
+        return _told(out, chosen, LEFT_OUT, why)
+    problems = _problems(traces, tokenizer, config.train.pilot.problems)
+    try:
+        return _compared(config, out, log, chosen, problems, scores, student, tokenizer)
+    except UserError as error:
+        if chosen.is_sft:
+            raise
+        return _told(out, chosen, FAILED, str(error))
+
+
+def _compared(
+    config: Config,
+    out: Path,
+    log: Log,
+    arm: ArmConfig,
+    problems: Sequence[Problem],
+    scores: Path,
+    student: Path,
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, float]:
+    own, pilot, began = settled(config, arm), config.train.pilot, time.monotonic()
+    share = share_of(config)
+    part = Part(open_scores(scores)["train"], share, config.seed)
+    limit = _limit(config, part)
+    steps, tokens = 0, 0.0
+    rows: list[dict[str, Any]] = []
+    for seed in range(pilot.seeds):
+        folder = out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}")
+        history = _trained(own, part, seed, folder, log, scores, student)
+        tokenizer.save_pretrained(folder)
+        turns.settle(folder, tokenizer)
+        steps, tokens = steps + len(history), tokens + sum(row["tokens"] for row in history)
+        rows += _asked(own, folder, tokenizer, problems, seed, limit, config)
+        if seed:
+            shutil.rmtree(folder)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / ANSWERS, compression="zstd")
+    figures = {
+        "share": share,
+        "traces": float(len(part)),
+        "steps": float(steps),
+        "tokens": tokens,
+        "seconds": time.monotonic() - began,
+        "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
+        "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
+    }
+    accuracies = {f"{split}/{key}": value for split in SPLITS for key, value in _accuracies(rows, split).items()}
+    return _told(out, arm, TRAINED, "", figures | accuracies)
+
+
+def _trained(
+    own: Config, part: TraceSet, seed: int, folder: Path, log: Log, scores: Path, student: Path
+) -> list[dict[str, float]]:
+    """One student of the arm, kept at ``folder``; its training, step by step."""
+
+    def save(trained: PreTrainedModel) -> None:
+        trained.save_pretrained(folder)
+
+    def metrics(row: dict[str, float], step: int) -> None:
+        if seed == 0:
+            log.metrics(row, step)
+
+    place, kept = own.train.checkpoints, None
+    if place.uri:
+        sections = {
+            "student": own.student.model_dump(mode="json"),
+            "train": own.train.model_dump(mode="json", exclude={"checkpoints"}),
+            "pilot": [len(part), seed],
+        }
+        kept = Checkpoints(
+            f"{place.uri.rstrip('/')}/{attempt_digest('pilot', own, sections, scores, student)}", place.keep
+        )
+    model = loading.load(student, own.student.dtype)
+    result = loop.train(model, part, [], own.train, own.seed + seed, save, metrics, kept)
+    if kept:
+        kept.clear()
+    return result.history
+
+
+def _asked(
+    own: Config,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    seed: int,
+    limit: int,
+    config: Config,
+) -> Iterator[dict[str, Any]]:
+    """The graded answers of one student, one row each."""
+    from dcod.engines.transformers import TransformersEngine
+
+    engine, pilot = TransformersEngine(folder, tokenizer, own.student.dtype), config.train.pilot
+    tokens, batch = [problem.tokens for problem in problems], config.evaluate.batch_size
+    for temperature in pilot.temperatures:
+        for number in range(pilot.samples if temperature else 1):
+            sampling = Sampling(limit, temperature, seed=own.seed, sample=seed * pilot.samples + number)
+            written = engine.generate(tokens, sampling, batch)
+            given = [(one.text, problem.gold, one.truncated) for one, problem in zip(written, problems, strict=True)]
+            grades = grading.grade_many(given, last_number=config.ingest.answers != "marked")
+            for problem, one, grade in zip(problems, written, grades, strict=True):
+                yield {
+                    "split": problem.split, "seed": seed, "temperature": temperature, "problem_id": problem.id,
+                    "sample": number, "outcome": grade.outcome, "answer": grade.answer, "gold": problem.gold,
+                    "response": one.text, "tokens": len(one.token_ids), "truncated": one.truncated,
+                }  # fmt: skip
+
+
+def _problems(traces: Path, tokenizer: PreTrainedTokenizerBase, most: int) -> list[Problem]:
+    """The held-back prompts that have a reference answer, at most so many of either split, by the hash of the prompt.
+
+    Raises:
+        UserError: a split has none.
+    """
+    known: dict[str, dict[str, tuple[list[Any], str]]] = {split: {} for split in SPLITS}
+    for trace in read_traces(traces):
+        if trace.split in known and trace.gold:
+            known[trace.split].setdefault(trace.prompt_id, (trace.prompt, trace.gold))
+    for split, held in known.items():
+        if not held:
+            raise UserError(
+                f"pilot: {traces} holds back no {split} problem with a reference answer: give ingest.{split}_share a "
+                "part of the problems and the traces their answers, or leave train.arms out"
+            )
+    return [
+        Problem(split, name, prompts.encode_prompt(tokenizer, held[name][0]), held[name][1])
+        for split, held in known.items()
+        for name in sorted(held)[:most]
+    ]
+
+
+def _limit(config: Config, part: TraceSet) -> int:
+    """How long an answer may be: as configured, or as the longest trace that is trained on."""
+    if config.train.pilot.max_new_tokens != "auto":
+        return config.train.pilot.max_new_tokens
+    at_once = range(0, len(part), 256)
+    pieces: Iterable[Any] = (part.take(range(begin, min(begin + 256, len(part)))) for begin in at_once)
+    return max(len(trace.completion_tokens) for piece in pieces for trace in piece)
+
+
+def _accuracies(rows: Sequence[dict[str, Any]], split: str) -> dict[str, float]:
+    found: dict[float, list[bool]] = {}
+    for row in rows:
+        if row["split"] == split:
+            found.setdefault(row["temperature"], []).append(row["outcome"] == "correct")
+    return {f"{temperature:g}": sum(hits) / len(hits) for temperature, hits in found.items()}
+
+
+def _told(out: Path, arm: ArmConfig, state: str, why: str, figures: dict[str, float] | None = None) -> dict[str, float]:
+    """Writes what became of the arm; its metrics."""
+    told = figures or {}
+    fields = {"arm": arm.model_dump(mode="json"), "sft": arm.is_sft, "state": state, "why": why, "figures": told}
+    storage.write_json(out / ARM, fields)
+    return told | {"tried": float(state == TRAINED)}

@@ -1,0 +1,69 @@
+"""Arms: what they are made of, and the training that each of them is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dcod.check.checks import early
+from dcod.config import Config
+from dcod.config.arms import SFT, ArmConfig
+from dcod.errors import UserError
+
+HELD = {"selection_share": 0.1, "pilot_share": 0.1}
+
+
+def config(wanted: Any, **train: Any) -> Config:
+    return Config.model_validate({"ingest": HELD, "train": {"arms": wanted, **train}})
+
+
+def test_sft_is_always_there_at_every_rate() -> None:
+    made = config([{"name": "a", "learning_rate": 2e-5, "loss": {"name": "gce"}}, {"name": "b", "focus": 1.0}])
+    assert [arm.name for arm in made.train.compared] == ["sft", "sft-2e-05", "a", "b"]
+    assert [arm.is_sft for arm in made.train.compared] == [True, True, False, False]
+    assert Config().train.compared == []
+    assert Config().train.arm(SFT) == ArmConfig(name=SFT)
+
+
+def test_an_arm_is_plain_but_for_what_it_names() -> None:
+    """Whatever the run's own correction is; and two ways to the same setting are the same training."""
+    made = config(
+        [{"name": "a", "loss": {"name": "gce"}}],
+        correction={"name": "surprisal"},
+        learning_rate=3e-5,
+        epochs=5,
+        twin=True,
+    )
+    arm = made.train.of_arm(made.train.arm("a"))
+    assert (arm.correction.name, arm.loss.name, arm.learning_rate, arm.epochs) == ("none", "gce", 3e-5, 5)
+    assert arm.arms == []
+    assert not arm.twin
+    assert made.train.alone().correction.name == "surprisal"
+    plain = Config.model_validate({"train": {"learning_rate": 3e-5, "epochs": 5}})
+    assert made.train.of_arm(made.train.arm(SFT)) == plain.train
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        ([{"name": "a"}, {"name": "a"}], "a stands there twice"),
+        ([{"name": "sft"}], "sft and sft-RATE are there by themselves"),
+        ([{"name": "A b"}], "pattern"),
+        ([{"name": "a", "focus": 1.0, "loss": {"name": "gce"}}], "focus multiplies the `log` loss only"),
+        ([{"name": "a", "epochs": 3}], "epochs"),
+    ],
+)
+def test_what_no_arm_can_be(wanted: Any, text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        config(wanted)
+
+
+def test_arms_need_problems_to_be_compared_on(tmp_path: Path) -> None:
+    (tmp_path / "traces.jsonl").write_text("{}\n")
+    sources = {"sources": [str(tmp_path / "traces.jsonl")]}
+    with pytest.raises(UserError, match=r"set ingest\.pilot_share=0\.1"):
+        early(Config.model_validate({"train": {"arms": "auto"}, "ingest": sources}))
+    early(Config.model_validate({"train": {"arms": "auto"}, "ingest": {**sources, "pilot_share": 0.1}}))

@@ -1,0 +1,55 @@
+"""Which arms suit which traces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dcod.config import Config, TrainConfig
+from dcod.objective import arms
+from dcod.objective.feasibility import Holdings
+
+HELD = {"selection_share": 0.1, "pilot_share": 0.1}
+ALONE = Holdings(traces=100, prompts=100, alone=100)
+FOUR = Holdings(traces=400, prompts=100, alone=0)
+WITH_LOGPROBS = Holdings(traces=400, prompts=100, alone=0, logprobs=400, totals=400)
+
+
+def config(wanted: Any) -> TrainConfig:
+    return Config.model_validate({"ingest": HELD, "train": {"arms": wanted}}).train
+
+
+@pytest.mark.parametrize(
+    ("holdings", "tried"),
+    [
+        (ALONE, ["support_text", "token_support", "gce"]),
+        (FOUR, ["support_text", "naturalness", "gce"]),
+        (WITH_LOGPROBS, ["support", "naturalness", "gce"]),
+    ],
+)
+def test_auto_takes_what_suits_the_traces(holdings: Holdings, tried: list[str]) -> None:
+    found = arms.tried(config("auto"), holdings)
+    assert [name for name, why in found.items() if not why] == tried
+    text = arms.said(config("auto"), holdings)
+    assert text.startswith(f"arms: sft, {', '.join(tried)}; not tried: ")
+
+
+def test_a_listed_arm_is_left_out_only_where_it_does_nothing() -> None:
+    wanted = [
+        {"name": "near", "correction": {"name": "naturalness"}},
+        {"name": "words", "correction": {"name": "support_text"}},
+        {"name": "ratio", "correction": {"name": "support"}},
+    ]
+    made = config(wanted)
+    assert [bool(why) for why in arms.tried(made, ALONE).values()] == [True, False, True]
+    assert "one a prompt" in arms.tried(made, ALONE)["near"]
+    assert arms.left_out(made, made.compared[0], ALONE) == ""
+    assert arms.said(TrainConfig(), ALONE) == ""
+
+
+def test_an_idle_setting_is_named() -> None:
+    plain = TrainConfig.model_validate({"correction": {"name": "naturalness"}})
+    assert "does nothing" in arms.idle(plain, ALONE) or "one a prompt" in arms.idle(plain, ALONE)
+    assert arms.idle(plain, FOUR) == ""
+    assert arms.idle(TrainConfig(), ALONE) == ""

@@ -1,0 +1,82 @@
+"""Pipelines with arms and a twin: compiled, at home, on single GPUs and with TrainJobs; and run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dcod.config import Config
+from dcod.tracking import Tracker
+from dcod_pipelines.compile import compile_to
+from tests.pipelines.test_distill import CLUSTERS, GOLDEN, dcod, write_inputs
+
+COMPARED = {
+    "ingest": {"selection_share": 0.1, "pilot_share": 0.1},
+    "train": {"twin": True, "arms": [{"name": "trust", "loss": {"name": "gce"}}, {"name": "near", "learning_rate": 5e-5,
+              "correction": {"name": "naturalness"}}]},
+}  # fmt: skip
+NAMES = ["sft", "sft-5e-05", "trust", "near"]
+
+
+def compiled(file: Path, cluster: str) -> tuple[str, dict[str, Any]]:
+    compile_to(file, Config.model_validate({"cluster": CLUSTERS[cluster], **COMPARED}))
+    text = file.read_text(encoding="utf-8")
+    return text, next(yaml.load_all(text, Loader=yaml.CSafeLoader))
+
+
+@pytest.mark.parametrize("cluster", ["distill", "distill-gpu", "distill-multi-node"])
+def test_arms_fan_out_over_written_names(tmp_path: Path, update_golden: bool, cluster: str) -> None:
+    text, spec = compiled(tmp_path / "p.yaml", cluster)
+    golden = GOLDEN / f"arms{cluster.removeprefix('distill')}.yaml"
+    if update_golden:
+        golden.write_text(text)
+    assert text == golden.read_text(), "the compiled pipeline changed; if it should, `make golden` and say why"
+    dags = [part["dag"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    tasks = [task for dag in dags for task in dag["tasks"].items()]
+    loops = [json.loads(task["parameterIterator"]["items"]["raw"]) for _, task in tasks if "parameterIterator" in task]
+    assert loops.count(NAMES) == 1
+    trainings = [task for name, task in tasks if task["componentRef"]["name"].startswith("comp-train")]
+    assert len(trainings) == 2  # the chosen arm, and the twin
+    named = [task["inputs"]["parameters"].get("arm", {}).get("runtimeValue", {}).get("constant") for task in trainings]
+    assert sorted(map(str, named)) == ["None", "sft"]
+    assert sum("choice" in task["inputs"].get("artifacts", {}) for task in trainings) == 1
+
+
+def test_without_arms_and_twin_nothing_of_them_is_compiled(tmp_path: Path) -> None:
+    compile_to(tmp_path / "p.yaml", Config.model_validate({"cluster": CLUSTERS["distill"]}))
+    spec = next(yaml.load_all((tmp_path / "p.yaml").read_text(), Loader=yaml.CSafeLoader))
+    assert not {"exec-pilot", "exec-choose"} & spec["deploymentSpec"]["executors"].keys()
+    assert sum(name.startswith("exec-train") for name in spec["deploymentSpec"]["executors"]) == 1
+
+
+@pytest.mark.slow
+def test_a_run_compares_chooses_and_tells(tmp_path: Path, tiny_student: Path) -> None:
+    """Arms and twin on this machine; the next run takes every pilot over, so one that was killed goes on there."""
+    path, config = write_inputs(tmp_path, tiny_student)
+    values = yaml.safe_load(path.read_text())
+    values["train"] |= {"twin": True, "arms": [{"name": "trust", "loss": {"name": "gce"}}],
+                        "pilot": {"min_problems": 5, "share": 0.5, "seeds": 1, "temperatures": [0.0]}}  # fmt: skip
+    values["ingest"] |= {"selection_share": 0.2, "pilot_share": 0.2}
+    path.write_text(yaml.safe_dump(values))
+    done = dcod(tmp_path, "run", "--config", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    decision = next(tmp_path.glob("runs/latest"))
+    answer = json.loads((decision / "answer.json").read_text())
+    assert done.stdout.count(answer["text"]) == 1
+    assert {arm["arm"]["name"] for arm in answer["choice"]["arms"]} == {"sft", "trust"}
+    assert answer["text"] in (decision / "report.html").read_text()
+    shown = dcod(tmp_path, "compare")
+    assert shown.stdout.splitlines()[0] == answer["text"]
+    tracker = Tracker(config.tracking)
+    runs = tracker.client.search_runs([tracker.experiment_id])
+    names = [run.data.tags.get("mlflow.runName", "") for run in runs]
+    assert sum(name.startswith("pilot") for name in names) >= 2
+    again = dcod(tmp_path, "run", "--config", str(path))
+    assert again.returncode == 0, again.stdout + again.stderr
+    runs = tracker.client.search_runs([tracker.experiment_id])
+    reused = [run for run in runs if "dcod.reused_from" in run.data.tags]
+    assert {"pilot", "choose", "train"} <= {run.data.tags["dcod.stage"] for run in reused}

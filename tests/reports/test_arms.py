@@ -1,0 +1,86 @@
+"""Did the correction help: the first line, and the arms side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dcod.promote.compare import Comparison, compare
+from dcod.reports import arms
+from dcod.reports.report import page
+
+
+def comparison(gains: int, losses: int, n: int = 200) -> Comparison:
+    ours = {f"{i}": [1.0 if i < gains else 0.0] for i in range(n)}
+    theirs = {f"{i}": [1.0 if gains <= i < gains + losses else 0.0] for i in range(n)}
+    return compare("sums", "twin", ours, theirs, 0.05)
+
+
+def one_arm(name: str, state: str = "trained", why: str = "", **figures: float) -> dict[str, Any]:
+    told = {"pilot/0": 0.5, "pilot/0.6": 0.4, "tokens": 1000.0, "mean_tokens": 12.0, "truncated": 0.01} | figures
+    return {"arm": {"name": name}, "sft": name == "sft", "state": state, "why": why, "best": 0.6, "figures": told}
+
+
+CHOICE: dict[str, Any] = {
+    "choice": {
+        "arm": "support", "sft": "sft", "why": "support brought +6.1 points over plain fine-tuning", "problems": 400,
+        "seeds": 2, "deviation": 0.02, "measured": True, "detectable": 0.05,
+        "against": [{"name": "support", "difference": 0.061, "low": 0.02, "high": 0.101}],
+    },
+    "share": 0.05,
+    "arms": [one_arm("sft"), one_arm("support"), one_arm("gce", "left_out", "<b>why</b>")],
+    "report": [],
+    "examples": [{"gold": "4", "sft": "<script>alert(1)</script>", "other": "4", "right": "other"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gains", "losses", "begins"),
+    [
+        (40, 4, "The correction brought +18.0 points over plain fine-tuning (95 % interval +"),
+        (4, 40, "The correction cost −18.0 points against plain fine-tuning (95 % interval −"),
+        (6, 4, "What the correction brought could not be told from none: +1.0 points (95 % interval −"),
+    ],
+)
+def test_the_first_line_says_what_the_interval_allows(gains: int, losses: int, begins: str) -> None:
+    text = arms.answer(plain=False, full=[comparison(gains, losses)]).text
+    assert text.startswith(begins)
+    assert "sums, report split, 200 problems, at full size" in text
+    assert ("points would have been seen" in text) == (gains == 6)
+
+
+def test_what_was_not_compared_is_said() -> None:
+    assert "nothing was compared" in arms.answer(plain=True).text
+    assert arms.answer(plain=False).text == arms.NOTHING
+    assert arms.answer(plain=True, choice=CHOICE).text.startswith("Plain fine-tuning was kept: support brought")
+    trial = arms.answer(plain=False, choice=CHOICE, trial=[comparison(40, 4)])
+    assert trial.size == "pilot"
+    assert "at pilot size" in trial.text
+    both = arms.answer(plain=False, choice=CHOICE, full=[comparison(40, 4)], trial=[comparison(4, 40)])
+    assert both.size == "full"
+
+
+def test_the_page_opens_with_it_and_shows_all_arms() -> None:
+    given = arms.answer(plain=False, full=[comparison(40, 4)], choice=CHOICE)
+    text = page(title="t", decision=None, results={}, answer=given)
+    first = text.index("The correction brought +18.0 points")
+    assert first < text.index("Did the correction help?</h2>")
+    assert "support (chosen)" in text
+    assert "not tried: &lt;b&gt;why&lt;/b&gt;" in text
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "+6.1" in text
+    assert "5.0% of the prompts, 2 seeds" in text
+    assert text.count("<svg") >= 1
+
+
+def test_figures_and_lines_are_those_of_the_page() -> None:
+    given = arms.answer(plain=False, full=[comparison(40, 4)], choice=CHOICE)
+    assert given.figures["correction/sums/difference"] == pytest.approx(0.18)
+    assert given.figures["arms/support/low"] == 0.02
+    lines = arms.lines(given.to_dict())
+    assert lines[0] == given.text
+    assert lines[3].startswith("support (chosen)")
+    assert "greedy" in lines[1]
+    assert arms.lines(arms.answer(plain=True).to_dict()) == [arms.answer(plain=True).text]

@@ -1,0 +1,208 @@
+"""Pilots of arms, and the choice among them: tiny students on traces that say one thing only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from dcod.config import Config
+from dcod.errors import UserError
+from dcod.evaluate.results import load_results
+from dcod.stages import arms, pilot
+from dcod.stages.execute import RunContext, execute
+from dcod.traces import synthetic
+from dcod.traces.prompts import prompt_for
+from tests.tiny import save_tiny_student
+
+ARMS = [
+    {"name": "trust", "loss": {"name": "gce", "power": 0.5}},
+    {"name": "ratio", "correction": {"name": "support"}},
+]
+
+
+class Place:
+    """Traces and scores of a tiny student, and the pilots of its arms."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.student = folder, folder / "student"
+        save_tiny_student(self.student)
+        rows = [
+            {"prompt": prompt_for("number", p.question)[0]["content"], "completion": "#### 1", "gold": "1"}
+            for p in synthetic.problems("reasoning-gym://gcd?problems=60&seed=1&max_value=60")
+        ]
+        (folder / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.config = Config.model_validate(
+            {
+                "student": {"model": str(self.student), "max_length": 400},
+                "ingest": {"sources": [str(folder / "traces.jsonl")], "selection_share": 0.2, "pilot_share": 0.3},
+                "train": {
+                    "learning_rate": 0.02, "epochs": 6, "traces_per_step": 4, "arms": ARMS,
+                    "checkpoints": {"uri": str(folder / "checkpoints")},
+                    "pilot": {"share": 0.8, "seeds": 2, "samples": 1, "temperatures": [0.0, 1.0], "min_problems": 5,
+                              "max_new_tokens": 8},
+                },
+                "evaluate": {"benchmarks": [{
+                    "name": "reasoning_gym", "max_new_tokens": 8,
+                    "source": "reasoning-gym://gcd?problems=20&seed=90000&max_value=60",
+                }]},
+                "score": {"checkpoints": {"uri": str(folder / "checkpoints")}},
+            }
+        )  # fmt: skip
+        self.run("ingest", "traces", student=self.student)
+        self.run("score", "scores", student=self.student, traces=folder / "traces")
+
+    def run(self, stage: str, out: str, config: Config | None = None, /, arm: str = "", **inputs: Path) -> Path:
+        options = {"arm": arm} if arm else {}
+        execute(stage, config or self.config, self.folder / out, inputs, RunContext(tracked=False), **options)
+        return self.folder / out
+
+    def pilot(self, arm: str, config: Config | None = None) -> Path:
+        inputs = {"student": self.student, "traces": self.folder / "traces", "scores": self.folder / "scores"}
+        return self.run("pilot", f"pilot-{arm}", config, arm=arm, **inputs)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place(tmp_path_factory.mktemp("pilot"))
+    for arm in ("sft", "trust", "ratio"):
+        made.pilot(arm)
+    return made
+
+
+def told(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / pilot.ARM).read_text())
+
+
+def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> None:
+    rows = pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS).to_pylist()
+    traces = pq.read_table(place.folder / "traces" / "traces.parquet").to_pylist()
+    by_split: dict[str, set[str]] = {}
+    for row in traces:
+        by_split.setdefault(row["split"], set()).add(row["prompt_id"])
+    assert min(len(by_split[split]) for split in ("train", "selection", "pilot")) >= 5
+    asked = {split: {row["problem_id"] for row in rows if row["split"] == split} for split in pilot.SPLITS}
+    assert asked == {split: by_split[split] for split in pilot.SPLITS}
+    assert not asked["selection"] & asked["pilot"]
+    assert len(rows) == 2 * 2 * sum(map(len, asked.values()))  # seeds, temperatures
+    figures = told(place.folder / "pilot-sft")["figures"]
+    greedy = [row["outcome"] == "correct" for row in rows if row["split"] == "pilot" and row["temperature"] == 0.0]
+    assert figures["pilot/0"] == pytest.approx(sum(greedy) / len(greedy))
+    assert figures["pilot/0"] > 0.3  # it has learned the one thing that there is
+    trained = -(-len(by_split["train"]) * 8 // 10)
+    assert figures["traces"] == trained
+
+
+def test_all_arms_train_on_the_same_and_ask_the_same(place: Place) -> None:
+    sft, trust = (told(place.folder / f"pilot-{name}") for name in ("sft", "trust"))
+    for name in ("share", "traces", "steps", "tokens"):
+        assert sft["figures"][name] == trust["figures"][name]
+    assert sft["sft"]
+    assert not trust["sft"]
+    assert trust["arm"]["loss"]["name"] == "gce"
+
+
+def test_an_arm_that_the_traces_do_not_suit_says_why(place: Place) -> None:
+    found = told(place.folder / "pilot-ratio")
+    assert found["state"] == pilot.LEFT_OUT
+    assert "needs behavior_logprobs" in found["why"]
+    assert not (place.folder / "pilot-ratio" / pilot.STUDENT).exists()
+
+
+def test_an_arm_that_fails_takes_no_other_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise UserError("three steps in a row were not finite")
+
+    monkeypatch.setattr(pilot.loop, "train", fail)
+    with pytest.raises(UserError, match="not finite"):
+        place.pilot("sft", place.config.model_copy(update={"seed": 5}))
+    other = Place.run  # the outputs of the others stay
+    folder = other(
+        place, "pilot", "failed", None, arm="trust", student=place.student, traces=place.folder / "traces",
+        scores=place.folder / "scores",
+    )  # fmt: skip
+    assert told(folder)["state"] == pilot.FAILED
+    made = place.run(
+        "choose", "choice-failed", pilot0=place.folder / "pilot-sft", pilot1=folder, pilot2=place.folder / "pilot-ratio"
+    )
+    choice = json.loads((made / arms.CHOICE).read_text())
+    assert choice["choice"]["arm"] == "sft"
+    assert (
+        next(arm["why"] for arm in choice["arms"] if arm["arm"]["name"] == "trust")
+        == "three steps in a row were not finite"
+    )
+
+
+def test_the_choice_settles_the_training(place: Place) -> None:
+    """Whichever arm it is: the training is what that arm names, at the run's epochs, with nothing of the others."""
+    made = place.run(
+        "choose",
+        "choice",
+        **{f"pilot{n}": place.folder / f"pilot-{a}" for n, a in enumerate(("ratio", "sft", "trust"))},
+    )
+    choice = json.loads((made / arms.CHOICE).read_text())
+    assert choice["choice"]["arm"] in ("sft", "trust")
+    assert [arm["arm"]["name"] for arm in choice["arms"]] == [
+        "sft",
+        "trust",
+        "ratio",
+    ]  # as configured, whatever the order of the inputs
+    assert choice["choice"]["problems"] >= 5
+    settled = arms.of_training(place.config, choice=made).train
+    assert settled.arms == []
+    assert settled.epochs == 6
+    assert settled.loss.name == ("gce" if choice["choice"]["arm"] == "trust" else "log")
+    assert arms.of_training(place.config, "sft").train.loss.name == "log"
+    with pytest.raises(UserError, match=r"arm 'other': not in train\.arms; there are sft, trust, ratio"):
+        arms.of_training(place.config, "other")
+
+
+def test_a_better_arm_is_chosen_and_asked_the_report_problems(place: Place) -> None:
+    """Answers of a made-up arm that is always right, in place of its own."""
+    better = place.folder / "better"
+    fields = told(place.folder / "pilot-trust")
+    rows = pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS)
+    wrong = rows.set_column(rows.schema.get_field_index("outcome"), "outcome", [["wrong"] * len(rows)])
+    right = rows.set_column(rows.schema.get_field_index("outcome"), "outcome", [["correct"] * len(rows)])
+    worse = place.folder / "worse"
+    for folder, source, table in ((better, "trust", right), (worse, "sft", wrong)):
+        folder.mkdir()
+        (folder / pilot.STUDENT).symlink_to(place.folder / f"pilot-{source}" / pilot.STUDENT)
+        (folder / pilot.ARM).write_text(json.dumps(fields if source == "trust" else told(place.folder / "pilot-sft")))
+        pq.write_table(table, folder / pilot.ANSWERS)
+    made = place.run("choose", "choice-better", pilot0=worse, pilot1=better, pilot2=place.folder / "pilot-ratio")
+    choice = json.loads((made / arms.CHOICE).read_text())
+    assert choice["choice"]["arm"] == "trust"
+    assert [one["role"] for one in choice["report"]] == ["twin"]
+    (asked,) = load_results(made / "report-trust").rows[1:]
+    assert (asked.split, asked.n) == ("report", choice["report"][0]["n"])
+    assert asked.n > 5
+    assert choice["examples"][0]["right"] == "other"
+    assert arms.of_training(place.config, choice=made).train.loss.name == "gce"
+
+
+def test_a_missing_arm_is_named(place: Place) -> None:
+    with pytest.raises(UserError, match="no pilot of trust, ratio"):
+        place.run("choose", "incomplete", pilot0=place.folder / "pilot-sft")
+
+
+def test_no_answers_no_pilot(place: Place) -> None:
+    """Traces without reference answers cannot be graded: refused, with the way out."""
+    bare = place.config.model_copy(update={"ingest": place.config.ingest.model_copy(update={"pilot_share": 0.0})})
+    traces = place.run("ingest", "bare", bare, student=place.student)
+    scores = place.run("score", "bare-scores", bare, student=place.student, traces=traces)
+    with pytest.raises(UserError, match=r"holds back no pilot problem .* give ingest\.pilot_share a part"):
+        place.run("pilot", "none", arm="sft", student=place.student, traces=traces, scores=scores)
+
+
+def test_a_pilot_costs_a_fifth_of_the_run(place: Place) -> None:
+    train = place.config.train.model_copy(
+        update={"pilot": place.config.train.pilot.model_copy(update={"share": "auto"})}
+    )
+    auto = place.config.model_copy(update={"train": train})
+    share, students = pilot.share_of(auto), 3 * 2
+    assert share * students / (share * students + 1) == pytest.approx(0.2)
+    assert pilot.share_of(place.config) == 0.8
