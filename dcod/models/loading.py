@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def digest(folder: Path) -> str:
 
 
 def _from_hub(repo: str, revision: str) -> Path:
-    packaged = PACKAGED.get(repo)
+    packaged = PACKAGED.get(repo) if _may_stand_in(revision) else None
     cached = storage.cache_folder() / "models" / repo.replace("/", "--")
     if packaged and cached.is_dir():
         return cached
@@ -171,6 +172,11 @@ def _from_hub(repo: str, revision: str) -> Path:
     with storage.output_folder(cached) as scratch:
         _convert(packaged, repo, scratch)
     return cached
+
+
+def _may_stand_in(revision: str) -> bool:
+    """Whether weights that are close to the hub's may take their place: not on a cluster, nor for a revision."""
+    return revision == "main" and "KFP_POD_NAME" not in os.environ
 
 
 def _convert(packaged: PackagedModel, repo: str, out: Path) -> None:

@@ -43,6 +43,7 @@ from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 
 TRAINED_ON = "trained_on.json"  # the sources of the training, beside the decision
 _WAIT_S = 300.0  # for the lease: another gate may be uploading a model
+_LONGEST = 500  # characters of a tag
 _TAG = re.compile(r"[^\w. /-]")
 
 
@@ -234,7 +235,7 @@ def _spend(registry: Registry, contest: Contest, champion: ModelRef, config: Pro
 def _tags(decision: Decision) -> dict[str, str]:
     tags = {
         "dcod.decision": decision.outcome,
-        "dcod.reasons": "\n".join(decision.lines)[:5000],
+        "dcod.reasons": _short("\n".join(decision.lines)),
         "dcod.compared_with": str(decision.baseline.version),
         "dcod.result.level": f"{decision.level:.6g}",
     }
@@ -244,6 +245,11 @@ def _tags(decision: Decision) -> dict[str, str]:
             f"difference {one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}], p = {one.p_value:.4g}"
         )
     return tags
+
+
+def _short(text: str) -> str:
+    """A text as a tag, which pages show whole; all of it lies in ``decision.json`` beside the model."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _lease(config: Config) -> AbstractContextManager[Callable[[], None]]:

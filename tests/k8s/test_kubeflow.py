@@ -114,3 +114,19 @@ def test_mlflow_has_room_for_a_shard_of_every_worker() -> None:
             assert settings[f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}"] == "true"
         host = settings["MLFLOW_S3_ENDPOINT_URL"].split("://")[1].split(":")[0]
         assert "." in host, "a name of one part means nothing in another namespace"
+
+
+def test_a_site_builds_on_prod_from_outside_and_argo_cd_keeps_it() -> None:
+    """Nothing that is an example of `prod` is left, and no object is lost or added."""
+    site, prod = (rendered_from(ROOT / "k8s" / folder) for folder in ("examples/site", "overlays/prod"))
+    assert [(i["kind"], i["metadata"]["name"]) for i in site] == [(i["kind"], i["metadata"]["name"]) for i in prod]
+    text = yaml.safe_dump_all(site)
+    assert text.count("site.example.org") >= 7
+    for left in ("mlflow.example.com", "registry.example.com", "example-dcod", "10.0.0.0/8"):
+        assert left not in text, left
+    for document in site:
+        validate(document)
+    (application,) = example("argocd.yaml")
+    assert (application["apiVersion"], application["kind"]) == ("argoproj.io/v1alpha1", "Application")
+    kinds = {item["kind"] for item in site}
+    assert not kinds & {"Secret", "Profile"}, "pruned with the repository"

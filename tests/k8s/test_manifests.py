@@ -227,10 +227,11 @@ def example(name: str) -> list[Manifest]:
     return list(yaml.safe_load_all((ROOT / "k8s" / "examples" / name).read_text(encoding="utf-8")))
 
 
-def test_the_rule_for_read_only_roots_is_valid_and_fits_the_pipeline() -> None:
+@pytest.mark.parametrize("name", ["read-only-root.yaml", "fs-group.yaml"])
+def test_the_rules_for_pods_are_valid_and_fit_the_pipeline(name: str) -> None:
     from dcod_pipelines.pods import RUN_LABEL
 
-    documents = example("read-only-root.yaml")
+    documents = example(name)
     assert [item["kind"] for item in documents] == ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"]
     for document in documents:
         validate(document)

@@ -272,3 +272,11 @@ def test_a_decision_that_is_none(place: Place) -> None:
     (place.folder / "decision.json").write_text('{"promote": true}')
     with pytest.raises(UserError, match="not a decision"):
         place.promote(place.folder)
+
+
+def test_a_tag_is_short() -> None:
+    from dcod.promote.promote import _short
+
+    assert _short("yes: better") == "yes: better"
+    cut = _short("x" * 5000)
+    assert (len(cut), cut[-1]) == (500, "…")
