@@ -277,6 +277,14 @@ class Config(Section):
             raise ValueError("promote.log_model=reference needs cluster.storage, where the weights are to lie")
         return self
 
+    @model_validator(mode="after")
+    def _arms_of_one_run(self) -> Config:
+        if self.pipeline == "retrain" and (self.train.arms or self.train.twin):
+            raise ValueError(
+                "pipeline=retrain trains what train.correction says: set train.arms=[] and train.twin=false"
+            )
+        return self
+
     def to_json(self) -> str:
         """The resolved configuration, stable and on one line (a pipeline parameter)."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)

@@ -98,9 +98,6 @@ class TrainConfig(Section):
     twin: bool = Field(
         False, description="Also train plain fine-tuning at full size, so that the report says what the correction did."
     )
-    allow_idle: bool = Field(
-        False, description="Allow a correction that can do nothing on these traces, which else is a mistake."
-    )
 
     @model_validator(mode="after")
     def _exclude(self) -> TrainConfig:
@@ -134,7 +131,7 @@ class TrainConfig(Section):
         """The training of one arm, and of nothing else: the same setting has the same digest, whoever chose it."""
         rate = self.learning_rate if arm.learning_rate == "run" else arm.learning_rate
         named = {name: getattr(arm, name) for name in ("correction", "loss", "focus", "anchor")}
-        return self.model_copy(update={**_ALONE, "allow_idle": False, **named, "learning_rate": rate})
+        return self.model_copy(update={**_ALONE, **named, "learning_rate": rate})
 
     def alone(self) -> TrainConfig:
         """The training that this section itself describes, without what it is compared with."""

@@ -61,6 +61,12 @@ def test_what_no_arm_can_be(wanted: Any, text: str) -> None:
         config(wanted)
 
 
+@pytest.mark.parametrize("train", [{"arms": "auto"}, {"twin": True}])
+def test_a_retraining_tries_no_arms(train: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="pipeline=retrain trains what"):
+        Config.model_validate({"pipeline": "retrain", "ingest": HELD, "train": train})
+
+
 def test_arms_need_problems_to_be_compared_on(tmp_path: Path) -> None:
     (tmp_path / "traces.jsonl").write_text("{}\n")
     sources = {"sources": [str(tmp_path / "traces.jsonl")]}
