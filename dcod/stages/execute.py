@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -28,7 +29,9 @@ from dcod.stages import headlines, manifests, pages
 from dcod.stages.digests import code_digest, output_digest
 from dcod.stages.table import Stage, stage_of, ways
 from dcod.storage import outputs, places, room
-from dcod.tracking import SOURCE, NullLog, Tracker
+from dcod.tracking import SOURCE, NullLog, Tracker, machine
+
+_WATCHED = ("train", "pilot")  # stages whose run says how the machine fares
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def _execute(
                 log.tag("dcod.reused_from", reused)
                 metrics = manifests.read(scratch)["metrics"]
             else:
-                metrics = _run(stage, config, scratch, log, inputs, options, manifest)
+                with machine.watched(log) if stage.name in _WATCHED else contextlib.nullcontext():
+                    metrics = _run(stage, config, scratch, log, inputs, options, manifest)
         log.metrics(metrics)
         log.headline(headlines.of_run(verb, metrics))
         if not reused and stage.reusable:

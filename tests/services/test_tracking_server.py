@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.tracking import Tracker, cards
+from dcod.tracking import Tracker, cards, machine
 from dcod.tracking.registry import Registry
 from tests.services import servers
 
@@ -88,3 +89,14 @@ def test_the_database_is_the_one_that_was_given(
 
     with create_engine(postgresql_server.uri).connect() as connection:
         assert connection.execute(text("select count(*) from experiments")).scalar_one() >= 1
+
+
+def test_the_machine_is_watched_during_a_training(mlflow_server: servers.Server) -> None:
+    tracker = Tracker(TrackingConfig(uri=mlflow_server.uri, experiment="services"))
+    with tracker.stage("train", None, digest="watched") as log:
+        with machine.watched(log, every_s=0.2):
+            deadline = time.monotonic() + 30
+            while not (seen := tracker.client.get_run(log.run_id).data.metrics) and time.monotonic() < deadline:
+                time.sleep(0.2)
+        assert 0 < seen["system/system_memory_usage_percentage"] < 100
+    assert tracker.client.get_run(log.run_id).info.status == "FINISHED"
