@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcod.config import Config, parse_config
+from dcod.config.schema import IngestConfig
 from dcod.errors import UserError
 from dcod.ingest.assemble import side
 from dcod.stages import teach
@@ -111,7 +112,7 @@ def test_a_held_back_problem_is_not_answered_by_the_student_itself(
     """It would be measured by how well it likes its own words."""
     traces, counts, _ = ingested(folder, tiny_teacher, "held", selection_share=0.5)
     sides = {trace.prompt_id: trace.split for trace in traces}
-    assert sides == {name: side(name, 0.5) for name in sides}
+    assert sides == {name: side(name, IngestConfig(selection_share=0.5)) for name in sides}
     assert set(sides.values()) == {"train", "selection"}
     assert {trace.split for trace in traces if trace.own} == {"train"}
     assert counts["quarantined"]["own_held_back"] > 0
