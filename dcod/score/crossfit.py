@@ -66,6 +66,28 @@ def wanted(config: TrainConfig) -> bool:
     return config.correction.weights == "cross" and config.correction.name != "none"
 
 
+def fitted(
+    traces: TraceSet,
+    config: TrainConfig,
+    seed: int,
+    load: Callable[[], PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    kept: Checkpoints | None,
+) -> TraceSet:
+    """As :func:`crossed` where that is wanted, beside the checkpoints of the training; else the traces as they are."""
+    if not wanted(config):
+        return traces
+    return crossed(traces, config, seed, load, tokenizer, Kept(kept.uri, kept.keep) if kept else None)
+
+
+def forget(config: TrainConfig, kept: Checkpoints | None) -> None:
+    """Drops the checkpoints of a training whose student is kept, and those of its cross-fitting."""
+    if kept:
+        kept.clear()
+        if wanted(config):
+            Kept(kept.uri, kept.keep).clear()
+
+
 def crossed(
     traces: TraceSet,
     config: TrainConfig,

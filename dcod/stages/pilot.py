@@ -16,6 +16,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,7 @@ from dcod.engines import Sampling
 from dcod.errors import UserError
 from dcod.models import fitting, loading
 from dcod.objective import arms
+from dcod.score import crossfit
 from dcod.score.scores import Scored, check_scored, open_scores
 from dcod.stages.arms import settled
 from dcod.stages.digests import attempt_digest
@@ -172,10 +174,11 @@ def _trained(
         kept = Checkpoints(
             f"{place.uri.rstrip('/')}/{attempt_digest('pilot', own, sections, scores, student)}", place.keep
         )
-    model = loading.load(student, own.student.dtype)
-    result = loop.train(model, part, [], own.train, own.seed + seed, save, metrics, kept)
-    if kept:
-        kept.clear()
+    tokenizer = prompts.load_tokenizer(student, own.student.chat_template)
+    load = partial(loading.load, student, own.student.dtype)
+    fitted = crossfit.fitted(part, own.train, own.seed + seed, load, tokenizer, kept)
+    result = loop.train(load(), fitted, [], own.train, own.seed + seed, save, metrics, kept)
+    crossfit.forget(own.train, kept)
     return result.history
 
 

@@ -22,7 +22,6 @@ from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading
 from dcod.score import crossfit
-from dcod.score.crossfit import Kept
 from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
 from dcod.stages.digests import attempt_digest
@@ -100,21 +99,15 @@ def on_this_rank(
 ) -> loop.Result:
     """The training itself, of which each rank does its part: :func:`dcod.train.loop.train` on what the stage reads."""
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
-    kept, train_set = checkpoints_of(config, scores, student), splits["train"]
-    load = partial(loading.load, student, config.student.dtype)
-    if crossfit.wanted(config.train):
-        halves = Kept(kept.uri, kept.keep) if kept else None
-        train_set = crossfit.crossed(train_set, config.train, config.seed, load, tokenizer, halves)
+    kept, load = checkpoints_of(config, scores, student), partial(loading.load, student, config.student.dtype)
+    train_set = crossfit.fitted(splits["train"], config.train, config.seed, load, tokenizer, kept)
     sets = train_set, splits["selection"]
     return loop.train(load(), *sets, config.train, config.seed, save_best, metrics, kept, tokenizer)
 
 
 def settle(config: Config, *, scores: Path, student: Path) -> None:
     """Drops the checkpoints of a run whose student is kept."""
-    if kept := checkpoints_of(config, scores, student):
-        kept.clear()
-        if crossfit.wanted(config.train):
-            Kept(kept.uri, kept.keep).clear()
+    crossfit.forget(config.train, checkpoints_of(config, scores, student))
 
 
 def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints | None:

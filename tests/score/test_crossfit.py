@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dcod.config import Config, CorrectionConfig, TrainConfig
+from dcod.config import Config, TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
 from dcod.score import crossfit
 from dcod.score.crossfit import Kept
 from dcod.score.scores import StoredTraces, open_scores, write_scores
-from dcod.stages import train
+from dcod.stages import pilot, train
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
+from dcod.tracking import NullLog
 from dcod.train import loop
 from tests.train.test_checkpoints import make_examples
 
@@ -136,6 +137,20 @@ def test_training_takes_its_weights_from_them_and_forgets_the_way(
     assert ran(twin, splits).history[0]["loss"] != result.history[0]["loss"]
 
 
+def test_a_pilot_takes_them_too(
+    tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An arm with such weights is tried as it would be trained."""
+    part = stored(tmp_path / "set", examples)
+    config = Config.model_validate({"train": {**KNOBS, "checkpoints": {"uri": str(tmp_path / "kept")}}, "seed": 3})
+    history = pilot._trained(config, part, 0, tmp_path / "out", NullLog(), tmp_path / "set", tiny_student)
+    assert capsys.readouterr().err.count("8 steps on half of the prompts") == 2
+    assert not list((tmp_path / "kept").glob("*"))
+    splits = {"train": part, "selection": stored(tmp_path / "none", [])}
+    result = train.on_this_rank(config, splits, tmp_path / "set", tiny_student, lambda _: None, lambda *_: None)
+    assert history == result.history
+
+
 def test_what_cannot_be_crossed_is_refused(
     tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,8 +163,8 @@ def test_what_cannot_be_crossed_is_refused(
     for name, why in (
         ("token_support", "the start alone"),
         ("given", "nothing that"),
-        ("iw_sft", "needs weights=live"),
+        ("iw_sft", r"needs correction\.weights=live"),
     ):
         with pytest.raises(ValidationError, match=why):
-            CorrectionConfig.model_validate({"name": name, "weights": "cross"})
+            TrainConfig.model_validate({"correction": {"name": name, "weights": "cross"}})
     assert not crossfit.wanted(TrainConfig.model_validate({"correction": {"weights": "cross"}}))
