@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from bench.study.second import cells, choice, plan, tables
+from bench.study.second import cells, choice, core, plan, tables
 from bench.study.second.entries import ENTRIES, SFT, unknown
 from bench.study.second.regimes import REGIMES
 from bench.study.tables import read
@@ -45,10 +45,16 @@ def study(
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
     regimes: Annotated[str, typer.Option(help="By comma; empty: all.")] = "",
     device: Annotated[str, typer.Option(help="auto, or cpu: leaves a GPU alone.")] = "auto",
+    only_core: Annotated[
+        bool, typer.Option("--core", help="Five regimes and nineteen entries; see README.md.")
+    ] = False,
     work: Path = Path("runs/study"),
     results: Path = RESULTS,
 ) -> None:
     """Runs a stage of the second protocol."""
+    if only_core:
+        core.narrow()
+        results = results / "core"
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     until = time.monotonic() + 60 * minutes
