@@ -19,7 +19,7 @@ from dcod.check.student import UncheckedError
 from dcod.config import BenchmarkConfig, Config
 from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
-from dcod.objective import feasibility
+from dcod.objective import arms, feasibility
 from dcod.traces import sources
 
 State = Literal["ok", "failed", "warning", "unchecked"]
@@ -143,6 +143,8 @@ def _correction(findings: Findings) -> Iterator[Check]:
     held = findings.sample.holdings()
     remarks = feasibility.remarks(findings.config, held)
     yield Check("holdings", "ok", str(held))
+    if tried := arms.said(findings.config.train, held):
+        yield Check("arms", "ok", tried)
     states: dict[feasibility.Level, State] = {"impossible": "failed", "idle": "failed", "warning": "warning"}
     for remark in remarks:
         yield Check("correction", states.get(remark.level, "ok"), str(remark))

@@ -30,6 +30,7 @@ from dcod.engines import Sampling
 from dcod.errors import UserError
 from dcod.models import fitting, loading
 from dcod.objective import arms
+from dcod.promote import choice
 from dcod.score import crossfit
 from dcod.score.scores import Scored, check_scored, open_scores
 from dcod.stages.arms import settled
@@ -105,6 +106,8 @@ def run(
     if why := arms.left_out(config.train, chosen, holdings.count(traces, digest)):
         return _told(out, chosen, LEFT_OUT, why)
     problems = _problems(traces, tokenizer, config.train.pilot.problems)
+    if chosen.is_sft:
+        print(_outlook(config, sum(problem.split == "pilot" for problem in problems)), flush=True)
     try:
         return _compared(config, out, log, chosen, problems, scores, student, tokenizer)
     except UserError as error:
@@ -150,6 +153,18 @@ def _compared(
     }
     accuracies = {f"{split}/{key}": value for split in SPLITS for key, value in _accuracies(rows, split).items()}
     return _told(out, arm, TRAINED, "", figures | accuracies)
+
+
+def _outlook(config: Config, problems: int) -> str:
+    """What this pilot can tell, before it is run."""
+    pilot, train = config.train.pilot, config.train
+    count = sum(not arm.is_sft for arm in train.compared)
+    seen = choice.detectable(problems, pilot.seeds, count, pilot, pilot.seed_deviation)
+    return (
+        f"pilot: {count} arms against plain fine-tuning on {problems} problems, {pilot.seeds} seeds: a difference of "
+        f"{seen * 100:.0f} points would be found with 80 % power; for less bring more problems (ingest.pilot_share, "
+        "train.pilot.problems), more seeds (train.pilot.seeds) or a larger train.pilot.share"
+    )
 
 
 def _trained(

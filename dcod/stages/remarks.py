@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dcod.config import Config
-from dcod.objective import feasibility
+from dcod.objective import arms, feasibility
 from dcod.objective.feasibility import Holdings, Remark
 from dcod.stages import manifests
 from dcod.traces import holdings, tokenizer_of
@@ -37,7 +37,10 @@ def of(
         from dcod.score.outlook import of_start
 
         remarks += of_start(config.train, metrics["mean_student_probability"])
-    return held, [remark for remark in remarks if remark.level != "note"]
+    told = [remark for remark in remarks if remark.level != "note"]
+    if tried := arms.said(config.train, held):
+        told.append(Remark("note", "arms", tried))
+    return held, told
 
 
 def _held(traces: Path) -> Holdings:

@@ -96,6 +96,13 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
     assert figures["traces"] == trained
 
 
+def test_what_it_can_tell_is_said_before(place: Place) -> None:
+    assert "2 arms against plain fine-tuning on 40 problems, 2 seeds: a difference of 23 points" in pilot._outlook(
+        place.config, 40
+    )
+    assert "difference of 9 points" in pilot._outlook(place.config, 400)
+
+
 def test_all_arms_train_on_the_same_and_ask_the_same(place: Place) -> None:
     sft, trust = (told(place.folder / f"pilot-{name}") for name in ("sft", "trust"))
     for name in ("share", "traces", "steps", "tokens"):

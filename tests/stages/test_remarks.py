@@ -56,4 +56,7 @@ def test_a_pod_says_once_what_its_traces_allow(
     found = remarks.of("ingest", parse_config("{}"), tmp_path / "two", {}, {})
     assert found is not None
     assert found[0] == Holdings(5, 4, 3)  # a set of an earlier version does not know
+    compared = remarks.of("ingest", parse_config("{}", ["train.arms=auto"]), tmp_path / "two", {}, {})
+    assert compared is not None
+    assert str(compared[1][-1]).startswith("arms: sft, ")
     assert remarks.of("evaluate", parse_config("{}"), tmp_path / "two", {}, {}) is None
