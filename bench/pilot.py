@@ -93,7 +93,7 @@ def simulate(draws: Annotated[int, typer.Option()] = 2000, out: Path = RESULT) -
         "# What a pilot can tell\n\n"
         f"`python -m bench.pilot`, {draws:,} draws a row: how often the arm that is better by {100 * GAIN:.0f} points "
         "is chosen, and how often\nplain fine-tuning is kept where no arm is better. The rule is that of "
-        "docs/evaluation.md at its defaults.\n\n" + table(draws) + "\n"
+        "docs/arms.md at its defaults.\n\n" + table(draws) + "\n"
     )
     out.write_text(text, encoding="utf-8")
 

@@ -61,7 +61,7 @@ def choose(
     config: ConfigFile = None,
     no_track: NoTrack = False,
 ) -> None:
-    """Chooses the arm that trains the student, or plain fine-tuning; see docs/evaluation.md."""
+    """Chooses the arm that trains the student, or plain fine-tuning; see docs/arms.md."""
     from dcod import storage
     from dcod.reports import arms
     from dcod.stages.arms import CHOICE

@@ -42,7 +42,7 @@ class ArmConfig(Section):
 
 
 class PilotConfig(Section):
-    """How arms are compared before the run trains one of them; see docs/evaluation.md."""
+    """How arms are compared before the run trains one of them; see docs/arms.md."""
 
     share: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = Field(
         "auto",
