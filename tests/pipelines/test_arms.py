@@ -55,7 +55,7 @@ def test_without_arms_and_twin_nothing_of_them_is_compiled(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_run_compares_chooses_and_tells(tmp_path: Path, tiny_student: Path) -> None:
-    """Arms and twin on this machine; the next run takes every pilot over, so one that was killed goes on there."""
+    """Arms and twin on this machine, from the traces to the answer."""
     path, config = write_inputs(tmp_path, tiny_student)
     values = yaml.safe_load(path.read_text())
     values["train"] |= {"twin": True, "arms": [{"name": "trust", "loss": {"name": "gce"}}],
@@ -75,8 +75,3 @@ def test_a_run_compares_chooses_and_tells(tmp_path: Path, tiny_student: Path) ->
     runs = tracker.client.search_runs([tracker.experiment_id])
     names = [run.data.tags.get("mlflow.runName", "") for run in runs]
     assert sum(name.startswith("pilot") for name in names) >= 2
-    again = dcod(tmp_path, "run", "--config", str(path))
-    assert again.returncode == 0, again.stdout + again.stderr
-    runs = tracker.client.search_runs([tracker.experiment_id])
-    reused = [run for run in runs if "dcod.reused_from" in run.data.tags]
-    assert {"pilot", "choose", "train"} <= {run.data.tags["dcod.stage"] for run in reused}
