@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from dcod_pipelines import frames
+
 if TYPE_CHECKING:
     from dcod.config import Config
 
@@ -42,6 +44,7 @@ def pipeline(name: str, description: str, settings: Config) -> Callable[[Callabl
         body.__name__ = build.__name__
         body.__doc__ = f"{description}\n\nArgs:\n    config: {CONFIG}\n{told}"
         body.__signature__ = inspect.Signature(fields)  # type: ignore[attr-defined]
-        return dsl.pipeline(name=name, description=description)(body)
+        with frames.quick():
+            return dsl.pipeline(name=name, description=description)(body)
 
     return made
