@@ -268,7 +268,7 @@ def _said(stage: str, config: Config, out: Path, inputs: dict[str, Path], metric
     assert told is not None, "these stages have traces"
     console.print(Text(str(told[0])))
     for remark in told[1]:
-        style = "yellow" if remark.level == "warning" else "bold red"
+        style = {"warning": "yellow", "note": ""}.get(remark.level, "bold red")
         console.print(Text(f"{remark.level}: {remark}", style=style))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dcod.config import parse_config
+from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
 from dcod.traces import FILE, Trace, holdings, write_traces
 
@@ -46,7 +47,12 @@ def test_counts_of_a_set(tmp_path: Path) -> None:
 
 def test_what_is_said_of_a_set(tmp_path: Path) -> None:
     write_traces(tmp_path / FILE, [trace(f"p{n}", "x", verdict="correct") for n in range(40)], tokenizer="mine")
-    config = parse_config("{}", ["train.correction.name=surprisal"])
-    first, *more = holdings.said(tmp_path, config)
-    assert first == "40 prompts, 1.0 traces each, text only, no log-probs"
-    assert [line.partition(":")[0] for line in more] == ["idle", "warning"]
+    held = holdings.count(tmp_path, "mine")
+    assert str(held) == "40 prompts, 1.0 traces each, text only, no log-probs"
+    told = feasibility.remarks(parse_config("{}", ["train.correction.name=surprisal"]), held)
+    assert [remark.level for remark in told if remark.level != "note"] == ["idle", "warning"]
+
+
+def test_what_arms_are_compared_on_is_not_trained_on() -> None:
+    assert holdings.of([trace("a", "x", split="pilot"), trace("b", "x")], "mine").pilot == 1
+    assert holdings.of([trace("a", "x", split="pilot")], "mine") == Holdings(0, 0, 0, pilot=1)
