@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dcod.config import Config, CorrectionConfig, TrainConfig
+from dcod.config.arms import SFT
 from dcod.objective.family import FAMILY, OF_TEACHER, group_of, needs
 
 FEW_STEPS = 20  # optimizer steps below which a run is hardly more than its warm-up
@@ -98,8 +99,15 @@ class Remark:
 
 
 def remarks(config: Config, holdings: Holdings) -> list[Remark]:
-    """All that is to be said about training with a configuration on such traces, the gravest first."""
-    told = [*of_setting(config.train, holdings), *_of_traces(config, holdings)]
+    """All that is to be said about training with a configuration on such traces, the gravest first.
+
+    Where arms are compared they are told of apart (:mod:`dcod.objective.arms`): `train.correction` is none of them.
+    """
+    if config.train.compared:
+        config = config.model_copy(update={"train": config.train.of_arm(config.train.arm(SFT))})
+        told = list(_of_traces(config, holdings))
+    else:
+        told = [*of_setting(config.train, holdings), *_of_traces(config, holdings)]
     for key, what, who in _unscored(config):
         text, way_out = f"{who} needs {what}, which the score stage does not record", f"set score.{key}"
         told.append(Remark("impossible", "not_scored", text, way_out))

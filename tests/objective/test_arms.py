@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dcod.config import Config, TrainConfig
-from dcod.objective import arms
+from dcod.objective import arms, feasibility
 from dcod.objective.feasibility import Holdings
 
 HELD = {"selection_share": 0.1, "pilot_share": 0.1}
@@ -53,3 +53,11 @@ def test_an_idle_setting_is_named() -> None:
     assert "does nothing" in arms.idle(plain, ALONE) or "one a prompt" in arms.idle(plain, ALONE)
     assert arms.idle(plain, FOUR) == ""
     assert arms.idle(TrainConfig(), ALONE) == ""
+
+
+def test_the_setting_that_no_arm_is_is_not_spoken_of() -> None:
+    idle = {"correction": {"name": "naturalness"}}
+    plain = Config.model_validate({"ingest": HELD, "train": idle})
+    assert feasibility.remarks(plain, ALONE)[0].level == "idle"
+    compared = Config.model_validate({"ingest": HELD, "train": {**idle, "arms": "auto"}})
+    assert {one.code for one in feasibility.remarks(compared, ALONE)} & {"one_a_prompt", "plain_sft"} == set()
