@@ -107,11 +107,6 @@ class Choice:
         """As JSON holds it."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Choice:
-        """From :meth:`to_dict`."""
-        return cls(**{**data, "against": tuple(Versus(**one) for one in data["against"])})
-
 
 def choose(arms: Sequence[ArmAnswers], pilot: PilotConfig) -> Choice:
     """The arm that trains the student; see the module.

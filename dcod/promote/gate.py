@@ -159,13 +159,13 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
         reasons.append(Reason("no_primary", "no benchmark has the role primary, so nothing can improve", False))
     for key in sorted({*ours_by, *theirs_by}):
         role = (ours_by.get(key) or theirs_by[key]).role
-        incomparable = why_incomparable(
+        incomparable = _why_incomparable(
             key, ours_by.get(key), theirs_by.get(key), ours.get(key, {}), theirs.get(key, {})
         )
         if incomparable is not None:
             reasons.append(Reason(incomparable.code, incomparable.text, role == "report"))
             continue
-        comparisons.append(compare(key, role, correctness(ours[key]), correctness(theirs[key]), level))
+        comparisons.append(compare(key, role, _correctness(ours[key]), _correctness(theirs[key]), level))
         if role != "report":
             reasons += _count_and_share_checks(
                 comparisons[-1], [answer.outcome for answers in ours[key].values() for answer in answers], config
@@ -194,15 +194,7 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
     Raises:
         UserError: the two were not evaluated alike.
     """
-    ours, theirs = student.by_problem(SPLIT), twin.by_problem(SPLIT)
-    comparisons = []
-    for key, asked in sorted(student.benchmarks.items()):
-        if asked.role != "primary":
-            continue
-        incomparable = why_incomparable(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
-        if incomparable is not None:
-            raise UserError(f"twin: {incomparable.text}")
-        comparisons.append(compare(key, "twin", correctness(ours[key]), correctness(theirs[key]), level_of(config)))
+    comparisons = compared_with_twin(student, twin, SPLIT, level_of(config))
     reasons = []
     for found in comparisons:
         better = found.p_value < level_of(config) and found.difference > 0
@@ -210,6 +202,30 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
         text = f"{found.benchmark}, against the SFT twin: {verdict}: {_numbers(found)}, p = {found.p_value:.2g}"
         reasons.append(Reason("beats_twin", text, better or config.twin == "report"))
     return comparisons, reasons
+
+
+def compared_with_twin(student: Results, twin: Results, split: str, level: float) -> list[Comparison]:
+    """The student against its twin on the primary benchmarks.
+
+    Args:
+        student: its results.
+        twin: those of the twin.
+        split: ``gate`` or ``report``; benchmarks without a problem there are left out of the report.
+        level: of the one-sided bound.
+
+    Raises:
+        UserError: the two were not evaluated alike.
+    """
+    ours, theirs = student.by_problem(split), twin.by_problem(split)
+    found = []
+    for key, asked in sorted(student.benchmarks.items()):
+        if asked.role != "primary" or (split != SPLIT and not ours.get(key)):
+            continue
+        incomparable = _why_incomparable(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
+        if incomparable is not None:
+            raise UserError(f"twin: {incomparable.text}")
+        found.append(compare(key, "twin", _correctness(ours[key]), _correctness(theirs[key]), level))
+    return found
 
 
 def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
@@ -223,12 +239,12 @@ def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
     return Reason("uncontaminated", text, not dirty)
 
 
-def correctness(answers: AnswersByProblem) -> dict[str, list[float]]:
+def _correctness(answers: AnswersByProblem) -> dict[str, list[float]]:
     """By problem, 1 for each right answer and 0 for any other."""
     return {problem: [float(answer.outcome == "correct") for answer in group] for problem, group in answers.items()}
 
 
-def why_incomparable(
+def _why_incomparable(
     key: str,
     ours: AskedBenchmark | None,
     theirs: AskedBenchmark | None,

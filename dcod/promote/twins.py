@@ -14,10 +14,9 @@ from dcod.config import TrainConfig
 from dcod.config.arms import ArmConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Results
-from dcod.promote.compare import Comparison, compare
-from dcod.promote.gate import correctness, why_incomparable
+from dcod.promote.compare import Comparison
+from dcod.promote.gate import compared_with_twin
 
-SPLIT = "report"
 LEVEL = 0.05  # of the one-sided bound, which nothing here is decided by
 _NAMED = ("correction", "loss", "focus", "anchor", "learning_rate")  # what an arm may name
 
@@ -28,16 +27,7 @@ def on_report(student: Results, twin: Results) -> list[Comparison]:
     Raises:
         UserError: the two were not evaluated alike.
     """
-    ours, theirs = student.by_problem(SPLIT), twin.by_problem(SPLIT)
-    found = []
-    for key, asked in sorted(student.benchmarks.items()):
-        if asked.role != "primary" or not ours.get(key):
-            continue
-        incomparable = why_incomparable(key, asked, twin.benchmarks.get(key), ours[key], theirs.get(key, {}))
-        if incomparable is not None:
-            raise UserError(f"twin: {incomparable.text}")
-        found.append(compare(key, "twin", correctness(ours[key]), correctness(theirs[key]), LEVEL))
-    return found
+    return compared_with_twin(student, twin, "report", LEVEL)
 
 
 def equal_compute(student: Path, twin: Path) -> None:

@@ -46,12 +46,10 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
         UserError: an arm is missing, or plain fine-tuning was not tried.
     """
     told = _gathered(config, arms.values())
-    pilot = config.train.pilot
-    before = choice.detectable(pilot.problems, pilot.seeds, max(1, len(told) - 1), pilot, pilot.seed_deviation)
     tried = {name: answers_of(folder, fields) for name, (folder, fields) in told.items() if fields["state"] == TRAINED}
     if not any(arm.sft for arm in tried.values()):
         raise UserError("choose: plain fine-tuning was not tried, so nothing can be compared with it")
-    made = choice.choose(list(tried.values()), pilot)
+    made = choice.choose(list(tried.values()), config.train.pilot)
     results = _reported(config, out, {name: told[name][0] for name in (made.sft, made.arm)})
     compared = []
     if made.arm != made.sft:
@@ -62,7 +60,6 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
             "choice": made.to_dict(),
             "settings": told[made.arm][1]["arm"],
             "share": share_of(config),
-            "expected": before,
             "arms": [
                 {**fields, "best": tried[name].best if name in tried else None} for name, (_, fields) in told.items()
             ],

@@ -33,12 +33,13 @@ from dcod.objective import arms
 from dcod.promote import choice
 from dcod.score import crossfit
 from dcod.score.scores import Scored, check_scored, open_scores
+from dcod.stages import remarks
 from dcod.stages.arms import settled
 from dcod.stages.digests import attempt_digest
-from dcod.traces import holdings, prompts, read_traces, turns
+from dcod.traces import prompts, read_traces, turns
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
-from dcod.train.sets import Part, TraceSet
+from dcod.train.sets import TraceSet, part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,7 +104,7 @@ def run(
     digest = prompts.tokenizer_digest(tokenizer)
     check_scored(scores, student, Scored(loading.digest(student), digest))
     chosen = config.train.arm(arm)
-    if why := arms.left_out(config.train, chosen, holdings.count(traces, digest)):
+    if why := arms.left_out(config.train, chosen, remarks.held(traces)):
         return _told(out, chosen, LEFT_OUT, why)
     problems = _problems(traces, tokenizer, config.train.pilot.problems)
     if chosen.is_sft:
@@ -128,13 +129,13 @@ def _compared(
 ) -> dict[str, float]:
     own, pilot, began = settled(config, arm), config.train.pilot, time.monotonic()
     share = share_of(config)
-    part = Part(open_scores(scores)["train"], share, config.seed)
-    limit = _limit(config, part)
+    some = part(open_scores(scores)["train"], share, config.seed)
+    limit = _limit(config, some)
     steps, tokens = 0, 0.0
     rows: list[dict[str, Any]] = []
     for seed in range(pilot.seeds):
         folder = out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}")
-        history = _trained(own, part, seed, folder, log, scores, student)
+        history = _trained(own, some, seed, folder, log, scores, student)
         tokenizer.save_pretrained(folder)
         turns.settle(folder, tokenizer)
         steps, tokens = steps + len(history), tokens + sum(row["tokens"] for row in history)
@@ -144,7 +145,7 @@ def _compared(
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / ANSWERS, compression="zstd")
     figures = {
         "share": share,
-        "traces": float(len(part)),
+        "traces": float(len(some)),
         "steps": float(steps),
         "tokens": tokens,
         "seconds": time.monotonic() - began,
@@ -168,7 +169,7 @@ def _outlook(config: Config, problems: int) -> str:
 
 
 def _trained(
-    own: Config, part: TraceSet, seed: int, folder: Path, log: Log, scores: Path, student: Path
+    own: Config, some: TraceSet, seed: int, folder: Path, log: Log, scores: Path, student: Path
 ) -> list[dict[str, float]]:
     """One student of the arm, kept at ``folder``; its training, step by step."""
 
@@ -184,14 +185,14 @@ def _trained(
         sections = {
             "student": own.student.model_dump(mode="json"),
             "train": own.train.model_dump(mode="json", exclude={"checkpoints"}),
-            "pilot": [len(part), seed],
+            "pilot": [len(some), seed],
         }
         kept = Checkpoints(
             f"{place.uri.rstrip('/')}/{attempt_digest('pilot', own, sections, scores, student)}", place.keep
         )
     tokenizer = prompts.load_tokenizer(student, own.student.chat_template)
     load = partial(loading.load, student, own.student.dtype)
-    fitted = crossfit.fitted(part, own.train, own.seed + seed, load, tokenizer, kept)
+    fitted = crossfit.fitted(some, own.train, own.seed + seed, load, tokenizer, kept)
     result = loop.train(load(), fitted, [], own.train, own.seed + seed, save, metrics, kept)
     crossfit.forget(own.train, kept)
     return result.history
@@ -248,12 +249,12 @@ def _problems(traces: Path, tokenizer: PreTrainedTokenizerBase, most: int) -> li
     ]
 
 
-def _limit(config: Config, part: TraceSet) -> int:
+def _limit(config: Config, some: TraceSet) -> int:
     """How long an answer may be: as configured, or as the longest trace that is trained on."""
     if config.train.pilot.max_new_tokens != "auto":
         return config.train.pilot.max_new_tokens
-    at_once = range(0, len(part), 256)
-    pieces: Iterable[Any] = (part.take(range(begin, min(begin + 256, len(part)))) for begin in at_once)
+    at_once = range(0, len(some), 256)
+    pieces: Iterable[Any] = (some.take(range(begin, min(begin + 256, len(some)))) for begin in at_once)
     return max(len(trace.completion_tokens) for piece in pieces for trace in piece)
 
 

@@ -31,20 +31,20 @@ def of(
     traces = out if stage in ("ingest", "join") else inputs.get("traces") if stage in ("score", "merge") else None
     if traces is None:
         return None
-    held = _held(traces)
-    remarks = feasibility.remarks(config, held)
+    holding = held(traces)
+    remarks = feasibility.remarks(config, holding)
     if "mean_student_probability" in metrics:
         from dcod.score.outlook import of_start
 
         remarks += of_start(config.train, metrics["mean_student_probability"])
     told = [remark for remark in remarks if remark.level != "note"]
-    if tried := arms.said(config.train, held):
+    if tried := arms.said(config.train, holding):
         told.append(Remark("note", "arms", tried))
-    return held, told
+    return holding, told
 
 
-def _held(traces: Path) -> Holdings:
-    """As its ingestion counted; else counted now."""
+def held(traces: Path) -> Holdings:
+    """What a trace set holds for training, as its ingestion counted; else counted now."""
     if (traces / manifests.FILE).is_file():
         told = manifests.read(traces).get("facts", {}).get("holdings")
         if told is not None:

@@ -75,7 +75,18 @@ class Rows:
         return self._traces.take(self._rows[list(rows)].tolist())
 
     def missing(self, fields: Sequence[str]) -> int:
-        return len(self) if self._traces.missing(fields) == len(self._traces) else 0
+        whole = self._traces.missing(fields)
+        if whole in (0, len(self._traces)):
+            return len(self) if whole else 0
+        each = (trace for row in range(len(self)) for trace in self.take([row]))
+        return sum(all(getattr(trace, name) is None for name in fields) for trace in each)
+
+
+def part(traces: TraceSet, share: float, seed: int) -> Rows:
+    """The traces of a share of the prompts, at least one, drawn alike for all who ask with one seed."""
+    count = int(traces.prompts.max(initial=-1)) + 1
+    chosen = np.random.default_rng(seed).permutation(count)[: max(1, math.ceil(share * count))]
+    return Rows(traces, np.flatnonzero(np.isin(traces.prompts, chosen)))
 
 
 def trace_set(examples: Sequence[ScoredTrace] | TraceSet) -> TraceSet:
@@ -119,33 +130,3 @@ def _by_total(example: ScoredTrace) -> ScoredTrace:
     known = example.behavior_logprobs
     total = example.behavior_total if known is None else sum(known)
     return replace(example, behavior_logprobs=None, behavior_total=total)
-
-
-class Part:
-    """The traces of some prompts of a set, as a :class:`TraceSet`: a share that is drawn alike for all who ask.
-
-    Args:
-        traces: the whole set.
-        share: of its prompts; at least one is taken.
-        seed: of the draw.
-    """
-
-    def __init__(self, traces: TraceSet, share: float, seed: int) -> None:
-        self._whole = traces
-        count = int(traces.prompts.max(initial=-1)) + 1
-        chosen = np.random.default_rng(seed).permutation(count)[: max(1, math.ceil(share * count))]
-        self._rows = np.flatnonzero(np.isin(traces.prompts, chosen))
-        self.prompts = numbered(traces.prompts[self._rows].tolist())
-        self.sizes = traces.sizes[self._rows]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def take(self, rows: Iterable[int]) -> list[ScoredTrace]:
-        return self._whole.take(self._rows[list(rows)].tolist())
-
-    def missing(self, fields: Sequence[str]) -> int:
-        if not self._whole.missing(fields):
-            return 0
-        each = (trace for row in range(len(self)) for trace in self.take([row]))
-        return sum(all(getattr(trace, name) is None for name in fields) for trace in each)
