@@ -4,7 +4,8 @@
 2. ingest    all sources: what was ingested before comes from MLflow where nothing changed;
 3. decide    what is new since the last finished run, is it enough, can it be corrected, is there anything to learn;
 4. go:       score and train, `retrain.rounds` times, each round with the weights of its own student; then evaluate,
-             gate and promote, as in dcod_pipelines.distill;
+             gate and promote, as in dcod_pipelines.distill. With `train.arms` the champion's arm trains, or the one
+             that a new pilot chooses: `decide` says which and why;
    waiting:  an accepted challenger of a run that was cut off is promoted;
    skip:     the run ends here.
 `finish` closes the run in MLflow, and tells the webhook.
@@ -40,11 +41,13 @@ def build(settings: "Config | None" = None) -> Any:
                 tasks.promote(decided["decision"])
             with dsl.If(decided["Output"] == "go", name="worth it"):
                 traces, student = decided["selected"], begin
+                chosen: dict[str, Any] = {}
                 for number in range(1, rounds + 1):
                     which = f", round {number}" if rounds > 1 else ""
                     scores = tasks.score(traces, student, which)
-                    student = tasks.train(scores, student, which)
-                tasks.gate(begin, champion, student, traces, scores)
+                    chosen = chosen or tasks.choose(scores, begin, traces)
+                    student = tasks.train(scores, student, which, **chosen)
+                tasks.gate(begin, champion, student, traces, scores, **chosen)
 
     return retrain
 

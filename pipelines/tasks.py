@@ -103,8 +103,9 @@ class Tasks:
         if not self.arms:
             return {}
         with dsl.ParallelFor(items=self.arms, name="pilots") as arm:
+            looked = self._look("pilot", "try arm", {"traces": traces, "scores": scores}, arm=arm)
             task = pilot(**self.common, arm=arm, scores=scores, start=start, traces=traces)
-            answers = self.place.task(task, "try arm", gpu=True).outputs["answers"]
+            answers = self.place.task(task, "try arm", gpu=True, look=looked).outputs["answers"]
         task = choose(**self.common, pilots=dsl.Collected(answers))
         return {"choice": self.place.task(task, "choose arm", gpu=True).outputs["choice"]}
 

@@ -145,7 +145,8 @@ def _correction(findings: Findings) -> Iterator[Check]:
     yield Check("holdings", "ok", str(held))
     if tried := arms.said(findings.config.train, held):
         yield Check("arms", "ok", tried)
-    states: dict[feasibility.Level, State] = {"impossible": "failed", "idle": "failed", "warning": "warning"}
+    idle: State = "warning" if findings.config.train.allow_idle else "failed"
+    states: dict[feasibility.Level, State] = {"impossible": "failed", "idle": idle, "warning": "warning"}
     for remark in remarks:
         yield Check("correction", states.get(remark.level, "ok"), str(remark))
     if not remarks:

@@ -39,6 +39,12 @@ class RetrainConfig(Section):
     rounds: Few = Field(1, description="Of score and train: the weights follow the student.", examples=[2])
     sample: Positive = Field(64, description="Traces of each new source that the decision scores.")
     probe: Natural = Field(32, description="Problems of each report split that the champion answers every time.")
+    pilot_every: Amount = Field(
+        30.0,
+        description="Days: with `train.arms`, the champion's arm trains until the choice is so old or the traces have "
+        "moved; then a pilot compares the arms anew.",
+        examples=[7.0],
+    )
     limits: LimitsConfig = LimitsConfig()
 
 

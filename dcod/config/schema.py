@@ -279,10 +279,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _arms_of_one_run(self) -> Config:
-        if self.pipeline == "retrain" and (self.train.arms or self.train.twin):
-            raise ValueError(
-                "pipeline=retrain trains what train.correction says: set train.arms=[] and train.twin=false"
-            )
+        if self.pipeline == "retrain" and self.train.twin:
+            raise ValueError("pipeline=retrain trains no plain fine-tuning beside the student: set train.twin=false")
         return self
 
     def to_json(self) -> str:

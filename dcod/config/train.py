@@ -48,6 +48,9 @@ class TrainConfig(Section):
         description="Weight of KL(start || student), on the start's top-k that `score.top_k` records.",
         examples=[0.1],
     )
+    allow_idle: bool = Field(
+        False, description="Train although the correction does nothing on these traces: plain SFT under its name."
+    )
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
         1e-4, description="The highest one: it rises during the warm-up and then falls on a cosine.", examples=[5e-5]
     )

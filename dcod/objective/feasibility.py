@@ -123,6 +123,18 @@ def of_setting(train: TrainConfig, holdings: Holdings) -> list[Remark]:
     return told
 
 
+def refusal(config: Config, holdings: Holdings) -> str:
+    """Why training with a configuration on such traces is refused, with the way out; "" where it is not."""
+    cannot = [remark for remark in remarks(config, holdings) if remark.level == "impossible"]
+    return str(cannot[0]) if cannot else "" if config.train.compared else refused_as_idle(config.train, holdings)
+
+
+def refused_as_idle(train: TrainConfig, holdings: Holdings) -> str:
+    """Why a correction that does nothing on such traces is refused, with the ways out; "" where it is not."""
+    idle = [remark for remark in of_setting(train, holdings) if remark.level == "idle"]
+    return f"{idle[0]}; if that is meant, set train.allow_idle=true" if idle and not train.allow_idle else ""
+
+
 def _unscored(config: Config) -> Iterator[tuple[str, str, str]]:
     """What the score stage must record and does not: the key that makes it, what it is, and who wants it."""
     correction = config.train.correction

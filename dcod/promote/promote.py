@@ -42,6 +42,7 @@ from dcod.tracking import StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 
 TRAINED_ON = "trained_on.json"  # the sources of the training, beside the decision
+ARM = "arm.json"  # what the pilot chose, beside the decision too; see dcod.retrain.arms
 _WAIT_S = 300.0  # for the lease: another gate may be uploading a model
 _LONGEST = 500  # characters of a tag
 _TAG = re.compile(r"[^\w. /-]")
@@ -61,7 +62,8 @@ def challenge(
 
     Args:
         config: the whole configuration.
-        out: the output folder; of what lies there, ``trained_on.json`` goes beside the registered model.
+        out: the output folder; of what lies there, ``trained_on.json`` and ``arm.json`` go beside the registered
+            model.
         log: the run of the stage; the start is registered as its output.
         contest: results of the student and its rivals.
         student: the challenger's model folder.
@@ -94,7 +96,7 @@ def challenge(
         if recorded.is_file():
             shutil.copyfile(recorded, out / reproduce.FILE)
         if anew:  # all that another run needs to promote it, the decision last
-            for path in (out / TRAINED_ON, out / reproduce.FILE, out / DECISION):
+            for path in (out / TRAINED_ON, out / ARM, out / reproduce.FILE, out / DECISION):
                 if path.is_file():
                     registry.attach(version, path, "decision")
     log.text(DECISION, decision.to_json())

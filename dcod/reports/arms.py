@@ -22,7 +22,7 @@ ANSWER = "answer.json"
 NOTHING = (
     "What the correction brought against plain fine-tuning was not measured: set train.twin=true, or train.arms=auto."
 )
-_STATES = {"left_out": "not tried", "failed": "failed"}
+_STATES = {"left_out": "not tried", "failed": "failed", "kept": "not tried"}
 _SHOWN = 1200  # characters of an answer
 
 
@@ -81,6 +81,8 @@ def answer(
         return Answer(" ".join(_told(one, "at full size") for one in full), "full", tuple(full), choice)
     if trial:
         return Answer(" ".join(_told(one, "at pilot size") for one in trial), "pilot", tuple(trial), choice)
+    if choice and not choice["choice"]["seeds"]:
+        return Answer(f"What the correction brought was not measured anew: {choice['choice']['why']}.", "", (), choice)
     return Answer(NOTHING, "", (), choice)
 
 
@@ -112,6 +114,9 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
     seeds = f"{made['seeds']} seed{'s' if made['seeds'] > 1 else ''}"
     spread = "told by the pilot's seeds" if made["measured"] else "configured, for want of a second seed"
     yield part("heading", "The pilot")
+    if not made["seeds"]:
+        yield note(f"No arm was tried: {made['why']}.")
+        return
     yield note(
         f"Each arm was trained on {choice['share']:.1%} of the prompts, {seeds}, and asked {made['problems']} pilot "
         f"problems, which chose: {made['why']}. Between seeds a difference spreads by {made['deviation'] * 100:.1f} "

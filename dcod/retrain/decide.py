@@ -31,7 +31,7 @@ NOISE = 2.0  # standard errors that a difference of losses must exceed
 ADVICE = {
     "enough_new": "nothing to do: the traces stay new, and count at the next run",
     "feasible": "train an intermediate teacher, have the student itself write traces and verify them, or remove the "
-    "source",
+    "source; where all traces are alone with their prompt, bring several a prompt or take a correction of tokens",
     "drift": "nothing to do: the champion knows such traces; they stay new",
 }
 
@@ -94,6 +94,7 @@ class Evidence:
         losses: on the new traces that are not too far, and on held-out old ones.
         waiting: version of an accepted challenger that was not promoted yet; 0: none.
         alone: share of the new traces that are not too far, but have no other of their prompt to be compared with.
+        allow_idle: train although all are (``train.allow_idle``).
     """
 
     sources: Sequence[Source]
@@ -101,6 +102,7 @@ class Evidence:
     losses: Losses = field(default_factory=Losses)
     waiting: int = 0
     alone: float = 0.0
+    allow_idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def decide(evidence: Evidence, config: RetrainConfig, warnings: Sequence[str] = 
 
 
 def _feasible(far: Sequence[Source], usable: int, evidence: Evidence, config: RetrainConfig) -> Reason:
-    limits, passed, sources = config.limits, usable >= config.min_new_traces, evidence.sources
+    limits, sources, idle = config.limits, evidence.sources, evidence.alone == 1.0 and not evidence.allow_idle
+    passed = usable >= config.min_new_traces and not idle
     shown = far or [min(sources, key=lambda source: source.gamma)]
     figures = "; ".join(
         f"{s.name}: gamma {s.gamma:.2f} of its maximum, at least {limits.gamma:g} needed, and {s.clipped:.0%} of the "
@@ -182,8 +185,9 @@ def _feasible(far: Sequence[Source], usable: int, evidence: Evidence, config: Re
         for s in shown[:3]
     )
     lone = f"; {evidence.alone:.0%} of these are alone with their prompt: nothing to correct" if evidence.alone else ""
+    lone += " (train.allow_idle=true trains all the same)" if idle else ""
     if not far:
-        return Reason("feasible", f"no new source is too far; the furthest: {figures}{lone}", True)
+        return Reason("feasible", f"no new source is too far; the furthest: {figures}{lone}", passed)
     count = sum(source.traces for source in far)
     text = f"{len(far)} of {len(sources)} new sources are too far from the student and left out, {count} traces "
     return Reason(

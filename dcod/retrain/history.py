@@ -14,7 +14,9 @@ from typing import Any
 from dcod import storage
 from dcod.config import Config
 from dcod.promote.decision import DECISION
-from dcod.promote.promote import TRAINED_ON
+from dcod.promote.promote import ARM, TRAINED_ON
+from dcod.retrain import arms
+from dcod.retrain.arms import Kept
 from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry, Version
 from dcod.tracking.store import quoted
@@ -95,6 +97,14 @@ def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
         before = version.tags.get("dcod.previous_champion", "")
         version = registry.by_version(version.name, int(before)) if before.isdigit() else None
     return found
+
+
+def chosen(registry: Registry, champion: Version | None) -> Kept | None:
+    """What the champion's pilot chose; None where there was none."""
+    if champion is None:
+        return None
+    with storage.scratch() as scratch:
+        return arms.read(registry.attached(champion, "decision", scratch) / ARM)
 
 
 def waiting(registry: Registry, name: str, champion: Version | None, into: Path) -> Version | None:

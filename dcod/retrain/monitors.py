@@ -1,7 +1,8 @@
 """Drift, as figures: of the teacher (new traces against old), of the student (its own answers), of the evaluator.
 
 Pure functions. Each figure is a number of the run that a series is made of; :func:`warnings` names those beyond the
-limits of ``retrain.limits``. They decide nothing: whether a run trains is dcod.retrain.decide's.
+limits of ``retrain.limits``. Whether a run trains is dcod.retrain.decide's; whether arms are compared anew follows
+:func:`moved` among others (dcod.retrain.arms).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
+from typing import Literal
 
 import numpy as np
 from scipy.special import rel_entr
@@ -83,34 +85,45 @@ def evaluator(now: Mapping[str, str], before: Mapping[str, str]) -> dict[str, fl
 
 
 def warnings(figures: Mapping[str, float], limits: LimitsConfig, same_champion: bool) -> list[str]:
-    """The figures beyond their limits, in words.
+    """The figures beyond their limits, in words; first what :func:`moved` says.
 
     Args:
         figures: those of this module; what is missing is not judged.
         limits: of the configuration.
         same_champion: the probe was answered by the same model before: then no answer may change at all.
     """
-    found = []
+    told = "the same champion answers otherwise than before; engine or hardware changed"
+    if not same_champion:
+        told = "the champion answers otherwise than the one before"
+    found = [
+        _beyond(figures, "probe_changed", 0.0 if same_champion else limits.answers, told),
+        _beyond(figures, "probe_fall", limits.accuracy, "the champion answers less of the probe"),
+        _beyond(figures, "evaluators_changed", 0.0, "benchmarks are evaluated in another way than before"),
+    ]
+    return [*moved(figures, limits), *filter(None, found)]
 
-    def check(name: str, limit: float, text: str, value: float | None = None) -> None:
-        size = figures.get(name, 0.0) if value is None else value
-        if name in figures and size > limit:
-            found.append(f"{text}: {name} is {figures[name]:.3g}, limit {limit:g}")
 
+def moved(figures: Mapping[str, float], limits: LimitsConfig) -> list[str]:
+    """How the new traces differ from the old ones beyond the limits, in words."""
     ratio = figures.get("teacher_length_ratio", 1.0)
     longer = max(ratio, 1.0 / ratio) if ratio > 0 else math.inf
-    check("teacher_length_ratio", limits.length, "the teacher's traces have another length", longer)
-    check("teacher_style", limits.style, "the teacher writes in another style")
     change = abs(figures.get("teacher_verdict_change", 0.0))
-    check("teacher_verdict_change", limits.verdict, "another share of the traces is right", change)
-    check("teacher_surprisal_rise", limits.surprisal, "the traces surprise the champion more")
-    if same_champion:
-        check("probe_changed", 0.0, "the same champion answers otherwise than before; engine or hardware changed")
-    else:
-        check("probe_changed", limits.answers, "the champion answers otherwise than the one before")
-    check("probe_fall", limits.accuracy, "the champion answers less of the probe")
-    check("evaluators_changed", 0.0, "benchmarks are evaluated in another way than before")
-    return found
+    found = [
+        _beyond(figures, "teacher_length_ratio", limits.length, "the teacher's traces have another length", longer),
+        _beyond(figures, "teacher_style", limits.style, "the teacher writes in another style"),
+        _beyond(figures, "teacher_verdict_change", limits.verdict, "another share of the traces is right", change),
+        _beyond(figures, "teacher_surprisal_rise", limits.surprisal, "the traces surprise the champion more"),
+    ]
+    return list(filter(None, found))
+
+
+def _beyond(
+    figures: Mapping[str, float], name: str, limit: float, text: str, size: float | Literal["figure"] = "figure"
+) -> str:
+    """What is said of a figure whose size is above its limit; else empty."""
+    if name not in figures or (figures[name] if size == "figure" else size) <= limit:
+        return ""
+    return f"{text}: {name} is {figures[name]:.3g}, limit {limit:g}"
 
 
 def _judged(counts: Mapping[str, int]) -> tuple[int, int]:

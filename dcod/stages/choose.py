@@ -5,10 +5,13 @@
 3. ask the pilot's students of plain fine-tuning and of the chosen arm the report problems, once: that difference was
    used for nothing, so it is the answer where no arm is trained beside plain fine-tuning at full size;
 4. write choice.json, the results of step 3, and some problems that the two answer differently.
+
+Where a scheduled run takes the champion's arm over, that is the choice, and nothing is asked.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +21,16 @@ import pyarrow.parquet as pq
 
 from dcod import storage
 from dcod.config import Config
+from dcod.config.arms import SFT
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.promote import choice, twins
 from dcod.promote.choice import ArmAnswers, Choice
+from dcod.retrain import arms as taken_over
+from dcod.retrain.arms import Kept
 from dcod.stages import evaluate
 from dcod.stages.arms import CHOICE
-from dcod.stages.pilot import ANSWERS, ARM, STUDENT, TRAINED, share_of
+from dcod.stages.pilot import ANSWERS, ARM, STUDENT, TAKEN_OVER, TRAINED, share_of
 from dcod.tracking import NullLog
 
 if TYPE_CHECKING:
@@ -46,6 +52,8 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
         UserError: an arm is missing, or plain fine-tuning was not tried.
     """
     told = _gathered(config, arms.values())
+    if kept := next(filter(None, (taken_over.read(folder / TAKEN_OVER) for folder, _ in told.values())), None):
+        return _taken_over(out, kept, told)
     tried = {name: answers_of(folder, fields) for name, (folder, fields) in told.items() if fields["state"] == TRAINED}
     if not any(arm.sft for arm in tried.values()):
         raise UserError("choose: plain fine-tuning was not tried, so nothing can be compared with it")
@@ -59,6 +67,8 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
         {
             "choice": made.to_dict(),
             "settings": told[made.arm][1]["arm"],
+            "at": time.time(),
+            "alone": told[made.arm][1]["alone"],
             "share": share_of(config),
             "arms": [
                 {**fields, "best": tried[name].best if name in tried else None} for name, (_, fields) in told.items()
@@ -70,6 +80,25 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     log.text("choice.txt", f"{made.why}\n")
     figures = {f"{one.name}/{key}": getattr(one, key) for one in made.against for key in ("difference", "low", "high")}
     return figures | {"detectable": made.detectable, "problems": float(made.problems)}
+
+
+def _taken_over(out: Path, kept: Kept, told: Mapping[str, tuple[Path, dict[str, Any]]]) -> dict[str, float]:
+    """The choice of an earlier pilot, as it was."""
+    made = Choice(kept.arm.name, SFT, kept.why, (), 0, 0, 0.0, False, 0.0)
+    storage.write_json(
+        out / CHOICE,
+        {
+            "choice": made.to_dict(),
+            "settings": kept.arm.model_dump(mode="json"),
+            "at": kept.at,
+            "alone": kept.alone,
+            "share": 0.0,
+            "arms": [{**fields, "best": None} for _, fields in told.values()],
+            "report": [],
+            "examples": [],
+        },
+    )
+    return {"taken_over": 1.0}
 
 
 def answers_of(folder: Path, fields: Mapping[str, Any]) -> ArmAnswers:

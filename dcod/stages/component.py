@@ -65,6 +65,7 @@ def run(
     try:
         with stopping(), ExitStack() as stack:
             parsed = arms.narrowed(stage_of(stage).verb, parsed, arm, paths, options)
+            remarks.check(stage, parsed, paths)
             work: shards.Work | None = shards.Work(parsed, paths, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
@@ -94,7 +95,9 @@ def run(
 def is_there(
     stage: str, config: str, inputs: Mapping[str, str], options: dict[str, Any], *, shard: str = "", arm: str = ""
 ) -> bool:
-    """Whether a stage would take over an earlier output, or has nothing to do. Doubt is no: then it gets its GPU.
+    """Whether a stage would take over an earlier output, or has nothing to do, or refuses to: doubt is no.
+
+    Where it is so, the stage gets no GPU; it says itself what is wrong.
 
     Args:
         stage: the verb.
@@ -109,6 +112,15 @@ def is_there(
         with stopping(), ExitStack() as stack:
             paths = {key: Path(path) for key, path in inputs.items()}
             parsed = arms.narrowed(stage_of(stage).verb, _configuration(config), arm, paths, options)
+            if remarks.refusal(stage, parsed, paths):
+                print(f"{MARK}{name:<28} it will be refused, no GPU is needed", flush=True)
+                return True
+            if stage == "pilot":  # without its start its output cannot be looked for, but whether it is tried at all can
+                from dcod.stages import pilot
+
+                idle, _ = pilot.untried(parsed, paths["traces"], arm)
+                print(f"{MARK}{name:<28} {'not tried, no GPU is needed' if idle else 'to be tried'}", flush=True)
+                return bool(idle)
             work: shards.Work | None = shards.Work(parsed, paths, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))

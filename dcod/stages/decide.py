@@ -7,7 +7,8 @@
    and of held-out old traces is scored by the champion: is there anything to learn?
 4. the monitors (dcod.retrain.monitors) look at teacher, champion and evaluator; what is beyond its limit is a warning;
 5. decide; with ``go``, write ``selected/``: the unlearned traces but those of sources that are too far, and a share of
-   the old problems (``retrain.start=base``: all traces but the far ones);
+   the old problems (``retrain.start=base``: all traces but the far ones); with arms, beside them the champion's arm
+   where it is taken over (dcod.retrain.arms);
 6. write retraining.json, also to MLflow, and the figures as metrics of the run: one point of their series.
 """
 
@@ -30,12 +31,17 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.ingest import assemble
 from dcod.models import loading
 from dcod.models.batches import stored_record
+from dcod.objective import arms as objective
 from dcod.objective import family, weighting
-from dcod.retrain import decide, history, monitors
+from dcod.objective.feasibility import Holdings
+from dcod.promote.gate import Reason
+from dcod.promote.promote import ARM
+from dcod.retrain import arms, decide, history, monitors
+from dcod.retrain.arms import Kept
 from dcod.retrain.decide import Evidence, Losses, RetrainDecision, Source
 from dcod.score.parts import in_tokens
 from dcod.stages.evaluate import evaluator_of
-from dcod.traces import FILE, Trace, prompts, read_traces, write_traces
+from dcod.traces import FILE, Trace, holdings, prompts, read_traces, write_traces
 from dcod.traces.scored import ScoredTrace
 from dcod.tracking import StageRun, lineage
 from dcod.tracking.registry import Registry
@@ -89,10 +95,16 @@ def run(
     }
     warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
     lone = alone(pool.near(far), config.train.correction)
-    evidence = Evidence(sources, not learned, measured.losses, waiting.version if waiting else 0, lone)
+    evidence = Evidence(
+        sources, not learned, measured.losses, waiting.version if waiting else 0, lone, config.train.allow_idle
+    )
     decision = decide.decide(evidence, config.retrain, warnings)
     if decision.outcome == "go":
-        _write_selected(out / history.SELECTED, pool, far, config)
+        picked = _write_selected(out / history.SELECTED, pool, far, config)
+        if config.train.compared:
+            moved, chosen = monitors.moved(figures, config.retrain.limits), history.chosen(registry, version)
+            held = holdings.of(picked, begin.tokens)
+            decision = _with_arm(out / history.SELECTED, decision, config, chosen, moved, held, clock())
     record = {
         **decision.to_dict(),
         "at": clock(),
@@ -106,6 +118,27 @@ def run(
     storage.write_json(out / history.RECORD, record)
     _tell(log, name, decision, record)
     return {}
+
+
+def _with_arm(
+    folder: Path,
+    decision: RetrainDecision,
+    config: Config,
+    chosen: Kept | None,
+    moved: Sequence[str],
+    held: Holdings,
+    now: float,
+) -> RetrainDecision:
+    """The decision with what is said of the arms; an arm that is taken over is left beside the selected traces."""
+    why = arms.anew(chosen, config.train, moved, held.alone / held.traces, config.retrain.pilot_every, now)
+    if chosen is not None and not why:
+        why = objective.left_out(config.train, chosen.arm, held)
+    text = f"the arms are compared anew: {why}"
+    if chosen is not None and not why:
+        date = time.strftime("%Y-%m-%d", time.gmtime(chosen.at))
+        text = f"{chosen.arm.name}, the champion's arm since the pilot of {date}, is taken over"
+        storage.write_json(folder / ARM, replace(chosen, why=text).to_dict())
+    return replace(decision, reasons=(*decision.reasons, Reason("arm", text, True)))
 
 
 def _tell(log: StageRun, name: str, decision: RetrainDecision, record: Mapping[str, Any]) -> None:
@@ -158,17 +191,18 @@ class Judge:
 
     Attributes:
         digest: of the model.
+        tokens: digest of its tokenizer.
     """
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.digest = config, loading.digest(folder)
         self.tokenizer: PreTrainedTokenizerBase = prompts.load_tokenizer(folder, config.student.chat_template)
-        self._tokens = prompts.tokenizer_digest(self.tokenizer)
+        self.tokens = prompts.tokenizer_digest(self.tokenizer)
         self._engine = TransformersEngine(folder, self.tokenizer, config.student.dtype)
 
     def score(self, traces: Sequence[Trace]) -> list[ScoredTrace]:
         """The traces with log-probs and entropies."""
-        examples = [in_tokens(trace, self.tokenizer, self._tokens) for trace in traces]
+        examples = [in_tokens(trace, self.tokenizer, self.tokens) for trace in traces]
         if examples:
             self._engine.annotate(examples, self.config.score.batch_tokens)
         return examples
@@ -316,12 +350,13 @@ def _teacher(pool: Pool, traces: Path, measured: Measured, config: Config) -> di
     return found | monitors.verdicts(*sides)
 
 
-def _write_selected(folder: Path, pool: Pool, far: Set[str], config: Config) -> None:
-    """The traces to train on, as a trace set."""
+def _write_selected(folder: Path, pool: Pool, far: Set[str], config: Config) -> list[Trace]:
+    """The traces to train on, as a trace set; returns them."""
     folder.mkdir()
     picked = selected(pool, far, config)
     write_traces(folder / FILE, picked)
     storage.write_json(folder / assemble.COUNTS, _counts(pool, picked, far))
+    return picked
 
 
 def _counts(pool: Pool, picked: Sequence[Trace], far: Set[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from dcod.promote import twins
 from dcod.promote.compare import Comparison
 from dcod.promote.decision import Decision
 from dcod.promote.gate import Contest
-from dcod.promote.promote import TRAINED_ON, challenge
+from dcod.promote.promote import ARM, TRAINED_ON, challenge
 from dcod.reports import arms, model_card, report, sections, trace_pages
 from dcod.stages import evaluate, manifests
 from dcod.stages.arms import CHOICE
@@ -100,6 +100,9 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     twin = _twin(given)
     if given.traces is not None:
         storage.write_json(out / TRAINED_ON, lineage.sources_of(given.traces))
+    if given.choice is not None:
+        told = storage.read_json(given.choice / CHOICE, made_by="dcod choose")
+        storage.write_json(out / ARM, {"arm": told["settings"], "at": told["at"], "alone": told["alone"]})
     student, start = load_results(given.results), load_results(given.start_results)
     champion = comparable(config, out, registry, student, [load_results(given.champion_results), start])
     dirty = None if given.traces is None else evaluate.contamination(config, given.traces)

@@ -1,6 +1,7 @@
 """Pilot: one arm, trained on a share of the prompts and asked problems that were held back for that.
 
-1. is there something to do: an arm that the traces do not suit is left out, and says why;
+1. is there something to do: an arm that the traces do not suit is left out, and says why; so are all where a scheduled
+   run takes the champion's arm over;
 2. per seed: train on the share, to the last step; nothing is selected;
 3. answer the selection problems, which choose the arm's temperature, and the pilot problems, which compare arms, at
    every temperature; grade;
@@ -30,7 +31,8 @@ from dcod.engines import Sampling
 from dcod.errors import UserError
 from dcod.models import fitting, loading
 from dcod.objective import arms
-from dcod.promote import choice
+from dcod.promote import choice, promote
+from dcod.retrain import arms as taken_over
 from dcod.score import crossfit
 from dcod.score.scores import Scored, check_scored, open_scores
 from dcod.stages import remarks
@@ -47,8 +49,9 @@ if TYPE_CHECKING:
     from dcod.tracking import Log
 
 ARM, ANSWERS, STUDENT = "arm.json", "answers.parquet", "student"
+TAKEN_OVER = "taken_over.json"  # the champion's arm, where that is trained and no arm is tried
 SPLITS = ("selection", "pilot")
-TRAINED, LEFT_OUT, FAILED = "trained", "left_out", "failed"
+TRAINED, LEFT_OUT, FAILED, KEPT = "trained", "left_out", "failed", "kept"
 COST = 0.2  # of the run, that a pilot takes by itself
 
 SCHEMA = pa.schema(
@@ -99,22 +102,42 @@ def run(
     Raises:
         UserError: the scores are of another student, there is no problem to ask, or plain fine-tuning itself fails.
     """
+    chosen = config.train.arm(arm)
+    held = remarks.held(traces)
+    alone = held.alone / held.traces if held.traces else 0.0
+    state, why = untried(config, traces, arm)
+    if state == KEPT:
+        shutil.copyfile(traces / promote.ARM, out / TAKEN_OVER)
+    if state:
+        return _told(out, chosen, state, why, alone)
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     fitting.check_student(student, tokenizer, config.student.max_length)
     digest = prompts.tokenizer_digest(tokenizer)
     check_scored(scores, student, Scored(loading.digest(student), digest))
-    chosen = config.train.arm(arm)
-    if why := arms.left_out(config.train, chosen, remarks.held(traces)):
-        return _told(out, chosen, LEFT_OUT, why)
     problems = _problems(traces, tokenizer, config.train.pilot.problems)
     if chosen.is_sft:
         print(_outlook(config, sum(problem.split == "pilot" for problem in problems)), flush=True)
     try:
-        return _compared(config, out, log, chosen, problems, scores, student, tokenizer)
+        figures = _compared(config, out, log, chosen, problems, scores, student, tokenizer)
     except UserError as error:
         if chosen.is_sft:
             raise
-        return _told(out, chosen, FAILED, str(error))
+        return _told(out, chosen, FAILED, str(error), alone)
+    return _told(out, chosen, TRAINED, "", alone, figures)
+
+
+def untried(config: Config, traces: Path, arm: str) -> tuple[str, str]:
+    """The state of an arm that is not tried on such traces, and why; empty where it is.
+
+    Args:
+        config: the whole configuration.
+        traces: a trace set; a scheduled run leaves the champion's arm beside it where that is taken over.
+        arm: its name.
+    """
+    if kept := taken_over.read(traces / promote.ARM):
+        return KEPT, kept.why
+    why = arms.left_out(config.train, config.train.arm(arm), remarks.held(traces))
+    return (LEFT_OUT, why) if why else ("", "")
 
 
 def _compared(
@@ -153,7 +176,7 @@ def _compared(
         "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
     }
     accuracies = {f"{split}/{key}": value for split in SPLITS for key, value in _accuracies(rows, split).items()}
-    return _told(out, arm, TRAINED, "", figures | accuracies)
+    return figures | accuracies
 
 
 def _outlook(config: Config, problems: int) -> str:
@@ -266,9 +289,12 @@ def _accuracies(rows: Sequence[dict[str, Any]], split: str) -> dict[str, float]:
     return {f"{temperature:g}": sum(hits) / len(hits) for temperature, hits in found.items()}
 
 
-def _told(out: Path, arm: ArmConfig, state: str, why: str, figures: dict[str, float] | None = None) -> dict[str, float]:
+def _told(
+    out: Path, arm: ArmConfig, state: str, why: str, alone: float, figures: dict[str, float] | None = None
+) -> dict[str, float]:
     """Writes what became of the arm; its metrics."""
     told = figures or {}
     fields = {"arm": arm.model_dump(mode="json"), "sft": arm.is_sft, "state": state, "why": why, "figures": told}
+    fields["alone"] = alone  # share of the traces that are alone with their prompt
     storage.write_json(out / ARM, fields)
     return told | {"tried": float(state == TRAINED)}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dcod.config import Config
+from dcod.errors import UserError
 from dcod.objective import arms, feasibility
 from dcod.objective.feasibility import Holdings, Remark
 from dcod.stages import manifests
@@ -41,6 +42,27 @@ def of(
     if tried := arms.said(config.train, holding):
         told.append(Remark("note", "arms", tried))
     return holding, told
+
+
+def refusal(stage: str, config: Config, inputs: Mapping[str, Path]) -> str:
+    """Why a pipeline does not score its traces: the configured training can do nothing with them; "" where it can.
+
+    Args:
+        stage: the name in the table; others than the scoring refuse nothing.
+        config: the whole configuration.
+        inputs: folders by the names of the stage's arguments.
+    """
+    return feasibility.refusal(config, held(inputs["traces"])) if stage == "score" else ""
+
+
+def check(stage: str, config: Config, inputs: Mapping[str, Path]) -> None:
+    """Raises what :func:`refusal` says.
+
+    Raises:
+        UserError: why, and the way out.
+    """
+    if why := refusal(stage, config, inputs):
+        raise UserError(why)
 
 
 def held(traces: Path) -> Holdings:

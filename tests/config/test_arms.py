@@ -61,10 +61,10 @@ def test_what_no_arm_can_be(wanted: Any, text: str) -> None:
         config(wanted)
 
 
-@pytest.mark.parametrize("train", [{"arms": "auto"}, {"twin": True}])
-def test_a_retraining_tries_no_arms(train: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="pipeline=retrain trains what"):
-        Config.model_validate({"pipeline": "retrain", "ingest": HELD, "train": train})
+def test_a_retraining_tries_arms_but_trains_no_twin() -> None:
+    assert Config.model_validate({"pipeline": "retrain", "ingest": HELD, "train": {"arms": "auto"}}).train.compared
+    with pytest.raises(ValidationError, match="pipeline=retrain trains no plain fine-tuning beside the student"):
+        Config.model_validate({"pipeline": "retrain", "ingest": HELD, "train": {"twin": True}})
 
 
 def test_arms_need_problems_to_be_compared_on(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
 from dcod.objective import family, weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.family import FAMILY, OF_TEACHER, Group
-from dcod.objective.feasibility import Holdings, of_setting, possible, remarks
+from dcod.objective.feasibility import Holdings, of_setting, possible, refusal, remarks
 from dcod.objective.losses import LOSSES
 from tests.objective.records import random_record
 
@@ -62,6 +62,22 @@ def test_idle_is_said_where_all_weights_are_one_and_only_there() -> None:
         assert ("idle" in levels(correction, LONE)) == all_ones(correction, prompts=12), name
         assert "idle" not in levels(correction, FULL), name
         assert not all_ones(correction, prompts=4), name
+
+
+def test_what_would_do_nothing_is_refused_unless_it_is_meant() -> None:
+    """Nothing is refused where arms are compared: of those each is looked at by itself."""
+    train = {"correction": {"name": "naturalness"}}
+    told = refusal(Config.model_validate({"train": train}), LONE)
+    assert told.endswith("; if that is meant, set train.allow_idle=true")
+    assert "there is one a prompt (40 prompts)" in told
+    assert refusal(Config.model_validate({"train": train}), FULL) == ""
+    assert refusal(Config(), LONE) == ""
+    assert refusal(Config.model_validate({"train": {**train, "allow_idle": True}}), LONE) == ""
+    needs = Config.model_validate({"train": {"correction": {"name": "prefix"}, "allow_idle": True}})
+    assert "prefix needs behavior_logprobs" in refusal(needs, replace(LONE, logprobs=3))
+    assert (
+        refusal(Config.model_validate({"train": {**train, "arms": "auto"}, "ingest": {"pilot_share": 0.2}}), LONE) == ""
+    )
 
 
 @pytest.mark.parametrize(("key", "off"), [("gamma_max", 0.0), ("floor", 1.0), ("ess_floor", 1.0)])

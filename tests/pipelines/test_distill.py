@@ -166,7 +166,7 @@ def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Con
         "student": {"model": str(student), "max_length": 400},
         "ingest": {"sources": [str(folder / "traces.jsonl")], "selection_share": 0.1},
         "train": {
-            "correction": {"name": "surprisal"},
+            "correction": {"name": "surprisal", "scope": "token"},
             "learning_rate": 0.02,
             "epochs": 12,
             "traces_per_step": 4,
@@ -322,5 +322,5 @@ def test_a_users_mistake_in_a_stage_is_one_line(tmp_path: Path, tiny_student: Pa
     done = dcod(tmp_path, "run", "--config", str(path), "train.correction.name=prefix")
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.strip().splitlines()
-    assert "needs behavior_logprobs, which" in line
+    assert "score: train.correction.name=prefix needs behavior_logprobs: 0 of" in line
     assert "surprisal" in line

@@ -92,3 +92,28 @@ def test_nightly_presets_share_the_level_of_their_gates() -> None:
     found = [config for name in names() if (config := parse_config(text_of(name))).pipeline == "retrain"]
     assert found
     assert {config.promote.schedule for config in found} == {"repeated"}
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_with_arms_one_pilot_chooses_for_every_round(tmp_path: Path, rounds: int) -> None:
+    """Over names that are written out; a task that looks first, so that an arm that is not tried takes no GPU."""
+    settings = {
+        "pipeline": "retrain",
+        "cluster": CLUSTERS["distill-gpu"],
+        "ingest": {"pilot_share": 0.1},
+        "train": {"arms": [{"name": "trust", "loss": {"name": "gce"}}]},
+        "retrain": {"rounds": rounds},
+    }
+    compile_to(tmp_path / "p.yaml", Config.model_validate(settings))
+    spec, _ = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    dags = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    loops = [task for tasks in dags for task in tasks.values() if "parameterIterator" in task]
+    assert [yaml.safe_load(loop["parameterIterator"]["items"]["raw"]) for loop in loops] == [["sft", "trust"]]
+    (tried,) = [tasks for tasks in dags if "pilot" in tasks]
+    (looked,) = tried["pilot"]["dependentTasks"]
+    assert tried[looked]["inputs"]["parameters"]["stage"]["runtimeValue"]["constant"] == "pilot"
+    (branch,) = [tasks for tasks in dags if "choose" in tasks]
+    trainings = [task for name, task in branch.items() if name.startswith("train")]
+    chosen = [task["inputs"]["artifacts"]["choice"]["taskOutputArtifact"]["producerTask"] for task in trainings]
+    assert chosen == ["choose"] * rounds
+    assert "choice" in branch["gate"]["inputs"]["artifacts"]

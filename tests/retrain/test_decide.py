@@ -52,6 +52,10 @@ def test_traces_with_nothing_to_compare_are_no_reason_against() -> None:
     assert decision.code == "go"
     assert decision.reasons[1].text.endswith("75% of these are alone with their prompt: nothing to correct")
     assert "alone" not in retraining.decide(Evidence([NEAR], False, RISEN), CONFIG).reasons[1].text
+    idle = retraining.decide(Evidence([NEAR], False, RISEN, alone=1.0), CONFIG)
+    assert idle.code == "infeasible"
+    assert "100% of these are alone with their prompt: nothing to correct (train.allow_idle=true" in idle.text()
+    assert retraining.decide(Evidence([NEAR], False, RISEN, alone=1.0, allow_idle=True), CONFIG).outcome == "go"
 
 
 def test_a_source_left_out_before_is_no_news_while_it_is_too_far() -> None:

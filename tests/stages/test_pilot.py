@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.evaluate.results import load_results
+from dcod.promote.promote import ARM
+from dcod.reports import arms as report
+from dcod.retrain.arms import Kept
 from dcod.stages import arms, pilot
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import synthetic
@@ -189,6 +193,26 @@ def test_a_better_arm_is_chosen_and_asked_the_report_problems(place: Place) -> N
     assert asked.n > 5
     assert choice["examples"][0]["right"] == "other"
     assert arms.of_training(place.config, choice=made).train.loss.name == "gce"
+
+
+def test_an_arm_that_a_schedule_takes_over_is_the_choice_and_nothing_is_tried(place: Place, tmp_path: Path) -> None:
+    """As `decide` leaves it beside the traces; the training is settled as a pilot would have settled it."""
+    traces = tmp_path / "traces"
+    shutil.copytree(place.folder / "traces", traces)
+    kept = Kept(place.config.train.arm("trust"), at=5.0, alone=1.0, why="trust is taken over")
+    (traces / ARM).write_text(json.dumps(kept.to_dict()))
+    given = {"student": place.student, "traces": traces, "scores": place.folder / "scores"}
+    names = ("sft", "trust", "ratio")
+    pilots = {name: place.run("pilot", f"kept-{name}", None, arm=name, **given) for name in names}
+    assert {told(folder)["state"] for folder in pilots.values()} == {pilot.KEPT}
+    made = place.run("choose", "kept-choice", None, **pilots)
+    choice = json.loads((made / arms.CHOICE).read_text())
+    assert (choice["at"], choice["alone"], choice["choice"]["arm"]) == (5.0, 1.0, "trust")
+    assert arms.of_training(place.config, choice=made).train.loss.name == "gce"
+    answer = report.answer(plain=False, choice=choice)
+    assert answer.text == "What the correction brought was not measured anew: trust is taken over."
+    assert "No arm was tried: trust is taken over." in str(report.section(answer))
+    assert "not tried: trust is taken over" in "\n".join(report.lines(answer.to_dict()))
 
 
 def test_a_missing_arm_is_named(place: Place) -> None:

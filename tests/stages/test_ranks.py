@@ -46,7 +46,7 @@ def test_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train_ranks.wanted(Config()) == 1
 
 
-CROSS = {"sharding": "ddp", "correction": {"name": "surprisal", "weights": "cross"}, "select": "auto"}
+CROSS = {"sharding": "ddp", "correction": {"name": "surprisal", "scope": "token", "weights": "cross"}, "select": "auto"}
 
 
 @pytest.mark.slow

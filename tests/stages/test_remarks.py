@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from dcod.config import parse_config
+from dcod.errors import UserError
 from dcod.objective.feasibility import Holdings
 from dcod.stages import component, remarks
+from dcod.stages.execute import RunContext, execute
 from dcod.traces import holdings
 from tests.tiny import TWICE
 
@@ -60,3 +62,35 @@ def test_a_pod_says_once_what_its_traces_allow(
     assert compared is not None
     assert str(compared[1][-1]).startswith("arms: sft, ")
     assert remarks.of("evaluate", parse_config("{}"), tmp_path / "two", {}, {}) is None
+
+
+def test_a_pipeline_does_not_score_what_training_can_do_nothing_with(
+    tmp_path: Path, tiny_student: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line and no GPU, before any weights are read; not where it is meant, nor for another stage."""
+    rows = [{"problem": text, "response": said, "gold": said.rpartition(" ")[2]} for text, said in TWICE.items()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": str(tmp_path / "artifacts")}
+    ingest = {"sources": [str(tmp_path / "rows.jsonl")], "selection_share": 0.0}
+
+    def text(**train: object) -> str:
+        given = {"ingest": ingest, "tracking": tracking, "train": {"correction": {"name": "naturalness"}, **train}}
+        return parse_config(json.dumps(given)).to_json()
+
+    traces, scores = tmp_path / "traces", tmp_path / "scores"
+    component.run("ingest", text(), "p", str(traces), {"student": str(tiny_student)})
+    inputs = {"traces": str(traces), "student": str(tiny_student)}
+    (tmp_path / "config.json").write_text(text())
+    assert component.is_there("score", str(tmp_path / "config.json"), dict(inputs), {})
+    assert "it will be refused, no GPU is needed" in capfd.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        component.run("score", text(), "p", str(scores), inputs)
+    assert ended.value.code == 2
+    assert "failed: train.correction.name=naturalness compares the traces of a prompt" in capfd.readouterr().out
+    assert not scores.exists()
+    component.run("score", text(allow_idle=True), "p", str(scores), inputs)
+    by_hand = {"scores": scores, "student": tiny_student}
+    with pytest.raises(UserError, match=r"one a prompt \(6 prompts\).*set train.allow_idle=true"):
+        execute("train", parse_config(text()), tmp_path / "student", by_hand, RunContext(tracked=False))
+    short = parse_config(text(allow_idle=True, epochs=1, checkpoints={"uri": ""}))
+    execute("train", short, tmp_path / "student", by_hand, RunContext(tracked=False))

@@ -28,7 +28,7 @@ VERBS = {
     "ingest": ("ingest", "--traces", "raw.jsonl"),
     "score": ("score", "--traces", "traces", "score.checkpoints.every=1"),
     "score in two": ("score", "--traces", "traces", "score.checkpoints.every=1", "score.workers=2"),
-    "train": ("train", "--scores", "scores", "train.epochs=50", "train.correction.name=surprisal"),
+    "train": ("train", "--scores", "scores", "train.epochs=50", "train.correction.name=support_text"),
     "teach": (
         "teach",
         "--prompts",

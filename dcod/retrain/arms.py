@@ -1,0 +1,70 @@
+"""Which arm a scheduled run trains: the champion's, or the one that a new pilot chooses; and why.
+
+What the champion's pilot chose lies beside its version in the registry. It is taken over while it is young and the
+traces are as they were; ``decide`` writes it beside the traces that it selects, and the pilots find it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcod import storage
+from dcod.config import TrainConfig
+from dcod.config.arms import ArmConfig
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a pilot chose.
+
+    Attributes:
+        arm: the chosen one.
+        at: when, seconds since 1970.
+        alone: share of the traces that were alone with their prompt then.
+        why: it is taken over; empty as long as nobody decided that.
+    """
+
+    arm: ArmConfig
+    at: float
+    alone: float
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"arm": self.arm.model_dump(mode="json"), "at": self.at, "alone": self.alone, "why": self.why}
+
+
+def read(path: Path) -> Kept | None:
+    """What a file holds; None where there is none."""
+    if not path.is_file():
+        return None
+    found: Mapping[str, Any] = storage.read_json(path, made_by="dcod choose")
+    return Kept(ArmConfig.model_validate(found["arm"]), found["at"], found["alone"], found.get("why", ""))
+
+
+def anew(kept: Kept | None, train: TrainConfig, moved: Sequence[str], alone: float, days: float, now: float) -> str:
+    """Why the arms are to be compared again; "" where what was chosen is taken over.
+
+    Args:
+        kept: what the champion's pilot chose.
+        train: with the arms.
+        moved: what the monitors say of the traces.
+        alone: share of the new traces that are alone with their prompt.
+        days: after so many a choice is too old (``retrain.pilot_every``).
+        now: seconds since 1970.
+    """
+    if kept is None:
+        return "no pilot chose the champion's arm"
+    if kept.arm not in train.compared:
+        return f"{kept.arm.name}, the champion's arm, is not in train.arms any more, or is set otherwise"
+    if moved:
+        return f"the traces have moved: {moved[0]}"
+    if (alone >= 0.5) != (kept.alone >= 0.5):
+        return f"{alone:.0%} of the traces are alone with their prompt now, {kept.alone:.0%} were at the last pilot"
+    age = (now - kept.at) / DAY
+    return f"the last pilot was {age:.0f} days ago (retrain.pilot_every={days:g})" if age >= days else ""

@@ -1,0 +1,93 @@
+"""Which arm a scheduled run trains: the champion's while that is young and the traces are as they were."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcod.config import TrainConfig
+from dcod.config.arms import ArmConfig
+from dcod.retrain import arms, history
+from dcod.retrain.arms import DAY, Kept
+from dcod.tracking import Tracker
+from tests.retrain import month, nights
+from tests.retrain.test_month import new_world
+
+TRUST: dict[str, Any] = {"name": "trust", "loss": {"name": "gce", "power": 0.25}}
+TRAIN = TrainConfig.model_validate({"arms": [TRUST]})
+KEPT = Kept(ArmConfig.model_validate(TRUST), at=100 * DAY, alone=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"now": 129.9 * DAY}, ""),
+        ({"now": 130.0 * DAY}, r"the last pilot was 30 days ago \(retrain\.pilot_every=30\)"),
+        ({"kept": None}, "no pilot chose the champion's arm"),
+        ({"kept": replace(KEPT, arm=ArmConfig(name="sft"))}, ""),  # plain fine-tuning was chosen
+        ({"kept": replace(KEPT, arm=ArmConfig(name="gone", focus=1.0))}, r"gone, .* is not in train\.arms any more.*"),
+        ({"kept": replace(KEPT, arm=ArmConfig(name="trust", focus=1.0))}, r"trust, .* or is set otherwise"),
+        ({"moved": ["another style", "longer"]}, "the traces have moved: another style"),
+        ({"alone": 0.4}, "40% of the traces are alone with their prompt now, 100% were at the last pilot"),
+        ({"alone": 0.6}, ""),
+    ],
+)
+def test_when_the_arms_are_compared_anew(changes: dict[str, Any], said: str) -> None:
+    given: dict[str, Any] = {"kept": KEPT, "moved": [], "alone": 1.0, "days": 30.0, "now": 101 * DAY}
+    why = arms.anew(train=TRAIN, **(given | changes))
+    assert re.fullmatch(said, why), why
+
+
+def test_what_is_kept_survives_its_file(tmp_path: Path) -> None:
+    (tmp_path / "arm.json").write_text(json.dumps(replace(KEPT, why="young").to_dict()))
+    assert arms.read(tmp_path / "arm.json") == replace(KEPT, why="young")
+    assert arms.read(tmp_path / "none.json") is None
+
+
+@pytest.mark.slow
+def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path) -> None:
+    """A pilot the first night; none the second, whose student is the same arm's; one again after pilot_every days."""
+    world = new_world(tmp_path, 0)
+    pilot = {"min_problems": 5, "share": 0.5, "seeds": 1, "temperatures": [0.0], "problems": 10}
+    world.arguments += [
+        f"train.arms={json.dumps([TRUST])}",
+        f"train.pilot={json.dumps(pilot)}",
+        "ingest.pilot_share=0.2",
+        "train.correction.name=none",
+    ]
+
+    def night(arrives: str, date: str) -> tuple[str, dict[str, Any]]:
+        month.arrive(world.folder / "traces", arrives, 60, world.seed)
+        environment = world.environment | {nights.NOW: f"{date}T02:30+00:00"}
+        run = nights.dcod(world.folder, *world.arguments, environment=environment)
+        assert run.ended() == 0, run.said
+        return run.said, history.latest(Tracker(world.config.tracking), "dcod-student")
+
+    def tried() -> int:
+        tracker = Tracker(world.config.tracking)
+        runs = tracker.client.search_runs([tracker.experiment_id], max_results=1000)
+        pilots = [run for run in runs if run.data.tags.get("dcod.stage") == "pilot"]
+        return sum(run.data.metrics.get("tried") == 1.0 for run in pilots)
+
+    said, record = night("red", "2026-11-01")
+    assert record["reasons"][-1]["text"] == "the arms are compared anew: no pilot chose the champion's arm"
+    assert tried() == 2
+    kept = history.chosen(world.registry, world.registry.champion("dcod-student"))
+    assert kept is not None
+    assert kept.alone == 1.0
+    said, record = night("blue", "2026-11-15")
+    assert record["reasons"][-1]["text"].startswith(f"{kept.arm.name}, the champion's arm since the pilot of ")
+    assert record["reasons"][-1]["text"] in said
+    assert tried() == 2
+    assert world.champion == 3
+    again = history.chosen(world.registry, world.registry.champion("dcod-student"))
+    assert again == kept  # and its age is that of the pilot
+    _, record = night("green", "2027-02-01")
+    assert "days ago (retrain.pilot_every=30)" in record["reasons"][-1]["text"]
+    assert tried() == 4
