@@ -11,7 +11,7 @@ On the gate split, on the same problems, zero-shot:
   * and nothing may make the comparison void: other problems, another evaluator, too few problems, too many
     answers cut off or not parseable.
 
-A benchmark with the role *report* is compared and shown, and decides nothing.
+A benchmark with the role *report* is compared and shown, and decides nothing; small ones also pooled.
 
 What the registry says goes before all that: the student is no champion already, the champion was evaluated, and the
 student was not rolled back. Training traces must hold no problem of a benchmark.
@@ -35,7 +35,9 @@ from dcod.promote.compare import POWER, Comparison, compare, compare_rise
 from dcod.promote.decision import Decision, Reason
 
 SPLIT = "gate"
+FEW = 100  # problems: a benchmark with less, that is only reported, is told together with others of its kind
 
+Values = dict[str, list[float]]  # by problem, of each of its answers
 AnswersByProblem = Mapping[str, list[Answer]]  # in the order of the samples
 
 
@@ -171,6 +173,8 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
                 comparisons[-1], [answer.outcome for answers in ours[key].values() for answer in answers], config
             )
             comparisons += _steadiness(key, ours[key], theirs[key], config)
+    contests = [c.benchmark for c in comparisons if c.role == "report" and c.n < FEW]
+    comparisons += _pooled({key: (_correctness(ours[key]), _correctness(theirs[key])) for key in contests}, level)
     reasons += _verdicts([c for c in comparisons if c.role == "primary"], config, level)
     reasons += [_holds(c, config.margin) for c in comparisons if c.role == "guard"]
     reasons += [_steady(c, config.stability_margin) for c in comparisons if c.role == "stability"]
@@ -184,6 +188,21 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
         margin=config.margin,
         registered_model=config.registered_model,
     )
+
+
+def _pooled(contests: Mapping[str, tuple[Values, Values]], level: float) -> list[Comparison]:
+    """Small benchmarks that are only reported as one: 30 problems can show nothing alone, 100 a little.
+
+    Where there are at least two with as many answers a problem; by each problem's share of right answers.
+    """
+    samples = {len(answers) for sides in contests.values() for side in sides for answers in side.values()}
+    if len(contests) < 2 or len(samples) > 1:
+        return []
+    ours, theirs = (
+        {f"{key}/{problem}": given for key, sides in contests.items() for problem, given in sides[side].items()}
+        for side in (0, 1)
+    )
+    return [compare(f"{' '.join(sorted(contests))} pooled", "report", ours, theirs, level)]
 
 
 def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tuple[list[Comparison], list[Reason]]:
@@ -239,7 +258,7 @@ def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
     return Reason("uncontaminated", text, not dirty)
 
 
-def _correctness(answers: AnswersByProblem) -> dict[str, list[float]]:
+def _correctness(answers: AnswersByProblem) -> Values:
     """By problem, 1 for each right answer and 0 for any other."""
     return {problem: [float(answer.outcome == "correct") for answer in group] for problem, group in answers.items()}
 

@@ -14,13 +14,16 @@ import pytest
 from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Answer, AskedBenchmark, ModelRef, Results, load_results
-from dcod.promote.compare import lower_bound
+from dcod.promote.compare import Comparison, lower_bound
 from dcod.promote.decision import Decision
 from dcod.promote.gate import against_twin, decide
 
 CONFIG = PromoteConfig(
     level=0.05, margin=0.05, min_problems=50, max_truncated=0.2, max_unparseable=0.2, stability_margin=0.3
 )
+
+
+ROLE = {"role": "report"}
 
 
 def side(digest: str = "a", **benchmarks: dict[str, Any]) -> Results:
@@ -98,6 +101,26 @@ def test_a_guard_may_not_fall() -> None:
     assert failed(guarded(range(130))) == ["holds"]
     assert failed(guarded(range(145))) == ["holds"]  # -2.5 points, but -5 cannot be ruled out
     assert "at worst" in guarded(range(130)).failed[0].text
+
+
+def test_contests_are_also_told_as_one() -> None:
+    """Of each problem the share of right answers counts; large ones and other numbers of answers are not pooled."""
+
+    def told(name: str, right: int, size: int = 30, samples: int = 2) -> Results:
+        contest = {"outcomes": [["correct"] * samples] * right + [["wrong"] * samples] * (size - right)}
+        other = {"outcomes": [["correct", "wrong"]] * 40}
+        return side(name, sums={"outcomes": answers(range(9))}, aime24=contest | ROLE, amc23=other | ROLE)
+
+    def pooled(ours: Results, theirs: Results) -> list[Comparison]:
+        return [one for one in run(ours, theirs).comparisons if one.benchmark.endswith("pooled")]
+
+    (found,) = pooled(told("a", 10), told("b", 4))
+    assert (found.benchmark, found.role, found.n, found.samples) == ("aime24 amc23 pooled", "report", 70, 2)
+    assert (found.gains, found.losses) == (6, 0)
+    assert found.challenger == pytest.approx((10 + 20) / 70)
+    assert found.difference == pytest.approx(6 / 70)
+    assert pooled(told("a", 10, size=100), told("b", 4, size=100)) == []
+    assert pooled(told("a", 10, samples=3), told("b", 4, samples=3)) == []
 
 
 def test_a_report_benchmark_decides_nothing() -> None:

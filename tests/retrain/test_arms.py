@@ -60,6 +60,7 @@ def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path)
         f"train.pilot={json.dumps(pilot)}",
         "ingest.pilot_share=0.2",
         "train.correction.name=none",
+        "retrain.limits.surprisal=10",  # or other colours are traces that have moved
     ]
 
     def night(arrives: str, date: str) -> tuple[str, dict[str, Any]]:
