@@ -115,9 +115,7 @@ def is_there(
             if remarks.refusal(stage, parsed, paths):
                 print(f"{MARK}{name:<28} it will be refused, no GPU is needed", flush=True)
                 return True
-            if (
-                stage == "pilot"
-            ):  # without its start its output cannot be looked for, but whether it is tried at all can
+            if stage == "pilot":  # whether it is tried at all: its output cannot be looked for without its start
                 from dcod.stages import pilot
 
                 idle, _ = pilot.untried(parsed, paths["traces"], arm)
