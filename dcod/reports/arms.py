@@ -102,7 +102,7 @@ def lines(given: Mapping[str, Any]) -> list[str]:
     """The answer of a run (answer.json) as lines of text."""
     found = [given["text"]]
     if choice := given.get("choice"):
-        head, rows = _table(choice)
+        head, rows = side_by_side(choice)
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
         found += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                   for row in [head, *rows]]  # fmt: skip
@@ -122,7 +122,7 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         f"problems, which chose: {made['why']}. Between seeds a difference spreads by {made['deviation'] * 100:.1f} "
         f"points ({spread}); a difference of {made['detectable'] * 100:.1f} points would be found with 80 % power."
     )
-    yield table(*_table(choice))
+    yield table(*side_by_side(choice))
     if made["against"]:
         yield plot(figures.arms_figure(made["against"]), "arms")
     for number, one in enumerate(choice.get("examples", ()), 1):
@@ -133,7 +133,7 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         )
 
 
-def _table(choice: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def side_by_side(choice: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Every arm: accuracy on the pilot problems by temperature, and against SFT at each one's best."""
     against = {one["name"]: one for one in choice["choice"]["against"]}
     told = choice["arms"]

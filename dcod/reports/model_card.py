@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.evaluate.results import ZERO_SHOT
+from dcod.reports import arms
 from dcod.reports import sections as accounts
 
 if TYPE_CHECKING:
     from dcod.evaluate.results import Results
     from dcod.promote.decision import Decision
+    from dcod.reports.arms import Answer
     from dcod.tracking.lineage import Origin
 
 _SOURCES = 10  # that are named
@@ -41,6 +43,7 @@ def student(
     traces: Path | None,
     base_licence: str,
     origin: Origin,
+    answer: Answer,
 ) -> str:
     """The card of a student.
 
@@ -51,6 +54,7 @@ def student(
         traces: the trace set that it was trained on.
         base_licence: of the start; empty where nobody has said.
         origin: the files behind it.
+        answer: what the correction brought.
     """
     settings, history = accounts.settings(training), accounts.history_of(training)
     manifest = accounts.of_json(training / "manifest.json") if settings else None
@@ -60,6 +64,7 @@ def student(
         "Use": _USE,
         "Data": _data(traces),
         "Method": _method(settings, history),
+        "Did the correction help?": _correction(answer),
         "Evidence": _evidence(decision, results),
         "Limits": _limits(decision, results),
         "Licences": _licences(base, base_licence, traces),
@@ -139,6 +144,15 @@ def _method(settings: Mapping[str, object], history: Sequence[Mapping[str, float
     if history:
         gamma, ess = (sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess"))
         lines.append(f"- {len(history)} optimizer steps; mean γ {gamma:.3f}, mean effective sample size {ess:.1%}")
+    return "\n".join(lines)
+
+
+def _correction(answer: Answer) -> str:
+    """The answer, and the arms side by side where there was a pilot."""
+    lines = [_plain(answer.text)]
+    if answer.choice:
+        head, rows = arms.side_by_side(answer.choice)
+        lines += ["", *(f"| {' | '.join(map(_plain, row))} |" for row in [head, ["---"] * len(head), *rows])]
     return "\n".join(lines)
 
 

@@ -117,8 +117,9 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
         results["SFT twin"] = twin
     version = registry.by_version(decision.registered_model, decision.challenger.version)
     origin = lineage.origin(registry, version, given.traces)
-    describe(config, registry, decision, results, given, origin)
-    viewer, answer = _viewer(config, out, log, given), _answer(given, student, twin)
+    answer = _answer(given, student, twin)
+    describe(config, registry, decision, results, given, origin, answer)
+    viewer = _viewer(config, out, log, given)
     folders = {"start": given.start, "student": given.student, "traces": given.traces, "scores": given.scores}
     folders |= {f"results of {name}": one.folder for name, one in results.items()}
     page = report.page(
@@ -214,12 +215,13 @@ def describe(
     results: Mapping[str, Results],
     given: Inputs,
     origin: Origin,
+    answer: arms.Answer,
 ) -> None:
     """Gives the registered student its model card, and the first champion, the start, where it has none yet."""
     name, licence = decision.registered_model, config.promote.base_licence
     version = registry.by_version(name, decision.challenger.version)
     if decision.outcome != "already_champion" and version is not None:
-        card = model_card.student(decision, results, given.student, given.traces, licence, origin)
+        card = model_card.student(decision, results, given.student, given.traces, licence, origin, answer)
         registry.describe(version, card)
     first = registry.find(name, loading.digest(given.start))
     if first is not None and not registry.card(first.uri):

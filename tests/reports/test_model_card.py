@@ -17,16 +17,20 @@ from dcod.evaluate.results import load_results
 from dcod.models import loading
 from dcod.promote import promote
 from dcod.promote.gate import Contest
-from dcod.reports import model_card
+from dcod.reports import arms, model_card
 from dcod.stages import gate
 from dcod.traces import Trace, write_traces
 from dcod.tracking import Tracker, cards, export
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
 from tests.promote.test_promote import NAME, results
+from tests.reports.test_arms import CHOICE
 from tests.reports.test_report import HISTORY, HOSTILE, decision, write_results
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
+
+UNTOLD = arms.Answer(arms.NOTHING)
+NOT_TRIED = {"arm": {"name": "late"}, "state": "failed", "why": HOSTILE}
 
 
 def head_of(card: str) -> dict[str, Any]:
@@ -57,7 +61,9 @@ def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -
     shown = {"champion": write_results(tmp_path / "b", 0.4, set()), "student": write_results(tmp_path / "c", 0.6, {1})}
     files = {f"{number:064x}": f"night-{number}.jsonl" for number in range(12)} | {"f" * 64: HOSTILE}
     origin = Origin(dict(sorted(files.items(), key=lambda item: item[1])), untraced=2)
-    card = model_card.student(decision(), shown, folder, traces, "apache-2.0", origin)
+    against = CHOICE["choice"]["against"]
+    brought = arms.answer(plain=False, choice=CHOICE | {"arms": [*CHOICE["arms"], NOT_TRIED]})
+    card = model_card.student(decision(), shown, folder, traces, "apache-2.0", origin, brought)
     head = head_of(card)
     assert head["license"] == "apache-2.0"
     assert head["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -82,6 +88,8 @@ def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -
         "- 2 of these files are known from the traces alone",
     ):
         assert text in card, text
+    (row,) = [line for line in card.splitlines() if line.startswith(f"| {against[0]['name']}")]
+    assert row.count(" | ") == card[: card.index(row)].splitlines()[-1].count(" | ") > 5
     assert f"{9:064x}" not in card
     assert "<script" not in card
     assert "&lt;script" in card
@@ -89,7 +97,7 @@ def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -
 
 
 def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
-    card = model_card.student(decision(promote=False), {}, tmp_path, None, "", Origin({}))
+    card = model_card.student(decision(promote=False), {}, tmp_path, None, "", Origin({}), UNTOLD)
     assert head_of(card)["license"] == "unknown"
     assert "base_model" not in head_of(card)
     for text in (
@@ -103,7 +111,7 @@ def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_description_fits_into_a_registry(tmp_path: Path) -> None:
-    card = model_card.student(decision(), {}, tmp_path, None, "", Origin({}))
+    card = model_card.student(decision(), {}, tmp_path, None, "", Origin({}), UNTOLD)
     assert cards.description(card).startswith("# student, version 2")
     assert "license:" not in cards.description(card)
     long = card + "".join(f"\n## More {i}\n\n{'x' * 400}\n" for i in range(20))
@@ -130,7 +138,7 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
         decided = promote.challenge(config, tmp_path / "out", log, contest, student=student, start=tiny_student)
     registry = Registry(tracker)
     given = gate.Inputs(tiny_student, student, shown["student"], shown["start"], shown["start"])
-    gate.describe(config, registry, decided, measured, given, Origin({}))
+    gate.describe(config, registry, decided, measured, given, Origin({}), UNTOLD)
     card = registry.card(f"models:/{NAME}@challenger")
     assert f"# {NAME.replace('-', '-')}, version 2" in card
     described = tracker.client.get_model_version(NAME, "2").description
