@@ -59,8 +59,7 @@ def run(
     """
     paths = {name: Path(path) for name, path in (inputs or {}).items()}
     begun, label = time.monotonic(), f"{label} {shard}".strip()
-    name = f"{stage} {label}".strip()
-    parsed = _configuration(config)
+    name, parsed = f"{stage} {label}".strip(), _configuration(config)
     workers.end_with_parent(gently=True)
     try:
         with stopping(), ExitStack() as stack:

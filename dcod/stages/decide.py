@@ -85,8 +85,7 @@ def run(
     judge = Judge(config, champion)
     begin = judge if loading.digest(start) == judge.digest else Judge(config, start)
     measured = measure(pool, judge, begin, before.get("far", []))
-    far, sources = measured.far, list(measured.sources.values())
-    probe, fingerprints = judge.answers(), judge.fingerprints()
+    far, probe, fingerprints = measured.far, judge.answers(), judge.fingerprints()
     figures = {
         **_figures(pool, measured),
         **_teacher(pool, traces, measured, config),
@@ -94,16 +93,13 @@ def run(
         **monitors.evaluator(fingerprints, before.get("evaluators", {})),
     }
     warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
-    lone = alone(pool.near(far), config.train.correction)
-    evidence = Evidence(
-        sources, not learned, measured.losses, waiting.version if waiting else 0, lone, config.train.allow_idle
-    )
+    evidence = _evidence(config, pool, measured, not learned, waiting.version if waiting else 0)
     decision = decide.decide(evidence, config.retrain, warnings)
     if decision.outcome == "go":
         picked = _write_selected(out / history.SELECTED, pool, far, config)
         if config.train.compared:
-            moved, chosen = monitors.moved(figures, config.retrain.limits), history.chosen(registry, version)
-            held = holdings.of(picked, begin.tokens)
+            chosen, held = history.chosen(registry, version), holdings.of(picked, begin.tokens)
+            moved = monitors.moved(figures, config.retrain.limits)
             decision = _with_arm(out / history.SELECTED, decision, config, chosen, moved, held, clock())
     record = {
         **decision.to_dict(),
@@ -118,6 +114,12 @@ def run(
     storage.write_json(out / history.RECORD, record)
     _tell(log, name, decision, record)
     return {}
+
+
+def _evidence(config: Config, pool: Pool, measured: Measured, first: bool, waiting: int) -> Evidence:
+    """What the decision is made from."""
+    lone = alone(pool.near(measured.far), config.train.correction)
+    return Evidence(list(measured.sources.values()), first, measured.losses, waiting, lone, config.train.allow_idle)
 
 
 def _with_arm(
