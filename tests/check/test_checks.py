@@ -88,6 +88,8 @@ def test_one_trace_a_prompt_is_told(good: list[str], tmp_path: Path) -> None:
     (idle,) = [c for c in answers([*good, f"ingest.sources=[{traces}]"])["correction"] if c.state == "failed"]
     assert "there is one a prompt" in idle.text
     assert "dcod teach" in idle.text
+    meant = answers([*good, f"ingest.sources=[{traces}]", "train.allow_idle=true"])["correction"]
+    assert [c.state for c in meant if c.text == idle.text] == ["warning"]
 
 
 def test_rows_that_are_refused_are_counted_with_an_example(good: list[str], tmp_path: Path) -> None:
