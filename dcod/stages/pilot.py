@@ -31,6 +31,7 @@ from dcod.engines import Sampling
 from dcod.errors import UserError
 from dcod.models import fitting, loading
 from dcod.objective import arms
+from dcod.objective.feasibility import Holdings
 from dcod.promote import choice, promote
 from dcod.retrain import arms as taken_over
 from dcod.score import crossfit
@@ -105,7 +106,7 @@ def run(
     chosen = config.train.arm(arm)
     held = remarks.held(traces)
     alone = held.alone / held.traces if held.traces else 0.0
-    state, why = untried(config, traces, arm)
+    state, why = untried(config, traces, arm, held)
     if state == KEPT:
         shutil.copyfile(traces / promote.ARM, out / TAKEN_OVER)
     if state:
@@ -126,17 +127,18 @@ def run(
     return _told(out, chosen, TRAINED, "", alone, figures)
 
 
-def untried(config: Config, traces: Path, arm: str) -> tuple[str, str]:
+def untried(config: Config, traces: Path, arm: str, held: Holdings) -> tuple[str, str]:
     """The state of an arm that is not tried on such traces, and why; empty where it is.
 
     Args:
         config: the whole configuration.
         traces: a trace set; a scheduled run leaves the champion's arm beside it where that is taken over.
         arm: its name.
+        held: what the traces hold.
     """
     if kept := taken_over.read(traces / promote.ARM):
         return KEPT, kept.why
-    why = arms.left_out(config.train, config.train.arm(arm), remarks.held(traces))
+    why = arms.left_out(config.train, config.train.arm(arm), held)
     return (LEFT_OUT, why) if why else ("", "")
 
 
