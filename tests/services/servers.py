@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,16 +100,16 @@ def answers(url: str) -> bool:
         return False
 
 
-def client(server: Server) -> Any:
-    """A boto3 client that reads nothing from the environment."""
+def client(server: Server, access: str = "", secret: str = "") -> Any:
+    """A boto3 client that reads nothing from the environment; without keys it comes with the server's own."""
     import boto3
 
     return boto3.client(
         "s3",
         endpoint_url=server.uri,
         region_name="us-east-1",
-        aws_access_key_id=server.env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=server.env["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=access or server.env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=secret or server.env["AWS_SECRET_ACCESS_KEY"],
     )
 
 
@@ -121,15 +121,15 @@ def forget_keys(monkeypatch: Any) -> None:
 
 
 @contextmanager
-def s3(folder: Path) -> Iterator[Server]:
-    """SeaweedFS's S3 with one identity; buckets are made by the tests."""
+def s3(folder: Path, others: Sequence[dict[str, Any]] = ()) -> Iterator[Server]:
+    """SeaweedFS's S3 with an identity that may do all, and others; buckets are made by the tests."""
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if weed is None:
         raise RuntimeError(f"the S3 server `weed` is not here; {INSTALL}")
     credentials = [{"accessKey": ACCESS, "secretKey": SECRET}]
     identity = {"name": "test", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     (folder / "data").mkdir(parents=True)
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity, *others]}), encoding="utf-8")
     names = ["master.port", "volume.port", "filer.port", "s3.port"]
     ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], free_ports(8), strict=True))
     command = [weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
@@ -219,11 +219,12 @@ def add_user(uri: str) -> None:
 
 
 def mlflow_command(
-    folder: Path, database: Server, store: Server
+    folder: Path, database: Server, store: Server, other: Mapping[str, str] | None = None
 ) -> tuple[Server, Callable[[], AbstractContextManager[subprocess.Popen[bytes]]]]:
     """An MLflow server and how to start it, again and again on the same port; as k8s/base/mlflow.yaml starts it."""
-    with suppress(client(store).exceptions.BucketAlreadyOwnedByYou, client(store).exceptions.BucketAlreadyExists):
-        client(store).create_bucket(Bucket="mlflow")
+    if not other:
+        with suppress(client(store).exceptions.BucketAlreadyOwnedByYou, client(store).exceptions.BucketAlreadyExists):
+            client(store).create_bucket(Bucket="mlflow")
     (port,) = free_ports(1)
     uri = f"http://127.0.0.1:{port}"
     auth = folder / "basic_auth.ini"
@@ -252,7 +253,7 @@ def mlflow_command(
         "MLFLOW_AUTH_CONFIG_PATH": str(auth),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for tests",
     }
-    environment = os.environ | settings | store.env
+    environment = os.environ | settings | store.env | dict(other or {})
 
     def start() -> AbstractContextManager[subprocess.Popen[bytes]]:
         ready = lambda: answers(f"{uri}/health")  # noqa: E731

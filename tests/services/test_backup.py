@@ -26,7 +26,7 @@ def test_a_dump_comes_back(
     Tracker(TrackingConfig(uri=mlflow_server.uri, experiment="kept"))
     client(s3_environment).create_bucket(Bucket="dcod")
     base = ROOT / "k8s" / "base"
-    document = yaml.safe_load((base / "backup.yaml").read_text(encoding="utf-8"))
+    _, document = yaml.safe_load_all((base / "backup.yaml").read_text(encoding="utf-8"))
     pod = document["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (dump,), (upload,) = pod["initContainers"], pod["containers"]
     services = yaml.safe_load_all((base / "mlflow.yaml").read_text(encoding="utf-8"))
