@@ -64,13 +64,15 @@ def study(
         for _ in ("the grid", "what it promoted"):
             cells.finish(plan.tuning([SFT], names, rows_of(tune)), tune, work, workers, until)
     elif stage is Stage.SCREEN:
-        settings = {r: t.setting for r, t in choice.tuned(rows_of(tune), SFT).items() if r in names}
+        screen = choice.screening(results)
+        settings = {r: t.setting for r, t in choice.tuned(rows_of(screen), SFT).items() if r in names}
         print(f"not in this dcod: {', '.join(unknown()) or 'none'}")
         print(f"SFT is not tuned yet in: {', '.join(r for r in names if r not in settings) or 'none'}")
-        cells.finish(plan.screening(settings), tune, work, workers, until)
+        cells.finish(plan.screening(settings), screen, work, workers, until)
     elif stage is Stage.SHORTLIST:
-        methods = choice.shortlist(rows_of(tune))
-        means = {m: choice.mean_over_regimes(by) for m, by in choice.screened(rows_of(tune)).items()}
+        rows = rows_of(choice.screening(results))
+        methods = choice.shortlist(rows)
+        means = {m: choice.mean_over_regimes(by) for m, by in choice.screened(rows).items()}
         left_out = [m for m in ENTRIES if means.get(m) is None]
         storage.write_json(results / "shortlist.json", {"methods": methods, "not screened everywhere": left_out})
         print(f"{', '.join(methods)}; not screened everywhere: {', '.join(left_out) or 'none'}; commit shortlist.json")

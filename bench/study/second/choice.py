@@ -235,6 +235,12 @@ def choose(rows: Index, results: Path) -> list[str]:
     return names
 
 
+def screening(results: Path) -> Path:
+    """The file of the screening: one of its own where it ran on another machine than the tuning, else the tuning's."""
+    own = results / "screen.jsonl"
+    return own if own.is_file() else results / "tune.jsonl"
+
+
 def listed(results: Path) -> list[str]:
     """The committed shortlist.
 

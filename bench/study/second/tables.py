@@ -17,24 +17,26 @@ from dcod import storage
 
 HEAD = """# Results of the second protocol
 
-Written by `python -m bench.study.second --stage tables` from `tune.jsonl` and `confirm.jsonl`, which hold every cell
-that was run; the protocol is in ../README.md. Accuracies in %, differences in points with 95 % t intervals over seeds,
-paired by seed; bold where the interval leaves 0 out. Nothing but the confirmation is a result: what stands before it
-chose, on validation problems.
+Written by `python -m bench.study.second --stage tables` from `tune.jsonl` and `confirm.jsonl` (and `screen.jsonl`,
+where the screening ran on another machine), which hold every cell that was run; the protocol is in ../README.md.
+Accuracies in %, differences in points with 95 % t intervals over seeds, paired by seed; bold where the interval leaves
+0 out. Nothing but the confirmation is a result: what stands before it chose, on validation problems.
 """
 
 
 def write(results: Path) -> None:
     """Rewrites README.md of a results folder from its cells."""
     plain, late = read(results / "tune.jsonl"), read(results / "confirm.jsonl")
-    rows, fresh = choice.indexed(plain), choice.indexed(late)
-    parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows)]
+    early = read(choice.screening(results))
+    rows, screened, fresh = choice.indexed(plain), choice.indexed(early), choice.indexed(late)
+    both = plain if early == plain else [*early, *plain]
+    parts = [HEAD, spent([*both, *late]), _starts([*plain, *late]), _settings(rows), _screening(screened)]
     if (results / "shortlist.json").is_file():
         parts.append(_tuning(rows, choice.listed(results)))
-    parts += [_teachers(plain), feedback(plain)]
+    parts += [_teachers(both), feedback(both)]
     if (results / "choice.json").is_file():
         parts.append(_confirmation(fresh, choice.chosen(results)))
-    parts.append(_missing(rows, fresh, results))
+    parts.append(_missing(rows, screened, fresh, results))
     storage.write_text(results / "README.md", "\n".join(part for part in parts if part))
 
 
@@ -198,15 +200,15 @@ def _verdict(fresh: Index, chosen: dict[str, Any]) -> str:
     return f"### Verdict\n\n{table(titles, lines)}"
 
 
-def _missing(rows: Index, fresh: Index, results: Path) -> str:
+def _missing(rows: Index, screened: Index, fresh: Index, results: Path) -> str:
     """What the protocol asks for and no file holds."""
-    settings = {regime: one.setting for regime, one in choice.tuned(rows, SFT).items()}
+    settings = {regime: one.setting for regime, one in choice.tuned(screened, SFT).items()}
     wanted = {"tuning of SFT": list(plan.tuning([SFT], REGIMES, rows)), "screening": list(plan.screening(settings))}
     if (results / "shortlist.json").is_file():
         wanted["tuning"] = list(plan.tuning(choice.listed(results), REGIMES, rows))
     done = {
         (*where, *setting, seed)
-        for index in (rows, fresh)
+        for index in (rows, screened, fresh)
         for where, by_setting in index.items()
         for setting, by_seed in by_setting.items()
         for seed in by_seed
