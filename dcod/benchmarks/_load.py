@@ -11,18 +11,25 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib import metadata
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from dcod import grading, storage
 from dcod.benchmarks._types import SAMPLED, Benchmark, Problem, Row, SamplingPlan
 from dcod.config import BenchmarkConfig
+from dcod.config.mapping import JoinConfig
 from dcod.errors import UserError, one_line
 from dcod.grading import Grade
 from dcod.traces import reading, sources, synthetic
 from dcod.traces.bounded import LONGEST
+from dcod.traces.formats import RowError
+from dcod.traces.mapping import joining
 from dcod.traces.prompts import INSTRUCTIONS, prompt_for
+from dcod.traces.reading import BLOCK_ROWS
+from dcod.traces.rows import Block
 
 GRADERS = ("math-verify", "latex2sympy2_extended", "sympy")  # their versions are part of every fingerprint
 _READ = (
@@ -30,6 +37,7 @@ _READ = (
     "packed with gzip or zstd"
 )
 _LONG = ("row_too_long", "row_too_complex")  # sound perhaps, but beyond the limits of docs/traces.md
+_JOINED = ("no_match", "joins_twice")
 _EXAMPLES = {"reasoning_gym": ", such as reasoning-gym://chain_sum?problems=100&seed=1"}
 
 
@@ -147,7 +155,7 @@ def _configured(config: BenchmarkConfig) -> tuple[Benchmark, str]:
     benchmark = get(config.name)
     if benchmark.configure is None:
         return benchmark, config.source
-    source, benchmark = benchmark.configure(config.source)
+    source, benchmark = benchmark.configure(config)
     return benchmark, source
 
 
@@ -157,10 +165,16 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
     if synthetic.is_synthetic(source):
         found = synthetic.problems(source)[:count]
         return benchmark, [Row(p.id, p.question, p.answer, {"problem": p, "source": source}) for p in found]
-    rows = []
-    for line, row in enumerate(_objects(benchmark, source, config.revision), start=1):
+    rows = list[Row]()
+    objects = iter(_objects(benchmark, source, config.revision))
+    first = list(islice(objects, BLOCK_ROWS))
+    if benchmark.begin is not None:
+        benchmark.begin(first)
+    for line, row in enumerate(chain(first, objects), start=1):
         try:
             read = benchmark.read(row, line)
+        except RowError as error:
+            raise UserError(f"{benchmark.name}: {source}:{line}: {one_line(error.message)}") from None
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
@@ -168,13 +182,12 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
                 f"{benchmark.name}: {source}:{line} is not a row of this set ({type(error).__name__}: "
                 f"{one_line(error)[:200]}); its columns: {one_line(', '.join(row))[:500]}"
             ) from None
-        if read is None:
-            continue
-        if not read.gold.strip() or not read.problem.strip():
-            raise UserError(f"{benchmark.name}: {source}:{line} has an empty problem or answer; remove the row")
-        if (size := len(read.problem) + len(read.gold)) > LONGEST:
-            raise UserError(f"{benchmark.name}: {source}:{line} has {size} characters, at most {LONGEST} are read")
-        rows.append(read)
+        for one in read if isinstance(read, list) else [read] if read else []:
+            if not one.gold.strip() or not one.problem.strip():
+                raise UserError(f"{benchmark.name}: {source}:{line} has an empty problem or answer; remove the row")
+            if (size := len(one.problem) + len(one.gold)) > LONGEST:
+                raise UserError(f"{benchmark.name}: {source}:{line} has {size} characters, at most {LONGEST} are read")
+            rows.append(one)
     if benchmark.finish is not None:
         rows = benchmark.finish(rows)
     if benchmark.rows and len(rows) != benchmark.rows:
@@ -193,14 +206,18 @@ def _objects(benchmark: Benchmark, source: str, revision: str) -> Iterable[dict[
     path = storage.fetch(source)
     if path.is_dir():
         raise UserError(f"{benchmark.name}: {source} is a folder; name its JSON Lines or Parquet file")
-    return objects(path)
+    return objects(path, benchmark.join)
 
 
-def objects(path: Path) -> Iterator[dict[str, Any]]:
+def objects(path: Path, join: JoinConfig | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file (``.parquet``), or of one of JSON Lines, whatever its ending.
 
     The reader and its limits are those of ingestion (:mod:`dcod.traces.reading`); a row that it refuses is an error
     here: a benchmark that lacks a row is another benchmark.
+
+    Args:
+        path: of the file.
+        join: a second one, whose rows stand beside its own.
 
     Raises:
         UserError: it is none, or cannot be read.
@@ -209,18 +226,26 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"{path}: {why}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return _sound(path)
+    return _sound(path, join)
 
 
-def _sound(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        for block in reading.blocks(path, str(path), ""):
-            for row in block.rows():
+def _sound(path: Path, join: JoinConfig | None) -> Iterator[dict[str, Any]]:
+    with ExitStack() as stack:
+        partner = stack.enter_context(joining.joined(join)) if join else None
+        for block in _blocks(path):
+            for row in (partner.block(block) if partner else block).rows():
                 if row.row is None:
+                    if row.error in _JOINED:
+                        raise UserError(f"{path}:{row.line}: {row.message}")
                     kind = "a Parquet file" if path.suffix == ".parquet" else "a JSON object"
                     what = row.message if row.error in _LONG else f"not {kind} ({row.message})"
                     raise UserError(f"{path}:{row.line}: {what}; read are {_READ}")
                 yield row.row
+
+
+def _blocks(path: Path) -> Iterator[Block]:
+    try:
+        yield from reading.blocks(path, str(path), "")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check who may read it") from None
 

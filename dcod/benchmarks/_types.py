@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dcod import grading
+from dcod.config import BenchmarkConfig
+from dcod.config.mapping import JoinConfig
 from dcod.grading import Grade
 from dcod.traces import Message
 
@@ -71,11 +73,13 @@ class Benchmark:
         version: moves with every change of what follows.
         default_source: ``id``, ``id#config`` or ``id@split`` of a hub data set, taken when no source is configured.
         rows: how many rows the published set has; another count is an error unless it is 0.
-        read: the row of a file's object; None for one that is not of the set.
+        read: the row of a file's object, or several; None for one that is not of the set.
         asks: a key of :data:`dcod.traces.prompts.INSTRUCTIONS`.
         plan: how it is sampled, unless the configuration says.
-        configure: for a set that the user describes: from the configured source to the place of the rows, and the
+        configure: for a set that the user describes: from the configuration to the place of the rows, and the
             benchmark that reads them.
+        begin: looks at the first rows before any is read.
+        join: a second file, whose rows stand beside the set's.
         libraries: whose versions count in the fingerprint, besides those of the grader.
         figures: further figures of a set of grades, from the ``figures`` of each; IFEval has some.
         finish: what is done with all rows, once they are read.
@@ -86,13 +90,15 @@ class Benchmark:
     version: int
     default_source: str
     rows: int
-    read: Callable[[dict[str, Any], int], Row | None]
+    read: Callable[[dict[str, Any], int], Row | list[Row] | None]
     asks: str = "boxed"
     grade: Callable[[Problem, str, bool], Grade] = grade_text
-    configure: Callable[[str], tuple[str, Benchmark]] | None = None
+    configure: Callable[[BenchmarkConfig], tuple[str, Benchmark]] | None = None
     plan: SamplingPlan = SamplingPlan()
     libraries: tuple[str, ...] = ()
     figures: Callable[[Sequence[dict[str, float]]], dict[str, float]] | None = None
     finish: Callable[[list[Row]], list[Row]] | None = None
+    begin: Callable[[Sequence[dict[str, Any]]], None] | None = None
+    join: JoinConfig | None = None
     described: str = ""
     label: str = ""

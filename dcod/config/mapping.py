@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from dcod.config.base import Section
 
@@ -54,10 +54,18 @@ Value = str | list[str] | Constant | Template | Joined | Picked | Star
 class JoinConfig(Section):
     """A second file, whose row with the same id is put beside each row."""
 
-    file: str = Field(description="A source as in `ingest.sources`.")
-    on: str = Field(description="The path of the id in the rows.")
-    by: str = Field(description="The path of the id in the second file.")
-    name: str = Field("request", description="The column that gets the second file's row.")
+    file: str = Field(description="A source as in `ingest.sources`.", examples=["answers.jsonl"])
+    on: str = Field(description="The path of the id in the rows.", examples=["id"])
+    by: str = Field(description="The path of the id in the second file.", examples=["key"])
+    name: str = Field("request", description="The column that gets the second file's row.", examples=["other"])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on(cls, value: Any) -> Any:
+        """YAML 1.1 takes the bare word `on` for true."""
+        if isinstance(value, dict) and True in value and "on" not in value:
+            return {"on" if key is True else key: inner for key, inner in value.items()}
+        return value
 
 
 class MapConfig(Section):
@@ -110,6 +118,36 @@ class MapConfig(Section):
     def maps(self) -> bool:
         """Whether it says what the completion is; else a format does, after `join` and `ignore`."""
         return bool(self.completion or self.messages or self.thought)
+
+
+class ProblemMap(Section):
+    """What of a row is the problem of a benchmark of one's own, and its answer; values are those of a mapping.
+
+    A star in the problem's path makes a problem of every item; a list of answers asks for all of them.
+    """
+
+    problem: Value = Field("problem", description="What is asked.", examples=["turns[0].content"])
+    answer: Value = Field(
+        "answer",
+        description="The reference: an answer, a worked solution that marks it, or a list.",
+        examples=["meta.final"],
+    )
+    id: Value = Field("", description="A name; empty: the number of the row.", examples=["uuid"])
+    kind: Literal["boxed", "number"] = Field("boxed", description="How it is asked and graded.")
+    where: list[dict[str, Scalar]] = Field(
+        default_factory=list,
+        description="Only rows for which all of one of these hold; path: value, or a list with it.",
+        examples=[[{"source": "HMMT"}]],
+    )
+    absolute: float = Field(0.0, ge=0.0, description="How far a number may lie from the reference.", examples=[0.01])
+    relative: float = Field(0.0, ge=0.0, description="The same as a share of it.", examples=[0.01])
+    uneven: Literal["refuse", "null"] = Field("refuse", description="Lists beside each other of different lengths.")
+    join: list[JoinConfig] = Field(
+        default_factory=list,
+        description="A second file, by an id; at most one.",
+        max_length=1,
+        examples=[[{"file": "answers.jsonl", "on": "id", "by": "id"}]],
+    )
 
 
 _OWN_QUERIES = ("hub://", "reasoning-gym://")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dcod.config.cluster import MOUNT
-from dcod.config.mapping import split
+from dcod.config.mapping import SourceConfig, split
 from dcod.config.schema import Config
 from dcod.errors import UserError
 
@@ -48,7 +48,11 @@ def _only_here(config: Config) -> list[str]:
     if not _reached(config.promote.lease):
         wrong.append("cluster.storage: set an s3:// prefix, for the lease that serialises promotions")
     named = [split(source)[0] for source in config.ingest.sources]
-    for source in [*named, *(b.source for b in config.evaluate.benchmarks if b.source)]:
+    maps = [config.ingest.map, *(source.map for source in config.ingest.sources if isinstance(source, SourceConfig))]
+    joins = [join for some in maps if not isinstance(some, str) for one in some for join in one.join]
+    joins += [join for one in config.evaluate.benchmarks for join in one.map.join]
+    named += [one.source for one in config.evaluate.benchmarks if one.source]
+    for source in [*named, *(join.file for join in joins)]:
         if _is_local(source):
             wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
     if _is_local(model) and (model.startswith((".", "/", "~", "file:")) or Path(model).is_dir()):  # else owner/name

@@ -69,9 +69,10 @@ def parts() -> tuple[Part, ...]:
 
 
 def section_in(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a field holds, alone (then it is its type), in a list or by name."""
+    """The section that a field holds, alone (then it is its type), in a list or by name; None of several forms."""
     inner = (field.annotation, *get_args(field.annotation))
-    return next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    found = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return found[0] if len(found) == 1 else None
 
 
 def schema() -> dict[str, Any]:
@@ -176,7 +177,10 @@ def _parts(model: type[BaseModel], defaults: dict[str, Any], path: str) -> Itera
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     """Of a section that stands in a list, and may have keys that must be given."""
     found = {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
-    return {name: value for name, value in found.items() if not model.model_fields[name].is_required()}
+    plain = {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value for name, value in found.items()
+    }
+    return {name: value for name, value in plain.items() if not model.model_fields[name].is_required()}
 
 
 def _another(schema: dict[str, Any], default: Any) -> Any:
@@ -190,7 +194,7 @@ def _another(schema: dict[str, Any], default: Any) -> Any:
 def _words(schema: dict[str, Any]) -> str:
     """What a JSON Schema allows, in words."""
     if "anyOf" in schema:
-        return " or ".join(_words(form) for form in schema["anyOf"])
+        return " or ".join(dict.fromkeys(_words(form) for form in schema["anyOf"]))
     if "$ref" in schema:
         return "a mapping of keys"
     if "const" in schema:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from dcod.config.base import Few, Natural, Positive, Section, Share
 from dcod.config.cluster import ClusterConfig
-from dcod.config.mapping import Maps, SourceConfig
+from dcod.config.mapping import Maps, ProblemMap, SourceConfig
 from dcod.config.retrain import NotifyConfig, RetrainConfig
 from dcod.config.teach import EngineConfig, TeachConfig
 from dcod.config.train import TrainConfig
@@ -154,6 +154,7 @@ class BenchmarkConfig(Section):
         description="Path, s3:// or reasoning-gym:// URI; empty: the benchmark's own default.",
         examples=["problems.jsonl"],
     )
+    map: ProblemMap = Field(ProblemMap(), description="Of `custom`: what of a row is the problem, and its answer.")
     revision: str = Field("main", description="Of a hub data set: a branch, tag or commit.")
     limit: Count = Field("all", description="At most this many problems, the first ones.", examples=[200])
     role: Literal["primary", "guard", "report"] = Field("primary", description="What the gate does with it.")
@@ -169,7 +170,9 @@ class BenchmarkConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _samples_need_temperature(self) -> BenchmarkConfig:
+    def _fits_together(self) -> BenchmarkConfig:
+        if self.name != "custom" and self.map != ProblemMap():
+            raise ValueError(f"map says how a set of your own is read, name=custom; {self.name} has columns of its own")
         if self.samples != "auto" and self.samples > 1 and self.temperature == 0.0:
             raise ValueError("samples > 1 needs temperature > 0: greedy samples are all the same")
         return self

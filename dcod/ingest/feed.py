@@ -89,7 +89,7 @@ def _mapped(source: Address, first: Block, rows: Iterable[Block]) -> Iterator[Bl
             partner = stack.enter_context(joining.joined(joins[0]))
             rows, first = map(partner.block, rows), partner.block(first)
         for one in maps:
-            checking.check(source.path, one, [row.row for row in first.rows() if row.row is not None])
+            checking.check(f"source {source.path}", one, [row.row for row in first.rows() if row.row is not None])
         yield from (mapped(block, source.map) for block in rows)
 
 

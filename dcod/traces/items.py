@@ -19,7 +19,7 @@ from dcod.traces.columns import Said
 from dcod.traces.formats import RowError
 from dcod.traces.formats._fields import REASONING
 from dcod.traces.formats._marks import TURN_MARKS
-from dcod.traces.mapping import addresses, checking, engine, paths
+from dcod.traces.mapping import addresses, checking, engine, paths, values
 from dcod.traces.mapping.addresses import Preset
 from dcod.traces.schema import Trace
 
@@ -148,7 +148,7 @@ def _map_plan(text: str) -> tuple[str, frozenset[str], tuple[re.Pattern[str], ..
     """What mappings take, in words; the columns of it, and those that a star stands for."""
     told, used, stars = list[str](), set[str](), list[re.Pattern[str]]()
     for one in engine.compiled(text):
-        named = engine.paths_of(one)
+        named = values.paths_of(one)
         told.append(", ".join(f"{name} = {' or '.join(texts)}" for name, texts in named.items()))
         for first in (paths.parse(text).steps[0] for texts in named.values() for text in texts):
             used.add(first.key)

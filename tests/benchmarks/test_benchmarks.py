@@ -224,8 +224,8 @@ def test_a_set_of_your_own_as_parquet(tmp_path: Path) -> None:
         ("", "no source; expected path"),
         ("{}?colum=q", "unknown option colum"),
         ("{}?kind=essay", "kind='essay' is unknown; known: boxed, number"),
-        ("{}?problem=text", "its columns: problem, answer"),
-        ("{}?answer=empty", "KeyError"),
+        ("{}?problem=text", "problem: no row has 'text'; columns: problem, answer"),
+        ("{}?answer=empty", "answer: no row has 'empty'"),
     ],
 )
 def test_a_set_of_your_own_described_wrongly(tmp_path: Path, source: str, said: str) -> None:

@@ -124,10 +124,13 @@ def test_what_is_graded_otherwise_is_another_evaluation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("problem={Body} {Qestion}", "its columns: "),
+        ("problem={Body} {Qestion}", "set.jsonl: problem: no row has 'Qestion'; columns: Body, problem, answer"),
+        ("answer=anser", "set.jsonl: answer: no row has 'anser'; did you mean answer?"),
+        ("problem=Body.text", "problem: no row has 'Body.text' .*expected an object with 'text', got str 'A'"),
+        ("problem=a[b", "problem: path 'a.b': expected keys and positions"),
         ("where=source", "expected where=COLUMN:VALUE"),
         ("where=:HMMT", "expected where=COLUMN:VALUE"),
-        ("where=origin:HMMT", "its columns: "),
+        ("where=orgin:HMMT", "where: no row has 'orgin'"),
         ("where=source:AIME", "no row of .* has where=source:AIME; values of source: HMMT"),
         ("absolute=-1", "expected a number, 0 or more"),
         ("relative=nan", "expected a number, 0 or more"),

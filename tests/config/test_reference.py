@@ -51,6 +51,8 @@ def test_every_example_is_allowed() -> None:
         if key.path.endswith((".engine.endpoint", ".engine.model")):
             section = key.path.partition(".")[0]
             more = [f"{section}.{text}" for text in engine] + (["teach.logprobs=false"] if section == "teach" else [])
+        elif ".benchmarks.0.map." in key.path:
+            more = ['evaluate.benchmarks=[{"name": "custom", "map": {"join": [{"file": "f", "on": "a", "by": "b"}]}}]']
         elif ".benchmarks.0." in key.path:
             more = [FIRST]
         elif ".tolerations.0." in key.path:

@@ -103,6 +103,8 @@ def numbers(model: type[BaseModel] = Config, place: str = "") -> list[tuple[str,
     for name, field in model.model_fields.items():
         parts = (field.annotation, *getattr(field.annotation, "__args__", ()))
         inner = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+        if len(inner) > 1:  # a value of a mapping, in one of its forms
+            continue
         listed = "0." if "list[" in str(field.annotation) else ""
         for section in inner:
             found += numbers(section, f"{place}{name}.{listed}")

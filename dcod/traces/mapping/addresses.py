@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from dcod.config.mapping import MapConfig, Maps, SourceConfig, split
 from dcod.errors import UserError, one_line
-from dcod.traces.mapping import engine, paths
+from dcod.traces.mapping import paths, values
 
 FOLDER = Path(__file__).parent / "presets"
 _LISTS = ("ignore", "flags")
@@ -116,7 +116,7 @@ def text_of(maps: Maps) -> str:
     else:
         found = maps
     for one in found:
-        for text in (text for texts in engine.paths_of(one).values() for text in texts):
+        for text in (text for texts in values.paths_of(one).values() for text in texts):
             paths.parse(text)
     return json.dumps([one.model_dump(mode="json", exclude_defaults=True) for one in found])
 
@@ -131,16 +131,16 @@ def _of_query(source: str, query: str) -> Maps:
     if unknown or len(set(names)) < len(names):
         wrong = f"unknown option {', '.join(unknown)}" if unknown else "an option stands twice"
         raise UserError(f"source {source}: {wrong}; known: map, {', '.join(MapConfig.model_fields)}")
-    values: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     for name, text in given:
         if name in _LISTS:
-            values[name] = text.split(",")
+            chosen[name] = text.split(",")
         elif text.startswith("="):
-            values[name] = {"value": text[1:]}
+            chosen[name] = {"value": text[1:]}
         else:
-            values[name] = {"text": text} if "{" in text else text
+            chosen[name] = {"text": text} if "{" in text else text
     try:
-        return [MapConfig.model_validate(values)]
+        return [MapConfig.model_validate(chosen)]
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"source {source}: {first['loc'][0]}: {one_line(first['msg'])[:200]}") from None

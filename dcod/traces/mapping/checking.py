@@ -6,27 +6,41 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcod.config.mapping import MapConfig
+from dcod.config.mapping import MapConfig, ProblemMap
 from dcod.errors import UserError
-from dcod.traces.mapping import engine, paths
+from dcod.traces.mapping import paths, values
 from dcod.traces.mapping.paths import MissingError
 
 _EACH = ("flags", "where", "join")
+_NEEDED = ("prompt", "messages", "completion", "problem", "answer")  # a list of paths must find something at least
 
 
-def check(source: str, chosen: MapConfig, rows: Sequence[dict[str, Any]]) -> None:
+def check(source: str, chosen: MapConfig | ProblemMap, rows: Sequence[dict[str, Any]], but: Sequence[str] = ()) -> None:
     """Compares the paths of a mapping with the first rows of a source.
+
+    Args:
+        source: as the message names it.
+        chosen: the mapping.
+        rows: the first ones.
+        but: what is not looked at.
 
     Raises:
         UserError: no row has one of them; with the nearest names.
     """
-    for name, texts in engine.paths_of(chosen).items():
-        if isinstance(getattr(chosen, name), list) and name not in _EACH:
-            continue  # the first that is there; perhaps none
-        for text in texts:
-            path = paths.parse(text)
-            if rows and not path.optional and not any(has(row, path) for row in rows):
-                raise UserError(f"source {source}: {name}: no row has {text!r}{_near(path, rows)}")
+    for name, texts in values.paths_of(chosen).items():
+        if name in but:
+            continue
+        missing = [text for text in texts if lacks(text, rows)]
+        if isinstance(getattr(chosen, name), list) and name not in _EACH:  # the first that is there
+            missing = missing[:1] if name in _NEEDED and len(missing) == len(texts) else []
+        if missing:
+            raise UserError(f"{source}: {name}: no row has {missing[0]!r}{near(missing[0], rows)}")
+
+
+def lacks(text: str, rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether there are rows, and none has a path that must be there."""
+    path = paths.parse(text)
+    return bool(rows) and not path.optional and not any(has(row, path) for row in rows)
 
 
 def has(row: Mapping[str, Any], path: paths.Path) -> bool:
@@ -39,7 +53,9 @@ def has(row: Mapping[str, Any], path: paths.Path) -> bool:
     return path.steps[0].kind != "each"  # null there
 
 
-def _near(path: paths.Path, rows: Sequence[dict[str, Any]]) -> str:
+def near(text: str, rows: Sequence[dict[str, Any]]) -> str:
+    """What may have been meant by a path that no row has."""
+    path = paths.parse(text)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if path.column in columns:
         try:
@@ -47,5 +63,5 @@ def _near(path: paths.Path, rows: Sequence[dict[str, Any]]) -> str:
         except MissingError as error:
             return f" ({error})"
         return ""
-    near = difflib.get_close_matches(path.column, columns, 3, 0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; columns: {', '.join(columns[:20])}"
+    found = difflib.get_close_matches(path.column, columns, 3, 0.5)
+    return f"; did you mean {' or '.join(found)}?" if found else f"; columns: {', '.join(columns[:20])}"

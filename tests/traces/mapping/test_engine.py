@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dcod.config import IngestConfig
-from dcod.config.mapping import MapConfig
+from dcod.config import IngestConfig, parse_config
+from dcod.config.mapping import MapConfig, SourceConfig
 from dcod.errors import UserError
 from dcod.traces import Trace
 from dcod.traces.formats import RowError
-from dcod.traces.mapping import addresses, checking, engine, paths
+from dcod.traces.mapping import addresses, checking, engine, paths, values
 
 ASKED, SAID = "What are three threes?", "They are \\boxed{9}."
 
@@ -53,7 +53,7 @@ def test_what_a_path_finds(path: str, value: Any) -> None:
         "a": {"b": 1, "none": None}, "l": ["x", "y", "z"], "odd name/x-@.y": 2, "j": '{"k": [5]}',
         "t": [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}],
     }  # fmt: skip
-    found = engine.Mapped(row, MapConfig(gold=path)).value("gold")
+    found = values.Mapped(row, MapConfig(gold=path)).value("gold")
     assert found == value
 
 
@@ -181,3 +181,12 @@ def test_a_mapping_in_an_address() -> None:
     (source,) = config.sources
     assert engine.compiled(addresses.address(source).map)[0].prompt == "q"
     assert IngestConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_the_word_on_is_a_key_in_yaml() -> None:
+    """YAML 1.1 reads it as true."""
+    text = "ingest: {sources: [{path: a.jsonl, map: {completion: c, join: [{file: b.jsonl, on: id, by: key}]}}]}"
+    (source,) = parse_config(text).ingest.sources
+    assert isinstance(source, SourceConfig)
+    assert not isinstance(source.map, str)
+    assert source.map[0].join[0].on == "id"
