@@ -18,6 +18,7 @@ from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
 from dcod.storage import marks
+from dcod.traces.mapping import addresses
 
 STEPS = 40  # optimizer steps that a run should have at least
 LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
@@ -82,8 +83,9 @@ def advise(files: Sequence[str], benchmark: str, model: str) -> Advice:
     advice.set("ingest.sources", list(files))
     folder = student.small_files(advice.config.student)
     room = fitting.positions(folder) or LONGEST
-    wide = parse_config(advice.config.to_json(), [f"student.max_length={min(room, LONGEST)}", "ingest.keep=all"])
-    found = sample.take(wide, folder)
+    found = _look(advice, folder, room)
+    if _mappings(advice, found):
+        found = _look(advice, folder, room)
     if not found.traces:
         code, count = found.refused.most_common(1)[0]
         raise UserError(f"none of {found.rows} rows is a trace: {count} {code} ({found.examples[code]})")
@@ -94,6 +96,33 @@ def advise(files: Sequence[str], benchmark: str, model: str) -> Advice:
     _training(advice, held, found)
     _benchmark(advice, benchmark, found)
     return advice
+
+
+def _look(advice: Advice, folder: Path, room: int) -> Sample:
+    """The first rows, whatever their length and answers."""
+    wide = [f"student.max_length={min(room, LONGEST)}", "ingest.keep=all"]
+    return sample.take(parse_config(advice.config.to_json(), wide), folder)
+
+
+def _mappings(advice: Advice, found: Sample) -> bool:
+    """Takes a mapping by name for every source whose rows no format reads, and most of which it would."""
+    chosen: list[str | dict[str, str]] = []
+    for source in advice.values["ingest"]["sources"]:
+        offers = {name: count for (path, name), count in found.offers.items() if path == source}
+        name = max(offers, key=offers.__getitem__, default="")
+        count = offers.get(name, 0)
+        rows = found.looked[source]
+        if 2 * count <= rows:
+            chosen.append(source)
+            continue
+        chosen.append({"path": source, "map": name})
+        title = addresses.presets()[name].title
+        advice.why.append(
+            f"ingest.sources: {source} looks like {title} by its columns ({count} of {rows} rows), which "
+            f"`map: {name}` reads; `dcod ingest --look` shows how"
+        )
+    advice.set("ingest.sources", chosen)
+    return any(isinstance(source, dict) for source in chosen)
 
 
 def _lengths(advice: Advice, found: Sample, room: int) -> None:

@@ -21,6 +21,7 @@ from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
 from dcod.objective import arms, feasibility
 from dcod.traces import sources
+from dcod.traces.mapping import addresses
 
 State = Literal["ok", "failed", "warning", "unchecked"]
 LOST = 0.5  # share of refused rows above which somebody should look
@@ -124,6 +125,14 @@ def _traces(findings: Findings) -> Iterator[Check]:
     found = findings.sample = sample.take(config, findings.folder)
     looked = f"all {found.rows:,} rows" if found.whole else f"the first {found.rows:,} of about {found.total:,} rows"
     reasons = "; ".join(f"{n:,} {code} ({found.examples[code]})" for code, n in found.refused.most_common(3))
+    for (source, name), count in sorted(found.offers.items()):
+        title = addresses.presets()[name].title
+        yield Check(
+            "mapping",
+            "warning",
+            f"{source}: {count:,} of {found.looked[source]:,} rows look like {title}, which `map: {name}` reads: "
+            f'\'ingest.sources=[{{"path": "{source}", "map": "{name}"}}]\', or `dcod init {source}`',
+        )
     if not found.traces:
         raise UserError(f"none of {looked} would be accepted: {reasons}")
     kinds = ", ".join(f"{name} ({n:,})" for name, n in found.formats.most_common(3))

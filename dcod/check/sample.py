@@ -13,6 +13,7 @@ from dcod.ingest.assemble import side
 from dcod.ingest.examine import Examined, Examiner
 from dcod.objective.feasibility import Holdings
 from dcod.traces import Trace, holdings, sources
+from dcod.traces.items import UNREAD, offered
 from dcod.traces.rows import RawRow
 
 ROWS = 300  # of each source at most
@@ -33,6 +34,8 @@ class Sample:
         formats: by name, how many rows.
         tokens: prompt and completion of every accepted trace, and of those that are only too long.
         keys: of the accepted traces, by which repeated ones are known.
+        offers: of rows that no format reads and a mapping by name would, by source and that mapping: how many.
+        looked: how many rows of each source were looked at.
     """
 
     digest: str
@@ -46,6 +49,8 @@ class Sample:
     formats: Counter[str] = field(default_factory=Counter)
     tokens: list[tuple[int, int]] = field(default_factory=list)
     keys: set[bytes] = field(default_factory=set)
+    offers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    looked: Counter[str] = field(default_factory=Counter)
 
     @property
     def whole(self) -> bool:
@@ -56,11 +61,14 @@ class Sample:
         """What the accepted traces hold."""
         return holdings.of(self.traces, self.digest, sampled=not self.whole)
 
-    def add(self, row: RawRow, items: Sequence[Examined]) -> None:
-        """Takes one row in, with the traces that were found in it."""
+    def add(self, source: str, row: RawRow, items: Sequence[Examined]) -> None:
+        """Takes one row of a source in, with the traces that were found in it."""
         self.rows += 1
+        self.looked[source] += 1
         if row.row is not None:
             self.formats[items[0].reading.text.partition(":")[0] or "unknown"] += 1
+            if not row.map and items[0].code in UNREAD and (offer := offered(row.row)):
+                self.offers[source, offer.preset.name] += 1
         for found in items:
             self._add(row, found)
 
@@ -94,7 +102,7 @@ def take(config: Config, student: Path) -> Sample:
         for block in feed.blocks({uri: units}, config.ingest.row_bytes):
             for row in block.rows():
                 if looked < ROWS:
-                    sample.add(row, examiner.items(row))
+                    sample.add(uri.path, row, examiner.items(row))
                     looked += 1
             if looked >= ROWS:
                 break

@@ -27,6 +27,7 @@ _TURNS = columns.turn_keys(
     *(*REASONING, *TURN_MARKS, "tool_calls", "name", "id", "refusal", "annotations", "audio", "function_call"),
 )
 _CHATS = ("chat", "prompt", "completion")  # what may hold turns
+UNREAD = ("unknown_format", "ambiguous_format")  # no format reads it, or not all of it: a mapping may
 _OWN = 12  # characters from which a reference may be a response's own end
 _SHOWN = 6
 _BEFORE = 500  # characters of what is wrong, in front of an offer
@@ -69,7 +70,7 @@ def taken(row: Mapping[str, Any], name: str = "auto") -> Taken:
     try:
         return _of_format(filled, name)
     except RowError as error:
-        if error.code in ("unknown_format", "ambiguous_format") and (offer := _offer(filled)):
+        if error.code in UNREAD and (offer := offered(filled)):
             raise RowError(error.code, f"{error.message[:_BEFORE]}; {offer}") from None
         raise
 
@@ -82,17 +83,35 @@ def _known(filled: Mapping[str, Any]) -> Preset | None:
     return None
 
 
-def _offer(filled: Mapping[str, Any]) -> str:
-    """Which set a row looks like, and the mapping that reads it."""
+@dataclass(frozen=True)
+class Offer:
+    """A mapping by name that would read a row of somebody's set.
+
+    Attributes:
+        preset: the mapping.
+        count: how many traces it reads of the row.
+    """
+
+    preset: Preset
+    count: int
+
+    def __str__(self) -> str:
+        several = f"reads {self.count} traces of this row" if self.count > 1 else "reads it"
+        name = self.preset.name
+        return f"this looks like {self.preset.title}: `map: {name}` (ingest.map={name}) {several}"
+
+
+def offered(row: Mapping[str, Any]) -> Offer | None:
+    """Which set a row that no format reads looks like, by its columns; None for none."""
+    filled = {key: value for key, value in row.items() if value is not None}
     for preset in addresses.candidates(tuple(filled), False):
         if all(checking.has(filled, paths.parse(path)) for path in preset.columns):
             try:
-                count = len(_of_preset(dict(filled), preset).items)
+                found = _of_preset(dict(filled), preset).items
             except RowError:
                 continue
-            several = f"reads {count} traces of this row" if count > 1 else "reads it"
-            return f"this looks like {preset.title}: `map: {preset.name}` (ingest.map={preset.name}) {several}"
-    return ""
+            return Offer(preset, len(found))
+    return None
 
 
 def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
@@ -104,7 +123,7 @@ def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
         used = {key for key in filled if key not in read.reading.unused}
         if found := list(columns.overlooked(filled, (*used, *flagged), said)):
             raise RowError("ambiguous_format", f"read as {preset.name}, but {_told(found)}")
-    return replace(read, reading=replace(read.reading, text=f"{preset.name}: {read.reading.text}"))
+    return read
 
 
 def _of_format(filled: dict[str, Any], name: str) -> Taken:
@@ -154,7 +173,8 @@ def _map_plan(text: str) -> tuple[str, frozenset[str], tuple[re.Pattern[str], ..
             used.add(first.key)
             stars += [first.names] if first.names else []
         used |= set(one.ignore)
-    return f"map: {'; '.join(told)}", frozenset(used), tuple(stars)
+    name = addresses.name_of(text)
+    return f"{name + ': ' if name else ''}map: {'; '.join(told)}", frozenset(used), tuple(stars)
 
 
 def _map_reading(row: Mapping[str, Any], text: str) -> Reading:

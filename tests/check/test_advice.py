@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +81,37 @@ def test_usual_columns_need_no_word() -> None:
 def test_rows_that_are_no_traces(tmp_path: Path, tiny_student: Path) -> None:
     with pytest.raises(UserError, match="none of 3 rows is a trace: 3 "):
         advise([lines(tmp_path / "x.jsonl", [{"a": 1}] * 3)], "", str(tiny_student))
+
+
+def openr1(count: int) -> Iterator[dict[str, Any]]:
+    """Rows in the shape of open-r1/OpenR1-Math-220k."""
+    for n in range(count):
+        said = [f"<think>\nI add {way}.\n</think>\n\nIt is \\boxed{{{n + 7}}}." for way in ("slowly", "at once")]
+        yield {"problem": f"What is {n} + 7?", "solution": f"Sum: \\boxed{{{n + 7}}}.", "answer": str(n + 7),
+               "generations": said}  # fmt: skip
+
+
+def test_a_mapping_by_name_is_taken_where_the_columns_are_a_sets(tmp_path: Path, tiny_student: Path) -> None:
+    known, own = lines(tmp_path / "known.jsonl", openr1(30)), lines(tmp_path / "own.jsonl", rows(9))
+    config = parse_config("{}", [f"student.model={tiny_student}", f'ingest.sources=["{known}", "{own}"]'])
+    found = {check.name: check for check in checks(config)}
+    assert found["mapping"].state == "warning"
+    assert f"{known}: 30 of 30 rows look like open-r1/OpenR1-Math-220k or -Raw, which `map: openr1-math` reads" in (
+        found["mapping"].text
+    )
+    advice = advise([known, own], "", str(tiny_student))
+    assert advice.values["ingest"]["sources"] == [{"path": known, "map": "openr1-math"}, own]
+    comments = [line for line in advice.text().splitlines() if line.startswith("# - ingest.sources: ")]
+    assert len(comments) == 1
+    assert "looks like open-r1/OpenR1-Math-220k or -Raw by its columns (30 of 30 rows)" in comments[0]
+    assert parse_config(advice.text()) == advice.config
+    found = {check.name: check for check in checks(advice.config)}
+    assert "mapping" not in found
+    assert "69 traces from all 39 rows; read as openr1-math (30)" in found["traces"].text
+
+
+def test_a_mapping_by_name_is_not_taken_for_few_rows_nor_beside_another(tmp_path: Path, tiny_student: Path) -> None:
+    mixed = lines(tmp_path / "mixed.jsonl", [*rows(9), *openr1(9)])
+    assert advise([mixed], "", str(tiny_student)).values["ingest"]["sources"] == [mixed]
+    mapped = f"{lines(tmp_path / 'known.jsonl', openr1(9))}?prompt=problem&completion=generations[0]"
+    assert advise([mapped], "", str(tiny_student)).values["ingest"]["sources"] == [mapped]

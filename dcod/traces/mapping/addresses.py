@@ -121,6 +121,12 @@ def text_of(maps: Maps) -> str:
     return json.dumps([one.model_dump(mode="json", exclude_defaults=True) for one in found])
 
 
+@lru_cache(256)
+def name_of(text: str) -> str:
+    """The preset whose mappings these are, as JSON; empty for none."""
+    return next((name for name in presets() if text_of(name) == text), "")
+
+
 def _of_query(source: str, query: str) -> Maps:
     """The mapping that an address says."""
     given = parse_qsl(query, keep_blank_values=True)
