@@ -30,16 +30,22 @@ def render(name: str, title: str, data: Any) -> str:
     """The page ``name`` of this folder with its data.
 
     Args:
-        name: of ``NAME.html``, ``NAME.js`` and ``NAME.css``; ``common.css`` goes before the latter.
+        name: of ``NAME.html``, ``NAME.js`` and ``NAME.css``; ``common.css`` goes before the latter, and the files
+            ``NAME_….js`` before the script, which is one.
         title: of the page, as plain text.
         data: what JSON can hold, without NaN and infinities.
     """
     style = source("common.css") + source(f"{name}.css")
-    script = source(f"{name}.js")
+    script = "".join(source(part) for part in (*_in_front(name), f"{name}.js"))
     policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'"
     safe = {"policy": policy, "style": style, "script": script, "data": as_json(data)}
     parts = {name: Markup(text) for name, text in safe.items()}  # noqa: S704 - of this folder, and escaped JSON
     return TEMPLATES.get_template(f"{name}.html").render(title=title, **parts)
+
+
+def _in_front(name: str) -> list[str]:
+    found = (file.name for file in files("dcod.reports").joinpath("assets").iterdir())
+    return sorted(file for file in found if file.startswith(f"{name}_") and file.endswith(".js"))
 
 
 def source(name: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.services import servers
+from tests.services.browsing import Opened
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +74,38 @@ def bucket(store: Any) -> str:
     name = f"b{uuid.uuid4().hex[:12]}"
     store.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    assert chromium, "`make test-services` installs Chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Callable[..., Any]:
+    """Opens a file; afterwards nothing may have been asked for but the file, and nothing complained about."""
+
+    @contextmanager
+    def open_file(
+        path: Path, scheme: str = "light", width: int = 1360, state: str = "", phone: bool = False
+    ) -> Iterator[Opened]:
+        context = browser.new_context(
+            color_scheme=scheme, viewport={"width": width, "height": 860}, has_touch=phone, is_mobile=phone
+        )
+        found = Opened(context.new_page())
+        found.page.goto(path.as_uri() + state)
+        yield found
+        assert found.complaints == []
+        asked = {url.partition("#")[0] for url in found.requests if not url.startswith("data:")}
+        assert asked == {path.as_uri()}
+        assert found.page.evaluate("window.hacked") is None
+        context.close()
+
+    return open_file

@@ -1,100 +1,13 @@
-"use strict";
-// The trace viewer. Everything from a trace reaches the page by textContent or as a number, never as markup.
+// The trace viewer, 3 of 3: the list with its filters, the address, keys, and who listens to what.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const spelled = new Set(data.spelled);
-const PAGE = 50; // traces in the list at once
-const STRIP = 60; // cells of a trace's strip
-const MARKS = { correct: "✓ correct", wrong: "✗ wrong", unparseable: "? no answer", unverified: "– unverified" };
-const $ = (id) => document.getElementById(id);
-
-function make(tag, text, className) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-}
-
-const known = (value) => value !== null && value !== undefined && value !== "";
-const shown = (value, digits = 3) => (known(value) ? value.toFixed(digits).replace("-", "−") : "not known");
-const mean = (values) => (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);
-
-// What a token can be coloured by. `steps` are ends of a scale, the smallest that holds 99 % of the tokens is taken;
-// `place` puts a value on it, from -1 to 1.
-const SCALES = {
-  weight: {
-    of: (trace, i) => (Array.isArray(trace.weight) ? trace.weight[i] : trace.weight),
-    steps: [1.25, 1.5, 2, 4, 8],
-    size: (value) => Math.abs(Math.log2(Math.max(value, 1e-3))),
-    ends: (end) => Math.log2(end),
-    ticks: (end) => [1 / end, end ** -0.5, 1, end ** 0.5, end],
-    place: (value, end) => Math.log2(Math.max(value, 1e-3)) / Math.log2(end),
-    unit: "weight in the loss; 1 as in plain fine-tuning (no unit)",
-  },
-  surprisal: {
-    of: (trace, i) => (known(trace.logp[i]) ? -trace.logp[i] : null),
-    steps: [1, 2, 4, 8, 16],
-    size: (value) => value,
-    ends: (end) => end,
-    ticks: (end) => [0, end / 4, end / 2, (3 * end) / 4, end],
-    place: (value, end) => value / end,
-    unit: "surprisal of the student, −log π, in nats",
-  },
-  gap: {
-    of: (trace, i) => (trace.teacher_logp && known(trace.teacher_logp[i]) && known(trace.logp[i])
-      ? trace.logp[i] - trace.teacher_logp[i] : null),
-    steps: [0.5, 1, 2, 4, 8],
-    size: Math.abs,
-    ends: (end) => end,
-    ticks: (end) => [-end, -end / 2, 0, end / 2, end],
-    place: (value, end) => value / end,
-    unit: "gap, log π − log μ, in nats; below 0 the student finds it less likely than the teacher",
-  },
-};
-
-// 1. Once: the figures of every trace, and the ends of the scales.
-
-function end(scale) {
-  const sizes = [];
-  for (const trace of data.traces) {
-    for (let i = 0; i < trace.tokens.length; i++) {
-      const value = scale.of(trace, i);
-      if (known(value)) sizes.push(scale.size(value));
-    }
-  }
-  const most = Float64Array.from(sizes).sort()[Math.floor(0.99 * (sizes.length - 1))] ?? 0;
-  return scale.steps.find((step) => scale.ends(step) >= most - 1e-9) ?? scale.steps.at(-1);
-}
-
-for (const scale of Object.values(SCALES)) scale.end = end(scale);
-data.traces.forEach((trace, index) => {
-  trace.index = index;
-  trace.length = trace.tokens.length;
-  for (const [name, scale] of Object.entries(SCALES)) {
-    trace[`mean_${name}`] = mean(trace.tokens.map((_, i) => scale.of(trace, i)).filter(known));
-  }
-  const said = trace.tokens.map((piece) => data.pieces[piece]).join("");
-  const own = trace.own ? trace.own.text : "";
-  const asked = trace.prompt.map((message) => message[1]).join("\n");
-  trace.searched = [trace.id, trace.prompt_id, asked, said, own].join("\n").toLowerCase();
-  trace.head = trace.prompt.at(-1)[1].trim().slice(0, 300);
-});
-
-// 2. The list: filters, order, one page of rows.
-
+const form = $("filters");
+const NAMES = ["text", "verdict", "split", "source", "least", "most"]; // the filters; the order is none
 let matching = [];
 let first = 0;
-let current = null;
-let by = "weight";
+let chosen = null; // the trace that was opened last; it is shown while it fits the filters
+const query = () => fold(form.elements.text.value.trim());
 
-function colour(element, value) {
-  const scale = SCALES[by];
-  if (!known(value)) return element;
-  const place = Math.max(-1, Math.min(1, scale.place(value, scale.end)));
-  element.classList.add("q", place < 0 ? "below" : "above");
-  element.style.setProperty("--t", Math.abs(place).toFixed(3));
-  return element;
-}
+// 1. The list: filters, order, one page of rows.
 
 function strip(trace) {
   const box = make("span", undefined, "strip");
@@ -108,36 +21,66 @@ function strip(trace) {
   return box;
 }
 
+// Where the searched text stands, if the head of the row does not show it.
+function snippet(trace, text) {
+  if (!text || fold(trace.head).includes(text)) return [];
+  const at = trace.searched.indexOf(text);
+  const start = Math.max(0, at - 40);
+  const piece = texts(trace).slice(start, at + text.length + 60).replace(/\s+/g, " ");
+  return [make("span", `${start ? "…" : ""}${piece}…`, "snip")];
+}
+
 function row(trace) {
   const button = make("button");
   button.type = "button";
   button.dataset.index = trace.index;
-  button.setAttribute("aria-current", trace === current);
   const meta = make("span", undefined, "meta");
   if (trace.verdict) meta.append(make("span", MARKS[trace.verdict] ?? trace.verdict, trace.verdict));
   meta.append(make("span", known(trace.mean_weight) ? `weight ${shown(trace.mean_weight)}` : "held back"));
   meta.append(make("span", `surprisal ${shown(trace.mean_surprisal)}`), make("span", `${trace.length} tokens`));
-  button.append(make("span", trace.head, "head"), meta, strip(trace));
-  button.addEventListener("click", () => open(trace));
+  button.append(make("span", trace.head, "head"), ...snippet(trace, query()), meta, strip(trace));
+  button.addEventListener("click", () => {
+    open(trace);
+    if (NARROW.matches) toTrace();
+  });
   const item = make("li");
   item.append(button);
   return item;
 }
 
+const buttons = () => Array.from($("rows").querySelectorAll("button"));
+const wanting = () => NAMES.some((name) => form.elements[name].value !== "");
+
 function list() {
   const page = matching.slice(first, first + PAGE);
+  const held = $("rows").contains(document.activeElement);
   $("rows").replaceChildren(...page.map(row));
   $("back").disabled = first === 0;
   $("more").disabled = first + PAGE >= matching.length;
   const range = matching.length ? `${first + 1}–${first + page.length} of ` : "";
   $("count").textContent = `${range}${matching.length.toLocaleString("en")} traces`;
+  $("none").hidden = matching.length > 0;
+  $("clear").hidden = !wanting() || matching.length === 0;
+  current_row();
+  if (held) buttons().find((button) => button.tabIndex === 0)?.focus();
+}
+
+// The open trace is marked; it, or the first one, is where Tab enters the list.
+function current_row() {
+  const all = buttons();
+  for (const button of all) {
+    const here = current !== null && Number(button.dataset.index) === current.index;
+    button.setAttribute("aria-current", here);
+    button.tabIndex = here ? 0 : -1;
+  }
+  if (all.length && all.every((button) => button.tabIndex < 0)) all[0].tabIndex = 0;
 }
 
 function filter() {
-  const wanted = Object.fromEntries(new FormData($("filters")));
-  const text = wanted.text.trim().toLowerCase();
-  const number = (name, otherwise) => (wanted[name] === "" ? otherwise : Number(wanted[name]));
-  const [least, most] = [number("least", null), number("most", null)];
+  const wanted = Object.fromEntries(new FormData(form));
+  const text = query();
+  const number = (name) => (known(wanted[name]) ? Number(wanted[name]) : null);
+  const [least, most] = [number("least"), number("most")];
   matching = data.traces.filter((trace) =>
     (!text || trace.searched.includes(text)) &&
     (!wanted.verdict || trace.verdict === wanted.verdict) &&
@@ -146,195 +89,192 @@ function filter() {
     (least === null || (known(trace.mean_weight) && trace.mean_weight >= least)) &&
     (most === null || (known(trace.mean_weight) && trace.mean_weight <= most)));
   if (wanted.order) {
-    const sign = wanted.order.startsWith("-") ? -1 : 1;
+    const sign = wanted.order.startsWith("-") || wanted.order === "far" ? -1 : 1;
     const name = wanted.order.replace("-", "");
     const value = (trace) => (name === "length" ? trace.length : trace[`mean_${name}`]);
     const place = (trace) => (known(value(trace)) ? sign * value(trace) : Infinity); // the unknown come last
     matching.sort((a, b) => (place(a) === place(b) ? a.index - b.index : place(a) - place(b)));
   }
   first = 0;
+  const fits = chosen !== null && matching.includes(chosen) ? chosen : null;
+  if (fits !== current) show(fits);
+  $("unfit").textContent = matching.length ? "The open trace does not fit the filters." : "No trace fits the filters.";
   list();
+  mark(text);
+  save();
 }
 
 function turn(pages) {
   first += pages * PAGE;
   list();
+  mark(query());
   $("rows").scrollTop = 0;
 }
 
-// 3. One trace.
-
-function pairs(list, entries) {
-  list.replaceChildren(...entries.filter(([, value]) => known(value)).map(([name, value]) => {
-    const box = make("div");
-    box.append(make("dt", name), make("dd", value));
-    return box;
-  }));
-}
-
-function missing(trace) {
-  if (by === "weight" && !known(trace.weight)) {
-    return "This trace is held back to select checkpoints: it is not trained on, and has no weight.";
-  }
-  if (by !== "gap" || trace.teacher_logp) return "";
-  return known(trace.teacher_total)
-    ? `Of this trace only the sum of the teacher's log-probs is known, ${shown(trace.teacher_total, 1)} nats: the ` +
-      "teacher's tokens are others than the student's."
-    : "The teacher's log-probs of this trace are not recorded, so there is no gap to show.";
+function clear() {
+  for (const name of NAMES) form.elements[name].value = "";
+  filter();
+  form.elements.text.focus();
 }
 
 function open(trace) {
-  current = trace;
-  history.replaceState(null, "", `#${encodeURIComponent(trace.id)}`);
-  for (const button of $("rows").querySelectorAll("button")) {
-    button.setAttribute("aria-current", Number(button.dataset.index) === trace.index);
-  }
-  $("name").textContent = `Trace ${trace.index + 1} of ${data.traces.length}`;
-  pairs($("facts"), [
-    ["verdict", MARKS[trace.verdict] ?? trace.verdict],
-    ["answer", trace.answer],
-    ["reference", trace.gold],
-    ["split", trace.split],
-    ["mean weight", known(trace.mean_weight) ? shown(trace.mean_weight) : ""],
-    ["mean surprisal", `${shown(trace.mean_surprisal)} nats`],
-    ["mean gap", known(trace.mean_gap) ? `${shown(trace.mean_gap)} nats` : ""],
-    ["teacher", trace.teacher],
-    ["temperature", known(trace.temperature) ? String(trace.temperature) : ""],
-    ["top-p", known(trace.top_p) ? String(trace.top_p) : ""],
-    ["source", known(trace.source_file) ? `${trace.source_file}, line ${trace.source_line}` : ""],
-    ["licence", trace.licence],
-    ["trace", trace.id],
-    ["prompt", trace.prompt_id],
-  ]);
-  $("prompt").replaceChildren(...trace.prompt.flatMap(([role, text]) => [make("h4", role), make("p", text)]));
-  $("size").textContent = `${trace.length} tokens`;
-  $("own").replaceChildren(...own(trace));
-  draw();
-  $("trace").scrollTop = 0;
+  chosen = trace;
+  show(trace);
+  current_row();
+  mark(query());
+  save();
 }
 
-function own(trace) {
-  if (!trace.own) return [make("p", "None is known. `dcod inspect --answers N` lets the student answer.", "soft")];
-  const verdict = MARKS[trace.own.outcome] ?? trace.own.outcome;
-  const answer = known(trace.own.answer) ? `, answer ${trace.own.answer}` : "";
-  const text = make("p", trace.own.text, "text");
-  text.tabIndex = 0;
-  return [make("p", `${verdict}${answer}`, trace.own.outcome), text, make("p", trace.own.from, "soft")];
-}
-
-function draw() {
-  $("trace").dataset.by = $("rows").dataset.by = by;
-  const scale = SCALES[by];
-  const signs = { weight: "×", surprisal: "", gap: "" };
-  $("ramp").replaceChildren(...scale.ticks(scale.end).map((tick, index, ticks) => {
-    const text = Number(tick.toPrecision(2)).toString().replace("-", "−") + signs[by];
-    const open = index === ticks.length - 1 ? "≥ " : index === 0 && by !== "surprisal" ? "≤ " : "";
-    return colour(make("span", open + text), tick);
-  }));
-  $("unit").textContent = scale.unit;
-  $("why").textContent = missing(current);
-  $("tokens").replaceChildren(...current.tokens.map((piece, i) => {
-    const token = colour(make("span", data.pieces[piece]), scale.of(current, i));
-    if (spelled.has(piece)) token.classList.add("spelled");
-    if (/^\s*\n/.test(data.pieces[piece])) token.classList.add("line");
-    if (i === current.length - 1) token.classList.add("end");
-    token.dataset.at = i;
-    return token;
-  }));
-  point(null);
-}
-
-function point(token) {
-  $("tokens").querySelector(".here")?.classList.remove("here");
-  $("tip").hidden = !token;
-  if (!token) return;
-  token.classList.add("here");
-  const i = Number(token.dataset.at);
-  const nats = (value) => (known(value) ? `${shown(value)} nats` : "not known");
-  const rows = [
-    ["position", `${i + 1} of ${current.length}`],
-    ["weight", known(current.weight) ? shown(SCALES.weight.of(current, i), 4) : "none, held back"],
-    ["student surprisal −log π", nats(SCALES.surprisal.of(current, i))],
-    ["student entropy", nats(current.entropy[i])],
-    ["teacher log μ", nats(current.teacher_logp ? current.teacher_logp[i] : null)],
-    ["gap log π − log μ", nats(SCALES.gap.of(current, i))],
-  ];
-  const table = make("table");
-  for (const [name, value] of rows) {
-    const line = table.insertRow();
-    line.append(make("td", name), make("td", value));
-  }
-  $("tip").replaceChildren(make("b", JSON.stringify(token.textContent)), table);
-  const box = token.getClientRects()[0] ?? token.getBoundingClientRect();
-  const tip = $("tip").getBoundingClientRect();
-  const left = Math.max(4, Math.min(box.left, document.documentElement.clientWidth - tip.width - 8));
-  const below = box.bottom + 6 + tip.height < window.innerHeight;
-  $("tip").style.left = `${left}px`;
-  $("tip").style.top = `${below ? box.bottom + 6 : Math.max(4, box.top - tip.height - 6)}px`;
-}
-
-function step(by) {
-  const here = $("tokens").querySelector(".here");
-  const at = here ? Number(here.dataset.at) + by : by > 0 ? 0 : current.length - 1;
-  const token = $("tokens").children[Math.max(0, Math.min(current.length - 1, at))];
-  token.scrollIntoView({ block: "nearest" });
-  point(token);
+function toTrace() {
+  $("trace").scrollIntoView();
+  $("trace").focus({ preventScroll: true });
 }
 
 function next(by) {
-  const at = matching.indexOf(current) + by;
+  const at = current ? matching.indexOf(current) + by : 0;
   if (at < 0 || at >= matching.length) return;
+  open(matching[at]);
   if (at < first || at >= first + PAGE) {
     first = PAGE * Math.floor(at / PAGE);
     list();
+    mark(query());
   }
-  open(matching[at]);
-  $("rows").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
+  const here = $("rows").querySelector("[aria-current=true]");
+  if ($("rows").contains(document.activeElement)) here?.focus();
+  else if (NARROW.matches) $("trace").scrollIntoView();
+  if (!NARROW.matches) here?.scrollIntoView({ block: "nearest" });
 }
 
-// 4. Wiring.
+// 2. The address: what differs from the first look, and the open trace.
 
-pairs($("about"), Object.entries(data.about));
+function save() {
+  const told = new URLSearchParams();
+  for (const name of NAMES) if (form.elements[name].value) told.set(name, form.elements[name].value);
+  if (form.elements.order.value !== FIRST.order) told.set("order", form.elements.order.value);
+  if (by !== FIRST.by) told.set("by", by);
+  if (chosen) told.set("trace", chosen.id);
+  try {
+    history.replaceState(null, "", `#${told}`);
+  } catch { /* some browsers refuse many changes within seconds; a later one gets through */ }
+}
+
+function restore() {
+  const hash = location.hash.slice(1);
+  const told = new URLSearchParams(hash.includes("=") ? hash : `trace=${hash}`);
+  for (const name of [...NAMES, "order"]) {
+    const field = form.elements[name];
+    const otherwise = name === "order" ? FIRST.order : "";
+    const value = told.get(name) ?? otherwise;
+    field.value = field.type === "number" && !Number.isFinite(Number(value)) ? otherwise : value;
+    if (field.options && (field.selectedIndex < 0 || field.selectedOptions[0].disabled)) field.value = otherwise;
+  }
+  const asked = Object.hasOwn(SCALES, told.get("by")) && !(told.get("by") === "gap" && gapless);
+  by = asked ? told.get("by") : FIRST.by;
+  for (const radio of document.querySelectorAll("[name=by]")) radio.checked = radio.value === by;
+  draw();
+  chosen = data.traces.find((trace) => trace.id === told.get("trace")) ?? null;
+  const named = chosen !== null;
+  filter();
+  if (!named && matching.length) open(matching[0]);
+}
+
+// 3. What has nothing to go by is off, and says why.
+
 for (const [name, field] of [["verdict", "verdict"], ["split", "split"], ["source", "source_file"]]) {
-  const select = $("filters").elements[name];
+  const select = form.elements[name];
   const values = [...new Set(data.traces.map((trace) => trace[field]).filter(known))].sort();
   select.append(...values.map((value) => new Option(value, value)));
   select.disabled = values.length === 0;
+  if (select.disabled) select.options[0].text = "not known: made without --traces";
 }
-const gapless = data.traces.every((trace) => !trace.teacher_logp);
+for (const option of form.elements.order.options) {
+  const why = WANTING[option.value.replace("-", "")];
+  option.disabled = Boolean(why);
+  if (why) option.text += ` (${why})`;
+}
+for (const name of ["least", "most"]) form.elements[name].disabled = weighted.length === 0;
 for (const radio of document.querySelectorAll("[name=by]")) {
-  radio.checked = radio.value === by;
   radio.disabled = radio.value === "gap" && gapless;
-  if (radio.disabled) radio.parentElement.append(" (the teacher's log-probs are not known token by token)");
+  if (radio.disabled) radio.parentElement.append(` (${WANTING.gap})`);
   radio.addEventListener("change", () => {
     by = radio.value;
     draw();
     list();
+    mark(query());
+    save();
   });
 }
-$("filters").addEventListener("submit", (event) => event.preventDefault());
-$("filters").addEventListener("input", filter);
+
+// 4. Pointer and keys.
+
+$("sides").classList.toggle("alone", !answered);
+pairs($("about"), Object.entries(data.about));
+form.addEventListener("submit", (event) => event.preventDefault());
+form.elements.text.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !matching.length) return;
+  event.preventDefault();
+  buttons()[0].focus();
+});
+form.addEventListener("input", filter);
 $("back").addEventListener("click", () => turn(-1));
 $("more").addEventListener("click", () => turn(1));
-$("tokens").addEventListener("pointerover", (event) => point(event.target.closest("[data-at]")));
-$("tokens").addEventListener("pointerleave", () => point(null));
+for (const button of document.querySelectorAll(".clear")) button.addEventListener("click", clear);
+$("previous").addEventListener("click", () => next(-1));
+$("next").addEventListener("click", () => next(1));
+$("to-list").addEventListener("click", () => {
+  $("list").scrollIntoView();
+  buttons().find((button) => button.tabIndex === 0)?.focus({ preventScroll: true });
+});
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address holds the state
+  toTrace();
+});
+$("ask").addEventListener("click", () => $("help").showModal());
+$("tokens").addEventListener("pointerover", (event) => {
+  if (event.pointerType !== "touch") point(event.target.closest("[data-at]"));
+});
+$("tokens").addEventListener("pointerleave", (event) => {
+  if (event.pointerType !== "touch") point(null);
+});
+$("tokens").addEventListener("pointerup", (event) => { // a tap; a finger that scrolls ends in pointercancel
+  if (event.pointerType !== "touch") return;
+  const token = event.target.closest("[data-at]");
+  point(token?.classList.contains("here") ? null : token);
+});
 $("tokens").addEventListener("blur", () => point(null));
 $("tokens").addEventListener("keydown", (event) => {
   const moves = { ArrowRight: 1, ArrowLeft: -1 };
   if (event.key === "Escape") point(null);
-  if (!(event.key in moves)) return;
+  if (!(event.key in moves) || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   step(moves[event.key]);
 });
-document.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "n") next(1);
-  if (event.key === "p") next(-1);
+$("rows").addEventListener("keydown", (event) => {
+  const all = buttons();
+  const at = all.indexOf(document.activeElement);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+  if (to === undefined || at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  if (to === all.length && !$("more").disabled) return turn(1);
+  if (to < 0 && !$("back").disabled) return turn(-1);
+  if (!all[to]) return;
+  all[at].tabIndex = -1;
+  all[to].tabIndex = 0;
+  all[to].focus();
 });
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input:not([type=radio]), select, dialog")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "n" || event.key === "j") next(1);
+  if (event.key === "p" || event.key === "k") next(-1);
+  if (event.key === "?") $("help").showModal();
+  if (event.key === "/") {
+    event.preventDefault();
+    form.elements.text.focus();
+    form.elements.text.select();
+  }
+});
+window.addEventListener("hashchange", restore);
 
-const asked = decodeURIComponent(location.hash.slice(1));
-$("rows").dataset.by = by;
-current = data.traces.find((trace) => trace.id === asked) ?? data.traces.find((trace) => known(trace.weight)) ??
-  data.traces[0];
-filter();
-open(current);
+restore();
+$("fold").open = !NARROW.matches || NAMES.slice(1).some((name) => form.elements[name].value !== "");
