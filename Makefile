@@ -27,6 +27,9 @@ RESOLVE := build/lock/bin/uv pip compile --no-config --quiet --no-annotate --cus
 CPU := $(if $(UV_FIND_LINKS),,--torch-backend cpu)
 # A header of one line and a line a pin, for torch without the name of its build: `==2.13.0` takes 2.13.0+cpu as well.
 PINS := sed -E -e 1d -e '2s/.*/\# Written by `make lock`./' -e :a -e '/\\$$/N' -e 's/ *\\\n */ /' -e ta -e 's/^(torch==[^+]*)\+.*/\1/'
+# Before the images' names, for example registry.example.com/; and what else buildx is told.
+REGISTRY ?=
+IMAGE_ARGS ?=
 # The Python of the host that `make gpu-pack` packs for.
 GPU_PYTHON ?= 3.12
 VLLM := 0.32.0
@@ -90,14 +93,20 @@ lock:  ## pins what pyproject.toml asks for in docker/*.lock (for .venv) and doc
 	@cp docker/*.hashes build/lock && sed 's/^torch==.*/&+cpu/' $(LOCK) >build/lock/cpu.lock
 	$(RESOLVE) $(CPU) pyproject.toml --extra all --extra dev --output-file build/lock/cpu.lock >/dev/null
 	$(PINS) build/lock/cpu.lock >$(LOCK)
-	$(RESOLVE) $(CPU) pyproject.toml --extra all --extra server --constraint $(LOCK) --no-emit-package torch --generate-hashes \
+	$(RESOLVE) $(CPU) pyproject.toml --extra all --constraint $(LOCK) --no-emit-package torch --generate-hashes \
 	  --output-file build/lock/cpu.hashes >/dev/null
-	env -u UV_FIND_LINKS $(RESOLVE) pyproject.toml --extra all --extra server --constraint $(LOCK) --generate-hashes \
+	env -u UV_FIND_LINKS $(RESOLVE) pyproject.toml --extra all --constraint $(LOCK) --generate-hashes \
 	  --output-file build/lock/gpu.hashes >/dev/null
 	echo vllm==$(VLLM) | env -u UV_FIND_LINKS $(RESOLVE) - pyproject.toml --extra all --generate-hashes \
 	  --output-file build/lock/vllm.hashes >/dev/null
-	for image in cpu gpu vllm; do $(PINS) build/lock/$$image.hashes >docker/$$image.hashes; done
+	$(RESOLVE) pyproject.toml --extra mlflow --extra s3 --extra server --constraint $(LOCK) --generate-hashes \
+	  --output-file build/lock/mlflow.hashes >/dev/null
+	for image in cpu gpu vllm mlflow; do $(PINS) build/lock/$$image.hashes >docker/$$image.hashes; done
+	grep -e '^#' -e '^setuptools==' docker/cpu.hashes >docker/setuptools.hashes
 	@rm -rf build/lock
+
+images:  ## dcod:VERSION, -gpu, -vllm and dcod-mlflow:VERSION, with Docker's buildx; IMAGE_ARGS="--push --sbom=true"
+	docker/build.sh $(REGISTRY) $(IMAGE_ARGS)
 
 setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 
@@ -132,9 +141,8 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	.venv-bench/bin/pip --disable-pip-version-check install --quiet --no-deps --requirement bench/requirements.txt
 	@touch $@
 
-.venv/services.stamp: .venv/setup.stamp docker/services.lock docker/kubectl.sh
+.venv/services.stamp: .venv/setup.stamp docker/services.lock
 	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
-	@docker/kubectl.sh $(BIN)/pip $(BIN)/kubectl
 	@touch $@
 
 clean:  ## removes .venv and caches; keeps ./runs

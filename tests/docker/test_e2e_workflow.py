@@ -22,6 +22,18 @@ def test_the_end_to_end_workflow_is_whole_and_says_that_nobody_ran_it() -> None:
     assert all(("uses" in step) != ("run" in step) for step in job["steps"])
 
 
+def test_images_are_scanned_and_signed_by_digest_in_a_workflow_that_nobody_ran() -> None:
+    read = yaml.safe_load((FOLDER / "workflows" / "images.yaml").read_text(encoding="utf-8"))
+    assert read["permissions"] == {"contents": "read"}
+    (job,) = read["jobs"].values()
+    assert "not run here" in job["name"]
+    assert {each["image"] for each in job["strategy"]["matrix"]["include"]} == {"cpu", "gpu", "vllm", "mlflow"}
+    *_, made, scan, _, sign = job["steps"]
+    assert "@$digest" in made["run"]
+    assert scan["with"]["image-ref"] == "${{ steps.made.outputs.image }}"
+    assert sign["run"] == 'cosign sign --yes "${{ steps.made.outputs.image }}"'
+
+
 def test_the_run_of_the_workflow_is_one_that_dcod_takes() -> None:
     from dcod.config.reach import for_cluster
 
