@@ -350,8 +350,8 @@ def _holds(found: Comparison, margin: float) -> Reason:
 def _steady(found: Comparison, margin: float) -> Reason:
     passed = found.worst < margin
     text = (
-        f"{found.benchmark}: {found.challenger:.1%} of the answers against {found.baseline:.1%}, a rise of at worst "
-        f"{_points(found.worst)}, allowed {_points(margin)}"
+        f"{found.benchmark}: {found.challenger:.1%} of the answers against {found.baseline:.1%}; difference at "
+        f"worst {_points(found.worst)}, limit {_points(margin)}"
     )
     return Reason("steady", text, passed)
 

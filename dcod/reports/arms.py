@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dcod.reports import figures
-from dcod.reports.html import joined, missing, note, part, plot, table
+from dcod.reports.html import joined, minus, missing, note, part, plot, table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -91,7 +91,10 @@ def section(given: Answer) -> Markup:
     parts: list[Markup] = []
     if given.comparisons:
         head = ["report problems", "correction", "plain", "difference", "95 % interval", "p", "problems"]
-        parts += [note(f"Problems that nothing was chosen on, {given.size} size."), table(head, list(_rows(given)))]
+        parts += [
+            note(f"Problems that nothing was chosen on, {given.size} size."),
+            table(head, list(_rows(given)), "The correction against plain fine-tuning"),
+        ]
     choice = given.choice
     if choice:
         parts += _pilot(choice)
@@ -180,8 +183,8 @@ def _told(one: Comparison, size: str) -> str:
 
 
 def _points(share: float) -> str:
-    """A difference in points, with a real minus sign."""
-    return f"{share * 100:+.1f}".replace("-", "−")
+    """A difference in points."""
+    return minus(f"{share * 100:+.1f}")
 
 
 def _cut(text: str) -> str:

@@ -40,8 +40,24 @@ def write(out: Path, traces: Path | None = None, drift: Mapping[str, Any] | None
     tables = _tables(folder, counts, files["files"])
     accepted = list(islice(read_traces(folder), _EXAMPLES))
     refused = _refused(folder)
-    storage.write_text(out / PAGE, _page(tables, accepted, refused, drift))
-    storage.write_text(out / TEXT, _markdown(tables, accepted, refused, drift))
+    told = _verdict(counts)
+    storage.write_text(out / PAGE, _page(told, tables, accepted, refused, drift))
+    storage.write_text(out / TEXT, _markdown(told, tables, accepted, refused, drift))
+
+
+def _verdict(counts: Mapping[str, Any]) -> str:
+    """What a reader wants to know first: how much may be trained on, and what refused the most."""
+    items = counts.get("items", counts["read"])
+    told = f"{_n(counts['accepted'])} of {_n(items)} traces accepted ({counts['accepted'] / max(items, 1):.1%})"
+    if not counts["accepted"]:
+        told = f"Nothing to train on: none of {_n(items)} traces was accepted"
+    reasons = sorted(counts["quarantined"].items(), key=lambda item: -item[1])
+    if reasons:
+        told += f"; most were refused for {reasons[0][0]} ({_n(reasons[0][1])})"
+    unsure = counts["verdicts"].get("unverified", 0)
+    if unsure:
+        told += f". {_n(unsure)} are taught without their answer having been checked"
+    return f"{told}."
 
 
 def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> list[Section]:
@@ -126,14 +142,15 @@ def _refused(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _page(
+    told: str,
     tables: Sequence[Section],
     accepted: Sequence[Trace],
     refused: Mapping[str, Sequence[Mapping[str, Any]]],
     drift: Mapping[str, Any] | None,
 ) -> str:
-    body = [part("title", "Data card")]
+    body = [part("title", "Data card"), part("lead", told)]
     for title, head, rows in tables:
-        body.append(part("chapter", "", title, table(head, rows) if rows else missing("None.")))
+        body.append(part("chapter", "", title, table(head, rows, title) if rows else missing("None.")))
     curve = plot(figures.drift_figure(drift), "drift") if drift else missing("Not scored yet.")
     body += [part("chapter", "", "Drift", curve), part("chapter", "", "Examples", "")]
     for trace in accepted:
@@ -147,12 +164,13 @@ def _page(
 
 
 def _markdown(
+    told: str,
     tables: Sequence[Section],
     accepted: Sequence[Trace],
     refused: Mapping[str, Sequence[Mapping[str, Any]]],
     drift: Mapping[str, Any] | None,
 ) -> str:
-    lines = ["# Data card", ""]
+    lines = ["# Data card", "", _cell(told), ""]
     for title, head, rows in tables:
         lines += [f"## {title}", ""]
         lines += [_line(head), _line(["---"] * len(head)), *map(_line, rows)] if rows else ["None."]

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from dcod.reports.values import in_words
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -44,12 +46,14 @@ def drift_figure(drift: Mapping[str, Any]) -> Figure:
     )
     for key, label, colour in curves:
         if key in drift:
-            above.plot(positions, drift[key], color=colour, linewidth=0.6, alpha=0.35)
+            each = f"_{label}, position by position"
+            above.plot(positions, drift[key], color=colour, linewidth=0.6, alpha=0.35, label=each)
             above.plot(positions, _smooth(drift[key], drift["count"]), color=colour, linewidth=1.8, label=label)
     above.axhline(0.0, color=_INK, linewidth=0.6)
     _label(above, "Drift of the teacher from the student", "", "nats per token")
     _legend(above)
     below.fill_between(positions, drift["count"], color=SKY, linewidth=0, step="mid")
+    below.plot(positions, drift["count"], color=SKY, linewidth=1.0, drawstyle="steps-mid", label="_traces")
     _label(below, "", "position in the completion (tokens)", "traces")
     below.sharex(above)
     return figure
@@ -115,6 +119,7 @@ def weight_figure(weights: Mapping[str, Any]) -> Figure:
     """
     figure, (axes,) = _figure(1)
     names = list(weights["counts"])
+    filled = [i for counts in weights["counts"].values() for i, count in enumerate(counts) if count]
     if len(names) > len(PALETTE):
         names = [names[round(i * (len(names) - 1) / (len(PALETTE) - 1))] for i in range(len(PALETTE))]
     for name, colour in zip(names, PALETTE, strict=False):
@@ -122,8 +127,10 @@ def weight_figure(weights: Mapping[str, Any]) -> Figure:
         total = sum(counts) or 1
         axes.stairs([c / total for c in counts], weights["edges"], color=colour, linewidth=1.5, label=_plain(name))
     axes.axvline(1.0, color=_INK, linewidth=0.6, linestyle=":")
-    axes.set_yscale("symlog", linthresh=1e-3)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(1e-4, 1.2)
+    edges = weights["edges"]
+    axes.set_xlim(min(edges[min(filled, default=0)], 1.0), 1.02 * max(edges[max(filled, default=0) + 1], 1.0))
     _label(axes, "Weights of the supervision by position (tokens)", "weight (1 = as in SFT)", "share of the tokens")
     _legend(axes)
     return figure
@@ -160,8 +167,8 @@ def accuracy_figure(results: Mapping[str, Results], split: str = "report") -> Fi
         )
     ticks = [group * (len(labels) + 1) + (len(labels) - 1) / 2 for group in range(len(keys))]
     axes.set_yticks(ticks, [_plain(key) for key in keys])
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    axes.set_ylim(len(keys) * (len(labels) + 1) - 1.4, -0.6)  # no mark on the line of the axis
+    axes.set_xlim(left=-1)
     _label(axes, f"Accuracy on the {split} split", "accuracy (%), with 95 % interval", "")
     _legend(axes)
     return figure
@@ -200,8 +207,7 @@ def svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     for colour, plain in zip(PALETTE, _NAMES, strict=True):
         text = text.replace(colour.lower(), f"var(--{plain}, {colour})")
-    what = "; ".join(filter(None, (axes.get_title(loc="left") or axes.get_ylabel() for axes in figure.axes)))
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(" ".join(what.split()))}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(in_words(figure))}"', 1)
 
 
 def _figure(rows: int, height: float = 3.0, ratios: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:

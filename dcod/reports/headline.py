@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import sections
-from dcod.reports.html import missing, part
+from dcod.reports.html import minus, missing, part
 from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def headline(
     costs: Sequence[Cost],
     date: str,
     brought: str = "",
+    links: Mapping[str, str] | None = None,
 ) -> Markup:
     """What is to be understood in ten seconds; arguments as of :func:`dcod.reports.report.page`."""
     kind, word, sentence = (
@@ -53,14 +54,20 @@ def headline(
     primaries = [found for found in decision.comparisons if found.role == "primary"] if decision else []
     gains = [(f"{_points(found.difference)} points", _how(found)) for found in primaries]
     told = [*_on_report(results), *_correction(training, brought)]
-    return part("headline", kind, word, title, sentence, gains, told, _facts(decision, training, ingest, costs, date))
+    facts: dict[str, str | Markup] = {**_facts(decision, training, ingest, costs, date)}
+    for name, address in (links or {}).items():
+        web = address.startswith(("https://", "http://"))
+        facts[name] = part("link", address, address.rpartition("/")[2][:12]) if web else address
+    return part("headline", kind, word, title, sentence, gains, told, facts)
 
 
 def checks(decision: Decision | None) -> Markup:
     """The checks as a table: the failed ones first, those that hold behind a fold where something failed."""
     if decision is None:
         return missing("No decision: the gate did not run.")
-    rows = [(_CHECKS.get(one.code, one.code.replace("_", " ")), one.text, one.passed) for one in decision.reasons]
+    rows = [
+        (_CHECKS.get(one.code, one.code.replace("_", " ")), minus(one.text), one.passed) for one in decision.reasons
+    ]
     failed, passed = [row for row in rows if not row[2]], [row for row in rows if row[2]]
     return part("checks", failed, passed, f"{decision.level:g}", f"{decision.margin * 100:g}")
 
@@ -124,5 +131,5 @@ def _facts(
 
 
 def _points(share: float) -> str:
-    """A difference in points, with a real minus sign."""
-    return f"{share * 100:+.1f}".replace("-", "−")
+    """A difference in points."""
+    return minus(f"{share * 100:+.1f}")

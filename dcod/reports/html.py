@@ -6,12 +6,15 @@ there, and where it is added to a piece.
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from dcod.reports import figures, viewer
+from dcod.reports.values import as_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +44,9 @@ def chapters(parts: Mapping[str, Markup]) -> list[Markup]:
     return [part("links", names), *(part("chapter", names[title], title, piece) for title, piece in parts.items())]
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    """A table."""
-    return part("table", head, rows)
+def table(head: Sequence[str], rows: Sequence[Sequence[str | Markup]], caption: str = "") -> Markup:
+    """A table, whose first column names the rows; the caption is for those who do not see what stands above it."""
+    return part("table", head, rows, caption or ", ".join(filter(None, head)))
 
 
 def pairs(values: Mapping[str, object]) -> Markup:
@@ -52,8 +55,19 @@ def pairs(values: Mapping[str, object]) -> Markup:
 
 
 def plot(figure: Figure, name: str) -> Markup:
-    """A figure, in a box that scrolls where the page is too narrow for its labels."""
-    return part("plot", Markup(figures.svg(figure, name)))  # noqa: S704 - matplotlib escapes its labels
+    """A figure, and its values as a file that the page itself holds."""
+    file = base64.b64encode(as_csv(figure).encode()).decode()
+    return part("plot", Markup(figures.svg(figure, name)), name, file)  # noqa: S704 - matplotlib escapes its labels
+
+
+def fold(title: str, piece: Markup) -> Markup:
+    """A piece behind a line that opens it."""
+    return part("fold", title, piece)
+
+
+def minus(text: str) -> str:
+    """Numbers with a real minus sign; a hyphen within a word or an exponent stays."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
 
 
 def note(text: str) -> Markup:

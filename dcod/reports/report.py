@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dcod.reports import arms, sections
 from dcod.reports.figures import accuracy_figure
 from dcod.reports.headline import checks, headline
-from dcod.reports.html import chapters, document, joined, missing, note, pairs, part, plot, table
+from dcod.reports.html import chapters, document, joined, minus, missing, note, pairs, part, plot, table
 from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dcod.tracking.lineage import Origin
 
 _OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
-_EXAMPLES = 100  # of each kind
+_EXAMPLES = 300  # of each kind
 _TITLE = 90  # characters of a problem in the line that opens it
 _SHOWN = 1500  # characters of a response
 
@@ -45,6 +45,8 @@ def page(
     viewer: str = "",
     date: str = "",
     answer: Answer | None = None,
+    card: str = "",
+    links: Mapping[str, str] | None = None,
 ) -> str:
     """The report of a run.
 
@@ -62,30 +64,42 @@ def page(
         viewer: the file name of the traces' page, where it lies beside this one.
         date: of the decision.
         answer: what the correction brought.
+        card: the file name of the data card, where it lies beside this one.
+        links: addresses by what they lead to; one that is no web address is shown as text.
     """
-    history = sections.history_of(training)
+    history, once = sections.history_of(training), _once(results)
     parts = {
         "Did the correction help?": arms.section(answer) if answer else missing(arms.NOTHING),
         "Checks": checks(decision),
-        "Accuracy": _accuracy(results),
-        "How steady the answers are": _steadiness(results),
+        "Accuracy": _accuracy(once),
+        "How steady the answers are": _steadiness(once),
         "Student against champion": _comparisons(decision),
         "Better and worse": _examples(results),
         "Training": sections.training(training),
         "Weights": sections.weights(training) + _viewer(viewer),
         "Drift": sections.drift(scores),
-        "Data": sections.data(ingest),
+        "Data": sections.data(ingest, card),
         "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
         "Cost": sections.cost(costs, history),
     }
-    top = headline(title, decision, results, training, ingest, costs, date, answer.text if answer else arms.NOTHING)
+    brought = answer.text if answer else arms.NOTHING
+    top = headline(title, decision, results, training, ingest, costs, date, brought, links or {})
     return document(title, [top, *chapters(parts)])
 
 
 def _viewer(name: str) -> Markup:
     if not name:
         return missing("No page of the traces beside this one; `dcod inspect` makes one.")
-    return part("traces_link", name)
+    return part("page_link", "Every token with its weight", name)
+
+
+def _once(results: Mapping[str, Results]) -> dict[str, Results]:
+    """The start once, where it is the champion as well."""
+    start, champion = results.get("start"), results.get("champion")
+    if start is None or champion is None or start.model.digest != champion.model.digest or start.rows != champion.rows:
+        return dict(results)
+    named = {"start": "start, the champion so far"}
+    return {named.get(label, label): one for label, one in results.items() if label != "champion"}
 
 
 def _accuracy(results: Mapping[str, Results]) -> Markup:
@@ -111,10 +125,11 @@ def _accuracy(results: Mapping[str, Results]) -> Markup:
         "outcomes count answers and add up. Detectable is the gain over this model that a paired test on so many "
         "problems would find with 80 % power."
     )
-    return note(words) + table(head, rows) + plot(accuracy_figure(results), "accuracy")
+    shown = table(head, rows, "Accuracy on the report split, by benchmark and model")
+    return note(words) + shown + plot(accuracy_figure(results), "accuracy")
 
 
-_STEADINESS = {
+_STEADINESS = {  # shares, but those of _PLAIN
     "truncated": "cut off",
     "looping": "loops",
     "contradicting": "wrong steps",
@@ -125,6 +140,7 @@ _STEADINESS = {
     "tokens_p95": "tokens, 95 %",
     "tokens_sd": "tokens, spread",
 }
+_PLAIN = {"entropy": ".2f", "tokens_p50": ".0f", "tokens_p95": ".0f", "tokens_sd": ".0f"}
 
 
 def _steadiness(results: Mapping[str, Results]) -> Markup:
@@ -133,10 +149,7 @@ def _steadiness(results: Mapping[str, Results]) -> Markup:
     for label, one in results.items():
         for row in one.on("report"):
             steady = row.stability
-            shown = [
-                "" if name not in steady else f"{steady[name]:.0f}" if "tokens" in name else f"{steady[name]:.3f}"
-                for name in _STEADINESS
-            ]
+            shown = [format(steady[name], _PLAIN.get(name, ".1%")) if name in steady else "" for name in _STEADINESS]
             more = [f"{name} {value:.1%} ({low:.1%} to {high:.1%})" for name, (value, low, high) in row.at_k.items()]
             more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in row.figures.items()]
             rows.append([f"{row.benchmark} ({row.prompting.replace('_', '-')})", label, *shown, "; ".join(more)])
@@ -149,7 +162,8 @@ def _steadiness(results: Mapping[str, Results]) -> Markup:
     )
     head = ["benchmark", "model", *_STEADINESS.values(), "further figures"]
     told = [column for column in range(len(head)) if column < 2 or any(row[column] for row in rows)]
-    return note(words) + table([head[column] for column in told], [[row[column] for column in told] for row in rows])
+    shown_rows = [[row[column] for column in told] for row in rows]
+    return note(words) + table([head[column] for column in told], shown_rows, "How steady the answers are")
 
 
 def _comparisons(decision: Decision | None) -> Markup:
@@ -163,6 +177,7 @@ def _comparisons(decision: Decision | None) -> Markup:
         ["benchmark", "role", "problems", "student", "champion", "better", "worse", "difference (points)",
          "95 % interval", "p (one-sided)", "detectable (points)"],
         [_comparison(found) for found in decision.comparisons],
+        "Student against champion on the gate split",
     )  # fmt: skip
 
 
@@ -175,8 +190,8 @@ def _comparison(found: Comparison) -> list[str]:
         f"{found.baseline:.1%}",
         str(found.gains),
         str(found.losses),
-        f"{found.difference * 100:+.1f}",
-        f"{found.low * 100:+.1f} to {found.high * 100:+.1f}",
+        minus(f"{found.difference * 100:+.1f}"),
+        minus(f"{found.low * 100:+.1f} to {found.high * 100:+.1f}"),
         f"{found.p_value:.2g}",
         f"{found.detectable * 100:.1f}",
     ]
@@ -192,22 +207,34 @@ def _examples(results: Mapping[str, Results]) -> Markup:
     better = [k for k in shared if ours[k]["outcome"] == "correct" != theirs[k]["outcome"]]
     worse = [k for k in shared if ours[k]["outcome"] != "correct" == theirs[k]["outcome"]]
     words = (
-        f"Report split: {len(better)} answers better, {len(worse)} worse than the {other}. The browser's own "
-        "search looks into closed ones as well."
+        f"Report split: {len(better)} answers better, {len(worse)} worse than the {other}. A problem opens to both "
+        "answers; the browser's own search finds problems and answers, in closed ones as well."
     )
-    parts = [note(words)]
-    for word, keys in (("Better", better), ("Worse", worse)):
-        for key in keys[:_EXAMPLES]:
+    rows: list[list[str | Markup]] = []
+    for word, keys in (("better", better), ("worse", worse)):
+        for number, key in enumerate(keys[:_EXAMPLES], 1):
             sides = [
                 (label, row, _cut(row["response"])) for label, row in (("student", ours[key]), (other, theirs[key]))
             ]
             problem = _cut(ours[key].get("problem", "not recorded"))
             title = " ".join(problem.split())
             title = title if len(title) <= _TITLE else f"{title[:_TITLE]}…"
-            parts.append(part("answers", word, title, f"{key[0]}, {key[1]}", ours[key]["gold"], problem, sides))
-        if len(keys) > _EXAMPLES:
-            parts.append(note(f"and {len(keys) - _EXAMPLES:,} more; all are in examples.parquet of the results."))
+            opened = part("answers", title, f"{key[0]}, {key[1]}", problem, sides)
+            said = [_short(row["answer"]) for _, row, _ in sides]
+            rows.append([f"{word} {number}", opened, _short(ours[key]["gold"]), *said])
+    if not rows:
+        return note(words)
+    head = ["", "problem", "right answer", "student", other]
+    parts = [note(words), part("changed", table(head, rows, f"Answers that changed against the {other}"))]
+    left = len(better) + len(worse) - len(rows)
+    if left:
+        parts.append(note(f"and {left:,} more; all are in examples.parquet of the results."))
     return joined(parts)
+
+
+def _short(answer: object) -> str:
+    text = "none found" if answer is None else str(answer)
+    return text if len(text) <= _TITLE else f"{text[:_TITLE]}…"
 
 
 def _cut(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dcod import storage
 from dcod.errors import UserError
 from dcod.reports import figures
-from dcod.reports.html import joined, missing, note, pairs, part, plot, table
+from dcod.reports.html import fold, joined, missing, note, pairs, part, plot, table
 from dcod.storage import parquet
 from dcod.traces import FILE, read_batches
 
@@ -76,8 +76,8 @@ def history_of(training: Path | None) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines if line.strip()]
 
 
-def data(traces: Path | None) -> Markup:
-    """The data card in short: what was read, what was refused and why, and where it came from."""
+def data(traces: Path | None, card: str = "") -> Markup:
+    """The data card in short: what was read, refused and why, and its sources; ``card`` names the whole one."""
     counts = of_json(traces / "counts.json") if traces else None
     if traces is None or counts is None:
         return missing("No counts of the ingested traces.")
@@ -87,18 +87,18 @@ def data(traces: Path | None) -> Markup:
     if refused:
         share = max(counts.get("read", 0), 1)
         rows = [[reason, f"{n:,}", f"{n / share:.1%}"] for reason, n in refused]
-        parts += [part("heading", "Refused"), table(["reason", "rows", "of those read"], rows)]
+        parts += [part("heading", "Refused"), table(["reason", "rows", "of those read"], rows, "Refused rows")]
     known = columns(traces)
     for column, title in (("source_file", "Accepted, by source"), ("teacher", "By teacher"), ("licence", "By licence")):
         if column in known:
             rows = [[value or "not said", f"{n:,}"] for value, n in known[column].most_common(_SOURCES)]
-            parts += [part("heading", title), table([column.partition("_")[0], "traces"], rows)]
+            parts += [part("heading", title), table([column.partition("_")[0], "traces"], rows, title)]
     hits = {name: n for name, n in counts.get("ngram_hits", {}).items() if n}
     if hits:
         words = "; ".join(f"{n:,} with {name}" for name, n in hits.items())
         parts.append(note(f"Prompts that share much of their wording with a benchmark, not refused: {words}."))
-    if (traces / "card.html").is_file():
-        parts.append(note("The whole data card, with examples of every reason, is card.html beside the traces."))
+    if card:
+        parts.append(part("page_link", "The whole data card, with examples of every reason", card))
     return joined(parts)
 
 
@@ -111,7 +111,7 @@ def files(origin: Origin | None) -> Markup:
     if len(origin.files) > _SOURCES:
         words += f" The first {_SOURCES} of {len(origin.files):,}; `dcod lineage` names all."
     rows = [[name, digest] for digest, name in list(origin.files.items())[:_SOURCES]]
-    shown = title + note(words) + table(["file", "SHA-256"], rows)
+    shown = title + note(words) + table(["file", "SHA-256"], rows, "Files behind the student")
     return shown + note(origin.gap) if origin.gap else shown
 
 
@@ -150,14 +150,16 @@ def settings(training: Path | None) -> dict[str, object]:
 
 
 def training(folder: Path | None) -> Markup:
-    """Settings, a summary and the plots of a training."""
+    """A summary and the plots of a training; its settings behind a fold."""
     history = history_of(folder)
     if not history:
         return missing("No training history (training.jsonl).")
     last = history[-1]
     mean = {key: sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess")}
-    found: dict[str, object] = settings(folder)
-    found |= {"optimizer steps": len(history), "last loss": f"{last.get('loss', 0.0):.4f} nats per token"}
+    found: dict[str, object] = {
+        "optimizer steps": len(history),
+        "last loss": f"{last.get('loss', 0.0):.4f} nats per token",
+    }
     measured = [row["selection_nll"] for row in history if "selection_nll" in row]
     if measured:
         found["best on the selection split"] = f"{min(measured):.4f} nats per token"
@@ -167,7 +169,7 @@ def training(folder: Path | None) -> Markup:
     gone = [row["selection_kl"] for row in history if "selection_kl" in row]
     if gone:  # measured where the student was the best so far
         found["KL(start || student)"] = f"{gone[-1]:.4f} nats per position of the selection split"
-    found |= {"mean γ": f"{mean['gamma']:.3f}", "mean ESS / N": f"{mean['ess']:.3f}"}
+    found |= {"mean γ": f"{mean['gamma']:.3f}", "mean effective sample size": f"{mean['ess']:.1%}"}
     for key, label in _SHARES:
         values = [row[key] for row in history if key in row]
         if values:
@@ -175,7 +177,8 @@ def training(folder: Path | None) -> Markup:
     if "staleness" in last:
         found["moved since it was scored"] = f"{last['staleness']:.3f} nats per token, at the end"
     plots = (plot(figure, name) for name, figure in figures.training_figures(history).items())
-    return pairs(found) + joined(plots)
+    how = settings(folder)
+    return pairs(found) + joined(plots) + (fold("Settings of the training", pairs(how)) if how else "")
 
 
 def weights(folder: Path | None) -> Markup:
@@ -214,7 +217,7 @@ def cost(stages: Sequence[Cost], history: Sequence[Mapping[str, float]]) -> Mark
     taken = sum(one.seconds or 0.0 for one in stages if one.stage.split()[0] == "train" and not one.reused)
     if tokens and taken:
         words += f" Trained on {tokens:,} completion tokens, {tokens / taken:,.0f} a second."
-    return note(words) + table(["stage", "took", "taken over from an earlier run"], rows)
+    return note(words) + table(["stage", "took", "taken over from an earlier run"], rows, "Time by stage")
 
 
 def duration(seconds: float) -> str:

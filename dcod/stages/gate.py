@@ -7,7 +7,7 @@
 4. the student is registered once, as challenger, with decision and reasons as tags;
 5. student and start get their model cards (dcod.reports.model_card), with the files behind the student
    (dcod.tracking.lineage);
-6. decision.json and report.html are written, and traces.html, the traces with their weights, beside it.
+6. decision.json and report.html are written; beside it traces.html, the traces with their weights, and the data card.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from dcod.reports import arms, model_card, report, sections, trace_pages
 from dcod.stages import evaluate, manifests
 from dcod.stages.arms import CHOICE
 from dcod.stages.digests import code_digest, output_digest
-from dcod.tracking import NullLog, StageRun, lineage
+from dcod.tracking import NullLog, StageRun, addresses, lineage
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
 
+_CARD = "card.html"
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
 
 
@@ -134,6 +135,14 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
         origin=origin,
         costs=sections.costs(log),
         viewer=viewer,
+        card=_card(out, log, given),
+        links=addresses.of_run(
+            log.tracker.config.uri,
+            log.tracker.experiment_id,
+            log.parent or log.run_id,
+            decision.registered_model,
+            decision.challenger.version,
+        ),
         date=time.strftime("%Y-%m-%d"),
         answer=answer,
     )
@@ -206,6 +215,17 @@ def _viewer(config: Config, out: Path, log: StageRun, given: Inputs) -> str:
     storage.write_text(out / "traces.html", text)
     log.text("traces.html", text)
     return "traces.html"
+
+
+def _card(out: Path, log: StageRun, given: Inputs) -> str:
+    """Puts the data card, that of the scores if it has the drift in it, beside the report; returns its name."""
+    for folder in (given.scores, given.traces):
+        if folder is not None and (folder / _CARD).is_file():
+            text = (folder / _CARD).read_text(encoding="utf-8")
+            storage.write_text(out / _CARD, text)
+            log.text(_CARD, text)
+            return _CARD
+    return ""
 
 
 def describe(

@@ -241,7 +241,7 @@ def test_stability_may_not_fall() -> None:
     assert run(side("a", sums=better), base, config).promote
     loops = run(side("a", sums={**better, "shows": {"looping": True}}), base, config)
     assert failed(loops) == ["steady"]
-    assert "sums looping: 100.0% of the answers against 0.0%, a rise of at worst +100.0 points" in loops.failed[0].text
+    assert "sums looping: 100.0% of the answers against 0.0%; difference at worst +100.0 points" in loops.failed[0].text
     assert failed(run(side("a", sums={**better, "shows": {"contradicting": True}}), base, config)) == ["steady"]
     unlooped = run(side("a", sums=better), side("b", sums={**same, "shows": {"looping": True}}), config)
     assert unlooped.promote

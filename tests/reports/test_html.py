@@ -17,17 +17,21 @@ PIECES = {
     "heading": [EVIL],
     "chapter": [EVIL, EVIL, EVIL],
     "links": [{EVIL: EVIL}],
-    "table": [[EVIL], [[EVIL]]],
+    "table": [[EVIL], [[EVIL]], EVIL],
     "pairs": [{EVIL: EVIL}],
     "headline": [EVIL, EVIL, EVIL, EVIL, [(EVIL, EVIL)], [EVIL], {EVIL: EVIL}],
     "checks": [[(EVIL, EVIL, False)], [(EVIL, EVIL, True)], EVIL, EVIL],
     "check_rows": [[(EVIL, EVIL, True)]],
-    "plot": [EVIL],
+    "plot": [EVIL, EVIL, EVIL],
+    "fold": [EVIL, EVIL],
+    "changed": [EVIL],
+    "lead": [EVIL],
+    "link": [EVIL, EVIL],
     "note": [EVIL],
     "missing": [EVIL],
     "text": [EVIL, EVIL],
-    "traces_link": [EVIL],
-    "answers": [EVIL, EVIL, EVIL, EVIL, EVIL, [(EVIL, {"outcome": EVIL, "answer": EVIL}, EVIL)]],
+    "page_link": [EVIL, EVIL],
+    "answers": [EVIL, EVIL, EVIL, [(EVIL, {"outcome": EVIL, "answer": EVIL}, EVIL)]],
 }
 
 
@@ -44,7 +48,7 @@ def test_every_piece_escapes_what_goes_into_it(name: str) -> None:
 def test_every_macro_is_tried_here() -> None:
     macros = set(re.findall(r"{% macro (\w+)", source("parts.html")))
     assert macros == PIECES.keys()
-    assert len(macros) == 15
+    assert len(macros) == 19
 
 
 def test_text_that_is_added_to_a_piece_is_escaped_and_so_is_a_title() -> None:
@@ -59,3 +63,7 @@ def test_nothing_is_marked_safe_within_a_template() -> None:
     names = [name for name in TEMPLATES.list_templates() if name.endswith(".html")]
     assert len(names) == 3
     assert not [name for name in names if re.search(r"\|\s*safe|autoescape", source(name))]
+
+
+def test_minus_signs_are_signs() -> None:
+    assert html.minus("-1.5 to -0.2 of gpt-4, 1e-05, a--3") == "−1.5 to −0.2 of gpt-4, 1e-05, a--3"

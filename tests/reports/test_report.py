@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import replace
@@ -198,7 +199,7 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
     for text in (
         "How steady the answers are",
         "maj@4 43.1% (30.0% to 50.0%); prompt loose 77.7%",
-        '<td data-of="loops">0.125</td>',
+        '<td data-of="loops">12.5%</td>',
         "detectable (points)",
         "<strong>Promoted</strong>",
         '<span class="points">+20.0 points</span>',
@@ -221,12 +222,12 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         "best on the selection split",
         "25.0%",
         "a" * 64,
-        f'<td data-of="file">night.jsonl</td><td data-of="SHA-256">{"d" * 64}</td>',
+        f'<th scope="row" data-of="file">night.jsonl</th><td data-of="SHA-256">{"d" * 64}</td>',
         "1 of these files are known from the traces alone",
         "The problem 2 &lt;script&gt;",
         "surprisal, stored weights (scope trace, gamma_max 0.5",
-        '<td data-of="licence">not said</td><td data-of="traces">2</td>',
-        '<td data-of="licence">MIT</td><td data-of="traces">1</td>',
+        '<th scope="row" data-of="licence">not said</th><td data-of="traces">2</td>',
+        '<th scope="row" data-of="licence">MIT</th><td data-of="traces">1</td>',
         '<td data-of="of those read">0.2%</td>',
         "2 h 03 min",
         "until this page",
@@ -278,6 +279,44 @@ def test_the_first_screen_says_what_the_correction_brought(full_page: str, tmp_p
     assert "The correction cost −5.0 points against plain fine-tuning (95 % interval −10.0 to −1.0; sums" in text
     assert "was not measured" not in text
     assert "was not measured" in report.page(title="run", decision=decision(), results={})
+
+
+def test_the_way_on_is_linked(tmp_path: Path) -> None:
+    write_traces(tmp_path / "traces.parquet", [])
+    (tmp_path / "counts.json").write_text(json.dumps({"read": 3, "accepted": 3, "quarantined": {}}))
+    links = {"MLflow run": "https://mlflow/#/experiments/1/runs/0123456789abcdef", "odd": "javascript:alert(1)"}
+    text = report.page(title="run", decision=None, results={}, ingest=tmp_path, card="card.html", links=links)
+    assert '<a href="card.html">card.html</a>, beside this page' in text
+    assert '<a href="https://mlflow/#/experiments/1/runs/0123456789abcdef">0123456789ab</a>' in text
+    assert "<dt>odd</dt><dd>javascript:alert(1)</dd>" in text
+    assert "card.html" not in report.page(title="run", decision=None, results={}, ingest=tmp_path)
+
+
+def test_a_start_that_is_the_champion_is_shown_once(tmp_path: Path) -> None:
+    start, champion = (write_results(tmp_path / name, 0.3, set()) for name in ("a", "b"))
+    other = write_results(tmp_path / "c", 0.6, set())
+    results = {"start": start, "champion": champion, "student": other}
+    text = report.page(title="run", decision=None, results=results)
+    assert text.count('<td data-of="model">start, the champion so far</td>') == 4  # two benchmarks, two tables
+    assert '<td data-of="model">champion</td>' not in text
+    results["champion"] = replace(champion, model=replace(champion.model, digest="other"))
+    assert '<td data-of="model">champion</td>' in report.page(title="run", decision=None, results=results)
+
+
+def test_the_plots_come_before_the_settings_and_bring_their_values(full_page: str) -> None:
+    assert full_page.count('download="') == 7
+    assert full_page.index('download="ess_buckets.csv"') < full_page.index("Settings of the training")
+    file = re.search(r'download="loss.csv" href="data:text/csv;charset=utf-8;base64,([^"]+)"', full_page)
+    assert file
+    assert base64.b64decode(file[1]).decode().startswith("panel,series,x,y,low,high\nLoss,")
+
+
+def test_numbers_have_signs_not_hyphens(full_page: str) -> None:
+    worse = replace(decision().comparisons[0], difference=-0.2, low=-0.35, high=-0.05)
+    text = report.page(title="run", decision=replace(decision(), comparisons=(worse,)), results={})
+    assert "−35.0 to −5.0" in text
+    seen = re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", " ", full_page + text, flags=re.DOTALL)
+    assert not re.findall(r"(?<![\w-])-\d", seen)
 
 
 def test_colours_are_seen_on_white() -> None:

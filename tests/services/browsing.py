@@ -28,17 +28,14 @@ CONTRAST = """(selector) => {
     return (pair[1] + 0.05) / (pair[0] + 0.05);
   });
 }"""
-# Everything that reaches beyond the page, or is cut by a box that cannot be scrolled to it.
+# Everything that reaches beyond the page; what only a screen reader is meant to get does not count.
 CUT = """() => {
-  const found = [];
-  for (const element of document.querySelectorAll('body *')) {
-    const style = getComputedStyle(element);
+  const hidden = (one) => one && (getComputedStyle(one).clipPath !== 'none' || hidden(one.parentElement));
+  return [...document.querySelectorAll('body *')].filter((element) => {
     const box = element.getBoundingClientRect();
-    if (!box.width || !box.height || style.position === 'fixed' || style.position === 'absolute') continue;
-    if (element.closest('svg') && element.tagName !== 'svg') continue;
-    if (box.right > document.documentElement.clientWidth + 1) found.push(element.outerHTML.slice(0, 120));
-  }
-  return found;
+    if (!box.width || !box.height || element.closest('svg *') || hidden(element)) return false;
+    return box.right > document.documentElement.clientWidth + 1;
+  }).map((element) => element.outerHTML.slice(0, 120));
 }"""
 
 

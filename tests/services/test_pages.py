@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.reports.test_report import HOSTILE as TEXT
 from tests.reports.test_report import full_page  # noqa: F401 (a fixture)
-from tests.services.browsing import CONTRAST, SCHEMES
+from tests.services.browsing import CONTRAST, CUT, PAPER, SCHEMES, faults
+from tests.stages.test_ingest import Ingest
 
 pytestmark = pytest.mark.service
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", [390, 1360])
+@pytest.mark.parametrize("width", [390, 1400])
 def test_the_report_is_readable_and_inert(
     full_page: str,  # noqa: F811
     tmp_path: Path,
@@ -26,12 +29,16 @@ def test_the_report_is_readable_and_inert(
     file.write_text(full_page, encoding="utf-8")
     with opened(file, scheme, width) as it:
         assert it.page.evaluate("document.documentElement.scrollWidth") <= width
-        readable = it.page.evaluate(CONTRAST, "p, li span, td, th, dt, dd, small, summary, a, strong, pre")
+        readable = it.page.evaluate(
+            CONTRAST, "p, li span, td, tbody th, thead th, figcaption, dt, dd, small, summary, a, strong, pre"
+        )
         assert len(readable) > 100
         assert min(readable) >= 4.5
         assert it.page.locator("svg[role=img][aria-label]").count() == 7
         cut = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
         assert it.page.evaluate(cut) == 0  # no column and no plot is beyond an edge
+        assert it.page.evaluate(CUT) == []
+        assert faults(it.page) == []
         first = it.page.locator("header .points").bounding_box()
         assert first is not None
         assert first["y"] < 400  # how much better stands on the first screen
@@ -42,3 +49,59 @@ def test_the_report_is_readable_and_inert(
         for link in it.page.locator("nav a").all():
             link.click()
             assert it.page.locator(link.get_attribute("href")).is_visible()
+
+
+def test_on_paper_the_report_is_whole(full_page: str, tmp_path: Path, opened: Any) -> None:  # noqa: F811
+    file = tmp_path / "report.html"
+    file.write_text(full_page, encoding="utf-8")
+    with opened(file, width=PAPER) as it:
+        it.page.emulate_media(media="print")
+        assert it.page.evaluate(CUT) == []
+        heads = it.page.locator(".wide thead").first
+        assert heads.bounding_box()["height"] > 10  # tables stay tables, with their heads
+        answers = it.page.locator(".changed pre")
+        assert answers.count() > 5
+        assert all(answer.is_visible() for answer in answers.all())
+        assert it.page.is_hidden("nav")
+
+
+def test_a_reader_finds_an_answer_and_takes_the_values_along(full_page: str, tmp_path: Path, opened: Any) -> None:  # noqa: F811
+    file = tmp_path / "report.html"
+    file.write_text(full_page, encoding="utf-8")
+    with opened(file) as it:
+        page = it.page
+        row = page.locator(".changed tbody tr").first
+        assert row.locator("th").inner_text() == "better 1"
+        assert "The problem 2" in row.locator("summary").inner_text()
+        assert row.locator("td").nth(1).inner_text() == TEXT
+        row.locator("summary").click()
+        assert row.locator("pre").first.is_visible()
+        with page.expect_download() as waiting:
+            page.locator("a[download='accuracy.csv']").click()
+        assert waiting.value.suggested_filename == "accuracy.csv"
+        assert "sums" in Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def card(tmp_path: Path, tiny_student: Path) -> Path:
+    """The data card of hostile rows from a file with a long name."""
+    folder = tmp_path / ("a-long-name-" * 14)
+    folder.mkdir()
+    rows = [
+        {"problem": f"How much is {n} + 1? {TEXT}", "response": f"{n + 1} #### {n + 1}", "gold": str(n + 1)}
+        for n in range(4)
+    ]
+    rows.append({"problem": TEXT, "response": TEXT, "gold": "4"})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Ingest(tmp_path, tiny_student)(sources=[str(folder / "rows.jsonl")]).out / "card.html"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", [390, 800, 1400])
+def test_the_data_card_is_readable_and_inert(card: Path, opened: Any, scheme: str, width: int) -> None:
+    with opened(card, scheme, width) as it:
+        assert it.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert it.page.evaluate(CUT) == []
+        assert faults(it.page) == []
+        assert "of 5 traces accepted" in it.page.inner_text(".lead")
+        assert it.page.evaluate("document.querySelectorAll('script, img, iframe').length") == 0

@@ -58,6 +58,7 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     assert Path(paths[1]).read_text() == (out / "report.html").read_text()
     for name in ("start", "start, few-shot", "champion", "student", "SFT twin"):
         assert f"results of {name}" in (out / "report.html").read_text()
+    assert "<dt>MLflow run</dt>" in (out / "report.html").read_text()
     assert (out / "accuracy.txt").read_text().startswith("report split")
     assert (out / TRAINED_ON).is_file()
     assert "version 2" in place.registry.card(f"models:/{NAME}@challenger")

@@ -217,6 +217,9 @@ def test_the_data_card_escapes_what_traces_say(run: Ingest, tmp_path: Path) -> N
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = run(sources=[str(file)])
     page, text = ((found.out / name).read_text() for name in (data_card.PAGE, data_card.TEXT))
+    assert page.index('<p class="lead">2 of 3 traces accepted (66.7%); most were refused for no_answer (1)') > 0
+    assert page.index('class="lead"') < page.index("<h2")
+    assert "2 of 3 traces accepted (66.7%)" in text
     for written in (page, text.replace("    ", "")):
         assert "no_answer" in written.replace("\\", "")
         assert "correct" in written
