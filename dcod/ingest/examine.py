@@ -193,6 +193,8 @@ class Examiner:
                 tokens.check_text(trace, self.tokenizer)
         if isinstance(stop, str) and cleaning.without_marks(f"x{stop}", self._marks) != "x":  # else it is an end itself
             changes.append("stop_string")
+        if trace.left:
+            changes.append("logprobs_left_out")
         return trace
 
     def _bound(self, trace: Trace, most: int) -> None:

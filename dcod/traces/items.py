@@ -134,7 +134,9 @@ def _of_format(filled: dict[str, Any], name: str) -> Taken:
     found = [item if isinstance(item, RowError) else _checked(item) for item in items]
     for index, verdict in enumerate(flags.verdicts(filled, flagged, len(found)) if flagged else ()):
         found[index] = _flagged(found[index], verdict)
-    return Taken(found, _account(filled, name, found, flagged))
+    reading = _account(filled, name, found, flagged)
+    left = dict.fromkeys(item.left for item in found if isinstance(item, Trace) and item.left)
+    return Taken(found, replace(reading, text="; ".join((reading.text, *left))) if left else reading)
 
 
 def mapped(row: Mapping[str, Any], text: str) -> Taken:

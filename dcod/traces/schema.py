@@ -95,9 +95,10 @@ class Trace:
         weight: what the user gives the trace, above 0, for the correction `given`.
         sampled_texts: the sampled tokens of a format without ids; never stored, see dcod.traces.mapping.tokens.
         stopped_by: the stop string or stop token at which the engine ended it; never stored, likewise.
-        flagged: the row's own flag that calls it wrong; empty for none. Never stored, nor are the next two.
+        flagged: the row's own flag that calls it wrong; empty for none. Never stored, nor are the next three.
         flags: all flags of the row's own, with their values.
         no_gold: the text that stands where a reference answer would, and says that there is none.
+        left: what of the row was knowingly left out, such as log-probs of nobody knows which sampler.
     """
 
     prompt: list[Message]
@@ -126,6 +127,7 @@ class Trace:
     flagged: str = ""
     flags: tuple[str, ...] = ()
     no_gold: str = ""
+    left: str = ""
     prompt_id: str = field(default="")
     trace_id: str = field(default="")
 

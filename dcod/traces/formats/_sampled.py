@@ -7,11 +7,22 @@ a ratio made of it would be wrong, and dropping it unseen would change the objec
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dcod.traces.formats._fields import number
 from dcod.traces.formats._find import RowError
 
+# Settings of samplers by the value at which they do nothing; None: any that is empty.
+_IDLE: dict[str, float | None] = {
+    **dict.fromkeys(("temperature", "top_p", "typical_p", "tfs_z", "repetition_penalty", "repeat_penalty"), 1.0),
+    **dict.fromkeys(("top_k", "top_n_sigma", "min_p", "presence_penalty", "frequency_penalty", "dry_multiplier"), 0.0),
+    **dict.fromkeys(("xtc_probability", "mirostat", "dynatemp_range", "min_tokens", "min_new_tokens"), 0.0),
+    **dict.fromkeys(("logit_bias", "bad_words", "allowed_token_ids", "logits_processors", "custom_logit_processor")),
+    **dict.fromkeys(("grammar", "json_schema", "regex", "ebnf", "structural_tag", "guided_decoding", "watermark")),
+    **dict.fromkeys(("structured_outputs", "ignore_eos")),
+}
+_ALL = 10**6  # a top-k from which all tokens are taken
 _LOWEST = -1e30  # well inside float32
 PROCESSED = "processed_logprobs"  # vLLM's name for log-probs after temperature and top-p
 
@@ -45,18 +56,24 @@ def sampler(row: dict[str, Any], params: dict[str, Any]) -> tuple[float | None, 
     return values[0], values[1]
 
 
-def check_sampler(temperature: float | None, top_p: float | None, mode: Any) -> None:
+def check_sampler(
+    temperature: float | None, top_p: float | None, mode: Any, params: Mapping[str, Any] | None = None
+) -> None:
     """Refuses log-probs that are not the sampler's own.
 
     Args:
         temperature: of the sampler; None where the row does not say.
         top_p: of the sampler, likewise.
         mode: vLLM's ``logprobs_mode``, where the row says it.
+        params: of the request, in which other settings may shift the sampler.
 
     Raises:
         RowError: ``not_sampler_logprobs``.
     """
-    if mode == PROCESSED or (temperature == 1.0 and top_p == 1.0):
+    if mode == PROCESSED:
+        return
+    if temperature == 1.0 and top_p == 1.0:
+        _refuse([], shifts({**(params or {}), "temperature": temperature, "top_p": top_p}))
         return
     said = f"temperature {temperature}, top_p {top_p}" if temperature is not None else "no temperature in the row"
     raise RowError(
@@ -64,6 +81,58 @@ def check_sampler(temperature: float | None, top_p: float | None, mode: Any) -> 
         f"{said}: log-probs are the sampler's only at temperature 1 and top_p 1, or with logprobs_mode={PROCESSED}; "
         "record these, or take the log-probs out of the rows to use the text alone",
     )
+
+
+def check_plain(params: Mapping[str, Any], beside: Callable[[str], Any], needed: Sequence[str]) -> bool:
+    """Whether nothing is said of a sampler at all, so that its log-probs cannot be used.
+
+    Args:
+        params: of the sampler.
+        beside: gives a setting that stands beside them.
+        needed: settings that must be said, since the engine's own defaults may do something.
+
+    Raises:
+        RowError: ``not_sampler_logprobs``: some of it is said, and the log-probs are not the sampler's, or may not be.
+    """
+    if beside("logprobs_mode") == PROCESSED:
+        return False
+    whole = dict(params) | {key: beside(key) for key in needed if params.get(key) is None}
+    missing = [key for key in needed if whole.get(key) is None]
+    if len(missing) == len(needed):
+        return True
+    _refuse(missing, shifts(whole))
+    return False
+
+
+def shifts(params: Mapping[str, Any]) -> list[str]:
+    """The settings, with their values, that make a sampler draw from another distribution than the model's own."""
+    found = []
+    for key, value in params.items():
+        if value is None or key not in _IDLE:
+            continue
+        idle = _IDLE[key]
+        if idle is None:
+            shifted = bool(value)
+        elif not isinstance(value, (int, float)) or isinstance(value, bool):
+            shifted = True
+        elif key in ("top_k", "top_n_sigma"):
+            shifted = 0 < value < _ALL
+        else:
+            shifted = value != idle
+        if shifted:
+            found.append(f"{key}={value!r:.40}")
+    return found
+
+
+def _refuse(missing: Sequence[str], shifted: Sequence[str]) -> None:
+    if missing or shifted:
+        said = [*shifted, *(f"{key} is not said" for key in missing)]
+        raise RowError(
+            "not_sampler_logprobs",
+            f"{', '.join(said)}: the recorded log-probs are the sampler's only where nothing shifts it (temperature 1, "
+            f"top_p 1, no top_k, min_p or penalty), or with logprobs_mode={PROCESSED}; record these, or map the row to "
+            "take its text alone",
+        )
 
 
 def check_logprobs(values: list[Any]) -> list[float]:

@@ -23,6 +23,7 @@ from dcod.traces.formats._fields import (
     turns,
 )
 from dcod.traces.formats._find import RowError
+from dcod.traces.formats._native import is_native
 from dcod.traces.formats._sampled import check_finish, check_logprobs, stop
 from dcod.traces.schema import Trace
 
@@ -40,7 +41,9 @@ READS = {
 
 def detect(row: dict[str, Any]) -> bool:
     """A list of messages as prompt, text as completion."""
-    return has_turns(row.get("prompt")) and has_text(row, "completion")
+    if not (has_turns(row.get("prompt")) and has_text(row, "completion")):
+        return False
+    return isinstance(row["completion"], str) or not is_native(row)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:

@@ -28,6 +28,7 @@ from dcod.traces.formats._fields import (
     with_system,
 )
 from dcod.traces.formats._find import RowError
+from dcod.traces.formats._native import is_native
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, stop
 from dcod.traces.schema import Message, Trace
 
@@ -51,7 +52,8 @@ def detect(row: dict[str, Any]) -> bool:
         isinstance(row.get("response"), dict) and "body" in row["response"]
     ):
         return True
-    return has_failed(row) or ("custom_id" in row and not any(key in row for key in _OTHERS))
+    unsent = "custom_id" in row and not any(key in row for key in _OTHERS)
+    return (has_failed(row) or unsent) and not is_native(row)
 
 
 def has_failed(row: dict[str, Any]) -> bool:
@@ -154,7 +156,7 @@ def _of(row: dict[str, Any], body: dict[str, Any], choice: Any) -> Trace:
         return trace
     if not has_turns(tokens):
         raise RowError("bad_field", "logprobs.content: expected a list of tokens")
-    check_sampler(temperature, top_p, row.get("logprobs_mode"))
+    check_sampler(temperature, top_p, row.get("logprobs_mode"), _request(row))
     pieces = [_bytes(token) for token in tokens]
     whole = completion.encode("utf-8", "surrogatepass")
     said, ended = b"".join(pieces), trace.stopped_by  # a stop string may be in the tokens alone

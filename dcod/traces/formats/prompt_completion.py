@@ -26,6 +26,7 @@ from dcod.traces.formats._fields import (
     text,
     turns,
 )
+from dcod.traces.formats._native import is_native
 from dcod.traces.schema import Trace
 
 _PROMPTS = ("prompt", "question", "query", "instruction", "input")
@@ -38,6 +39,8 @@ READS = {
 
 def detect(row: dict[str, Any]) -> bool:
     """Both, of the same kind; not a problem with a response, nor a templated input."""
+    if any(isinstance(row.get(key), list) for key in _COMPLETIONS) and is_native(row):
+        return False
     if has_text(row, "prompt", "completion") or (has_turns(row.get("prompt")) and has_turns(row.get("completion"))):
         return True
     if has_turns(row.get("input")) and has_text(row, "output"):

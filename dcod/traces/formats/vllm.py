@@ -27,6 +27,7 @@ from dcod.traces.formats._fields import (
     with_system,
 )
 from dcod.traces.formats._find import RowError
+from dcod.traces.formats._native import is_native
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, stop, tops
 from dcod.traces.schema import Trace
 
@@ -38,8 +39,8 @@ READS = {
 
 
 def detect(row: dict[str, Any]) -> bool:
-    """A list of outputs."""
-    return isinstance(row.get("outputs"), list)
+    """A list of outputs, and no other engine's."""
+    return isinstance(row.get("outputs"), list) and not is_native(row)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
@@ -85,7 +86,7 @@ def _of(row: dict[str, Any], output: Any) -> Trace:
     trace = replace(trace, temperature=temperature, top_p=top_p, stopped_by=stop(output))
     if not recorded:
         return trace
-    check_sampler(temperature, top_p, row.get("logprobs_mode"))
+    check_sampler(temperature, top_p, row.get("logprobs_mode"), params)
     ids = output.get("token_ids")
     if not (isinstance(ids, list) and all(type(item) is int and 0 <= item < 2**31 for item in ids)):
         raise RowError("bad_field", "token_ids: expected a list of whole numbers")

@@ -18,15 +18,19 @@ FORMATS = (
     "conversations",
     "dcod_rows",
     "gsm8k",
+    "llama_cpp",
     "math",
     "messages",
     "nemo_skills",
     "openai_batch",
     "prompt_completion",
     "reasoning_content",
+    "sglang",
     "templated",
+    "tgi",
     "vllm",
 )
+ELSEWHERE = ("openai_batch", "reasoning_content", "vllm", "llama_cpp", "sglang", "tgi")  # test_sampled, test_native
 CHAT = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "\\boxed{4}"}]
 HEADER = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
 ROWS: list[tuple[str, dict[str, Any]]] = [
@@ -59,7 +63,7 @@ def code(row: dict[str, Any], name: str = "") -> str:
 
 def test_all_formats_are_found() -> None:
     assert tuple(formats.names()) == FORMATS
-    assert {name for name, _ in ROWS} | {"openai_batch", "reasoning_content", "vllm"} == set(FORMATS)
+    assert {name for name, _ in ROWS} | set(ELSEWHERE) == set(FORMATS)
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)

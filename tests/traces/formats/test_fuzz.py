@@ -15,6 +15,7 @@ from dcod.ingest.examine import clean, verify
 from dcod.traces import Trace, formats, write_traces
 from dcod.traces.formats import RowError
 from tests.traces.formats.test_formats import ROWS
+from tests.traces.formats.test_native import ENGINES, flat, pair
 from tests.traces.formats.test_sampled import DEEPSEEK, OPENAI, VLLM
 
 OWN = ROWS[0][1] | {
@@ -33,6 +34,8 @@ SEEDS = [
     ("openai_batch", OPENAI),
     ("vllm", VLLM),
     ("reasoning_content", DEEPSEEK),
+    *((engine, flat(engine)) for engine in ENGINES),
+    *((engine, pair(engine)) for engine in ENGINES),
 ]
 KEYS = sorted({key for _, row in SEEDS for key in row} | {"role", "content", "text", "logprob", "reasoning"})
 SCALARS = (
@@ -67,9 +70,13 @@ def mutated(row: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str,
 
 
 def ingested(name: str, row: dict[str, Any]) -> Trace | RowError:
-    """What becomes of a row; any other exception is the failure that is looked for."""
+    """What becomes of a row's first completion; any other exception is the failure that is looked for."""
     try:
-        return verify(clean(formats.get(name).to_trace(row), IngestConfig()), IngestConfig(keep="all"))
+        made: Any = formats.get(name).to_trace(row)
+        first = made[0] if isinstance(made, list) else made
+        if isinstance(first, RowError):
+            return first
+        return verify(clean(first, IngestConfig()), IngestConfig(keep="all"))
     except RowError as error:
         return error
 
