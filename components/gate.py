@@ -20,6 +20,7 @@ def gate(
     decision: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
+    trace_page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
     twin: dsl.Input[dsl.Model] = None,  # how kfp says optional
     twin_results: dsl.Input[dsl.Dataset] = None,
@@ -40,7 +41,8 @@ def gate(
     }
     optional = {"twin": twin, "twin_results": twin_results, "choice": choice}
     inputs |= {name: given.path for name, given in optional.items() if given}
-    outcome, figures = run_gate(config.path, pipeline, decision.path, inputs, report.path, summary.path)
+    pages = report.path, trace_page.path
+    outcome, figures = run_gate(config.path, pipeline, decision.path, inputs, pages, summary.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)
     return outcome

@@ -139,7 +139,7 @@ def promote(config: Config, *, tracker: Tracker, decision: Path, load_check: boo
         version = _registered(registry, decided, decision)
         champion = registry.champion(name)
         if champion is not None and champion.version == version.version:
-            registry.tag(version, {"dcod.outcome": "promoted"})
+            _settled(registry, name, version)
             return "promoted"
         if version.tags.get("dcod.outcome") == "rolled_back":
             return "refused"
@@ -151,8 +151,14 @@ def promote(config: Config, *, tracker: Tracker, decision: Path, load_check: boo
         registry.tag(version, {"dcod.previous_champion": str(champion.version)})
         still()
         registry.set_alias(name, CHAMPION, version.version)
-        registry.tag(version, {"dcod.outcome": "promoted"})
+        _settled(registry, name, version)
     return "promoted"
+
+
+def _settled(registry: Registry, name: str, version: Version) -> None:
+    """What follows a move of the champion's alias: its holder is no challenger any more."""
+    registry.tag(version, {"dcod.outcome": "promoted"})
+    registry.clear_alias(name, CHALLENGER, version.version)
 
 
 def _registered(registry: Registry, decided: Decision, where: Path) -> Version:

@@ -14,7 +14,7 @@ from typing import Any
 from dcod import storage
 from dcod.promote.decision import DECISION, read_decision
 from dcod.retrain.history import OUTCOME
-from dcod.tracking import Tracker
+from dcod.tracking import Tracker, platform
 from dcod.tracking.store import quoted
 
 CANCELLED = ("CANCELED", "CANCELLED")
@@ -39,7 +39,7 @@ def failure(tracker: Tracker, pipeline: str, state: str, message: str = "") -> s
     missing = _missing(stages)
     if not missing:
         return ""
-    cut = _newest(tracker, parent, "attributes.status = 'RUNNING'")
+    cut = _newest(tracker, parent, "attributes.status = 'RUNNING' and tags.`dcod.stage` != ''")
     if cut is not None:
         return f"{cut.info.run_name}: its pod was killed (too little memory, or its node went away) and did not end"
     return message or f"`{missing}` did not end; the pipeline ended as {state}"
@@ -54,7 +54,7 @@ def ending(tracker: Tracker, pipeline: str) -> tuple[str, dict[str, Any]] | None
     if parent is None:
         return None
     told: dict[str, Any] = {"run": str(parent.info.run_id), "pipeline": pipeline, "text": ""}
-    if parent.info.status != "FINISHED":
+    if platform.status(parent) != "FINISHED":
         return "failed", told | {"text": parent.data.tags.get("dcod.error", "")}
     gate, promote = (_newest(tracker, parent, f"tags.`dcod.stage` = {quoted(name)}") for name in ("gate", "promote"))
     if gate is not None:

@@ -17,7 +17,7 @@ from dcod.promote.decision import DECISION
 from dcod.promote.promote import ARM, TRAINED_ON
 from dcod.retrain import arms
 from dcod.retrain.arms import Kept
-from dcod.tracking import Tracker
+from dcod.tracking import Tracker, platform
 from dcod.tracking.registry import Registry, Version
 from dcod.tracking.store import quoted
 
@@ -54,7 +54,7 @@ def decisions(tracker: Tracker, model: str) -> Iterator[Past]:
         )
         for run in page:
             parent = run.data.tags.get("mlflow.parentRunId", "")
-            status = str(tracker.client.get_run(parent).info.status) if parent else "FINISHED"
+            status = platform.status(tracker.client.get_run(parent)) if parent else "FINISHED"
             yield Past(str(run.info.run_id), parent, run.data.tags.get(OUTCOME, ""), status)
         token = page.token
         if not token:
@@ -142,8 +142,8 @@ def status(tracker: Tracker, config: Config) -> dict[str, float]:
     found: dict[str, float] = {}
     if parents:
         found["last_run_timestamp_seconds"] = parents[0].info.start_time / 1000
-        found["failed"] = float(parents[0].info.status in ("FAILED", "KILLED"))
-    whole = next((run for run in parents if run.info.status == "FINISHED"), None)
+        found["failed"] = float(platform.status(parents[0]) in ("FAILED", "KILLED"))
+    whole = next((run for run in parents if platform.status(run) == "FINISHED"), None)
     if whole:
         found["last_success_timestamp_seconds"] = whole.info.start_time / 1000
     newest = latest(tracker, model)

@@ -26,6 +26,7 @@ from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
 from dcod.tracking import Tracker
 
+NO_PAGE = "<!doctype html><title>No page</title><p>This run has no page of its traces.</p>"
 MARK = "[dcod] "  # `dcod run` shows the lines that carry it; the rest goes to its log
 
 
@@ -174,16 +175,17 @@ def _note_failure(error: Exception, stage: str, label: str, config: Config, pipe
 
 
 def run_gate(
-    config: str, pipeline: str, decision: str, inputs: dict[str, str], report: str, summary: str
+    config: str, pipeline: str, decision: str, inputs: dict[str, str], pages: tuple[str, str], summary: str
 ) -> tuple[str, dict[str, float]]:
-    """Executes the gate; writes decision, report (HTML) and reasons (Markdown).
+    """Executes the gate; writes decision, report and traces (HTML, each shown by itself) and reasons (Markdown).
 
     Returns:
         ``promote`` or ``refuse``, and the figures of the comparisons.
     """
     run("gate", config, pipeline, decision, inputs)
-    page = (Path(decision) / "report.html").read_text(encoding="utf-8")
-    storage.write_text(Path(report), page)
+    for name, target in zip(("report.html", "traces.html"), pages, strict=True):
+        page = Path(decision) / name
+        storage.write_text(Path(target), page.read_text(encoding="utf-8") if page.is_file() else NO_PAGE)
     decided = read_decision(Path(decision))
     reasons = "".join(f"- {'yes' if reason.passed else '**no**'}: {reason.text}\n" for reason in decided.reasons)
     storage.write_text(Path(summary), f"# {decided.outcome}\n\n{reasons}")

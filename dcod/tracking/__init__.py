@@ -4,6 +4,7 @@ What is written of a run goes through ``runs``, its output through ``outputs``; 
 ``registry``.
 """
 
-from dcod.tracking.runs import SOURCE, Log, NullLog, StageRun, Tracker, flatten
+from dcod.tracking.logs import SOURCE, Log, NullLog, flatten
+from dcod.tracking.runs import StageRun, Tracker
 
 __all__ = ["SOURCE", "Log", "NullLog", "StageRun", "Tracker", "flatten"]

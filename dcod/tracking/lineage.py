@@ -16,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from dcod.traces import read_batches
+from dcod.tracking.logs import SOURCE
 from dcod.tracking.registry import Registry, Version
-from dcod.tracking.runs import SOURCE, Tracker
+from dcod.tracking.runs import Tracker
 
 _COLUMNS = ["source_digest", "source_file"]
 _PAGE = 500

@@ -128,6 +128,12 @@ class Registry:
             )
         return now
 
+    def clear_alias(self, name: str, alias: str, version: int) -> None:
+        """Takes an alias away from a version; one that points elsewhere by now stays."""
+        now = self.by_alias(name, alias)
+        if now is not None and now.version == version:
+            self.tracker.client.delete_registered_model_alias(name, alias)
+
     def attach(self, version: Version, path: Path, folder: str) -> None:
         """Puts a file beside the model of a version, so that its story lies with it."""
         logged = self.models.find(version.digest)

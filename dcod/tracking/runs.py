@@ -9,6 +9,7 @@ run, so processes and threads do not see each other. Tags that dcod reads back:
 ``dcod.digest``     on a stage run: digest of its inputs, configuration and code; on a model: its own
 ``dcod.output``     on a stage run: ``folder`` or ``model``, once the output is stored
 ``dcod.error``      on a failed run: one line; the traceback is the artifact ``error.txt``
+``dcod.ended``      on a parent that the platform made and ends: how the pipeline ended
 ==================  ============================================================================
 """
 
@@ -19,7 +20,6 @@ import getpass
 import json
 import logging
 import os
-import re
 import threading
 import time
 import traceback
@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dcod import __version__, storage
 from dcod.config import Config, TrackingConfig
@@ -35,7 +35,9 @@ from dcod.errors import AwayError, UserError, hidden, one_line
 from dcod.storage import dripping, room
 from dcod.tracking import store
 from dcod.tracking.logged_models import LoggedModels
+from dcod.tracking.logs import NAME, SOURCE, flatten
 from dcod.tracking.outputs import Outputs
+from dcod.tracking.platform import ENDED, FOREIGN, Platform
 from dcod.tracking.store import StoreError, quoted
 
 if TYPE_CHECKING:
@@ -43,32 +45,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SOURCE = "source"  # context of files among the inputs of a run: that an ingest read, that scored traces came from
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else it opens as one of traces and prompts
 _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 5.0
-_NAME = re.compile(r"[^\w./ :-]")  # what MLflow allows in the name of a metric
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else it opens as one of traces and prompts
 _log = logging.getLogger(__name__)
-
-
-class Log(Protocol):
-    """What a stage may say about itself while it runs."""
-
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None: ...
-
-    def figure(self, name: str, figure: Figure) -> None: ...
-
-    def text(self, name: str, text: str) -> None: ...
-
-
-class NullLog:
-    """Says nothing: for tests and library use without tracking."""
-
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None: ...
-
-    def figure(self, name: str, figure: Figure) -> None: ...
-
-    def text(self, name: str, text: str) -> None: ...
 
 
 class Tracker:
@@ -106,6 +86,7 @@ class Tracker:
         if not self.experiment_id:
             raise StoreError(f"tracking.uri {config.uri}: it is no MLflow server; check the address")
         self._noted = ""  # the error that the parent run shows
+        self.platform = Platform(self.client, self.experiment_id)
         self.models = LoggedModels(self.client, config.uri, self.experiment_id)
         self.outputs = Outputs(self.client, self.models)
 
@@ -121,14 +102,16 @@ class Tracker:
             if found:
                 run = found[0]
                 self._noted = run.data.tags.get("dcod.error", "")
-                if run.info.status != "RUNNING":
+                if run.info.status != "RUNNING" and FOREIGN not in run.data.tags:
                     self.client.update_run(run.info.run_id, status="RUNNING")
                 return str(run.info.run_id)
             own = {"dcod.pipeline": pipeline_id, "dcod.name": name, "dcod.version": __version__, **(tags or {})}
-            run_id = self._create(f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M}", own)
+            given = self.platform.parent(own)
+            run_id = given or self._create(f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M}", own)
             winner = str(self._parents(pipeline_id)[0].info.run_id)
             if winner != run_id:  # two processes on a server, at the same moment
-                self.client.delete_run(run_id)
+                if not given:
+                    self.client.delete_run(run_id)
                 return winner
         self._params(run_id, flatten(config.model_dump(mode="json")))
         self.client.log_text(run_id, config.to_json() + "\n", "config.json")
@@ -150,14 +133,17 @@ class Tracker:
         if parent:
             tags["mlflow.parentRunId"] = parent
         name = f"{stage} {label}".strip()
-        run = StageRun(self, self._create(name, tags), parent or "")
+        given = self.platform.stage(tags) if parent else ""
+        run = StageRun(self, given or self._create(name, tags), parent or "")
         try:
             yield run
             run.close()
         except BaseException as error:
-            self._fail(run.run_id, one_line(error) or type(error).__name__, traceback.format_exc(), run)
+            line = one_line(error) or type(error).__name__
+            self._fail(run.run_id, line, traceback.format_exc(), run, status="" if given else "FAILED")
             raise
-        self.client.set_terminated(run.run_id, "FINISHED")
+        if not given:
+            self.client.set_terminated(run.run_id, "FINISHED")
         if parent and self._noted.startswith(f"{name}: "):  # of an earlier try of this stage
             self.client.delete_tag(parent, "dcod.error")
             self._noted = ""
@@ -175,19 +161,24 @@ class Tracker:
         if not run_ids:
             run_ids = [self._create(pipeline_id, {"dcod.pipeline": pipeline_id, "dcod.version": __version__})]
         for run_id in run_ids:
+            foreign = FOREIGN in self.client.get_run(run_id).data.tags
             query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
-            for child in self.client.search_runs([self.experiment_id], query):  # a pod that was killed said nothing
-                self.client.set_terminated(child.info.run_id, "KILLED")
+            for child in [] if foreign else self.client.search_runs([self.experiment_id], query):
+                self.client.set_terminated(child.info.run_id, "KILLED")  # a pod that was killed said nothing
             known = self.client.get_run(run_id).data.tags.get("dcod.error", "")  # of the stage that failed
+            status = ("KILLED" if cancelled else "FAILED") if failed else "FINISHED"
+            if foreign:  # ended by who made it; asked for by :func:`dcod.tracking.platform.status`
+                self.client.set_tag(run_id, ENDED, status)
             if failed:
                 text = f"{known}\n{failed}".lstrip()
-                self._fail(run_id, known or one_line(failed), text, status="KILLED" if cancelled else "FAILED")
+                self._fail(run_id, known or one_line(failed), text, status="" if foreign else status)
                 continue
             if known:
                 self.client.delete_tag(run_id, "dcod.error")
             begun = self.client.get_run(run_id).info.start_time
             self.client.log_metric(run_id, "seconds", time.time() - begun / 1000)
-            self.client.set_terminated(run_id, "FINISHED")
+            if not foreign:
+                self.client.set_terminated(run_id, status)
 
     def note_error(self, pipeline_id: str, name: str, config: Config, line: str) -> None:
         """Keeps what went wrong on the parent run, for :meth:`finish`; never hides it behind a store that fails.
@@ -257,23 +248,27 @@ class Tracker:
     def _params(self, run_id: str, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        rows = [Param(_NAME.sub("_", key), hidden(value)[:6000]) for key, value in values.items()]
+        rows = [Param(NAME.sub("_", key), hidden(value)[:6000]) for key, value in values.items()]
         for start in range(0, len(rows), 100):  # MLflow's limit
             self.client.log_batch(run_id, params=rows[start : start + 100])
 
     def _fail(self, run_id: str, line: str, text: str, run: StageRun | None = None, status: str = "FAILED") -> None:
-        """Records a failure; never hides it behind one of the tracking store, nor waits for a store that is away."""
+        """Records a failure; never hides it behind one of the tracking store, nor waits for a store that is away.
+
+        An empty ``status`` leaves the run's end to who made it.
+        """
         with store.hurried():
             try:
                 self.client.set_tag(run_id, "dcod.error", hidden(line)[:5000])
-                self.client.set_terminated(run_id, status)
+                if status:
+                    self.client.set_terminated(run_id, status)
                 self.client.log_text(run_id, hidden(text), "error.txt")
                 if run is not None:
                     run.close()
             except Exception as error:
                 if room.explained(error, database="") is None:  # a full disk has been told already
                     _log.warning("the failure of run %s could not be recorded: %s", run_id, one_line(error))
-                if not isinstance(error, AwayError):
+                if status and not isinstance(error, AwayError):
                     with contextlib.suppress(Exception):
                         self.client.set_terminated(run_id, status)
 
@@ -297,7 +292,7 @@ class StageRun:
         now = int(time.time() * 1000)
         with self._lock:
             for key, value in values.items():
-                self._rows.append(Metric(_NAME.sub("_", key), float(value), now, step or 0))
+                self._rows.append(Metric(NAME.sub("_", key), float(value), now, step or 0))
             due = len(self._rows) >= _FLUSH_ROWS or time.monotonic() >= self._flush_at
         if not due:
             return
@@ -375,7 +370,7 @@ class StageRun:
             return
         from mlflow.entities import Metric
 
-        rows = [Metric(_NAME.sub("_", key), float(value), now, 0) for key, value in values.items()]
+        rows = [Metric(NAME.sub("_", key), float(value), now, 0) for key, value in values.items()]
         if rows:
             client.log_batch(self.parent, metrics=rows)
         if description:
@@ -386,14 +381,3 @@ class StageRun:
     def output(self, path: Path) -> None:
         """Stores the stage's output folder, which a later run with this digest reuses."""
         self.tracker.outputs.keep(self.run_id, path)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as dotted keys; lists as JSON."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return flat

@@ -46,8 +46,8 @@ def folders(place: Place, tmp_path: Path) -> dict[str, Path]:
 def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: Path) -> None:
     place = Place(tmp_path, tiny_student)
     inputs: dict[str, Any] = {name: str(path) for name, path in folders(place, tmp_path).items()}
-    paths = [str(tmp_path / name) for name in ("out", "page.html", "summary.md")]
-    outcome, figures = component.run_gate(place.config.to_json(), "p1", paths[0], inputs, *paths[1:])
+    paths = [str(tmp_path / name) for name in ("out", "page.html", "summary.md", "traces.html")]
+    outcome, figures = component.run_gate(place.config.to_json(), "p1", paths[0], inputs, (paths[1], paths[3]), paths[2])
     assert (outcome, figures["promoted"]) == ("promote", 1.0)
     decision = read_decision(Path(paths[0]))
     assert (decision.outcome, decision.challenger.version, decision.baseline.version) == ("promote", 2, 1)
@@ -56,6 +56,8 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     assert Path(paths[2]).read_text().startswith("# promote\n\n- yes: ")
     out = Path(paths[0])
     assert Path(paths[1]).read_text() == (out / "report.html").read_text()
+    traces = out / "traces.html"
+    assert Path(paths[3]).read_text() == (traces.read_text() if traces.is_file() else component.NO_PAGE)
     for name in ("start", "start, few-shot", "champion", "student", "SFT twin"):
         assert f"results of {name}" in (out / "report.html").read_text()
     assert "<dt>MLflow run</dt>" in (out / "report.html").read_text()
