@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -174,6 +175,31 @@ def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     read = configured(config, "", overrides)
     version = roll(read, tracker=Tracker(read.tracking))
     console.print(f"champion is version {version.version} again")
+
+
+@app.command(**verb(REGISTRY, "dcod gc --config mine.yaml", "dcod gc --config mine.yaml --days 14 --delete"))
+def gc(
+    days: Annotated[float, typer.Option(min=0, help="Nothing younger goes.")] = 30.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Do it; else it is only listed.")] = False,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Lists, or deletes, weights and outputs that nothing needs any more; runs, figures and versions stay."""
+    from dcod.promote.promote import held
+    from dcod.tracking import Tracker, retention
+
+    read = configured(config, "", overrides)
+    with held(read):  # no promotion and no rollback meanwhile
+        now = time.time()
+        items = retention.removable(Tracker(read.tracking), read, days, now)
+        for item in items:
+            size = f"{item.size / 1e9:8.2f} GB" if item.size >= 0 else "       ? GB"
+            console.print(f"{retention.age(item, now):5} days {size}  {item.kind:8} {item.name}")
+            if delete:
+                item.remove()
+    total = sum(max(item.size, 0) for item in items) / 1e9
+    done = "deleted" if delete else "listed; --delete deletes them"
+    console.print(f"{len(items)} older than {days:g} days, {total:.2f} GB and what has no size, {done}")
 
 
 def _retraining(folder: Path) -> str:

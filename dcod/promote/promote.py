@@ -77,7 +77,7 @@ def challenge(
     registry.models.serving = _serving(config)
     if contest.student.model.digest != digest:
         raise UserError(f"{contest.student.folder}: results of another model than {student}; evaluate this one")
-    with _lease(config):
+    with held(config):
         champion = _ref(registry.champion(name) or _first(registry, name, start, log.run_id))
         earlier = registry.find(name, digest)
         rolled_back = earlier is not None and earlier.tags.get("dcod.outcome") == "rolled_back"
@@ -135,7 +135,7 @@ def promote(config: Config, *, tracker: Tracker, decision: Path, load_check: boo
         if not check.holds:
             registry.tag(checked, {"dcod.outcome": "not_reproduced", "dcod.outcome_reason": check.text})
             return "not_reproduced"
-    with _lease(config) as still:
+    with held(config) as still:
         version = _registered(registry, decided, decision)
         champion = registry.champion(name)
         if champion is not None and champion.version == version.version:
@@ -181,7 +181,7 @@ def rollback(config: Config, *, tracker: Tracker) -> Version:
         UserError: there is no champion, or none before it.
     """
     registry, name = Registry(tracker), config.promote.registered_model
-    with _lease(config) as still:
+    with held(config) as still:
         champion = registry.champion(name)
         if champion is None:
             raise UserError(f"models:/{name}@{CHAMPION}: there is no champion to roll back")
@@ -260,5 +260,6 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def _lease(config: Config) -> AbstractContextManager[Callable[[], None]]:
+def held(config: Config) -> AbstractContextManager[Callable[[], None]]:
+    """The lease of promotions, for who must not meet one."""
     return storage.lease(config.promote.lease, wait_s=_WAIT_S)

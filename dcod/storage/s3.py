@@ -24,13 +24,20 @@ _ABSENT = ("404", "NoSuchKey")
 
 def list_objects(uri: str) -> list[str]:
     """All objects under an s3:// prefix (or the one object), sorted; without the empty ones that stand for folders."""
+    return [name for name, _, _ in dated_objects(uri)]
+
+
+def dated_objects(uri: str) -> list[tuple[str, float, int]]:
+    """The same with the seconds since 1970 of each one's last change, and its bytes."""
     bucket, key = split(uri)
     with explained(uri):
         pages = connect().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        found = [item for page in pages for item in page.get("Contents", [])]
     at = key.rstrip("/")
     return sorted(
-        f"s3://{bucket}/{k}" for k in keys if not k.endswith("/") and (not at or k == at or k.startswith(at + "/"))
+        (f"s3://{bucket}/{item['Key']}", item["LastModified"].timestamp(), int(item["Size"]))
+        for item in found
+        if not item["Key"].endswith("/") and (not at or item["Key"] == at or item["Key"].startswith(at + "/"))
     )
 
 

@@ -47,7 +47,8 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     place = Place(tmp_path, tiny_student)
     inputs: dict[str, Any] = {name: str(path) for name, path in folders(place, tmp_path).items()}
     paths = [str(tmp_path / name) for name in ("out", "page.html", "summary.md", "traces.html")]
-    outcome, figures = component.run_gate(place.config.to_json(), "p1", paths[0], inputs, (paths[1], paths[3]), paths[2])
+    pages = paths[1], paths[3]
+    outcome, figures = component.run_gate(place.config.to_json(), "p1", paths[0], inputs, pages, paths[2])
     assert (outcome, figures["promoted"]) == ("promote", 1.0)
     decision = read_decision(Path(paths[0]))
     assert (decision.outcome, decision.challenger.version, decision.baseline.version) == ("promote", 2, 1)
