@@ -51,6 +51,7 @@ SPLITS = ("gate", REPORT)
 _BUCKET = 16  # positions a point of the drift curve
 _HITS = 20  # contaminated traces that are named
 
+_SHOWN, _LONGEST = 200, 4000  # answers of a benchmark in MLflow's table, and characters of one
 SCHEMA = pa.schema(
     [
         ("benchmark", pa.string()),
@@ -132,7 +133,20 @@ def run(
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / EXAMPLES, compression="zstd")
     storage.write_json(out / SUMMARY, summary)
     log.text("outcomes.txt", _outcomes(rows))
+    log.table("answers.json", _shown(rows))
     return _flat(of_summary(summary).rows)
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first answers to the first problems of each benchmark, for a page that compares runs."""
+    taken: Counter[str] = Counter()
+    out = []
+    for row in rows:
+        if row["sample"] == 0 and taken[row["benchmark"]] < _SHOWN:
+            taken[row["benchmark"]] += 1
+            out.append({key: row[key] for key in ("benchmark", "problem_id", "split", "outcome", "answer", "gold")})
+            out[-1] |= {key: str(row[key])[:_LONGEST] for key in ("problem", "response")}
+    return out
 
 
 def table(folder: Path) -> str:

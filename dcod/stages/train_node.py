@@ -12,9 +12,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcod import storage
 from dcod.config import Config, load_config
@@ -35,6 +35,8 @@ class PrintedLog:
         print(METRICS + json.dumps({"step": step or 0, "values": dict(values)}), flush=True)
 
     def figure(self, name: str, figure: Figure) -> None: ...
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
     def text(self, name: str, text: str) -> None: ...
 

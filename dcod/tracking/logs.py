@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class Log(Protocol):
 
     def text(self, name: str, text: str) -> None: ...
 
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
 
 class NullLog:
     """Says nothing: for tests and library use without tracking."""
@@ -32,6 +34,8 @@ class NullLog:
     def figure(self, name: str, figure: Figure) -> None: ...
 
     def text(self, name: str, text: str) -> None: ...
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

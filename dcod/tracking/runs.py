@@ -319,6 +319,17 @@ class StageRun:
         """A text file as an artifact; sent before the stage ends, or that fails."""
         self._artifacts.send(name, lambda: self.tracker.client.log_text(self.run_id, hidden(text), name), needed=True)
 
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows as a table, which MLflow's pages show and compare between runs; a store that is away can lose it.
+
+        Args:
+            name: of the artifact, ending with ``.json``.
+            rows: all with the same keys.
+        """
+        if rows:
+            columns = {key: [hidden(v) if isinstance(v := row[key], str) else v for row in rows] for key in rows[0]}
+            self._artifacts.send(name, lambda: self.tracker.client.log_table(self.run_id, columns, name), needed=False)
+
     def close(self) -> None:
         """Sends all that waits.
 
