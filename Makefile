@@ -37,7 +37,7 @@ VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench examples tests .ci docker setup.py)
 
-.PHONY: help run test test-avx2 test-services test-vllm lint bench sweep fuzz gpu-pack golden lock setup clean
+.PHONY: help run test test-avx2 test-services test-vllm lint images bench sweep fuzz gpu-pack golden lock setup release clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -144,6 +144,18 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 .venv/services.stamp: .venv/setup.stamp docker/services.lock
 	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
 	@touch $@
+
+release: setup  ## dist: sdist and wheel, built and checked, the presets' pipelines, and what would be uploaded
+	@tag=$$(git describe --tags --exact-match 2>/dev/null || true); version=$$($(BIN)/dcod --version | sed 's/dcod //'); \
+	  [ -z "$$tag" ] || [ "$$tag" = "v$$version" ] || { echo "the tag is $$tag, dcod/__init__.py says $$version" >&2; exit 1; }
+	rm -rf dist build/release && $(PYTHON) -m venv build/release
+	build/release/bin/pip --disable-pip-version-check install --quiet 'build>=1.5,<2' 'twine>=6,<8'
+	build/release/bin/python -m build --outdir dist . >build/release/build.log 2>&1
+	build/release/bin/twine check --strict dist/*
+	mkdir -p dist/pipelines && for preset in $$(cd pipelines/configs && ls *.yaml); do \
+	  $(BIN)/dcod compile --preset "$${preset%.yaml}" --out "dist/pipelines/$$preset" || exit 1; done
+	cd dist && sha256sum *.whl *.tar.gz pipelines/* >SHA256SUMS && cat SHA256SUMS
+	@echo "nothing was uploaded; to do so: build/release/bin/twine upload dist/*.whl dist/*.tar.gz, and the rest to the forge's release"
 
 clean:  ## removes .venv and caches; keeps ./runs
 	rm -rf .venv .venv-vllm .venv-bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

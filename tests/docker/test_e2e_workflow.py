@@ -34,6 +34,16 @@ def test_images_are_scanned_and_signed_by_digest_in_a_workflow_that_nobody_ran()
     assert sign["run"] == 'cosign sign --yes "${{ steps.made.outputs.image }}"'
 
 
+def test_a_tag_makes_a_release_by_the_same_command_as_at_home() -> None:
+    read = yaml.safe_load((FOLDER / "workflows" / "release.yaml").read_text(encoding="utf-8"))
+    assert read[True] == {"push": {"tags": ["v*"]}}
+    (job,) = read["jobs"].values()
+    assert "not run here" in job["name"]
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands[0] == "make release"
+    assert "dist/pipelines/*.yaml" in commands[1]
+
+
 def test_the_run_of_the_workflow_is_one_that_dcod_takes() -> None:
     from dcod.config.reach import for_cluster
 
