@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from dcod.config import IngestConfig
-from dcod.ingest.examine import verify
+from dcod.config import Config, IngestConfig
+from dcod.ingest.examine import Examiner, verify
 from dcod.traces import Trace
 from dcod.traces.formats import RowError
+from dcod.traces.rows import RawRow
+from tests.traces.formats.test_native import flat
 
 
 def trace(completion: str, gold: str | None = "60") -> Trace:
@@ -36,3 +40,13 @@ def test_by_default_a_row_says_what_would_bring_it_in() -> None:
         with pytest.raises(RowError, match="no_answer"):
             verify(other, IngestConfig(), none)
         assert none == []
+
+
+def test_log_probs_that_are_left_out_are_counted_and_said(tiny_student: Path) -> None:
+    examiner = Examiner(Config(ingest=IngestConfig(keep="all", decontaminate=False)), tiny_student)
+    row = flat("sglang") | {"sampling_params": None}
+    (found,) = examiner.items(RawRow("rows.jsonl", 1, "d", row))
+    assert found.trace is not None
+    assert (found.trace.completion, found.trace.behavior_logprobs) == ("It is #### 4", None)
+    assert "logprobs_left_out" in found.changes
+    assert found.reading.text.endswith("log-probs left out: the row names no sampler")

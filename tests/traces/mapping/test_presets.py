@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dcod.config import parse_config
 from dcod.traces import Trace
 from dcod.traces.formats import RowError
 from dcod.traces.items import mapped, taken
@@ -146,3 +149,12 @@ def test_rejected_texts_are_wrong_traces() -> None:
     assert isinstance(good, Trace)
     assert isinstance(bad, Trace)
     assert (good.flagged, bool(bad.flagged)) == ("", True)
+
+
+def test_what_a_user_says_to_read_the_shared_sets_is_allowed() -> None:
+    """`check.py --options tests/data/sets_options.json` of ../shared/sets reads all 69 rightly with it (2026-11-29)."""
+    said = json.loads((Path(__file__).parents[2] / "data/sets_options.json").read_text())
+    assert len(said) == 44
+    for name, options in said.items():
+        ingest = parse_config("{}", options).ingest
+        assert addresses.text_of(ingest.map) or "ingest.keep=answered" in options, name
