@@ -19,7 +19,7 @@ from dcod.errors import StoppedError, UserError, one_line
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
-from dcod.stages import arms, headlines, remarks, settling, shards
+from dcod.stages import arms, carried, headlines, remarks, settling, shards
 from dcod.stages.execute import RunContext, earlier_output, execute
 from dcod.stages.table import STAGES, stage_of
 from dcod.storage import room, workers
@@ -63,10 +63,10 @@ def run(
     name, parsed = f"{stage} {label}".strip(), _configuration(config)
     workers.end_with_parent(gently=True)
     try:
-        with stopping(), ExitStack() as stack:
+        with stopping(), ExitStack() as stack, carried.taken(parsed, paths, Path(out)) as given:
             parsed = arms.narrowed(stage_of(stage).verb, parsed, arm, paths, options)
             remarks.check(stage, parsed, paths)
-            work: shards.Work | None = shards.Work(parsed, paths, options)
+            work: shards.Work | None = shards.Work(parsed, given, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
             if work:

@@ -13,12 +13,15 @@ from dcod import storage
 from dcod.config import Config
 from dcod.models import loading
 from dcod.stages import imports, manifests
+from dcod.tracking import references
 
 
 def output_digest(path: Path) -> str:
     """The digest that stands for an input: of the weights, of a stage's output, or of a file."""
     if path.is_file():
         return storage.digest_file(path)
+    if references.is_reference(path):
+        return references.digest(path)
     if (path / "config.json").is_file():
         return loading.digest(path)
     if (path / manifests.FILE).is_file():

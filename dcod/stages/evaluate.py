@@ -132,9 +132,13 @@ def run(
         summary["contamination"] = contamination(config, traces)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / EXAMPLES, compression="zstd")
     storage.write_json(out / SUMMARY, summary)
+    _tell(log, rows)
+    return _flat(of_summary(summary).rows)
+
+
+def _tell(log: Log, rows: list[dict[str, Any]]) -> None:
     log.text("outcomes.txt", _outcomes(rows))
     log.table("answers.json", _shown(rows))
-    return _flat(of_summary(summary).rows)
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

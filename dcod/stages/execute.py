@@ -25,7 +25,7 @@ import dcod
 from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import headlines, manifests, pages
+from dcod.stages import carried, headlines, manifests, pages
 from dcod.stages.digests import code_digest, output_digest
 from dcod.stages.table import Stage, stage_of, ways
 from dcod.storage import outputs, places, room
@@ -95,8 +95,7 @@ def _execute(
         _settle(stage, config, inputs)
         return metrics
     tracker, verb = Tracker(config.tracking), stage.verb
-    if config.promote.log_model == "reference":
-        tracker.models.weights = f"{config.cluster.storage.rstrip('/')}/models"
+    tracker.models.weights = carried.place_of(config)
     tags = {"dcod.place": str(out), **headlines.tags(config, where.pipeline)}  # of the first stage that said so
     parent = tracker.parent(where.pipeline, config.name, config, tags) if where.pipeline else None
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:

@@ -75,6 +75,11 @@ def complete(folder: Path) -> Path:
     return folder
 
 
+def digest(folder: Path) -> str:
+    """The digest of the whole checkpoint, without its weights."""
+    return str(storage.read_json(folder / FILE, made_by="dcod")["digest"])
+
+
 def is_reference(folder: Path) -> bool:
     """Whether a checkpoint folder has no weights of its own."""
     return (folder / FILE).is_file()

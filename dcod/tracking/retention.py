@@ -69,7 +69,9 @@ def removable(tracker: Tracker, config: Config, days: float, now: float) -> list
     spared = {run.info.run_id for run in fresh} | {run.data.tags.get("dcod.reused_from", "") for run in fresh}
     spared_models = {run.data.tags.get("dcod.model_id", "") for run in runs if run.info.run_id in spared}
     found = [*_outputs(tracker, stages, spared), *_models(tracker, kept, spared_models, versions, registry)]
-    found += [*_weights(config, kept), *_remains(config)]
+    # A run that is open may be about to fetch weights that lie there since long ago.
+    young = [run for run in runs if run.info.run_id in opened and run.info.start_time / 1000 >= before]
+    found += [*([] if young else _weights(config, kept)), *_remains(config)]
     return sorted((item for item in found if item.when < before), key=lambda item: item.when)
 
 

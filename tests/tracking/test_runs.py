@@ -49,16 +49,6 @@ def test_first_use_creates_store_experiment_and_artifacts(tracking: TrackingConf
     assert Tracker(tracking).experiment_id == tracker.experiment_id
 
 
-def test_rows_become_a_table_that_mlflow_shows(tracker: Tracker) -> None:
-    with tracker.stage("evaluate", None, digest="d") as run:
-        run.table("answers.json", [])
-        run.table("answers.json", [{"outcome": "correct", "answer": "7"}, {"outcome": "wrong", "answer": None}])
-    found = json.loads(Path(tracker.client.download_artifacts(run.run_id, "answers.json")).read_text())
-    assert found == {"columns": ["outcome", "answer"], "data": [["correct", "7"], ["wrong", None]]}
-    shown = json.loads(tracker.client.get_run(run.run_id).data.tags["mlflow.loggedArtifacts"])
-    assert shown == [{"path": "answers.json", "type": "table"}]
-
-
 def test_nothing_is_written_outside_the_store(
     tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
