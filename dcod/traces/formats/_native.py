@@ -7,6 +7,7 @@ it. Log-probs are taken where they are the sampler's. A row that names no sample
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,7 +42,7 @@ RESPONSES = (
     "generations",
 )  # fmt: skip
 REQUESTS = ("request", "input", "payload")
-_PROMPTS = ("prompt", "inputs", "question", "text")
+_PROMPTS = ("prompt", "inputs", "question", "problem", "text")
 _REQUEST = frozenset(
     (*_PROMPTS, "messages", "sampling_params", "parameters", "input_ids", "stop", "samplers", "grammar", "json_schema",
      "logit_bias", "model", "rid", "lora_path", "custom_logit_processor", "dry_sequence_breakers", "response_fields")
@@ -51,6 +52,7 @@ READS = {
     "chat": ("messages",), "gold": (*GOLDS, *MORE_GOLDS), "thought": REASONING, "system": SYSTEMS, **COMMON,
     **{key: (key,) for key in ("request", "logprobs_mode", "tokenizer_digest", "custom_id")},
 }  # fmt: skip
+_MARKS = ('"meta_info"', '"generated_text"', '"stop_type"', '"generation_settings"', '"completion_probabilities"')
 UNSAID = "log-probs left out: the row names no sampler"
 
 
@@ -137,6 +139,24 @@ def is_native(row: Mapping[str, Any]) -> bool:
 def fits(row: Mapping[str, Any], known: Callable[[Any], bool]) -> bool:
     """Whether a row is a response of an engine, or a pair."""
     return known(row) or _responses(row, known) is not None
+
+
+def check_said(completion: str) -> str:
+    """A completion, unless it is the text of such a response.
+
+    Raises:
+        RowError: ``ambiguous_format``.
+    """
+    if completion.lstrip()[:1] in ("{", "[") and any(mark in completion for mark in _MARKS):
+        try:
+            found = json.loads(completion)
+        except (ValueError, RecursionError):
+            return completion
+        first = found[0] if isinstance(found, list) and found else found
+        if is_sglang(first) or is_tgi(first) or is_llama_cpp(first):
+            told = "an engine's response as text of JSON; record the object itself, or map what is in it"
+            raise RowError("ambiguous_format", f"{told}: {completion[:60]!r}")
+    return completion
 
 
 def _responses(row: Mapping[str, Any], known: Callable[[Any], bool]) -> list[dict[str, Any]] | None:

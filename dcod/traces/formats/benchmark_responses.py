@@ -24,6 +24,7 @@ from dcod.traces.formats._fields import (
     optional_text,
     text,
 )
+from dcod.traces.formats._native import check_said, is_native
 from dcod.traces.schema import Trace
 
 _GOLDS = ("gold", "ground_truth", "expected_answer", "answer")
@@ -36,7 +37,10 @@ READS = {
 def detect(row: dict[str, Any]) -> bool:
     """A problem and a response."""
     others = ("messages", "conversations", "completion", "generation", "generated_solution")
-    return has_text(row, "problem") and first_key(row, RESPONSES) is not None and not any(key in row for key in others)
+    said = first_key(row, RESPONSES)
+    if said is None or not has_text(row, "problem") or any(key in row for key in others):
+        return False
+    return isinstance(row[said], str) or not is_native(row)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
@@ -47,4 +51,4 @@ def to_trace(row: dict[str, Any]) -> Trace:
     if gold is None and solution is not None:
         gold = extract(solution)
         kind = "boxed" if last_box(solution) else "number"
-    return make(ask(kind, text(row, "problem")), text(row, *RESPONSES), gold, row)
+    return make(ask(kind, text(row, "problem")), check_said(text(row, *RESPONSES)), gold, row)

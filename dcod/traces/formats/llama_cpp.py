@@ -22,7 +22,7 @@ _TOLD = (
     "generation_settings", "completion_probabilities", "probs", "timings", "model", "has_new_line", "index", "id_slot",
 )  # fmt: skip
 READS = {
-    **native.READS, "prompt": ("prompt", "question", "text"), "completion": (*native.RESPONSES, "content"),
+    **native.READS, "prompt": ("prompt", "question", "problem", "text"), "completion": (*native.RESPONSES, "content"),
     **{key: (key,) for key in (*_TOLD, "input") if key != "model"},
 }  # fmt: skip
 _RESPONSE = frozenset((*_TOLD, "content", "prompt"))

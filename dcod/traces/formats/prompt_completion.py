@@ -26,7 +26,7 @@ from dcod.traces.formats._fields import (
     text,
     turns,
 )
-from dcod.traces.formats._native import is_native
+from dcod.traces.formats._native import check_said, is_native
 from dcod.traces.schema import Trace
 
 _PROMPTS = ("prompt", "question", "query", "instruction", "input")
@@ -63,7 +63,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
         return make(messages, text(row, *_COMPLETIONS), gold, row)
     prompt, opening = asked(_problem(row))
     check_prompt(prompt)
-    return make(prompt, goes_on(opening, text(row, *_COMPLETIONS)), gold, row)
+    return make(prompt, goes_on(opening, check_said(text(row, *_COMPLETIONS))), gold, row)
 
 
 def _problem(row: dict[str, Any]) -> str:

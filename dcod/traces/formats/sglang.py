@@ -18,7 +18,7 @@ from dcod.traces.formats._sampled import check_plain
 from dcod.traces.schema import Trace
 
 READS = {
-    **native.READS, "prompt": ("prompt", "question", "text"), "completion": (*native.RESPONSES, "text"),
+    **native.READS, "prompt": ("prompt", "question", "problem", "text"), "completion": (*native.RESPONSES, "text"),
     **{key: (key,) for key in ("meta_info", "output_ids", "sampling_params", "input", "index")},
 }  # fmt: skip
 _RESPONSE = frozenset(("text", "meta_info", "output_ids", "prompt"))

@@ -17,7 +17,7 @@ from dcod.traces.formats._native import Answer, Pair
 from dcod.traces.schema import Trace
 
 READS = {
-    **native.READS, "prompt": ("inputs", "prompt", "question", "text"),
+    **native.READS, "prompt": ("inputs", "prompt", "question", "problem", "text"),
     "completion": (*native.RESPONSES, "generated_text"),
     **{key: (key,) for key in ("details", "parameters", "input")},
 }  # fmt: skip

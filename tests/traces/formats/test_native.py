@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_row_is_of_its_engine_alone(engine: str) -> None:
     shapes = [flat(engine), pair(engine), pair(engine, response, response), {"custom_id": "a", **pair(engine)}]
     for column in ("responses", "output", "outputs", "completion", "result"):
         shapes += [{"prompt": ASKED, column: response}, {"prompt": ASKED, column: [response, response]}]
-        shapes += [{"prompt": [USER], column: [response]}]
+        shapes += [{"prompt": [USER], column: [response]}, {"problem": "2+2?", column: [response, response]}]
     for row in shapes:
         assert [name for name in formats.names() if formats.get(name).detect(row)] == [engine], list(row)
         assert taken(row).reading.text.startswith(f"{engine}: ")
@@ -306,3 +307,11 @@ def test_a_system_prompt_and_a_thought_in_columns_beside() -> None:
     assert only(row).prompt == [{"role": "system", "content": "Be brief."}, USER]
     assert only(row).completion.startswith("<think>\nTwo and two make four.")
     assert code({"prompt": "2+2?", "output": SGLANG, "sampling_params": PLAIN, **beside}) == "ambiguous_format"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_response_as_text_is_not_taught(engine: str) -> None:
+    for value in (RESPONSES[engine], [RESPONSES[engine]]):
+        assert code({"prompt": "2+2?", "response": json.dumps(value)}) == "ambiguous_format"
+        assert code({"problem": "2+2?", "response": json.dumps(value), "gold": "4"}) == "ambiguous_format"
+    assert code({"prompt": "A response of yours?", "response": '{"text": "#### 4"}'}) == "read: "
