@@ -16,10 +16,20 @@ from dcod.errors import UserError
 app = typer.Typer()
 
 
-@app.command("compile", **verb(CLUSTER, "dcod compile --out distill.yaml --config mine.yaml"))
+@app.command(
+    "compile",
+    **verb(
+        CLUSTER,
+        "dcod compile --out distill.yaml --config mine.yaml",
+        "dcod compile --out site/pipeline.yaml --objects --config mine.yaml",
+    ),
+)
 def compile_pipeline(
     out: Annotated[Path, typer.Option("--out", help="The pipeline as YAML.")],
     image: Annotated[str, typer.Option("--image", help="The image of all stages; else cluster.image.")] = "",
+    objects: Annotated[
+        bool, typer.Option("--objects", help="As Pipeline and PipelineVersion of Kubernetes, to be applied from git.")
+    ] = False,
     preset: Preset = "",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -29,7 +39,7 @@ def compile_pipeline(
 
     of_image = [f"cluster.image={json.dumps(image)}"] if image else []
     read = configured(config, preset, [*(overrides or ()), *of_image])
-    compile_to(out, read)
+    compile_to(out, read, objects)
     console.print(f"wrote {out}")
 
 

@@ -130,3 +130,28 @@ def test_a_site_builds_on_prod_from_outside_and_argo_cd_keeps_it() -> None:
     assert (application["apiVersion"], application["kind"]) == ("argoproj.io/v1alpha1", "Application")
     kinds = {item["kind"] for item in site}
     assert not kinds & {"Secret", "Profile"}, "pruned with the repository"
+
+
+def test_a_schedule_from_a_repository_is_one_that_dcod_takes() -> None:
+    """The job is a valid one, its command is a command, and its configuration is one for a cluster."""
+    import shlex
+
+    from dcod.config import parse_config
+    from dcod.config.reach import for_cluster
+    from dcod_pipelines.cron import parse
+
+    held, job = example("schedule.yaml")
+    for document in (held, job):
+        validate(document)
+    config = for_cluster(parse_config(held["data"]["mine.yaml"], (), origin="schedule.yaml"))
+    assert config.pipeline == "retrain"
+    assert config.promote.lease == "s3://dcod/work/promotion.lease"
+    spec = job["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == "dcod-submit"
+    (container,) = spec["containers"]
+    words = shlex.split(container["command"][-1].splitlines()[-1])
+    assert words[:4] == ["exec", "dcod", "schedule", config.name]
+    assert parse(words[words.index("--cron") + 1])
+    assert words[-1] == "/config/mine.yaml"
+    (source,) = next(volume for volume in spec["volumes"] if volume["name"] == "token")["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
