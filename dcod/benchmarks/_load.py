@@ -25,10 +25,10 @@ from dcod.errors import UserError, one_line
 from dcod.grading import Grade
 from dcod.traces import reading, sources, synthetic
 from dcod.traces.bounded import LONGEST
-from dcod.traces.formats import RowError
 from dcod.traces.mapping import joining
 from dcod.traces.prompts import INSTRUCTIONS, prompt_for
 from dcod.traces.reading import BLOCK_ROWS
+from dcod.traces.refusals import RowError
 from dcod.traces.rows import Block
 
 GRADERS = ("math-verify", "latex2sympy2_extended", "sympy")  # their versions are part of every fingerprint

@@ -35,10 +35,10 @@ from dcod.config.mapping import ProblemMap, Template, Value
 from dcod.errors import UserError
 from dcod.grading import Grade, extract, spelling
 from dcod.grading.quantities import as_number
-from dcod.traces.formats import RowError
 from dcod.traces.mapping import checking, paths, values
 from dcod.traces.mapping.paths import MissingError
 from dcod.traces.mapping.values import Mapped
+from dcod.traces.refusals import RowError
 
 _OPTIONS = ("problem", "answer", "id", "kind", "where", "absolute", "relative")
 _EXPECTED = (

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from dcod.engines.base import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
+from dcod.models import references
 from dcod.traces import prompts
-from dcod.tracking import references
 
 if TYPE_CHECKING:
     from dcod.traces.schema import Message

@@ -1,7 +1,7 @@
 """Weights between the pods of a run: by reference where `promote.log_model=reference` says so, else as they are.
 
 An artifact of a model then holds a reference in the place of its weights, which lie once a digest in the bucket
-(:mod:`dcod.tracking.references`): Kubeflow's store gets none of them, and what lies there already is not sent again.
+(:mod:`dcod.models.references`): Kubeflow's store gets none of them, and what lies there already is not sent again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from dcod import storage
 from dcod.config import Config
-from dcod.models import loading
-from dcod.tracking import references
+from dcod.models import loading, references
 
 
 def place_of(config: Config) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 
 from dcod import storage
 from dcod.config import Config
-from dcod.models import loading
+from dcod.models import loading, references
 from dcod.stages import imports, manifests
-from dcod.tracking import references
 
 
 def output_digest(path: Path) -> str:

@@ -4,7 +4,7 @@ A model is logged from its checkpoint folder, never from a loaded model: safeten
 under ``model/`` beside MLflow's ``MLmodel``. So the folder can be loaded by transformers directly, and its
 digest (:func:`dcod.models.loading.digest`) is that of the checkpoint. What else a stage wrote beside the weights
 belongs to its run, not to the model: two runs may end with the same weights. By ``promote.log_model=reference`` MLflow
-gets all but the weights (:mod:`dcod.tracking.references`).
+gets all but the weights (:mod:`dcod.models.references`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlparse
 
 from dcod import storage
 from dcod.errors import UserError, one_line
-from dcod.models import loading
-from dcod.tracking import cards, references, store
+from dcod.models import loading, references
+from dcod.tracking import cards, store
 from dcod.tracking.envelopes import checkpoint_files, envelope
 from dcod.tracking.store import StoreError, quoted
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import TrackingConfig
 from dcod.errors import UserError, one_line
-from dcod.models import loading
-from dcod.tracking import cards, references
+from dcod.models import loading, references
+from dcod.tracking import cards
 from dcod.tracking.logged_models import checkpoint, local
 from dcod.tracking.runs import Tracker
 from dcod.tracking.store import StoreError, quoted

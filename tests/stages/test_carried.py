@@ -10,10 +10,9 @@ import pytest
 from dcod import storage
 from dcod.config import Config, parse_config
 from dcod.errors import UserError
-from dcod.models import loading
+from dcod.models import loading, references
 from dcod.stages import carried, component
 from dcod.stages.digests import output_digest
-from dcod.tracking import references
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
 

@@ -10,9 +10,9 @@ import pytest
 from dcod import storage
 from dcod.config import Config, parse_config
 from dcod.errors import UserError
-from dcod.models import loading
+from dcod.models import loading, references
 from dcod.stages import execute
-from dcod.tracking import Tracker, references
+from dcod.tracking import Tracker
 from dcod.tracking.logged_models import local
 from dcod.tracking.registry import Registry
 from tests.tracked import fresh_store

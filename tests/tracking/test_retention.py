@@ -13,8 +13,8 @@ from dcod import storage
 from dcod.cli import main
 from dcod.config import Config, parse_config
 from dcod.errors import UserError
-from dcod.models import loading
-from dcod.tracking import Tracker, references, retention
+from dcod.models import loading, references
+from dcod.tracking import Tracker, retention
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store

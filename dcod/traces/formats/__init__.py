@@ -4,6 +4,7 @@ A format has ``detect(row) -> bool``, which must be true for its rows and for no
 ``to_trace(row) -> Trace``, which takes over what the row says, verbatim, or raises :class:`RowError`.
 """
 
-from dcod.traces.formats._find import MESSAGE, Format, RowError, detect, fitting, get, names
+from dcod.traces.formats._find import Format, detect, fitting, get, names
+from dcod.traces.refusals import MESSAGE, RowError
 
 __all__ = ["MESSAGE", "Format", "RowError", "detect", "fitting", "get", "names"]

@@ -10,9 +10,9 @@ from dcod.grading import thoughts
 from dcod.grading.extract import boxed
 from dcod.traces import columns, templates
 from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
-from dcod.traces.formats._find import RowError
 from dcod.traces.formats._marks import WEIGHTS, check_row, is_taught, until_taught
 from dcod.traces.prompts import prompt_for
+from dcod.traces.refusals import TEXT, RowError
 from dcod.traces.schema import Message, Trace
 
 RESPONSES = ("full_response", "response")
@@ -43,7 +43,6 @@ COMMON = {
     "teacher": TEACHERS, "temperature": ("temperature",), "top_p": ("top_p",), "attempts": ("attempts",),
     "licence": ("licence", "license"),
 }  # fmt: skip
-TEXT = 2**22  # characters of one field, which are far more than any student reads
 NAME = 1000  # characters of a name: the teacher's, the licence's
 _NUMBER = 100  # characters of a number that is written as text
 _SYSTEMS, _REASONING, _TEACHERS = frozenset(SYSTEMS), frozenset(REASONING), frozenset(TEACHERS[3:])

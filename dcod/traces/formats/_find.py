@@ -10,23 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from dcod.errors import UserError
+from dcod.traces.refusals import RowError
 from dcod.traces.schema import Trace
-
-MESSAGE = 1000  # characters of what is said about a row: it may quote the row
-
-
-class RowError(Exception):
-    """A row that cannot become a trace: a reason code for the quarantine, and a message for people.
-
-    ``duplicate_of`` is the id of the trace that a duplicate repeats.
-    """
-
-    def __init__(self, code: str, message: str, duplicate_of: str = "") -> None:
-        message = message[:MESSAGE]
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.duplicate_of = duplicate_of
 
 
 class Format(Protocol):

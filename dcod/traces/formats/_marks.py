@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcod.traces.formats._find import RowError
+from dcod.traces.refusals import RowError
 
 WEIGHTS = ("weight", "loss_weight")  # another number than 0 or 1 is for the correction `given`
 _TAUGHT = ("weight", "loss_weight", "loss", "loss_mask", "train", "training", "trainable", "train_on_turn", "learn")

@@ -33,8 +33,8 @@ from dcod.traces.formats._fields import (
     turns,
     with_system,
 )
-from dcod.traces.formats._find import RowError
 from dcod.traces.formats._sampled import check_finish, check_logprobs
+from dcod.traces.refusals import RowError
 from dcod.traces.schema import Message, Trace
 
 RESPONSES = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dcod.traces.formats._fields import number
-from dcod.traces.formats._find import RowError
+from dcod.traces.refusals import RowError
 
 # Settings of samplers by the value at which they do nothing; None: any that is empty.
 _IDLE: dict[str, float | None] = {

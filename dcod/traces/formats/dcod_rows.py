@@ -22,9 +22,9 @@ from dcod.traces.formats._fields import (
     text,
     turns,
 )
-from dcod.traces.formats._find import RowError
 from dcod.traces.formats._native import is_native
 from dcod.traces.formats._sampled import check_finish, check_logprobs, stop
+from dcod.traces.refusals import RowError
 from dcod.traces.schema import Trace
 
 _GOLDS = ("gold", "expected_answer", "ground_truth")

@@ -12,9 +12,9 @@ from typing import Any
 
 from dcod.traces.formats import _native as native
 from dcod.traces.formats._fields import text
-from dcod.traces.formats._find import RowError
 from dcod.traces.formats._native import Answer, Pair
 from dcod.traces.formats._sampled import check_plain
+from dcod.traces.refusals import RowError
 from dcod.traces.schema import Trace
 
 _TOLD = (

@@ -26,9 +26,9 @@ from dcod.traces.formats._fields import (
     turns,
     with_system,
 )
-from dcod.traces.formats._find import RowError
 from dcod.traces.formats._native import is_native
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, sampler, stop, tops
+from dcod.traces.refusals import RowError
 from dcod.traces.schema import Trace
 
 READS = {

@@ -12,13 +12,13 @@ from dcod.config.mapping import MapConfig
 from dcod.grading import thoughts
 from dcod.traces import columns, flags
 from dcod.traces.chunks import Spoken
-from dcod.traces.formats import RowError
 from dcod.traces.formats import _fields as fields
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, stop
 from dcod.traces.mapping import paths, values
 from dcod.traces.mapping.paths import MissingError, Place, UnevenError
 from dcod.traces.mapping.values import Mapped, paths_of, text_of, texts_of
 from dcod.traces.prompts import prompt_for
+from dcod.traces.refusals import RowError
 from dcod.traces.schema import Message, Trace
 
 _LEADS = ("completion", "messages", "thought")  # whose stars make the traces

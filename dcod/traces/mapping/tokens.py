@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dcod.traces import turns
-from dcod.traces.formats import RowError
+from dcod.traces.refusals import RowError
 from dcod.traces.schema import Trace
 
 if TYPE_CHECKING:

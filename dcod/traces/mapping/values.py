@@ -9,10 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from dcod.config.mapping import Constant, Joined, MapConfig, Picked, ProblemMap, Star, Template, Value
 from dcod.traces.chunks import ChunkError, is_chunked, spoken
-from dcod.traces.formats import RowError
-from dcod.traces.formats import _fields as fields
 from dcod.traces.mapping import paths
 from dcod.traces.mapping.paths import MissingError, Place, UnevenError
+from dcod.traces.refusals import TEXT, RowError
 
 _HOLE = re.compile(r"\{([^{}]+)\}")
 _TRACE = (
@@ -186,6 +185,6 @@ def text_of(value: Any) -> str:
         said = spoken(value).tagged()
     except ChunkError as error:
         raise RowError("bad_field", str(error)) from None
-    if len(said) > fields.TEXT:
-        raise RowError("too_long", f"{len(said)} characters, at most {fields.TEXT} are read")
+    if len(said) > TEXT:
+        raise RowError("too_long", f"{len(said)} characters, at most {TEXT} are read")
     return said
