@@ -55,7 +55,7 @@ def shaped(gsm8k: Path, count: int) -> Iterator[dict[str, Any]]:
     """So many rows; every fourth has a second attempt."""
     for index, line in enumerate(rows(gsm8k, count)):
         row = json.loads(line)
-        said = [row["response"], f"{row['response']} (again {index})"][: 2 if index % 4 == 0 else 1]
+        said = [row["response"], f"(again {index}) {row['response']}"][: 2 if index % 4 == 0 else 1]
         yield {
             "turns": [{"role": "user", "content": f"{row['problem']} ({index})"}],
             "attempts": [{"text": text, "finish": "stop"} for text in said],
@@ -100,7 +100,7 @@ def whole(file: Path, student: Path, workers: int) -> None:
 @app.command()
 def measure(
     data_dir: Annotated[Path, typer.Option(help="With gsm8k/train.jsonl.")],
-    sizes: Annotated[list[int], typer.Option(help="Rows; a million takes about ten minutes of a core.")] = [  # noqa: B006
+    sizes: Annotated[list[int], typer.Option(help="Rows; a million takes half an hour of a core.")] = [  # noqa: B006
         100_000,
         200_000,
     ],
