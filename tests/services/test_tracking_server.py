@@ -11,7 +11,7 @@ import pytest
 
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.tracking import Tracker, cards, machine
+from dcod.tracking import Tracker, cards, machine, retention
 from dcod.tracking.registry import Registry
 from tests.services import servers
 
@@ -38,6 +38,33 @@ def test_a_stage_and_its_output_come_back_through_the_server(
     assert tracker.client.get_metric_history(found, "ess")[0].step == 3
     stored = servers.client(s3_server).list_objects_v2(Bucket="mlflow", Prefix="artifacts/")["Contents"]
     assert any(item["Key"].endswith("deep/rows.txt") for item in stored)
+
+
+def test_what_nothing_needs_is_deleted_through_the_server(
+    mlflow_server: servers.Server, s3_server: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in s3_server.env:
+        monkeypatch.delenv(name, raising=False)
+    tracker = Tracker(TrackingConfig(uri=mlflow_server.uri, experiment="retention"))
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "rows.txt").write_text("1\n", encoding="utf-8")
+    with tracker.stage("ingest", None, digest="old") as log:
+        log.output(output)
+        log.text("note.txt", "stays")
+    store = servers.client(s3_server)
+
+    def kept() -> list[str]:
+        found = store.list_objects_v2(Bucket="mlflow", Prefix="artifacts/").get("Contents", [])
+        return sorted(item["Key"].rpartition("artifacts/")[2] for item in found if f"/{log.run_id}/" in item["Key"])
+
+    assert kept() == ["note.txt", "output/rows.txt"]
+    (item,) = retention.removable(tracker, Config(), 30, time.time() + 40 * retention.DAY_S)
+    assert item.name == f"ingest {log.run_id[:8]}"
+    item.remove()
+    assert kept() == ["note.txt"]
+    assert tracker.outputs.find("ingest", "old") is None
+    assert retention.removable(tracker, Config(), 30, time.time() + 40 * retention.DAY_S) == []
 
 
 def test_a_card_longer_than_a_description_may_be_is_kept_whole(
