@@ -87,9 +87,9 @@ def _of_query(query: str) -> tuple[ProblemMap, Where]:
         option[name] = _tolerance(name, option.get(name, "0"))
     where = [(column, value) for name, text in given if name == "where" for column, value in [_filter(text)]]
     for name in ("problem", "answer"):
-        if "{" in option.get(name, "") and not re.fullmatch(_HOLE, option[name]):
+        if "{" in option.get(name, "") and not _HOLE.fullmatch(option[name]):
             option[name] = {"text": option[name]}
-        elif hole := re.fullmatch(_HOLE, option.get(name, "")):
+        elif hole := _HOLE.fullmatch(option.get(name, "")):
             option[name] = hole[1]
     return ProblemMap.model_validate(option), [list(where)] if where else []
 

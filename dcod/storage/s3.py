@@ -7,8 +7,9 @@ Endpoint and keys come from the environment, as boto3 reads them (``AWS_ENDPOINT
 from __future__ import annotations
 
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,15 @@ def dated_objects(uri: str) -> list[tuple[str, float, int]]:
         found = [item for page in pages for item in page.get("Contents", [])]
     at = key.rstrip("/")
     return sorted(
-        (f"s3://{bucket}/{item['Key']}", item["LastModified"].timestamp(), int(item["Size"]))
+        (f"s3://{bucket}/{item['Key']}", _changed(item), int(item.get("Size", 0)))
         for item in found
         if not item["Key"].endswith("/") and (not at or item["Key"] == at or item["Key"].startswith(at + "/"))
     )
+
+
+def _changed(item: Mapping[str, Any]) -> float:
+    """When an object was written; now, where a store does not say: what is young stays."""
+    return float(item["LastModified"].timestamp()) if "LastModified" in item else time.time()
 
 
 def fetch(uri: str, folder: Path | None = None) -> Path:

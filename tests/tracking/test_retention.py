@@ -29,7 +29,10 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tracking = fresh_store(folder / "store")
-        self.config = Config(tracking=self.tracking)
+        nowhere = {"checkpoints": {"uri": ""}}
+        self.config = Config.model_validate(
+            {"tracking": self.tracking.model_dump(), "train": nowhere, "score": nowhere}
+        )
         self.tracker = Tracker(self.tracking)
         self.registry = Registry(self.tracker)
 
@@ -168,7 +171,8 @@ def test_remains_and_weights_in_a_bucket(store: Store, bucket: Any, tmp_path: Pa
     store.registry.set_alias(NAME, CHAMPION, 1)
     storage.upload(store.folder_of("job"), f"{uri}/trainjobs/dcod-train-1")
     storage.upload(store.folder_of("lease"), f"{uri}/promotion.lease")
-    config = parse_config("{}", [f"cluster.storage={uri}", f"train.checkpoints.uri={uri}/checkpoints"])
+    places = [f"cluster.storage={uri}", f"train.checkpoints.uri={uri}/checkpoints", "score.checkpoints.uri=''"]
+    config = parse_config("{}", places)
     config = config.model_copy(update={"tracking": store.tracking})
     found = {item.name: item for item in retention.removable(store.tracker, config, 30, time.time() + LATER)}
     assert {name: item.kind for name, item in found.items() if item.kind != "model"} == {
