@@ -59,13 +59,14 @@ def test_accuracy_keeps_the_student_that_answers(
 ) -> None:
     """Traces that unteach: their NLL falls until the end, while fewer and fewer answers are right."""
     monkeypatch.setattr(selection, "FEWEST", 6)
-    by_nll, _, model = run(tiny_teacher, misled)
+    slow = {"learning_rate": 3e-3}  # at 1e-2 some machines' students know nothing after one step
+    by_nll, _, model = run(tiny_teacher, misled, **slow)
     own = loading.load(tiny_teacher).generation_config
     assert by_nll.best_step == 8
     assert by_nll.select == {"by": "nll"}
     assert by_nll.best_accuracy == -math.inf
     assert not any("selection_accuracy" in row for row in by_nll.history)
-    by_answers, saves, same = run(tiny_teacher, misled, select="accuracy")
+    by_answers, saves, same = run(tiny_teacher, misled, select="accuracy", **slow)
     assert by_answers.select == {"by": "accuracy", "problems": 6}
     assert by_answers.start_accuracy > 0
     accuracies = [row["selection_accuracy"] for row in by_answers.history]
