@@ -7,7 +7,6 @@ with its story and says so.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,8 +67,12 @@ def removable(tracker: Tracker, config: Config, days: float, now: float) -> list
     fresh = [run for run in stages if _parent(run) in opened or run.info.start_time / 1000 >= before]
     spared = {run.info.run_id for run in fresh} | {run.data.tags.get("dcod.reused_from", "") for run in fresh}
     spared_models = {run.data.tags.get("dcod.model_id", "") for run in runs if run.info.run_id in spared}
-    found = [*_outputs(tracker, stages, spared), *_models(tracker, kept, spared_models, versions, registry)]
-    # A run that is open may be about to fetch weights that lie there since long ago.
+    find = tracker.client.search_logged_models
+    logged = _paged(lambda token: find(where, max_results=_PAGE, page_token=token))
+    found = [*_outputs(tracker, stages, spared), *_models(tracker, logged, kept, spared_models, versions)]
+    # Weights go with the last model that names them, and not while a run is open that may be about to fetch them.
+    young_models = {model.model_id for model in logged if model.creation_timestamp / 1000 >= before} | spared_models
+    kept |= {model.tags.get("dcod.digest", "") for model in logged if model.model_id in young_models}
     young = [run for run in runs if run.info.run_id in opened and run.info.start_time / 1000 >= before]
     found += [*([] if young else _weights(config, kept)), *_remains(config)]
     return sorted((item for item in found if item.when < before), key=lambda item: item.when)
@@ -115,12 +118,11 @@ def _outputs(tracker: Tracker, stages: list[Any], spared: set[str]) -> Iterator[
 
 
 def _models(
-    tracker: Tracker, kept: set[str], spared: set[str], versions: list[Version], registry: Registry
+    tracker: Tracker, logged: list[Any], kept: set[str], spared: set[str], versions: list[Version]
 ) -> Iterator[Item]:
     """Logged students; where one was registered, its version says that its weights are gone."""
-    client = tracker.client
-    ask = client.search_logged_models
-    for model in _paged(lambda token: ask([tracker.experiment_id], max_results=_PAGE, page_token=token)):
+    client, registry = tracker.client, Registry(tracker)
+    for model in logged:
         digest = model.tags.get("dcod.digest", "")
         if not digest or digest in kept or model.model_id in spared or model.tags.get("dcod.weights") == DELETED:
             continue
@@ -223,6 +225,6 @@ def _delete(tracker: Tracker, uri: str, folder: str) -> None:
         get_artifact_repository(uri, tracking_uri=tracker.config.uri).delete_artifacts(folder)
 
 
-def age(item: Item, now: float | None = None) -> int:
+def age(item: Item, now: float) -> int:
     """Whole days since its last change."""
-    return int(((time.time() if now is None else now) - item.when) // DAY_S)
+    return int((now - item.when) // DAY_S)

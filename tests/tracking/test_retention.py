@@ -188,6 +188,23 @@ def test_remains_and_weights_in_a_bucket(store: Store, bucket: Any, tmp_path: Pa
     assert len({name.split("/")[-2] for name in storage.list_objects(f"{uri}/models/")}) == 1
 
 
+def test_weights_stay_while_a_young_model_names_them(
+    store: Store, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were put there long ago, by a run of then; the model that names them is of now."""
+    for name, student in (("named", store.student(1)), ("left", save_tiny_student(tmp_path / "left", seed=2))):
+        (tmp_path / name / "scratch").mkdir(parents=True)
+        references.put(student, "s3://traces/work/models", loading.digest(student), tmp_path / name / "scratch")
+    dated = storage.dated_objects
+    monkeypatch.setattr(
+        storage, "dated_objects", lambda uri: [(name, when - LATER, size) for name, when, size in dated(uri)]
+    )
+    cluster = parse_config("{}", ["cluster.storage=s3://traces/work"]).cluster
+    config = store.config.model_copy(update={"cluster": cluster})
+    left = loading.digest(tmp_path / "left")
+    assert store.gone(time.time(), config=config) == {f"s3://traces/work/models/{left}": "weights"}
+
+
 def test_the_command_lists_first_and_deletes_when_told(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
