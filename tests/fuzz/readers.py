@@ -8,11 +8,17 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+
+if TYPE_CHECKING:
+    from dcod.traces import Trace
+    from dcod.traces.formats import RowError
 
 NAMES = ("a.jsonl", "a.json", "a.jsonl.gz", "a.json.zst", "a.parquet", "a.txt")
 ROW_BYTES = 2000
@@ -20,8 +26,6 @@ ROW_BYTES = 2000
 
 def check(data: bytes, folder: Path) -> None:
     """Reads a file with this content, and makes traces of its rows by every format."""
-    from dcod.config import IngestConfig
-    from dcod.ingest.examine import clean
     from dcod.traces import formats, reading, write_traces
     from dcod.traces.formats import RowError
 
@@ -37,14 +41,33 @@ def check(data: bytes, folder: Path) -> None:
                 assert row.message
                 continue
             for name in formats.names():
-                try:
-                    made.append(clean(formats.get(name).to_trace(row.row), IngestConfig()))
-                except RowError as error:
-                    codes.add(error.code)
+                for found in _read(name, row.row):
+                    if isinstance(found, RowError):
+                        codes.add(found.code)
+                    else:
+                        made.append(found)
     path.unlink()
     assert all(code.isidentifier() for code in codes)
     assert lines == sorted(set(lines)), "a place twice, or out of order"
     assert not made or write_traces(folder / "traces.parquet", made) == len(made)
+
+
+def _read(name: str, row: dict[str, Any]) -> Iterator[Trace | RowError]:
+    """What a format makes of a row: one trace or several, each of them cleaned or refused for itself."""
+    from dcod.config import IngestConfig
+    from dcod.ingest.examine import clean
+    from dcod.traces import formats
+    from dcod.traces.formats import RowError
+
+    try:
+        made: Any = formats.get(name).to_trace(row)
+    except RowError as error:
+        made = error
+    for one in made if isinstance(made, list) else [made]:
+        try:
+            yield one if isinstance(one, RowError) else clean(one, IngestConfig())
+        except RowError as error:
+            yield error
 
 
 def seeds(folder: Path) -> None:
