@@ -35,9 +35,9 @@ GPU_PYTHON ?= 3.12
 VLLM := 0.32.0
 VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
-CODE := $(wildcard dcod components pipelines bench examples tests .ci docker setup.py)
+CODE := $(wildcard dcod components pipelines bench examples docs tests .ci docker setup.py)
 
-.PHONY: help run test test-avx2 test-services test-vllm lint images bench sweep fuzz gpu-pack golden lock setup release clean
+.PHONY: help run test test-avx2 test-services test-vllm lint docs images bench sweep fuzz gpu-pack golden lock setup release clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -87,6 +87,15 @@ gpu-pack: setup  ## build/gpu-pack: what a host with a GPU and no network needs;
 
 golden: setup  ## rewrites tests/golden, docs/configuration.md, docs/commands.md; the commit says why
 	$(BIN)/python -m pytest --update-golden tests/pipelines tests/config tests/cli
+
+docs: build/docs/setup.stamp  ## the docs as a site in build/docs/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict  # which counts no warnings that --quiet silences
+
+# With the newest of what the extra allows, apart from .venv: no student is trained with it.
+build/docs/setup.stamp: pyproject.toml
+	$(PYTHON) -m venv build/docs
+	build/docs/bin/pip --disable-pip-version-check install --quiet '.[docs]'
+	@touch $@
 
 lock:  ## pins what pyproject.toml asks for in docker/*.lock (for .venv) and docker/*.hashes (for the images)
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet 'uv>=0.13,<1'

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from dcod_pipelines.presets import names
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("bench/*/*.md")]
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("bench/**/*.md")]
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -44,6 +47,42 @@ def test_every_page_is_in_the_readme() -> None:
     pages = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
     assert len(pages) >= 15
     assert [name for name in pages if f"docs/{name}" not in readme] == []
+
+
+KINDS = ["Tutorial", "How-to", "Reference", "Explanation"]
+
+
+def site() -> Any:
+    spec = importlib.util.spec_from_file_location("site_of_docs", ROOT / "docs" / "site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_navigation_of_the_site_names_every_page_once() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    nav = settings["nav"]
+    assert nav[0] == {"Home": "README.md"}
+    assert [next(iter(part)) for part in nav[1:]] == KINDS
+    assert all(len(list(site().named([part]))) >= 6 for part in nav[1:])
+    pages = list(site().named(nav))
+    assert len(pages) == len(set(pages)), "a page is named twice"
+    there = {page.relative_to(ROOT).as_posix() for page in PAGES}
+    assert {name for name in there if name.startswith(("docs/", "examples/"))} - set(pages) == set()
+    assert set(pages) - there == set(), "mkdocs.yml names a page that is not there"
+
+
+def test_the_site_has_whatever_its_pages_link_to() -> None:
+    code = site()
+    pages = list(code.named(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    on_site = set(code.tree(pages))
+    assert len(on_site) > len(pages) + 5  # pictures, the page of code
+    for page in pages:
+        for name in code.linked(page):
+            assert name in on_site, f"{page}: {name} is no file that a site can hold"
+            assert name in pages or not name.endswith(".md"), f"{page}: {name} is in no part of mkdocs.yml"
 
 
 def test_every_preset_is_told_about() -> None:
