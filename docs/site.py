@@ -57,6 +57,7 @@ def on_files(files: Any, config: Any) -> Any:
     """The files of the site: those of the theme, and ours from the whole repository instead of docs/ alone."""
     from mkdocs.structure.files import File, Files
 
-    kept = [file for file in files if file.generated_by]
+    kept = [file for file in files if file.src_dir != config.docs_dir]
+    assert any(file.src_uri.endswith(".css") for file in kept), "a site without the theme's style"
     names = tree(list(named(config.nav)))
     return Files(kept + [File.generated(config, name, abs_src_path=str(ROOT / name)) for name in names])
