@@ -282,8 +282,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _arms_of_one_run(self) -> Config:
-        if self.pipeline == "retrain" and self.train.twin:
-            raise ValueError("pipeline=retrain trains no plain fine-tuning beside the student: set train.twin=false")
+        if self.pipeline == "retrain" and self.train.twin and self.retrain.rounds > 1:
+            raise ValueError(
+                "train.twin and retrain.rounds > 1: a later round begins with the student of the round before, so no "
+                "single plain training is its equal; set retrain.rounds=1 or train.twin=false"
+            )
         return self
 
     def to_json(self) -> str:

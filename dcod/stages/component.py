@@ -64,8 +64,8 @@ def run(
     workers.end_with_parent(gently=True)
     try:
         with stopping(), ExitStack() as stack, carried.taken(parsed, paths, Path(out)) as given:
-            parsed = arms.narrowed(stage_of(stage).verb, parsed, arm, paths, options)
-            remarks.check(stage, parsed, paths)
+            parsed = arms.narrowed(stage_of(stage).verb, parsed, arm, given, options)
+            remarks.check(stage, parsed, given)
             work: shards.Work | None = shards.Work(parsed, given, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))

@@ -61,10 +61,12 @@ def test_what_no_arm_can_be(wanted: Any, text: str) -> None:
         config(wanted)
 
 
-def test_a_retraining_tries_arms_but_trains_no_twin() -> None:
-    assert Config.model_validate({"pipeline": "retrain", "ingest": HELD, "train": {"arms": "auto"}}).train.compared
-    with pytest.raises(ValidationError, match="pipeline=retrain trains no plain fine-tuning beside the student"):
-        Config.model_validate({"pipeline": "retrain", "ingest": HELD, "train": {"twin": True}})
+def test_a_retraining_has_arms_and_a_twin_but_none_of_several_rounds() -> None:
+    values = {"pipeline": "retrain", "ingest": HELD, "train": {"arms": "auto", "twin": True}}
+    assert Config.model_validate(values).train.compared
+    with pytest.raises(ValidationError, match=r"set retrain\.rounds=1 or train\.twin=false"):
+        Config.model_validate({**values, "retrain": {"rounds": 2}})
+    assert Config.model_validate({**values, "pipeline": "distill", "retrain": {"rounds": 2}}).train.twin
 
 
 def test_arms_need_problems_to_be_compared_on(tmp_path: Path) -> None:

@@ -117,3 +117,21 @@ def test_with_arms_one_pilot_chooses_for_every_round(tmp_path: Path, rounds: int
     chosen = [task["inputs"]["artifacts"]["choice"]["taskOutputArtifact"]["producerTask"] for task in trainings]
     assert chosen == ["choose"] * rounds
     assert "choice" in branch["gate"]["inputs"]["artifacts"]
+
+
+def test_a_twin_trains_beside_the_student_from_where_it_began(tmp_path: Path) -> None:
+    """On the same scores, in the branch that trains; the gate gets it, whether a pilot or the run chose the setting."""
+    settings = {"pipeline": "retrain", "ingest": {"pilot_share": 0.1}, "train": {"twin": True, "arms": "auto"}}
+    compile_to(tmp_path / "p.yaml", Config.model_validate(settings))
+    spec, _ = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    dags = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    (branch,) = [tasks for tasks in dags if "choose" in tasks]
+    trainings = {name: task for name, task in branch.items() if name.startswith("train")}
+    arms = {name: task["inputs"]["parameters"].get("arm", {}) for name, task in trainings.items()}
+    (twin,) = [name for name, arm in arms.items() if arm.get("runtimeValue", {}).get("constant") == "sft"]
+    (student,) = trainings.keys() - {twin}
+    for name in ("scores", "start"):
+        assert trainings[twin]["inputs"]["artifacts"][name] == trainings[student]["inputs"]["artifacts"][name]
+    given = branch["gate"]["inputs"]["artifacts"]
+    assert given["twin"]["taskOutputArtifact"]["producerTask"] == twin
+    assert given["twin_results"]["taskOutputArtifact"]["producerTask"].startswith("evaluate")

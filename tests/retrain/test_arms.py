@@ -52,7 +52,10 @@ def test_what_is_kept_survives_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path) -> None:
-    """A pilot the first night; none the second, whose student is the same arm's; one again after pilot_every days."""
+    """A pilot the first night; none the second, whose student is the same arm's; one again after pilot_every days.
+
+    The second night also trains plain fine-tuning beside its student.
+    """
     world = new_world(tmp_path, 0)
     pilot = {"min_problems": 5, "share": 0.5, "seeds": 1, "temperatures": [0.0], "problems": 10}
     world.arguments += [
@@ -63,10 +66,10 @@ def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path)
         "retrain.limits.surprisal=10",  # or other colours are traces that have moved
     ]
 
-    def night(arrives: str, date: str) -> tuple[str, dict[str, Any]]:
+    def night(arrives: str, date: str, *more: str) -> tuple[str, dict[str, Any]]:
         month.arrive(world.folder / "traces", arrives, 60, world.seed)
         environment = world.environment | {nights.NOW: f"{date}T02:30+00:00"}
-        run = nights.dcod(world.folder, *world.arguments, environment=environment)
+        run = nights.dcod(world.folder, *world.arguments, *more, environment=environment)
         assert run.ended() == 0, run.said
         return run.said, history.latest(Tracker(world.config.tracking), "dcod-student")
 
@@ -82,7 +85,10 @@ def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path)
     kept = history.chosen(world.registry, world.registry.champion("dcod-student"))
     assert kept is not None
     assert kept.alone == 1.0
-    said, record = night("blue", "2026-11-15")
+    said, record = night("blue", "2026-11-15", "train.twin=true")
+    answer = json.loads((world.folder / "runs" / "latest" / "answer.json").read_text())
+    assert answer["size"] == ("" if kept.arm.is_sft else "full")
+    assert "train sft" in said
     assert record["reasons"][-1]["text"].startswith(f"{kept.arm.name}, the champion's arm since the pilot of ")
     assert record["reasons"][-1]["text"] in said
     assert tried() == 2

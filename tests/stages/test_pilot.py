@@ -237,3 +237,24 @@ def test_a_pilot_costs_a_fifth_of_the_run(place: Place) -> None:
     share, students = pilot.share_of(auto), 3 * 2
     assert share * students / (share * students + 1) == pytest.approx(0.2)
     assert pilot.share_of(place.config) == 0.8
+
+
+def test_in_a_pipeline_the_chosen_arm_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice becomes the configuration of the training, which is not handed it; the stage is not run here."""
+    from dcod.stages import component
+
+    (tmp_path / "choice").mkdir()
+    (tmp_path / "choice" / "choice.json").write_text(
+        json.dumps({"settings": {"name": "trust", "loss": {"name": "gce"}}})
+    )
+    seen: dict[str, Any] = {}
+
+    def execute(stage: str, config: Config, out: Path, inputs: Any, where: Any, **options: Any) -> dict[str, float]:
+        seen.update(stage=stage, loss=config.train.loss.name, inputs=set(inputs), options=options)
+        return {}
+
+    monkeypatch.setattr(component, "execute", execute)
+    text = Config.model_validate({"train": {"arms": [{"name": "trust", "loss": {"name": "gce"}}]}}).to_json()
+    inputs = {name: str(tmp_path / name) for name in ("scores", "student", "choice")}
+    component.run("train", text, "run", str(tmp_path / "out"), inputs)
+    assert seen == {"stage": "train", "loss": "gce", "inputs": {"scores", "student"}, "options": {}}
