@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 LONGEST = 4000  # characters of an answer that is still read
 ROMAN = "\ue000"  # stands before what was set upright, such as the J of 5 \mathrm{J}: a unit, no variable
@@ -104,8 +105,11 @@ def tidy(answer: str) -> str:
 
 def marked(answer: str) -> str:
     """As :func:`tidy`, with :data:`ROMAN` before short words that were set upright."""
-    if len(answer) > LONGEST:
-        return answer
+    return answer if len(answer) > LONGEST else _marked(answer)
+
+
+@lru_cache(4096)  # several traces of a problem have one reference, and most of them its answer
+def _marked(answer: str) -> str:
     text = re.sub(r"(?<=[\d ])([a-z]{1,2})(?=[²³])", ROMAN + r"\1", answer.replace(ROMAN, ""))  # 5 m², a unit
     text = re.sub(f"[{_RAISED}]+", r"^{\g<0>}", text)
     text = re.sub(f"[{_LOWERED}]+", r"_{\g<0>}", text)

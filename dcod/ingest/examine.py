@@ -177,7 +177,7 @@ class Examiner:
 
     def _trace(self, trace: Trace, changes: list[str]) -> Trace:
         stop = trace.stopped_by
-        self._bound(trace, max(LONGEST, CHARACTERS * self.config.student.max_length))
+        self._bound(trace, max(LONGEST, CHARACTERS * self.config.student.max_length), trace.gold or "")
         trace = clean(trace, self.config.ingest, changes, self._marks)
         if trace.sampled_texts is not None:
             trace = tokens.student_tokens(trace, self.tokenizer, self.digest)
@@ -197,9 +197,9 @@ class Examiner:
             changes.append("logprobs_left_out")
         return trace
 
-    def _bound(self, trace: Trace, most: int) -> None:
+    def _bound(self, trace: Trace, most: int, gold: str) -> None:
         """Refuses a trace that cannot fit, before anything looks at every part of it."""
-        texts = [trace.completion, trace.gold or "", *(message["content"] for message in trace.prompt)]
+        texts = [trace.completion, gold, *(message["content"] for message in trace.prompt)]
         size = sum(map(len, texts))
         if size > most:
             limit = f"student.max_length is {self.config.student.max_length}"
@@ -222,13 +222,13 @@ class Examiner:
         return replace(trace, **{name: value[:size] for name in lists if (value := getattr(trace, name)) is not None})
 
     def _fit(self, found: Examined, trace: Trace) -> None:
-        self._bound(replace(trace, gold=None), CHARACTERS * self.config.student.max_length)
+        self._bound(trace, CHARACTERS * self.config.student.max_length, "")
         size, hit = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
         own = trace.token_ids is not None and trace.tokenizer_digest == self.digest
         completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)
         found.tokens = size, len(completion or ())
         stops = turns.of(self.tokenizer).names
-        if not own and (ends := sum(token in stops for token in completion or ()) - 1):
+        if not own and (ends := sum(map(stops.__contains__, completion or ())) - 1):
             raise RowError("end_inside", f"the text holds an end of turn ({', '.join(stops.values())}) {ends} times")
         if hit and hit.kind != "ngram":
             where = "is one of" if hit.kind == "exact" else "holds one of"
