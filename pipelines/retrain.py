@@ -5,7 +5,7 @@
 3. decide    what is new since the last finished run, is it enough, can it be corrected, is there anything to learn;
 4. go:       score and train, `retrain.rounds` times, each round with the weights of its own student; then evaluate,
              gate and promote, as in dcod_pipelines.distill. With `train.arms` the champion's arm trains, or the one
-             that a new pilot chooses: `decide` says which and why; with `train.twin` plain fine-tuning trains beside it;
+             that a new pilot chooses: `decide` says which and why; with `train.twin` plain fine-tuning goes beside;
    waiting:  an accepted challenger of a run that was cut off is promoted;
    skip:     the run ends here.
 `finish` closes the run in MLflow, and tells the webhook.

@@ -265,8 +265,9 @@ def test_the_alerts_ask_for_figures_that_are_exported(tmp_path: Path) -> None:
     assert container["command"][:2] == ["dcod", "metrics"]
     assert "retrain" in names()
     made = {*_HELP, *monitors.evaluator({}, {}), "left_out_traces"}
-    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    *alerts, stale = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
     assert len(alerts) == 5
+    assert set(re.findall(r'cronjob="([^"]+)"', stale["expr"])) == {job["metadata"]["name"]}
     for rule in alerts:
         asked = re.findall(rf"{PREFIX}_(\w+)", rule["expr"])
         assert asked
