@@ -212,20 +212,22 @@ def traces(regime: Regime, seed: int, work: Path) -> dict[str, list[ScoredTrace]
     return read_scores(cached(work / f"traces-{regime.name}-{seed}-{digest(regime)}", make))
 
 
-def sampled(regime: Regime, count: int, seed: int, work: Path) -> tuple[list[ScoredTrace], dict[str, float]]:
-    """Traces that the teacher samples at temperature 1, and how good it is."""
+def sampled(
+    regime: Regime, count: int, seed: int, work: Path, wrong: bool = False
+) -> tuple[list[ScoredTrace], dict[str, float]]:
+    """Traces that the teacher samples at temperature 1, or those that a verified regime drops; and how good it is."""
     drawn = problems(regime, count, seed, distinct=regime.held_out)
     if regime.far is None:
-        return _sampled(regime, teacher(regime, work), drawn, range(regime.traces), seed)
+        return _sampled(regime, teacher(regime, work), drawn, range(regime.traces), seed, wrong)
     half = regime.traces // 2
-    near, first = _sampled(regime, teacher(regime, work), drawn, range(half), seed)
-    far, second = _sampled(regime, teacher(regime.far, work), drawn, range(half, regime.traces), seed)
+    near, first = _sampled(regime, teacher(regime, work), drawn, range(half), seed, wrong)
+    far, second = _sampled(regime, teacher(regime.far, work), drawn, range(half, regime.traces), seed, wrong)
     both = sorted([*near, *far], key=lambda e: [int(part) for part in e.trace_id.split("/")])
     return both, {key: (first[key] + second[key]) / 2 for key in first}
 
 
 def _sampled(
-    regime: Regime, model: Path, drawn: list[Problem], copies: range, seed: int
+    regime: Regime, model: Path, drawn: list[Problem], copies: range, seed: int, wrong: bool
 ) -> tuple[list[ScoredTrace], dict[str, float]]:
     """What one teacher samples."""
     engine = TransformersEngine(model, tokenizer())
@@ -237,7 +239,7 @@ def _sampled(
     for (index, copy), completion, prompt in zip(order, written, prompts, strict=True):
         fine = answer_of(completion.text) == drawn[index].answer
         right += fine
-        if completion.truncated or (regime.verified and not fine):
+        if completion.truncated or (regime.verified and fine == wrong):
             continue
         examples.append(ScoredTrace(f"{index}/{copy}", str(index), prompt, completion.token_ids, [], []))
     engine.annotate(examples, 16384, TOP_K)

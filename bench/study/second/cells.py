@@ -13,7 +13,7 @@ from typing import Any
 from bench.study import lab
 from bench.study.cells import Work, quiet, work_through
 from bench.study.measure import nll
-from bench.study.second import measure
+from bench.study.second import measure, negatives
 from bench.study.second.entries import ENTRIES, START, config
 from bench.study.second.lab import as_scored_by, complete, near_share, traces
 from bench.study.second.regimes import REGIMES
@@ -74,6 +74,9 @@ def _trained(cell: Cell, held: list[ScoredTrace], work: Path, part: int) -> Row:
     model = loading.load(start)
     result = loop.train(model, examples, [], made, cell.seed, save_best=lambda _: None, metrics=lambda *_: None)
     found: Row = {"training": round(time.monotonic() - began, 1), "traces": len(examples), **told(result)}
+    if ENTRIES[cell.method].negatives:
+        wrong = negatives.wrong(regime, cell.seed, work)
+        found["pairs"] = negatives.unteach(model, examples, wrong, cell.rate, cell.seed, regime.traces_per_step)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         found |= _measured(Path(folder), cell, held, work, part)

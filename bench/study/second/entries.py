@@ -13,7 +13,7 @@ from bench.study.regimes import Regime
 from dcod.config import TrainConfig
 
 START, SFT, SUPPORT, PRESET = "start", "sft", "support_4", "surprisal"
-Data = Literal["plain", "cross", "own", "own_unverified"]
+Data = Literal["plain", "cross", "own", "own_unverified", "success", "success_within"]
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,15 @@ class Entry:
     Attributes:
         train: what it sets of a :class:`dcod.config.TrainConfig`.
         data: the traces as scored by the start; scored by students of the other half of the prompts (`cross`); or with
-            the start's own answers beside them.
+            the start's own answers beside them, or with weights from the success of these (:mod:`.success`).
         control: whether it only shows that another does more.
+        negatives: whether a short second stage makes wrong traces less likely (:mod:`.negatives`).
     """
 
     train: Mapping[str, Any] = field(default_factory=dict)
     data: Data = "plain"
     control: bool = False
+    negatives: bool = False
 
 
 def _live(name: str, **knobs: object) -> dict[str, Any]:
@@ -97,6 +99,9 @@ ENTRIES: dict[str, Entry] = {
     "own_answers": Entry(data="own"),
     "own_answers_gce": Entry(_GCE, data="own"),
     "own_unverified": Entry(data="own_unverified", control=True),
+    "success": Entry(_stored("given"), data="success"),
+    "success_within": Entry(_stored("given"), data="success_within"),
+    "negatives": Entry(negatives=True),
     "shuffled": Entry(_live("shuffled"), control=True),
     "length_only": Entry(_live("length_only"), control=True),
     "student_likelihood_only": Entry(_live("student_likelihood_only"), control=True),

@@ -10,6 +10,7 @@ from random import Random
 from bench.study import lab
 from bench.study.lab import cached, digest, encode, problems
 from bench.study.regimes import Regime
+from bench.study.second import success
 from bench.study.second.entries import Data
 from bench.study.second.measure import answers, right
 from dcod.config import CorrectionConfig
@@ -29,7 +30,9 @@ def traces(regime: Regime, data: Data, seed: int, work: Path) -> list[ScoredTrac
     if data == "cross":
         return _cross(regime, seed, work)
     own = _own(regime, seed, work)
-    right_ones = [e for e in own if e.trace_id.endswith("/right")]
+    if data in ("success", "success_within"):
+        return success.weighted(lab.traces(regime, seed, work)["train"], own, regime.traces, data == "success_within")
+    right_ones = [e for e in own if success.is_right(e)]
     kept = right_ones if data == "own" else Random(seed).sample(own, len(right_ones))
     return [*lab.traces(regime, seed, work)["train"], *kept]
 

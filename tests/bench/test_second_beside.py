@@ -1,0 +1,87 @@
+"""Methods beside the core: weights by the success of own answers, and wrong traces as negatives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.study import lab
+from bench.study.second import beside, choice, negatives, success
+from bench.study.second.cells import Cell
+from bench.study.second.entries import ENTRIES, SFT
+from bench.study.second.regimes import REGIMES
+from dcod.traces.scored import ScoredTrace
+
+RIGHT = "1+2+4=3+4=7;#7"
+
+
+def trace(name: str, prompt: str, text: str) -> ScoredTrace:
+    return ScoredTrace(name, prompt, lab.encode("1+2+4="), [*lab.encode(text), 2], [], [])
+
+
+def test_likeness_is_that_of_runs_of_tokens() -> None:
+    assert success.likeness([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]) == 1.0
+    assert success.likeness([1, 2, 3, 4, 5], [1, 2, 3, 4, 6]) == pytest.approx(1 / 3)
+    assert success.likeness([1, 2], [3, 4, 5, 6, 7]) == 0.0
+
+
+def test_a_trace_like_what_the_student_got_right_weighs_more() -> None:
+    taught = [trace("a", "0", "1+2=3;3+4=7;#7"), trace("b", "0", "#7"), trace("c", "1", "#7"), trace("d", "1", RIGHT)]
+    own = [trace("own/0/right", "0", "1+2=3;3+4=7;#7"), trace("own/1/any", "0", "#8")]
+    found = {t.trace_id: t.given or 0.0 for t in success.weighted(taught, own, attempts=2, within=False)}
+    overall = 1 / 4  # of two prompts, two attempts each
+    share = (overall + 1) / 3
+    assert found["a"] == pytest.approx((share + 1) / 2)  # one like it, and right
+    assert found["b"] == pytest.approx(share)  # none like it
+    assert found["c"] == found["d"] == pytest.approx(overall / 3)  # never right, and cut: nothing to be like
+    assert all(t.given is None for t in taught)
+
+    within = {t.trace_id: t.given or 0.0 for t in success.weighted(taught, own, attempts=2, within=True)}
+    assert within["a"] + within["b"] == pytest.approx(2)
+    assert within["a"] / within["b"] == pytest.approx(found["a"] / found["b"])
+    assert within["c"] == within["d"] == 1.0
+
+
+def test_pairs_are_of_one_prompt_and_take_the_right_ones_in_turn() -> None:
+    right = [trace("a", "0", RIGHT), trace("b", "0", "#7"), trace("c", "2", "#7")]
+    wrong = [trace(name, prompt, "#9") for name, prompt in (("x", "0"), ("y", "0"), ("z", "0"), ("w", "1"))]
+    found = [(one.trace_id, other.trace_id) for one, other in negatives.pairs(right, wrong)]
+    assert found == [("a", "x"), ("b", "y"), ("a", "z")]
+
+
+def test_a_mean_logprob_is_that_of_the_completion_alone() -> None:
+    model = lab.network(lab.STUDENT, 0).eval()
+    some = [trace("a", "0", RIGHT), trace("b", "0", "#7")]
+    with torch.no_grad():
+        found = negatives.mean_logprobs(model, some)
+        for one, value in zip(some, found.tolist(), strict=True):
+            ids = torch.tensor([[*one.prompt_tokens, *one.completion_tokens]])
+            logprobs = torch.log_softmax(model(input_ids=ids).logits[0].double(), -1)
+            begin = len(one.prompt_tokens)
+            said = [float(logprobs[begin + i - 1, token]) for i, token in enumerate(one.completion_tokens)]
+            assert value == pytest.approx(sum(said) / len(said), abs=1e-5)
+
+
+def test_unteaching_moves_the_two_apart() -> None:
+    model = lab.network(lab.STUDENT, 0)
+    right = [trace(str(i), str(i), RIGHT) for i in range(8)]
+    wrong = [trace(f"w{i}", str(i), "1+2+4=9;#9") for i in range(8)]
+
+    def gap() -> float:
+        with torch.no_grad():
+            return float(negatives.mean_logprobs(model, right[:1]) - negatives.mean_logprobs(model, wrong[:1]))
+
+    before = gap()
+    assert negatives.unteach(model, right, wrong, rate=0.05, seed=0, batch=4) == 8
+    assert gap() > before
+
+
+def test_only_what_can_act_is_run() -> None:
+    asked = list(beside.cells())
+    assert len(asked) == 5 * (4 + 4 + 3)
+    settings = choice.chosen(beside.RESULTS)["settings"][SFT]
+    assert all((c.rate, c.epochs) == (settings[c.regime]["rate"], settings[c.regime]["epochs"]) for c in asked)
+    assert not any(c.regime == "single" for c in asked)
+    assert Cell("noisy", "negatives", 1e-3, 4, 0) not in asked  # its wrong traces are taught
+    assert set(beside.METHODS) < set(ENTRIES)
+    assert all(beside.acts(c.method, c.regime) and c.regime in REGIMES for c in asked)
