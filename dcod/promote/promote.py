@@ -40,6 +40,7 @@ from dcod.promote.decision import DECISION, Decision, read_decision
 from dcod.promote.gate import Contest, Spending, Standing, judge, within_budget
 from dcod.tracking import StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
+from dcod.tracking.store import user
 
 TRAINED_ON = "trained_on.json"  # the sources of the training, beside the decision
 ARM = "arm.json"  # what the pilot chose, beside the decision too; see dcod.retrain.arms
@@ -194,7 +195,7 @@ def rollback(config: Config, *, tracker: Tracker) -> Version:
             )
         still()
         registry.set_alias(name, CHAMPION, previous.version)
-        registry.tag(champion, {"dcod.outcome": "rolled_back"})
+        registry.tag(champion, {"dcod.outcome": "rolled_back", **user("dcod.rolled_back_by")})
         registry.tag(previous, {"dcod.outcome": "promoted"})
     return previous
 

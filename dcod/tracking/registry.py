@@ -15,7 +15,7 @@ from dcod.models import loading, references
 from dcod.tracking import cards
 from dcod.tracking.logged_models import checkpoint, local
 from dcod.tracking.runs import Tracker
-from dcod.tracking.store import StoreError, quoted
+from dcod.tracking.store import StoreError, quoted, user
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -68,7 +68,7 @@ class Registry:
             name,
             logged.artifact_location,
             run_id=logged.source_run_id,
-            tags={"dcod.digest": digest, **(tags or {})},
+            tags={"dcod.digest": digest, **user("dcod.user"), **(tags or {})},
             model_id=logged.model_id,
         )
         made = _version(version)

@@ -16,7 +16,6 @@ run, so processes and threads do not see each other. Tags that dcod reads back:
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import logging
 import os
@@ -234,9 +233,8 @@ class Tracker:
             yield
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
-        with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
-            tags = {"mlflow.user": getpass.getuser(), **tags}
-        run = self.client.create_run(self.experiment_id, tags={**tags, "mlflow.source.name": "dcod"}, run_name=name)
+        tags = {**store.user("mlflow.user"), **tags, "mlflow.source.name": "dcod"}
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
         if run.info is None or not run.info.run_id:
             raise StoreError(f"tracking.uri {self.config.uri}: made no run when asked to; it is no MLflow server")
         return str(run.info.run_id)

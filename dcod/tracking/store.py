@@ -7,6 +7,7 @@ raise, so every call of :mod:`dcod.tracking` and :mod:`dcod.tracking.registry` g
 from __future__ import annotations
 
 import functools
+import getpass
 import logging
 import os
 import re
@@ -50,6 +51,14 @@ class StoreError(AwayError):
     def __init__(self, message: object, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+def user(tag: str) -> dict[str, str]:
+    """Who we are to the store, as a tag: who logs in there, else the system's user; a container's may have no name."""
+    try:
+        return {tag: os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()}
+    except (KeyError, OSError):
+        return {}
 
 
 @contextmanager

@@ -216,13 +216,17 @@ def test_results_of_another_model_are_an_error(place: Place) -> None:
         gate_with_results_of_the_first()
 
 
-def test_rollback_and_no_return_by_itself(place: Place) -> None:
+def test_rollback_and_no_return_by_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "a-run")
     with pytest.raises(UserError, match="no champion to roll back"):
         promote.rollback(place.config, tracker=place.tracker)
     student = place.student(1)
     _, out = place.gate(student, range(60))
     place.promote(out)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "on-call")
     assert promote.rollback(place.config, tracker=place.tracker).version == 1
+    left = place.registry.versions(NAME)[1]
+    assert (left.tags["dcod.user"], left.tags["dcod.rolled_back_by"]) == ("a-run", "on-call")
     assert place.champion() == 1
     assert place.promote(out) == "refused"  # an old decision
     decision, out = place.gate(student, range(60))
