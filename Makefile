@@ -85,8 +85,8 @@ fuzz: setup  ## every fuzzer for FUZZ_SECONDS (120); inputs from tests/fuzz/corp
 gpu-pack: setup  ## build/gpu-pack: what a host with a GPU and no network needs; there: dcod/bench/gpu/run.sh
 	$(BIN)/python -m bench.gpu.pack --python $(GPU_PYTHON)
 
-golden: setup  ## rewrites tests/golden, docs/configuration.md, docs/commands.md; the commit says why
-	$(BIN)/python -m pytest --update-golden tests/pipelines tests/config tests/cli
+golden: setup  ## rewrites tests/golden, docs/configuration.md, docs/commands.md, docs/python.md; the commit says why
+	$(BIN)/python -m pytest --update-golden tests/pipelines tests/config tests/cli tests/test_api.py
 
 docs: build/docs/setup.stamp  ## the docs as a site in build/docs/site; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict  # which counts no warnings that --quiet silences

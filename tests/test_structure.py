@@ -40,7 +40,7 @@ ORDER = (
         "check",
         "stages",
     ),
-    *("dcod_components", "dcod_pipelines", "cli", "__main__"),
+    *("api", "dcod_components", "dcod_pipelines", "cli", "__main__"),
 )
 OWNERS = {
     "mlflow": "dcod/tracking/",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dcod.api import model_of
 from dcod.cli.options import (
     JUDGE,
     ConfigFile,
@@ -17,7 +18,6 @@ from dcod.cli.options import (
     Student,
     configured,
     console,
-    model_of,
     verb,
 )
 

@@ -49,15 +49,3 @@ def configured(file: Path | None, preset: str, overrides: list[str] | None) -> C
 
         return parse_config(text_of(preset), overrides or (), origin=f"preset {preset}")
     return load_config(file, overrides or ()) if file else parse_config("{}", overrides or ())
-
-
-def model_of(config: Config, uri: str, revision: str = "") -> Path:
-    """The folder of a model by any of its names; else of the configured student."""
-    from dcod.models import loading
-
-    def registry(name: str) -> Path:
-        from dcod.tracking.registry import Registry
-
-        return Registry(config.tracking).resolve(name)
-
-    return loading.resolve(uri or config.student.model, revision or config.student.revision, registry)

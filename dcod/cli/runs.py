@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dcod.api import model_of
 from dcod.cli.options import (
     BEGIN,
     CLUSTER,
@@ -16,12 +17,12 @@ from dcod.cli.options import (
     JUDGE,
     REGISTRY,
     ConfigFile,
+    Out,
     Overrides,
     Preset,
     Student,
     configured,
     console,
-    model_of,
     verb,
 )
 from dcod.cli.stages import print_decision
@@ -104,6 +105,27 @@ def inspect(
     console.print(f"wrote {out}")
     if show:
         typer.launch(str(out.resolve()))
+
+
+@app.command(
+    **verb(
+        DATA,
+        "dcod weights scores --out weighted train.correction.name=surprisal",
+        "dcod weights scores --out weighted --config mine.yaml",
+    )
+)
+def weights(
+    scores: Annotated[Path, typer.Argument(help="A scored trace set: the output of `dcod score`.")],
+    out: Out,
+    preset: Preset = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Writes the weight of every token as a table, for a trainer of your own; see docs/weights.md."""
+    from dcod import api
+
+    written = api.write_weights(scores, out, config=configured(config, preset, overrides))
+    console.print(f"wrote {out}: {written.metrics['traces']:.0f} traces")
 
 
 @app.command(

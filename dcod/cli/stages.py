@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from dcod.api import model_of
 from dcod.cli.options import (
     DATA,
     JUDGE,
@@ -20,7 +21,6 @@ from dcod.cli.options import (
     Student,
     configured,
     console,
-    model_of,
     verb,
 )
 from dcod.config import Config

@@ -18,14 +18,9 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dcod import storage
-from dcod.config import Config, TrainConfig
-from dcod.errors import UserError
+from dcod.config import Config
 from dcod.models import fitting, loading
-from dcod.objective import feasibility
-from dcod.objective.feasibility import Holdings
 from dcod.score import crossfit
 from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
@@ -34,7 +29,7 @@ from dcod.stages.manifests import note
 from dcod.traces import prompts, turns
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
-from dcod.train.sets import TraceSet
+from dcod.train.weights import check_active
 
 _SHARD = "2GB"  # of the weights: what carries them, such as a tracking server, may hold a whole file
 
@@ -55,7 +50,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     check_scored(scores, student, Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer)))
     splits = open_scores(scores)
     loop.check(config.train, splits["train"])
-    _check_active(config.train, splits["train"])
+    check_active(config.train, splits["train"])
     count = train_ranks.wanted(config)
     if count > 1:
         return train_ranks.run(config, out, log, scores=scores, student=student, count=count)
@@ -94,20 +89,6 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
         told["kl_from_start"] = result.best_kl
         metrics |= {name: value for name, value in told.items() if isfinite(value)}
     return metrics
-
-
-def _check_active(train: TrainConfig, traces: TraceSet) -> None:
-    """Refuses a correction that comes out as 1 for every trace, unless that is asked for (``train.allow_idle``).
-
-    Raises:
-        UserError: why it does nothing, and the way out.
-    """
-    per_prompt, count = np.bincount(traces.prompts), len(traces)
-    held = Holdings(
-        count, len(per_prompt), int((per_prompt == 1).sum()), logprobs=count, totals=count, top_k=count, weights=count
-    )
-    if why := feasibility.refused_as_idle(train, held):
-        raise UserError(why)
 
 
 def on_this_rank(

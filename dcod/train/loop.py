@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,14 @@ _WAYS_OUT = {
 
 
 def first_weights(traces: Sequence[ScoredTrace] | TraceSet, config: TrainConfig, seed: int) -> dict[str, list[float]]:
-    """The weights of every trace in the first epoch, by trace id: those that :func:`train` uses with stored scores.
+    """The weights of :func:`first_epoch` by trace id, all of them in memory."""
+    return {example.trace_id: weights for example, weights in first_epoch(traces, config, seed)}
+
+
+def first_epoch(
+    traces: Sequence[ScoredTrace] | TraceSet, config: TrainConfig, seed: int
+) -> Iterator[tuple[ScoredTrace, list[float]]]:
+    """Every trace with the weights of its tokens in the first epoch: those that :func:`train` uses with stored scores.
 
     Live weights follow the student; these are what they are before it has learned anything.
 
@@ -93,15 +100,13 @@ def first_weights(traces: Sequence[ScoredTrace] | TraceSet, config: TrainConfig,
     """
     traces = trace_set(traces)
     check(config, traces)
-    found = {}
     schedule = Schedule(traces, config.model_copy(update={"epochs": 1}), seed)
     for number in range(len(schedule)):
         step = schedule[number]
         record = stored_record(step)
         weights = weighting.weights(config.correction, weighting.plan(config.correction, record), record)
         for example, row in zip(step, weights.tolist(), strict=True):
-            found[example.trace_id] = row[: len(example.completion_tokens)]
-    return found
+            yield example, row[: len(example.completion_tokens)]
 
 
 def train(
