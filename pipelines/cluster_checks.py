@@ -111,7 +111,9 @@ def _place(config: Config, single: bool) -> list[str]:
 
 def _wanted(config: Config, single: bool) -> dict[str, set[str]]:
     cluster, names = config.cluster, config.cluster.secrets
-    secrets = {name for name in (names.s3, names.tracking, names.hub, names.webhook, *names.image_pull) if name}
+    secrets = {
+        name for name in (names.s3, names.tracking, names.hub, names.webhook, names.endpoint, *names.image_pull) if name
+    }
     return {
         "service_account": {cluster.service_account},
         "secret": secrets if single else {*secrets, "mlpipeline-minio-artifact"},  # the profile controller makes it

@@ -2,6 +2,7 @@
 
   1. fetch     the start (a hub id, a folder, s3:// or models:/name@alias), and the champion to beat;
   2. ingest    raw traces: verified, quarantined, decontaminated, split by problem;
+     teach     with `teach.enough` and a teacher: more traces for the prompts that have too few, ingested as well;
   3. score     the start's log-probs and entropies on every trace, and the drift;
      pilot, choose   where arms are configured: each is tried on a share of the prompts, and the best is chosen;
   4. train     corrected supervision: the student, in this pod or by a TrainJob on several nodes; and beside it one by
@@ -13,7 +14,7 @@
 
 First of all `settle` merges the inputs of the run into its configuration. `build` makes the pipeline for a cluster;
 `dcod run` and `dcod submit` both run what it returns. Its shape depends on `cluster.shards`,
-`cluster.train.num_nodes`, the names of `train.arms`, and `train.twin` (dcod_pipelines.tasks).
+`cluster.train.num_nodes`, the names of `train.arms`, `train.twin`, and who is asked (dcod_pipelines.tasks).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ def build(settings: "Config | None" = None) -> Any:
             tasks.settle()
             start = tasks.fetch("start", "start")
             champion = tasks.fetch("champion", "champion")
-            traces = tasks.ingest(start)
+            traces = tasks.taught(tasks.ingest(start), start)
             scores = tasks.score(traces, start)
             choice = tasks.choose(scores, start, traces)
             student = tasks.train(scores, start, **choice)

@@ -16,6 +16,7 @@ RUN_LABEL, QUEUE_LABEL = "dcod.dev/part-of", "kueue.x-k8s.io/queue-name"
 CLOSING_S = 1800
 TRACKING_KEYS = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
 HUB_KEYS = {"token": "HF_TOKEN"}
+ENDPOINT_KEYS = {"key": "OPENAI_API_KEY"}
 SIGNED = {f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}": "true" for way in ("UPLOAD", "DOWNLOAD")}
 WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
 
@@ -114,8 +115,8 @@ class Pods:
         from dcod.config.cluster import StageConfig
 
         stages = {str(stage): own for stage, own in self.cluster.stages.items()}
-        as_evaluated = stages.get("evaluate") if verb in ("gate", "promote") else None
-        return stages.get(verb) or as_evaluated or StageConfig()
+        other = {"gate": "evaluate", "promote": "evaluate", "ingest_more": "ingest"}.get(verb, verb)
+        return stages.get(verb) or stages.get(other) or StageConfig()
 
     def _on_gpu(self, verb: str, gpu: bool) -> bool:
         own = self._own(verb).pod
@@ -174,6 +175,7 @@ class Pods:
             (secrets.tracking, TRACKING_KEYS),
             (secrets.hub, HUB_KEYS),
             (secrets.webhook, WEBHOOK_KEYS),
+            (secrets.endpoint, ENDPOINT_KEYS),
         ]
         for name, keys in named:
             if name:

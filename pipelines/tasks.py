@@ -17,6 +17,7 @@ from dcod_components.fetch import fetch
 from dcod_components.finish import finish
 from dcod_components.gate import gate
 from dcod_components.ingest import ingest
+from dcod_components.ingest_more import ingest_more
 from dcod_components.join import join
 from dcod_components.look import look
 from dcod_components.merge import merge
@@ -24,6 +25,7 @@ from dcod_components.pilot import pilot
 from dcod_components.promote import promote
 from dcod_components.score import score
 from dcod_components.settle import settle
+from dcod_components.teach import teach
 from dcod_components.train import train
 from dcod_components.train_nodes import train_nodes
 from dcod_pipelines.pods import Pods
@@ -81,6 +83,22 @@ class Tasks:
 
         parts = self._parts(part, "ingest shards")
         return self.place.task(join(**inputs, parts=parts), "join traces").outputs["traces"]
+
+    def taught(self, traces: Any, start: Any) -> Any:
+        """The traces, and more for the prompts that have too few, where somebody is there to be asked."""
+        asks = self.settings.asks
+        if not asks:
+            return traces
+        teacher: dict[str, Any] = {"student": {"teacher": start}, "endpoint": {}}.get(asks, {})
+        if asks == "teacher":
+            teacher = {"teacher": self.fetch("teacher", "teacher")}
+        engine = self.settings.evaluate.engine if asks == "student" else self.settings.teach.engine
+        here = engine.name != "openai"
+        looked = self._look("teach", "teach", {"traces": traces, **teacher}) if here else None
+        task = teach(**self.common, traces=traces, **teacher)
+        attempts = self.place.task(task, "teach", gpu=here, look=looked).outputs["taught"]
+        task = ingest_more(**self.common, student=start, traces=traces, taught=attempts)
+        return self.place.task(task, "ingest more traces").outputs["more"]
 
     def decide(self, start: Any, champion: Any, traces: Any) -> dict[str, Any]:
         """Whether to train, and on what."""

@@ -154,7 +154,8 @@ def _correction(findings: Findings) -> Iterator[Check]:
     yield Check("holdings", "ok", str(held))
     if tried := arms.said(findings.config.train, held):
         yield Check("arms", "ok", tried)
-    idle: State = "warning" if findings.config.train.allow_idle else "failed"
+    asked = bool(findings.config.asks)  # more traces may come before anything is trained
+    idle: State = "warning" if findings.config.train.allow_idle or asked else "failed"
     states: dict[feasibility.Level, State] = {"impossible": "failed", "idle": idle, "warning": "warning"}
     for remark in remarks:
         yield Check("correction", states.get(remark.level, "ok"), str(remark))

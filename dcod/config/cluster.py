@@ -63,8 +63,9 @@ class StageConfig(Section):
 
 
 Placed = Literal[
-    "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "promote", "score", "train"
-]
+    "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "promote", "score", "teach",
+    "train",
+]  # fmt: skip
 
 
 class NodesConfig(Section):
@@ -82,6 +83,7 @@ class SecretsConfig(Section):
     tracking: str = Field("mlflow-client", description="User and password of the MLflow server.")
     hub: str = Field("", description="Token of the model hub.", examples=["huggingface"])
     webhook: str = Field("", description="Address and signing key of the webhook.", examples=["dcod-webhook"])
+    endpoint: str = Field("", description="Key of an endpoint (engine `openai`).", examples=["openai"])
     image_pull: list[str] = Field(
         default_factory=list, description="For images from a registry that asks who you are.", examples=[["registry"]]
     )

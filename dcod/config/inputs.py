@@ -93,6 +93,7 @@ def shape_of(config: Config) -> dict[str, Any]:
         "retrain.rounds": config.retrain.rounds if config.pipeline == "retrain" else 1,
         "train.arms": [arm.name for arm in config.train.compared],
         "train.twin": config.train.twin,
+        "teach.enough": config.asks or "never",
     }
 
 

@@ -34,6 +34,8 @@ def moved(config: Config) -> Config:
         update[section] = getattr(config, section).model_copy(update={"checkpoints": checkpoints})
     if config.cluster.tracking:
         update["tracking"] = config.tracking.model_copy(update={"uri": config.cluster.tracking})
+    if storage and not _reached(config.teach.work):
+        update["teach"] = config.teach.model_copy(update={"work": f"{storage}/teach"})
     if storage and not _reached(config.promote.lease):
         update["promote"] = config.promote.model_copy(update={"lease": f"{storage}/promotion.lease"})
     return config.model_copy(update=update)
@@ -42,7 +44,7 @@ def moved(config: Config) -> Config:
 def _only_here(config: Config) -> list[str]:
     """What no pod reaches, each with the way out."""
     wrong = []
-    uri, model = config.tracking.uri, config.student.model
+    uri = config.tracking.uri
     if not uri.startswith(("http://", "https://")):
         wrong.append(f"cluster.tracking: no MLflow server ({uri} is a file here); such as http://mlflow.dcod:5000")
     if not _reached(config.promote.lease):
@@ -55,8 +57,14 @@ def _only_here(config: Config) -> list[str]:
     for source in [*named, *(join.file for join in joins)]:
         if _is_local(source):
             wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
-    if _is_local(model) and (model.startswith((".", "/", "~", "file:")) or Path(model).is_dir()):  # else owner/name
-        wrong.append(f"student.model {model}: a folder of this machine; name it s3://… or models:/…")
+    models = {"student.model": config.student.model}
+    if config.asks == "teacher":
+        models["teach.model"] = config.teach.model
+    for key, model in models.items():
+        if _is_local(model) and (model.startswith((".", "/", "~", "file:")) or Path(model).is_dir()):  # else owner/name
+            wrong.append(f"{key} {model}: a folder of this machine; name it s3://… or models:/…")
+    if config.asks and not _reached(config.teach.work):
+        wrong.append("cluster.storage: set an s3:// prefix, where a teacher's attempts are kept (teach.work)")
     if config.notify.url and not config.cluster.secrets.webhook:
         wrong.append("notify.url is set: name the secret with the webhook's address and key in cluster.secrets.webhook")
     return wrong

@@ -289,6 +289,16 @@ class Config(Section):
             )
         return self
 
+    @property
+    def asks(self) -> Literal["", "student", "teacher", "endpoint"]:
+        """Who is asked, within a run, the prompts that have too few verified traces (`teach.enough`); empty: nobody."""
+        teach = self.teach
+        if self.pipeline != "distill" or teach.enough == "never":
+            return ""
+        if teach.source == "student":
+            return "student"
+        return "teacher" if teach.model else "endpoint" if teach.engine.name == "openai" else ""
+
     def to_json(self) -> str:
         """The resolved configuration, stable and on one line (a pipeline parameter)."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)

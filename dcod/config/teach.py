@@ -66,7 +66,10 @@ class TeachConfig(Section):
     )
     attempts: Few = Field(4, description="At most so many a prompt.")
     enough: Positive | Literal["never"] = Field(
-        "never", description="Stop at a prompt with so many different correct answers.", examples=[2]
+        "never",
+        description="Stop at a prompt with so many different correct answers. With a teacher, or `source=student`, a "
+        "run of pipeline `distill` also asks the prompts for training that have fewer verified traces.",
+        examples=[2],
     )
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = Field(
         1.0, description="Above 0: a greedy teacher has no distribution.", examples=[0.7]

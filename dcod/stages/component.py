@@ -19,7 +19,7 @@ from dcod.errors import StoppedError, UserError, one_line
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
-from dcod.stages import arms, carried, headlines, remarks, settling, shards
+from dcod.stages import arms, carried, headlines, more, remarks, settling, shards
 from dcod.stages.execute import RunContext, earlier_output, execute
 from dcod.stages.table import STAGES, stage_of
 from dcod.storage import room, workers
@@ -64,7 +64,7 @@ def run(
     workers.end_with_parent(gently=True)
     try:
         with stopping(), ExitStack() as stack, carried.taken(parsed, paths, Path(out)) as given:
-            parsed = arms.narrowed(stage_of(stage).verb, parsed, arm, given, options)
+            parsed = _narrowed(stage, parsed, arm, given, options)
             remarks.check(stage, parsed, given)
             work: shards.Work | None = shards.Work(parsed, given, options)
             if work and shard:
@@ -111,7 +111,7 @@ def is_there(
     try:
         with stopping(), ExitStack() as stack:
             paths = {key: Path(path) for key, path in inputs.items()}
-            parsed = arms.narrowed(stage_of(stage).verb, _configuration(config), arm, paths, options)
+            parsed = _narrowed(stage, _configuration(config), arm, paths, options)
             if remarks.refusal(stage, parsed, paths):
                 print(f"{MARK}{name:<28} it will be refused, no GPU is needed", flush=True)
                 return True
@@ -121,6 +121,9 @@ def is_there(
                 idle, _ = pilot.untried(parsed, paths["traces"], arm, remarks.held(paths["traces"]))
                 print(f"{MARK}{name:<28} {'not tried, no GPU is needed' if idle else 'to be tried'}", flush=True)
                 return bool(idle)
+            if stage == "teach" and more.nothing(parsed, paths["traces"]):
+                print(f"{MARK}{name:<28} no prompt lacks traces, no GPU is needed", flush=True)
+                return True
             work: shards.Work | None = shards.Work(parsed, paths, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
@@ -150,6 +153,12 @@ def settle(config: str, compiled: str, pipeline: str, out: str, inputs: Mapping[
         sys.exit(2)
     storage.write_text(Path(out), settled.to_json())
     print(f"{MARK}{'settle':<28} {time.monotonic() - begun:5.1f} s  {settling.changed(config, settled)}", flush=True)
+
+
+def _narrowed(stage: str, config: Config, arm: str, inputs: dict[str, Path], options: dict[str, Any]) -> Config:
+    """The configuration of a stage; a choice goes out of the inputs, and a pilot's arm into the options."""
+    verb = stage_of(stage).verb
+    return more.narrowed(verb, arms.narrowed(verb, config, arm, inputs, options), inputs)
 
 
 def _configuration(config: str) -> Config:

@@ -23,12 +23,12 @@ _OF_RUN: Mapping[str, Mapping[str, str]] = {
     "promote": {"promoted": "promoted"},
 }
 _FIRST = (
-    "accepted", "quarantined", "traces", "best_selection_accuracy", "best_selection_nll", "mean_gamma", "mean_ess",
-    "accuracy", "promoted",
+    "accepted", "quarantined", "solved", "traces", "best_selection_accuracy", "best_selection_nll", "mean_gamma",
+    "mean_ess", "accuracy", "promoted",
 )  # fmt: skip
 _FURTHER = (
-    "problems", "completion_tokens", "steps", "final_loss", "start_selection_nll", "kl_from_start", "low", "high",
-    "difference", "p_value", "go", "warnings", "bytes",
+    "problems", "prompts", "attempts", "cost", "completion_tokens", "steps", "final_loss", "start_selection_nll",
+    "kl_from_start", "low", "high", "difference", "p_value", "go", "warnings", "bytes",
 )  # fmt: skip
 _MOST = 30  # on a page
 

@@ -24,6 +24,7 @@ from dcod.ingest import assemble, feed, quarantine
 from dcod.ingest.assemble import TraceSetBuilder
 from dcod.ingest.examine import Examiner, examined
 from dcod.stages.manifests import note
+from dcod.teach.attempts import FILE
 from dcod.traces import check_tokenizer, sources, turns
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def run(
     student: Path,
     onto: Path | None = None,
     replay: Path | None = None,
+    taught: Path | None = None,
     workers: int = 0,
 ) -> dict[str, float]:
     """Makes a trace set; see the module.
@@ -54,6 +56,7 @@ def run(
         student: the model folder, for its tokenizer.
         onto: an earlier set that this one adds to: files that it was made of are not read again.
         replay: an earlier set whose quarantine is examined again, in place of any source.
+        taught: a teacher's attempts, read in place of any source; without one the set is carried on as it is.
         workers: processes; 0 for as many as there are processors. The outcome does not depend on it.
 
     Raises:
@@ -61,7 +64,10 @@ def run(
     """
     examiner = Examiner(config, student)  # a mistake of the user shows here, before anything is read
     note(out, turns=turns.of(examiner.tokenizer).table())
-    files = {} if replay else feed.files(config, onto)
+    if taught is not None:
+        config = of_attempts(config, taught)
+    nothing = taught is not None and not config.ingest.sources
+    files = {} if replay or nothing else feed.files(config, onto)
     rows = quarantine.read(replay) if replay else feed.blocks(files, config.ingest.row_bytes)
     size = quarantine.size(replay) if replay else feed.size(files)
     earlier = onto or replay
@@ -71,6 +77,18 @@ def run(
         outcomes = examined(feed.watched(rows, files), examiner, builder.closed, workers or feed.processes(size))
         builder.write(out, outcomes, tokenizer=examiner.digest, earlier=earlier, replayed=replay is not None)
     return finished(out, log, builder, [] if replay else [source.path for source in feed.addressed(config)])
+
+
+def of_attempts(config: Config, taught: Path | None = None) -> Config:
+    """The configuration of an ingestion that reads a teacher's attempts alone, as far as there are any.
+
+    Args:
+        config: the whole configuration.
+        taught: the output of `teach`; None: where it lies is not to be told.
+    """
+    there = [str(taught)] if taught is not None and (taught / FILE).is_file() else []
+    own = {"map": "", "format": "auto", "sources": there}  # attempts are rows of ours, however others are read
+    return config.model_copy(update={"ingest": config.ingest.model_copy(update=own)})
 
 
 def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str]) -> dict[str, float]:

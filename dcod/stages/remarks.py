@@ -34,6 +34,9 @@ def of(
         return None
     holding = held(traces)
     remarks = feasibility.remarks(config, holding)
+    if config.asks and stage in ("ingest", "join") and "taught" not in inputs:  # said of what is scored
+        text = f"a run asks the prompts that have fewer than {config.teach.enough} verified traces (teach.enough)"
+        return holding, [Remark("note", "teach", text)]
     if "mean_student_probability" in metrics:
         from dcod.score.outlook import of_start
 

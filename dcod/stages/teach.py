@@ -1,6 +1,7 @@
 """Teach: a teacher's attempts at prompts, with the log-probs that they were drawn with; `ingest` takes them in.
 
-1. read the questions (dcod.teach.questions), and what an earlier run of the same teacher left in ``teach.work``;
+1. read the questions (dcod.teach.questions; in a run those of the prompts that have too few verified traces,
+   dcod.teach.lacking), and what an earlier run of the same teacher left in ``teach.work``;
 2. go round by round: one attempt at every question that has neither ``teach.attempts`` of them nor
    ``teach.enough`` different correct answers, each drawn with a seed of question and number;
 3. verify each answer, and keep the attempts in shards as they come, wrong and truncated ones too;
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from dcod.engines import Completion, Sampling, seed_for
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
 from dcod.models import fitting, loading
-from dcod.teach import attempts, questions
+from dcod.teach import attempts, lacking, questions
 from dcod.teach.attempts import FILE, VERSION, Attempts
 from dcod.teach.questions import Question
 from dcod.traces import Trace, cleaning, prompts, sources
@@ -38,37 +39,55 @@ if TYPE_CHECKING:
 
     from dcod.tracking import Log
 
+USAGE = "usage.json"
 OUTCOMES = ("correct", "wrong", "unparseable", "unverified", "truncated", "error")
 
 Ask = Callable[[Sequence[Question], Sampling], list[Completion]]
 
 
 def source_digests(config: Config) -> dict[str, str]:
-    """What decides the content of the prompts; part of the stage's digest.
-
-    Raises:
-        UserError: there are none.
-    """
-    if not config.teach.prompts:
-        raise UserError("teach.prompts is empty: give files, folders, globs or s3://bucket/prefix (--prompts)")
-    return sources.digests(config.teach.prompts)
+    """What decides the content of the prompts; part of the stage's digest."""
+    return sources.digests(config.teach.prompts) if config.teach.prompts else {}
 
 
-def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> dict[str, float]:
+def run(
+    config: Config, out: Path, log: Log, *, teacher: Path | None = None, traces: Path | None = None
+) -> dict[str, float]:
     """Asks a teacher; see the module.
 
     Args:
         config: the whole configuration.
-        out: an empty folder.
+        out: an empty folder; where there is nothing to ask it gets no attempts.
         log: the counts go there, shard by shard.
         teacher: its model folder; of an endpoint that of the model it serves, none of a chat endpoint.
+        traces: a trace set, whose lacking prompts are asked in the place of ``teach.prompts``.
 
     Raises:
         UserError: no teacher or no question is given, the engine refuses, or another run is at work.
     """
     teach = config.teach
-    asked, passed = questions.read(teach.prompts, teach.asks)
-    by_id = {question.id: question for question in asked}
+    if traces is not None:
+        asked, known = lacking.read(traces, 0 if teach.enough == "never" else teach.enough)
+        if not asked:
+            storage.write_json(out / USAGE, {"prompts": 0.0, "attempts": 0.0})
+            return {"prompts": 0.0, "attempts": 0.0}
+        return _taught(config, out, log, asked, Counter(), teacher, known)
+    if not teach.prompts:
+        raise UserError("teach.prompts is empty: give files, folders, globs or s3://bucket/prefix (--prompts)")
+    return _taught(config, out, log, *questions.read(teach.prompts, teach.asks), teacher, {})
+
+
+def _taught(
+    config: Config,
+    out: Path,
+    log: Log,
+    asked: Sequence[Question],
+    passed: Counter[str],
+    teacher: Path | None,
+    known: Mapping[str, Set[str]],
+) -> dict[str, float]:
+    """Steps 2 to 4: asks questions, of which ``known`` has correct answers already; how many rows were passed over."""
+    teach, by_id = config.teach, {question.id: question for question in asked}
     tokenizer = prompts.load_tokenizer(teacher, teach.chat_template) if teacher else None
     constant = {
         "teacher": (OWN if teach.source == "student" else "") + (teach.engine.model or teach.model or str(teacher)),
@@ -82,7 +101,7 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
     place = f"{teach.work.rstrip('/')}/{_policy(teach, sampling, teacher)}"
     enough = 0 if teach.enough == "never" else teach.enough
     with (
-        attempts.opened(place, list(by_id), teach.attempts, enough) as kept,
+        attempts.opened(place, list(by_id), teach.attempts, enough, known) as kept,
         progress.counted(len(by_id) * teach.attempts, "teach") as move,
     ):
         if kept.due():  # the model is loaded only where there is something to ask
@@ -111,7 +130,7 @@ def run(config: Config, out: Path, log: Log, *, teacher: Path | None = None) -> 
     }
     tries = Counter(str(tally.tries) for tally in kept.tallies.values())
     usage = {"passed_over": passed, "attempts_by_prompts": tries, "sampler": sampler}
-    storage.write_json(out / "usage.json", figures | usage)
+    storage.write_json(out / USAGE, figures | usage)
     return figures
 
 
@@ -140,7 +159,7 @@ _UNSET = {name: TeachConfig.model_fields[name].get_default() for name in ("model
 
 def table(folder: Path) -> str:
     """The figures of a folder as lines of text."""
-    usage = storage.read_json(folder / "usage.json", made_by="dcod teach")
+    usage = storage.read_json(folder / USAGE, made_by="dcod teach")
     passed = ", ".join(f"{count} {reason}" for reason, count in usage["passed_over"].items())
     outcomes = ", ".join(f"{usage[name]:.0f} {name}" for name in OUTCOMES if usage[name])
     lines = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +50,7 @@ class Tally:
 
     Attributes:
         tries: attempts that count, from 0 on without a gap.
-        good: the different correct answers.
+        good: the different correct answers, those that were there before any attempt among them.
     """
 
     tries: int = 0
@@ -76,12 +76,12 @@ class Attempts:
     counts: Counter[str] = field(default_factory=Counter)
     tallies: dict[str, Tally] = field(default_factory=dict)
 
-    def load(self, questions: Sequence[str]) -> None:
+    def load(self, questions: Sequence[str], known: Mapping[str, Set[str]]) -> None:
         """Takes in what earlier runs wrote to these questions, as far as this one would have asked for it."""
         for uri in storage.list_objects(f"{self.store}/") if self.store else ():
             if uri.endswith(".parquet"):  # not the lock
                 shutil.copyfile(storage.fetch(uri), self.folder / uri.rpartition("/")[2])
-        self.tallies = {name: Tally() for name in questions}
+        self.tallies = {name: Tally(good=set(known.get(name, ()))) for name in questions}
         rows: defaultdict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         for shard in self._shards():
             for row in pq.read_table(shard, columns=_KEYS).to_pylist():
@@ -148,7 +148,9 @@ class Attempts:
 
 
 @contextmanager
-def opened(place: str, questions: Sequence[str], limit: int, enough: int) -> Iterator[Attempts]:
+def opened(
+    place: str, questions: Sequence[str], limit: int, enough: int, known: Mapping[str, Set[str]]
+) -> Iterator[Attempts]:
     """What is kept at a place, which is this process's alone meanwhile.
 
     Args:
@@ -156,6 +158,7 @@ def opened(place: str, questions: Sequence[str], limit: int, enough: int) -> Ite
         questions: that are asked.
         limit: attempts a question.
         enough: different correct answers after which a question is done; 0 for never.
+        known: correct answers that are there already, by question; they count for ``enough``.
 
     Raises:
         UserError: another process is at work there, or the place cannot be written.
@@ -171,5 +174,5 @@ def opened(place: str, questions: Sequence[str], limit: int, enough: int) -> Ite
             ) from None
         folder = stack.enter_context(storage.scratch()) if there else Path(place)
         attempts = Attempts(folder, limit, enough, store=place if there else "")
-        attempts.load(questions)
+        attempts.load(questions, known)
         yield attempts

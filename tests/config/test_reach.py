@@ -24,6 +24,7 @@ def test_places_of_this_machine_move_and_those_that_pods_reach_stay() -> None:
     moved = there(CLUSTER, student={"model": "owner/name"})
     assert moved.tracking.uri == "http://mlflow:5000"
     assert moved.promote.lease == "s3://dcod/work/promotion.lease"
+    assert moved.teach.work == "s3://dcod/work/teach"
     assert moved.train.checkpoints.uri == moved.score.checkpoints.uri == "s3://dcod/work/checkpoints"
     checkpoints = {"checkpoints": {"uri": "/mnt/dcod/steps"}}
     reached = there(
@@ -60,6 +61,7 @@ def test_places_of_this_machine_move_and_those_that_pods_reach_stay() -> None:
         ({"student": {"model": "~/student"}}, "student.model ~/student: a folder of this machine"),
         ({"student": {"model": "owner/here"}}, "student.model owner/here: a folder of this machine"),
         ({"notify": {"url": "environment"}}, r"cluster\.secrets\.webhook"),
+        ({"teach": {"model": "~/teacher", "enough": 2}}, "teach.model ~/teacher: a folder of this machine"),
     ],
 )
 def test_what_no_pod_reaches_is_refused(
@@ -69,6 +71,13 @@ def test_what_no_pod_reaches_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
         there(CLUSTER, **values)
+
+
+def test_a_teacher_is_looked_for_where_a_run_asks_it() -> None:
+    there(CLUSTER, teach={"model": "~/teacher"})
+    asked = {"teach": {"model": "owner/teacher", "enough": 2}, "promote": {"lease": "s3://dcod/lease"}}
+    with pytest.raises(UserError, match=r"where a teacher's attempts are kept \(teach\.work\)"):
+        there({"tracking": "http://mlflow:5000"}, **asked)
 
 
 def test_a_webhook_on_a_cluster_needs_its_secret() -> None:

@@ -1,0 +1,42 @@
+"""More traces where a prompt has too few (``teach.enough``): what `teach` and the ingestion behind it work on in a run.
+
+In a pipeline `teach` asks the prompts of the trace set that lack verified traces (dcod.teach.lacking), and a second
+`ingest` takes the attempts in, onto the set. Neither reads the sources that the configuration names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dcod.config import Config
+from dcod.teach import lacking
+
+
+def narrowed(verb: str, config: Config, inputs: Mapping[str, Path]) -> Config:
+    """The configuration of `teach` or of the ingestion behind it, in a pipeline; any other stage's as it is.
+
+    Args:
+        verb: of the stage.
+        config: the whole configuration.
+        inputs: folders by the names of the stage's arguments.
+
+    Raises:
+        UserError: the student is to answer, and a teacher is named besides.
+    """
+    if verb == "teach":
+        from dcod.stages import teach
+
+        own = teach.settled(config)
+        return own.model_copy(update={"teach": own.teach.model_copy(update={"prompts": []})})
+    if verb == "ingest" and "taught" in inputs:
+        from dcod.stages import ingest
+
+        return ingest.of_attempts(config)
+    return config
+
+
+def nothing(config: Config, traces: Path) -> bool:
+    """Whether no prompt of a trace set lacks traces, so that no teacher is needed."""
+    enough = config.teach.enough
+    return enough == "never" or not lacking.read(traces, enough)[0]
