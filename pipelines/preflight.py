@@ -94,7 +94,8 @@ def _image(config: Config) -> str:
     from dcod.errors import UserError, one_line
 
     cluster = config.cluster
-    images = {image for image in (cluster.image, cluster.gpu_image if cluster.gpu.count else "") if image}
+    named = [cluster.image, cluster.gpu_image if cluster.gpu.count else "", *(s.image for s in cluster.stages.values())]
+    images = {image for image in named if image}
     if not cluster.image:
         raise UserError("cluster.image is empty: name the image that the cluster pulls")
     unseen = []

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
 from dcod import storage
 from dcod.config import Config
+from dcod.config.cluster import MOUNT
 from dcod.config.mapping import split
 from dcod.errors import UserError
 from dcod.tracking.registry import Registry
@@ -37,6 +42,27 @@ def bucket(config: Config) -> str:
         return f"{place(config)}: a volume"
     storage.probe(place(config))
     return f"{place(config)}: written, read, deleted; conditions heeded"
+
+
+def volume(config: Config) -> str:
+    """In a pod: the claim that all pods mount can be written, where there is one.
+
+    Raises:
+        UserError: not so.
+    """
+    folders = [MOUNT] if config.cluster.volume else []
+    if folders and not storage.is_s3(place(config)):
+        folders.append(place(config))
+    for folder in folders:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(
+                f"cluster.volume {config.cluster.volume}, {folder}: user {os.geteuid()} cannot write there "
+                f"({error.strerror}); see docs/cluster.md, fsGroup"
+            ) from None
+    return f"{', '.join(folders)}: written" if folders else "none"
 
 
 def traces(config: Config) -> str:

@@ -101,6 +101,7 @@ def _execute(
     with tracker.stage(verb, parent, digest=manifest["digest"], label=where.label) as log:
         log.inputs([(name, digest, str(inputs[name])) for name, digest in manifest["inputs"].items()])
         log.inputs([(name, digest, name) for name, digest in manifest.get("sources", {}).items()], SOURCE)
+        tracker.models.taken(log.run_id, manifest["inputs"].values())
         log.params({name: manifest["config"][name] for name in stage.sections})
         reused = _earlier(tracker, stage, config, manifest["digest"])
         with storage.output_folder(out, stage.later) as scratch:

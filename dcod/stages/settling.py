@@ -29,7 +29,7 @@ def settled(text: str, inputs: Mapping[str, Any], compiled: str) -> Config:
         return config
     config = for_cluster(config)
     wrong = []
-    for ask in (servers.tracking, servers.bucket, servers.traces):
+    for ask in (servers.tracking, servers.bucket, servers.volume, servers.traces):
         try:
             ask(config)
         except UserError as error:

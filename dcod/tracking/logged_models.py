@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -158,6 +158,13 @@ class LoggedModels:
             ):
                 return str(model.model_id)
         return None
+
+    def taken(self, run_id: str, digests: Iterable[str]) -> None:
+        """Shows the models with these digests, those that were logged, as inputs of a run."""
+        from mlflow.entities import LoggedModelInput
+
+        if found := [model_id for digest in sorted(set(digests)) if (model_id := self.find(digest))]:
+            self.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in found])
 
     def _link(self, run_id: str, model_id: str) -> None:
         """Shows the model as an output of the run; MLflow refuses a second link."""

@@ -48,6 +48,7 @@ def test_the_dockerfile_is_clean() -> None:
 def test_an_image_has_no_rights_and_says_what_it_is(image: str) -> None:
     base, steps = stages()[image]
     assert base.startswith("runtime"), "an image must not be made from a stage that builds"
+    assert not any(step.startswith("HEALTHCHECK") for step in steps), "it is a batch, or Kubernetes probes it"
     assert steps[-1] == "USER 10001:10001"
     labels = next(step for step in steps if step.startswith("LABEL"))
     for key in ("title", "description", "licenses", "version", "revision"):

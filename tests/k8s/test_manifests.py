@@ -263,6 +263,8 @@ def test_the_alerts_ask_for_figures_that_are_exported(tmp_path: Path) -> None:
     validate(job)
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert container["command"][:2] == ["dcod", "metrics"]
+    made = job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]
+    assert made["labels"]["sidecar.istio.io/inject"] == "false", "a sidecar would never end"
     assert "retrain" in names()
     made = {*_HELP, *monitors.evaluator({}, {}), "left_out_traces"}
     *alerts, stale = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]

@@ -150,6 +150,20 @@ def test_gpus_go_to_the_stages_that_use_them(tmp_path: Path) -> None:
     assert "exec-train" not in spec["deploymentSpec"]["executors"]
 
 
+def test_a_stage_may_have_an_image_and_a_size_of_its_own(tmp_path: Path) -> None:
+    """Who loads the student again, `gate` and `promote`, goes where it was evaluated, the look for it as well."""
+    vllm = {"image": "registry.example/dcod:1-vllm", "memory": "64Gi"}
+    spec, _ = compiled(tmp_path / "own.yaml", GPU | {"stages": {"evaluate": vllm, "train": {"pod": "pod"}}})
+    containers = {name: each["container"] for name, each in spec["deploymentSpec"]["executors"].items()}
+    own = {name for name, each in containers.items() if each["image"] == vllm["image"]}
+    assert {kind(name) for name in own} == {"exec-evaluate", "exec-gate", "exec-promote", "exec-look"}
+    for name in ("exec-gate", "exec-promote"):
+        assert containers[name]["resources"]["resourceMemoryLimit"] == "64Gi"
+        assert "accelerator" in containers[name]["resources"]
+    assert "accelerator" not in containers["exec-train"]["resources"]
+    assert containers["exec-train"]["image"] == GPU["image"]
+
+
 def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Config]:
     """GCDs whose answer is 1 more often than not, and traces that say so: a thing a tiny student can learn."""
     from dcod.traces import synthetic

@@ -204,6 +204,19 @@ def test_scheduled_replaced_and_removed(fake: FakeKubeflow, cluster: Path) -> No
         dcod("schedule", "nightly", *with_config)
 
 
+def test_a_schedule_is_checked_as_a_run_is(fake: FakeKubeflow, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dcod_pipelines import preflight
+
+    for failing in ("submit", "schedule"):
+        bad = [preflight.Check("namespace", "failed", "no secret dcod-s3")]
+        monkeypatch.setattr(preflight, "checks", lambda config, traces, bad=bad: iter(bad))
+        more = ("nightly", "--cron", "@daily") if failing == "schedule" else ()
+        code, output = dcod(failing, *more, "--config", str(cluster))
+        assert code == 2
+        assert "no secret dcod-s3" in output
+    assert [path for method, path in fake.requests if method != "GET"] == []
+
+
 def test_a_schedule_is_pinned_or_takes_the_newest_version_and_says_which(fake: FakeKubeflow, cluster: Path) -> None:
     def schedule(*more: str) -> tuple[dict[str, Any], str]:
         code, output = dcod(

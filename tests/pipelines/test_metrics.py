@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from kfp import dsl, local
 
 from dcod.config import Config
+from dcod.stages import headlines
 from dcod.stages.headlines import of_stage
 from dcod_components.fetch import fetch
 from dcod_components.settle import settle
@@ -38,3 +40,20 @@ def test_the_headlines_come_first_and_are_few() -> None:
     metrics = {f"gsm8k/report/{name}": 1.0 for name in ("low", "mean_tokens", "accuracy")} | {"steps": float("nan")}
     assert list(of_stage(metrics)) == ["gsm8k/report/accuracy", "gsm8k/report/low"]
     assert len(of_stage({f"{n}/accuracy": 0.5 for n in range(100)})) == 30
+
+
+def test_a_run_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCOD_REVISION", "abc")
+    headlines._commit.cache_clear()
+    cluster = {
+        "image": "registry.example/dcod@sha256:1",
+        "kubeflow": "http://localhost:8888",
+        "ui": "https://kf.example/",
+    }
+    found = headlines.tags(Config.model_validate({"cluster": cluster}), "run-7")
+    headlines._commit.cache_clear()
+    assert found == {
+        "mlflow.source.git.commit": "abc",
+        "dcod.image": "registry.example/dcod@sha256:1",
+        "dcod.kubeflow": "https://kf.example/#/runs/details/run-7",
+    }

@@ -124,6 +124,8 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert "port-forward" in failed("Kubeflow", kubeflow="")
     assert "no fixed tag" in failed("image", image=f"{registry}/team/dcod:latest")
     assert "does not have it; push it" in failed("image", image=f"{registry}/team/dcod:2")
+    evaluate = type(config.cluster).model_validate({"stages": {"evaluate": {"image": f"{registry}/team/dcod:3-vllm"}}})
+    assert "dcod:3-vllm" in failed("image", stages=evaluate.stages)
     assert "cluster.image is empty" in failed("image", image="")
     assert "cluster.tracking" in failed("configuration", tracking="")
     monkeypatch.setattr("dcod.storage.list_objects", lambda uri: [])

@@ -77,6 +77,18 @@ def test_a_pod_says_all_that_does_not_answer(pod: Path, monkeypatch: pytest.Monk
         settling.settled(json.dumps(THERE), {}, "")
 
 
+def test_a_pod_tries_the_volume(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody set fsGroup, many shared claims belong to root alone."""
+    values = THERE | {"cluster": CLUSTER | {"volume": "dcod-shared"}}
+    monkeypatch.setattr(servers, "MOUNT", str(pod / "mnt"))
+    assert settling.settled(json.dumps(values), {}, "").cluster.volume == "dcod-shared"
+    assert list((pod / "mnt").iterdir()) == []
+    (pod / "mnt").rmdir()
+    (pod / "mnt").touch()
+    with pytest.raises(UserError, match=r"cluster\.volume dcod-shared, .*/mnt: user \d+ cannot write there .*fsGroup"):
+        settling.settled(json.dumps(values), {}, "")
+
+
 def test_what_does_not_parse_is_told_as_well(pod: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         component.settle("train: {epochs: many}", "", "p", str(pod / "settled"), {})

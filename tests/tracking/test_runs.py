@@ -278,6 +278,10 @@ def test_a_registered_student_loads_from_its_artifact_folder(tracker: Tracker, t
     tracker.models.measured(version.digest, run.run_id, ("gsm8k, gate split", "f" * 64), {"accuracy": 0.5})
     (measured,) = tracker.client.get_logged_model(model_of(run)).metrics
     assert (measured.key, measured.value, measured.dataset_name) == ("accuracy", 0.5, "gsm8k, gate split")
+    with tracker.stage("evaluate", None, digest="d2") as later:
+        tracker.models.taken(later.run_id, ["f" * 64, version.digest, version.digest])
+    (taken,) = tracker.client.get_run(later.run_id).inputs.model_inputs
+    assert taken.model_id == model_of(run)
     registry.set_alias("student", "champion", 1)
     folder = registry.resolve("models:/student@champion")
     assert registry.resolve("models:/student/1") == folder
