@@ -115,7 +115,7 @@ class Pods:
         from dcod.config.cluster import StageConfig
 
         stages = {str(stage): own for stage, own in self.cluster.stages.items()}
-        other = {"gate": "evaluate", "promote": "evaluate", "ingest_more": "ingest"}.get(verb, verb)
+        other = {"gate": "evaluate", "promote": "evaluate", "ingest-more": "ingest"}.get(verb, verb)
         return stages.get(verb) or stages.get(other) or StageConfig()
 
     def _on_gpu(self, verb: str, gpu: bool) -> bool:

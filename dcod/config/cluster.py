@@ -63,8 +63,8 @@ class StageConfig(Section):
 
 
 Placed = Literal[
-    "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "promote", "score", "teach",
-    "train",
+    "choose", "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "pilot", "promote",
+    "score", "teach", "train",
 ]  # fmt: skip
 
 

@@ -164,6 +164,21 @@ def test_a_stage_may_have_an_image_and_a_size_of_its_own(tmp_path: Path) -> None
     assert containers["exec-train"]["image"] == GPU["image"]
 
 
+def test_every_stage_may_have_a_pod_of_its_own() -> None:
+    """But those that only look and merge: a component that is added is named in `cluster.stages`, too."""
+    from typing import get_args
+
+    from dcod.config.cluster import Placed
+    from dcod_components.ingest_more import ingest_more
+    from dcod_pipelines.pods import Pods
+
+    folder = GOLDEN.parents[1] / "components"
+    found = {path.stem for path in folder.glob("*.py")} - {"__init__", "look", "settle", "train_nodes", "ingest_more"}
+    assert found == set(get_args(Placed))
+    pods = Pods(ClusterConfig.model_validate({"stages": {"ingest": {"image": "registry.example/dcod:own"}}}))
+    assert pods._image(str(ingest_more.component_spec.name), False) == "registry.example/dcod:own"
+
+
 def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Config]:
     """GCDs whose answer is 1 more often than not, and traces that say so: a thing a tiny student can learn."""
     from dcod.traces import synthetic
