@@ -1,4 +1,4 @@
-"""The pieces that pages without a script are made of: templates of ``assets``, whose values are escaped by default.
+"""The pieces that report and cards are made of: templates of ``assets``, whose values are escaped by default.
 
 A piece is :class:`markupsafe.Markup`, which goes into another piece as it is; any other text is escaped
 there, and where it is added to a piece.
@@ -14,16 +14,24 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from dcod.reports import figures, viewer
-from dcod.reports.values import as_csv
+from dcod.reports.values import as_csv, places
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_PLOT = "<figure data-at="  # of parts.html
+
+
 def document(title: str, body: Iterable[Markup]) -> str:
-    """A whole page: one file, no script, no network."""
-    style = Markup(viewer.source("common.css") + viewer.source("report.css"))  # noqa: S704 - of this folder
-    return viewer.TEMPLATES.get_template("page.html").render(title=title, style=style, body=body)
+    """A whole page: one file, no network; a script, which is ours, only where there are plots."""
+    body = list(body)
+    script = viewer.source("report.js") if any(_PLOT in piece for piece in body) else ""
+    policy = viewer.policy(script, "'unsafe-inline'") + "; img-src data:"  # matplotlib styles the parts of a plot
+    style = viewer.source("common.css") + viewer.source("report.css")
+    parts = {"style": style, "script": script, "policy": policy}
+    safe = {name: Markup(text) for name, text in parts.items()}  # noqa: S704 - of this folder
+    return viewer.TEMPLATES.get_template("page.html").render(title=title, body=body, **safe)
 
 
 def part(name: str, *values: object) -> Markup:
@@ -55,9 +63,10 @@ def pairs(values: Mapping[str, object]) -> Markup:
 
 
 def plot(figure: Figure, name: str) -> Markup:
-    """A figure, and its values as a file that the page itself holds."""
+    """A figure, its values as a file that the page itself holds, and where each of them stands in it."""
+    drawn = Markup(figures.svg(figure, name))  # noqa: S704 - matplotlib escapes its labels
     file = base64.b64encode(as_csv(figure).encode()).decode()
-    return part("plot", Markup(figures.svg(figure, name)), name, file)  # noqa: S704 - matplotlib escapes its labels
+    return part("plot", drawn, name, file, places(figure))
 
 
 def fold(title: str, piece: Markup) -> Markup:

@@ -1,4 +1,4 @@
-"""The page of a run: one self-contained HTML file, no script, no network; everything from a trace is escaped.
+"""The page of a run: one self-contained HTML file, no network; everything from a trace is escaped.
 
 What is missing is named on the page, never left out in silence. The plots come from :mod:`dcod.reports.figures`, what
 went into the run from :mod:`dcod.reports.sections`.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 
 import pytest
 
-from dcod.reports import html
+from dcod.reports import figures, html
 from dcod.reports.viewer import TEMPLATES, source
 
 EVIL = "<script>alert('x')</script>\"&"
@@ -22,7 +24,7 @@ PIECES = {
     "headline": [EVIL, EVIL, EVIL, EVIL, [(EVIL, EVIL)], [EVIL], {EVIL: EVIL}],
     "checks": [[(EVIL, EVIL, False)], [(EVIL, EVIL, True)], EVIL, EVIL],
     "check_rows": [[(EVIL, EVIL, True)]],
-    "plot": [EVIL, EVIL, EVIL],
+    "plot": [EVIL, EVIL, EVIL, EVIL],
     "fold": [EVIL, EVIL],
     "changed": [EVIL],
     "lead": [EVIL],
@@ -57,6 +59,19 @@ def test_text_that_is_added_to_a_piece_is_escaped_and_so_is_a_title() -> None:
     page = html.document(EVIL, [html.missing("none")])
     assert f"<title>{SAFE}</title>" in page
     assert page.count('<p class="missing">none</p>') == 1
+
+
+def test_only_a_page_with_plots_has_a_script_and_its_policy_allows_no_other() -> None:
+    bare = html.document("t", [html.note("a"), html.note("<figure data-at=")])
+    assert "<script" not in bare
+    assert "script-src 'none'" in bare
+    page = html.document("t", [html.plot(figures.arms_figure([]), "arms")])
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert script == source("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in page
+    assert "default-src 'none'" in page
+    assert not re.findall(r"innerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(", script)
 
 
 def test_nothing_is_marked_safe_within_a_template() -> None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from dcod.evaluate.results import of_summary
 from dcod.reports import figures
-from dcod.reports.values import as_csv, in_words, points
+from dcod.reports.values import as_csv, in_words, places, points
 from tests.reports.test_report import DRIFT, HISTORY, WEIGHTS, summary
 
 if TYPE_CHECKING:
@@ -63,3 +63,23 @@ def test_a_plot_says_its_values_to_who_does_not_see_it() -> None:
     assert drawn.attrib["aria-label"] == in_words(accuracy)
     many = [{"name": f"arm {i}" * 9, "difference": 0.1, "low": -0.1, "high": 0.3} for i in range(40)]
     assert len(in_words(figures.arms_figure(many))) < 1000
+
+
+def test_every_mark_has_its_place_in_the_picture() -> None:
+    named = {"start": of_summary(summary(0.3)), "student": of_summary(summary(0.6))}
+    made = [figures.accuracy_figure(named), figures.drift_figure(DRIFT), figures.weight_figure(WEIGHTS)]
+    for figure in [*made, *figures.training_figures(HISTORY).values()]:
+        drawn = ElementTree.fromstring(figures.svg(figure, "a"))
+        found = places(figure).split(";")
+        assert len(found) == len(points(figure)) > 3
+        pairs = [tuple(map(int, place.split(","))) for place in found]
+        assert all(0 < x < 10_000 and 0 < y < 10_000 for x, y in pairs)
+        assert len(set(pairs)) > 3
+        assert "viewBox" in drawn.attrib
+    marks = dict(zip(points(made[0]), places(made[0]).split(";"), strict=True))
+    one, other = (next(place for mark, place in marks.items() if (mark.series, mark.x) == wanted)
+                  for wanted in (("start", "sums"), ("student", "sums")))  # fmt: skip
+    assert int(one.split(",")[0]) < int(other.split(",")[0])  # 30 % stands left of 60 %
+    assert int(one.split(",")[1]) < int(other.split(",")[1])  # and above it
+    broken = figures.training_figures([{**row, "loss": float("inf")} for row in HISTORY])["loss"]
+    assert "-" not in places(broken).split(";")  # what is not finite is not drawn

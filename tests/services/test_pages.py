@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -45,7 +48,8 @@ def test_the_report_is_readable_and_inert(
         it.page.emulate_media(media="print")
         assert it.page.evaluate("document.querySelector('details pre').checkVisibility()")
         it.page.emulate_media(media="screen")
-        assert it.page.evaluate("document.querySelectorAll('script, img, iframe').length") == 0
+        assert it.page.evaluate("document.querySelectorAll('script').length") == 1
+        assert it.page.evaluate("document.querySelectorAll('img, iframe').length") == 0
         for link in it.page.locator("nav a").all():
             link.click()
             assert it.page.locator(link.get_attribute("href")).is_visible()
@@ -80,6 +84,69 @@ def test_a_reader_finds_an_answer_and_takes_the_values_along(full_page: str, tmp
             page.locator("a[download='accuracy.csv']").click()
         assert waiting.value.suggested_filename == "accuracy.csv"
         assert "sums" in Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("width", "scheme", "phone"), [(1400, "light", False), (390, "dark", True)])
+def test_a_plot_tells_the_value_under_mouse_finger_and_keys(
+    full_page: str,  # noqa: F811
+    tmp_path: Path,
+    opened: Any,
+    width: int,
+    scheme: str,
+    phone: bool,
+) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(full_page, encoding="utf-8")
+    with opened(file, scheme, width, phone=phone) as it:
+        page = it.page
+        figure = page.locator("figure[data-name=accuracy]")
+        plot, tip = figure.locator(".plot"), figure.locator(".tip")
+        assert not tip.is_visible()
+        plot.scroll_into_view_if_needed()
+        box = plot.locator("svg").bounding_box()
+        places = [one.split(",") for one in figure.get_attribute("data-at").split(";")]
+        wanted = base64.b64decode(figure.locator("a").get_attribute("href").split(",")[1]).decode().splitlines()[1:]
+        assert len(places) == len(wanted) > 4
+        for place, row in list(zip(places, csv.reader(wanted), strict=True))[::2]:
+            x, y = (box[edge] + int(part) / 10_000 * box[side]
+                    for edge, side, part in zip(("x", "y"), ("width", "height"), place, strict=True))  # fmt: skip
+            (page.touchscreen.tap if phone else page.mouse.move)(x, y)
+            told = tip.inner_text()
+            assert told.startswith(f"{row[1]}\n{row[2]}: {float(row[3]):.4g}"), told
+            assert f"{float(row[4]):.4g} to {float(row[5]):.4g}" in told
+            shown = tip.bounding_box()
+            assert shown["x"] >= 0
+            assert shown["x"] + shown["width"] <= width + 1
+        assert faults(page) == []
+        assert page.evaluate(CUT) == []
+        first = page.locator("figure[data-name=loss] .plot")
+        first.focus()
+        told = page.locator("figure[data-name=loss] .tip")
+        seen = []
+        for key in ("ArrowRight", "ArrowRight", "ArrowDown", "End", "ArrowLeft"):
+            page.keyboard.press(key)
+            seen.append(told.inner_text())
+        assert seen[0] == "training (weighted, of the step)\n1 at 1"
+        assert seen[1] == "training (weighted, of the step)\n0.5 at 2"
+        assert seen[2].startswith("selection split")
+        assert len(set(seen)) == 5
+        page.keyboard.press("Escape")
+        assert not told.is_visible()
+
+
+def test_a_plot_goes_along_as_a_picture(full_page: str, tmp_path: Path, opened: Any) -> None:  # noqa: F811
+    file = tmp_path / "report.html"
+    file.write_text(full_page, encoding="utf-8")
+    with opened(file, "dark") as it:
+        with it.page.expect_download() as waiting:
+            it.page.locator("figure[data-name=accuracy] button").click()
+        assert waiting.value.suggested_filename == "accuracy.svg"
+        text = Path(waiting.value.path()).read_text(encoding="utf-8")
+        drawn = ElementTree.fromstring(text)
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "background: #fff" in drawn.attrib["style"]
+        assert "sums" in text
+        assert it.page.locator("figure button").count() == it.page.locator("figure[data-at]").count() == 7
 
 
 @pytest.fixture
