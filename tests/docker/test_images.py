@@ -104,7 +104,7 @@ def test_gpu_images_have_the_cuda_build_and_the_cpu_image_has_not() -> None:
 
 def test_the_server_has_an_image_without_torch_and_kubeflow() -> None:
     held = pins("mlflow.hashes").keys()
-    assert {"mlflow", "flask-wtf", "psycopg2-binary", "boto3"} <= held
+    assert {"mlflow", "flask-wtf", "psycopg2-binary", "boto3", "prometheus-flask-exporter"} <= held
     assert not {"torch", "transformers", "kfp", "kubernetes"} & held
     assert "psycopg2-binary" not in pins("cpu.hashes")
 
