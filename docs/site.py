@@ -1,8 +1,8 @@
 """What mkdocs.yml leaves to code: the pages keep their places in the repository, so that one link serves both.
 
 A page links to another as it does on a forge: README.md to docs/traces.md, docs/teach.md to ../examples/loop.py. So
-the site has the tree of the repository. It holds what the navigation names, and the files these pages link to; a page
-that is linked and not named is a warning, as is a link that leads nowhere, and --strict makes errors of both.
+the site has the tree of the repository. It holds what the navigation names, and whatever is linked from there, page by
+page; a link that leads nowhere is a warning, and --strict makes an error of it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ def linked(page: str) -> Iterator[str]:
 
 
 def tree(pages: Sequence[str]) -> list[str]:
-    """The pages and what they link to, as far as it exists and no page of it is new; every name once."""
-    found = dict.fromkeys(pages)
-    for page in pages:
-        found |= dict.fromkeys(name for name in linked(page) if (ROOT / name).is_file())
+    """The pages, and the files that can be reached from them by links, every name once."""
+    found, todo = dict.fromkeys(pages), list(pages)
+    while todo:
+        for name in linked(todo.pop()):
+            if name not in found and (ROOT / name).is_file():
+                found[name] = None
+                todo += [name] if name.endswith(".md") else []
     return list(found)
 
 

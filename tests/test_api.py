@@ -107,7 +107,8 @@ def page() -> str:
         "",
         _prose(about),
         "",
-        "The weights in your own trainer are told in [weights.md](weights.md).",
+        "The weights in your own trainer are told in [weights.md](weights.md); "
+        "[a notebook](../examples/notebook.ipynb) scores, weighs and looks at ten traces.",
     ]
     for module, things in PARTS.items():
         lines += ["", f"## {module}"]

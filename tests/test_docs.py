@@ -79,10 +79,9 @@ def test_the_site_has_whatever_its_pages_link_to() -> None:
     pages = list(code.named(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
     on_site = set(code.tree(pages))
     assert len(on_site) > len(pages) + 5  # pictures, the page of code
-    for page in pages:
+    for page in (name for name in on_site if name.endswith(".md")):
         for name in code.linked(page):
             assert name in on_site, f"{page}: {name} is no file that a site can hold"
-            assert name in pages or not name.endswith(".md"), f"{page}: {name} is in no part of mkdocs.yml"
 
 
 def test_every_preset_is_told_about() -> None:
