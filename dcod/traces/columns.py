@@ -16,8 +16,9 @@ from typing import Any, Literal, NamedTuple
 from dcod.grading import thoughts
 from dcod.traces import templates
 
-Kind = Literal["answer", "thought", "gold", "system", "context"]
+Kind = Literal["answer", "thought", "gold", "system", "context", "media", "tools"]
 _DEEPEST, _MOST = 8, 2000  # levels and values that are looked at in one column
+_REQUEST = 2  # objects in one another that are looked into for tools
 _SENTENCE = 20  # characters from which a text may be an answer or a thought
 _LONG = 240  # characters from which a text is one whatever its name
 _SHORT = 100  # characters of an answer that somebody else's grader found
@@ -31,7 +32,8 @@ _SAFE = frozenset(
         "backend method error status task tasks metric metrics filter config path file filename format stage step seed "
         "temperature quality rate ratio score scores rank percent difficulties valid is has used year exam test tests "
         "cases starter code reason reasons comment comments feedback critique judgement judgment log logs extraction "
-        "comparison mode entry function fn logprob logprobs prob probs embedding embeddings until gen args provider",
+        "comparison mode entry generator template function "
+        "fn logprob logprobs prob probs embedding embeddings until gen args provider",
     )
 )
 _OWN = frozenset(("predicted", "pred", "prediction", "predictions", "extracted", "parsed", "filtered", "processed"))
@@ -42,7 +44,8 @@ _WORDS: dict[Kind, frozenset[str]] = {
     "context": frozenset(("context", "contexts", "passage", "document", "documents", "story", "background", "premise",
                           "history", "input", "inputs", "query", "question", "prompt", "problem", "body", "options",
                           "choices", "messages", "conversation", "conversations", "dialog", "dialogue", "turns", "hint",
-                          "hints", "article", "table", "facts", "evidence", "user", "human", "shots", "demonstrations",
+                          "hints", "fewshot", "exemplars", "article", "table", "facts",
+                          "evidence", "user", "human", "shots", "demonstrations",
                           "examples", "paragraph", "paragraphs", "text", "stem", "preamble", "knowledge")),
     "thought": frozenset(("thought", "thoughts", "think", "thinking", "reasoning", "rationale", "cot", "trajectory",
                           "trajectories", "analysis", "scratchpad", "reflection", "explanation", "trace", "chain",
@@ -52,7 +55,13 @@ _WORDS: dict[Kind, frozenset[str]] = {
                          "rejected", "rollout", "rollouts", "candidate", "candidates", "result", "results",
                          "assistant", "content", "sample", "samples", "gpt", "proof", "continuation")),
 }  # fmt: skip
+_MEDIA = frozenset(
+    ("image", "images", "video", "videos", "audio", "audios", "picture", "pictures", "img", "imgs", "pixel")
+)
+_TOOLS = frozenset(("tools", "functions"))
+_PLACES = frozenset(("url", "uri", "link", "path", "file", "filename", "source"))  # as good as the picture there
 _SOLVED = re.compile(r"\\boxed\s*\{|####\s*\S")
+_ALPACA = re.compile(r"### (?:Instruction|Input|Response):")
 _BLANK = re.compile(r"\s+")
 _TURN = frozenset(("role", "from", "content", "value"))
 NONE = frozenset(
@@ -98,6 +107,37 @@ def kinds(name: str) -> tuple[tuple[Kind, ...], bool, bool]:
     )
 
 
+@lru_cache(4096)
+def unsaid(name: str) -> Literal["media", "tools"] | None:
+    """Whether a column of this name would hold what no text can say."""
+    found = words(name.rpartition(".")[2])
+    if found & _MEDIA and not found & (_SAFE - _PLACES):
+        return "media"
+    return "tools" if found & _TOOLS and not found & _SAFE else None
+
+
+def beside(row: Mapping[str, Any], used: Iterable[str]) -> Iterator[Overlooked]:
+    """What no text can say, in the objects that are read: such as the tools of a request."""
+    for name in used:
+        if type(row.get(name)) is dict:
+            yield from _unsaid(name, row[name], 0)
+
+
+def _unsaid(name: str, value: Mapping[str, Any], level: int) -> Iterator[Overlooked]:
+    for key, inner in value.items():
+        if (kind := unsaid(key)) and _says(inner):
+            yield Overlooked(f"{name}.{key}", kind)
+        elif type(inner) is dict and level < _REQUEST:
+            yield from _unsaid(f"{name}.{key}", inner, level + 1)
+
+
+def _says(value: Any) -> bool:
+    """Whether a value of text, list, object or bytes says anything."""
+    if isinstance(value, str):
+        return value.strip() not in ("[]", "{}") and not is_none(value)
+    return isinstance(value, (list, dict, bytes)) and bool(value)
+
+
 class Said:
     """What was read of a row, to be compared with what was not."""
 
@@ -115,10 +155,18 @@ class Said:
         self._whole = ""
 
     def holds(self, text: str) -> bool:
-        """Whether a text stands in what was read."""
+        """Whether a text stands in what was read, or is it all in a chat template or in Alpaca's words."""
         if not self._whole:
             self._whole = "\x1f".join(map(flat, (*self._texts, *self._completions)))
-        return flat(text) in self._whole
+        said = flat(text)
+        if said in self._whole:
+            return True
+        parts = _ALPACA.split(said) if said.startswith("Below is an instruction") else []
+        try:
+            parts = parts[1:] or [turn["content"] for turn in templates.apart(text) or ()]
+        except templates.RoleError:
+            return False
+        return bool(parts) and all(flat(part) in self._whole for part in parts)
 
 
 def overlooked(row: Mapping[str, Any], used: Iterable[str], said: Said) -> Iterator[Overlooked]:
@@ -148,7 +196,9 @@ def _looked(name: str, value: Any, said: Said, left: list[int], level: int = 0) 
     left[0] -= 1
     if left[0] < 0 or level > _DEEPEST or value is None or value is True or value is False:
         return
-    if isinstance(value, str):
+    if (other := unsaid(name)) and _says(value):
+        yield Overlooked(name, other)
+    elif isinstance(value, str):
         if inner := _parsed(value):
             yield from _looked(name, inner, said, left, level + 1)
         elif kind := _text(name, value, said):

@@ -1,23 +1,26 @@
 """What a row itself says of its completions: whether they are right, and whole.
 
 Read by the names of columns and what stands there: ``is_correct: false``, ``accuracy_reward: 0.0``,
-``correctness_math_verify: [true, false]`` (one a completion), ``finish_reasons``, ``is_reasoning_complete``. Of several
-graders one that says right is enough. They are counted, and what all of them call wrong is not taught as right.
+``correctness_math_verify: [true, false]`` (one a completion), ``finish_reasons``, ``is_reasoning_complete``, also where
+they stand in an object (``judgement: {correct: false}``). Of several graders one that says right is enough; what is not
+valid, or is said to be wrong, stays so. They are counted, and what they call wrong is not taught as right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from dcod.traces.columns import words
 
-Meaning = Literal["right", "whole", "cut", "finish", "reward", ""]
+Meaning = Literal["right", "valid", "wrong", "whole", "cut", "finish", "reward", ""]
 _RIGHT = {
-    "correct", "correctness", "verified", "accepted", "passed", "solved", "success", "successful", "valid", "verdict",
-    "verification", "label", "judgement", "judgment",
+    "correct", "correctness", "verified", "accepted", "passed", "solved", "success", "successful", "verdict",
+    "verification", "label", "judgement", "judgment", "judge", "judged", "grade", "graded",
 }  # fmt: skip
+_VALID, _WRONG = {"valid"}, {"wrong", "incorrect", "invalid", "failed"}
 _WHOLE = {"complete", "completed", "finished", "terminated"}
 _CUT = {"truncated", "overlong", "clipped", "limit"}
 _FINISH = {"finish_reason", "finish_reasons", "stop_type", "done_reason", "finishreason"}
@@ -25,10 +28,22 @@ _REWARDS = {
     "reward", "rewards", "accuracy_reward", "correctness_reward", "accuracy", "acc", "exact_match", "score",
     "verifier_score", "math_verify_score", "correct_reward", "extractive_match", "prompt_level_strict_acc",
 }  # fmt: skip
+_SCORES, _OF_ANSWERS = (
+    {"score", "reward"},
+    {"verify", "verified", "verifier", "correct", "correctness", "accuracy", "match"},
+)
 _NOT = {"count", "counts", "num", "rate", "ratio", "answer", "option", "options", "choice", "index", "letter", "id"}
-_SAYS = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False, "wrong": False}
-_CUTS = ("length", "max_tokens", "max_length", "limit", "truncated")
-_BROKEN = ("content_filter", "error", "abort", "cancelled", "safety", "recitation")
+_SAYS = dict.fromkeys(("yes", "true", "correct", "right", "valid", "pass", "passed"), True) | dict.fromkeys(
+    ("no", "false", "incorrect", "wrong", "invalid", "fail", "failed", "incomplete"), False
+)
+_CUTS = ("length", "max_tokens", "limit", "truncated", "context_window")
+_BROKEN = ("filter", "error", "abort", "cancel", "safety", "recitation", "guardrail", "prohibited", "blocklist",
+           "spii", "malformed", "timeout", "refusal", "pause_turn")  # fmt: skip
+_HOLDERS = {"score", "scores", "reward", "rewards", "result", "results", "eval", "evaluation", "grade", "grading",
+            "judge", "judgement", "judgment", "verification", "verifier", "verdict"}  # fmt: skip
+_DEEPEST = 3  # objects in one another that are looked into
+_MOST = 64  # keys of an object that are looked at
+_NUMBER = 20  # characters of a number that is written as text
 
 
 class Verdict(NamedTuple):
@@ -49,38 +64,72 @@ class Verdict(NamedTuple):
 def meaning(name: str) -> Meaning:
     """What a column of this name would be a flag of; empty for none."""
     folded, found = name.lower(), words(name)
-    if folded in _FINISH or folded.replace("_", "") in _FINISH:
+    if folded in _FINISH or folded.replace("_", "") in _FINISH or folded in ("stopreason", "stop_reason"):
         return "finish"
-    if folded in _REWARDS:
+    if folded in _REWARDS or (found & _SCORES and found & _OF_ANSWERS):
         return "reward"
-    if found & _NOT:
+    if found & _NOT and not (found & {"answer"} and folded.endswith(("correct", "correctness"))):
         return ""
-    if found & _CUT:
-        return "cut"
-    if found & _WHOLE:
-        return "whole"
-    return "right" if found & _RIGHT or found & {"grade"} else ""
+    kinds: tuple[tuple[Meaning, set[str]], ...] = (
+        ("cut", _CUT), ("whole", _WHOLE), ("wrong", _WRONG), ("valid", _VALID), ("right", _RIGHT),
+    )  # fmt: skip
+    return next((kind for kind, known in kinds if found & known), "")
+
+
+def of(row: Mapping[str, Any], used: Container[str]) -> dict[str, Any]:
+    """The flags of a row in the columns that nobody reads, by name; in an object by its path."""
+    found = {name: row[name] for name in _candidates(tuple(row)) if name not in used and is_flag(name, row[name])}
+    for name, value in row.items():
+        if type(value) is dict and name not in used:
+            _gather(name, value, found, 1)
+    return found
+
+
+@lru_cache(4096)
+def _candidates(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if meaning(name))
+
+
+def _gather(path: str, value: Mapping[str, Any], found: dict[str, Any], level: int) -> None:
+    """Adds the flags in an object; a score counts only among scores, and there ``value`` is one."""
+    for key, inner in islice(value.items(), _MOST):
+        if type(inner) is dict:
+            if level < _DEEPEST:
+                _gather(f"{path}.{key}", inner, found, level + 1)
+            continue
+        kind = meaning(key)
+        if key == "value" and words(path) & _HOLDERS:
+            inner = {"C": True, "I": False}.get(inner, inner) if isinstance(inner, str) else inner  # Inspect's letters
+            if isinstance(inner, (bool, int, float)):
+                found[f"{path}.{key}"] = inner
+        elif kind and (kind != "reward" or words(path) & _HOLDERS) and is_flag(key, inner):
+            found[f"{path}.{key}"] = inner
+
+
+@lru_cache(4096)
+def _is_class(name: str) -> bool:
+    """Whether a number in such a column may be that of a class or an option."""
+    return not words(name).isdisjoint(("label", "grade", "judge", "verdict"))
 
 
 def is_flag(name: str, value: Any) -> bool:
     """Whether a column whose name may be a flag's holds one."""
-    return _is_flag(meaning(name), value)
+    return _is_flag(meaning(name), value, _is_class(name))
 
 
-def verdicts(row: Mapping[str, Any], names: Iterable[str], count: int) -> list[Verdict]:
+def verdicts(named: Mapping[str, Any], count: int) -> list[Verdict]:
     """What the flags of a row say of each of its completions: a list holds one value each, else it is of all.
 
     Args:
-        row: the row.
-        names: of its flags.
+        named: the flags by name.
         count: how many completions it holds.
     """
-    return [verdict({name: _of(row[name], index, count) for name in names}) for index in range(count)]
+    return [verdict({name: _of(value, index, count) for name, value in named.items()}) for index in range(count)]
 
 
 def verdict(values: Mapping[str, Any]) -> Verdict:
     """What flags say, by name."""
-    told, wrong, cut, right = list[str](), "", "", False
+    told, wrong, surely, cut, right = list[str](), "", "", "", False
     for name, value in values.items():
         if value is None:
             continue
@@ -90,12 +139,19 @@ def verdict(values: Mapping[str, Any]) -> Verdict:
         if kind in ("right", "reward"):
             right = right or said is True
             wrong = wrong or (told[-1] if said is False else "")
+        elif said is False and kind in ("valid", "wrong"):
+            surely = surely or told[-1]
         elif said is False:
             cut = cut or told[-1]
-    return Verdict("" if right else wrong, cut, tuple(told))
+    return Verdict(surely or ("" if right else wrong), cut, tuple(told))
 
 
-def _is_flag(kind: Meaning, value: Any) -> bool:
+def has_end(reason: Any) -> bool:
+    """Whether an engine's word for how a completion ended says that it did: neither the limit nor a filter broke it."""
+    return _says("finish", reason) is not False
+
+
+def _is_flag(kind: Meaning, value: Any, is_class: bool) -> bool:
     values: Sequence[Any] = value if isinstance(value, list) else [value]
     known = [one for one in values if one is not None]
     if not known:
@@ -103,8 +159,13 @@ def _is_flag(kind: Meaning, value: Any) -> bool:
     if kind == "finish":
         return all(isinstance(one, str) or (isinstance(one, dict) and "type" in one) for one in known)
     if kind == "reward":
-        return all(isinstance(one, (int, float)) for one in known)
-    return all(isinstance(one, bool) or (isinstance(one, str) and one.strip().lower() in _SAYS) for one in known)
+        return all(_number(one) is not None for one in known)
+    return all(
+        isinstance(one, bool)
+        or (isinstance(one, str) and one.strip().lower() in _SAYS)
+        or (not is_class and _number(one) in (0, 1))
+        for one in known
+    )
 
 
 def _says(kind: Meaning, value: Any) -> bool | None:
@@ -112,13 +173,24 @@ def _says(kind: Meaning, value: Any) -> bool | None:
     if kind == "finish":
         text = str(value.get("type") if isinstance(value, dict) else value).lower()
         return not any(word in text for word in (*_CUTS, *_BROKEN))
+    number = _number(value)
     if isinstance(value, str):
         value = _SAYS.get(value.strip().lower())
+    if number is not None:
+        value = False if number <= 0 else True if number >= 1 else None
     if isinstance(value, bool):
-        return not value if kind == "cut" else value
-    if isinstance(value, (int, float)):
-        return False if value <= 0 else True if value >= 1 else None
+        return not value if kind in ("cut", "wrong") else value
     return None
+
+
+def _number(value: Any) -> float | None:
+    """A number, also one that a table of texts holds."""
+    if isinstance(value, str) and 0 < len(value) <= _NUMBER and value[-1:].isdecimal():
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _of(value: Any, index: int, count: int) -> Any:

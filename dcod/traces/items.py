@@ -9,14 +9,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from dcod.traces import columns, flags, formats, templates
+from dcod.traces import columns, flags, formats, hints, templates
 from dcod.traces.columns import Said
 from dcod.traces.formats import RowError
+from dcod.traces.formats._dialogs import CHATS, parsed
 from dcod.traces.formats._fields import REASONING
 from dcod.traces.formats._marks import TURN_MARKS
 from dcod.traces.mapping import addresses, checking, engine, paths, values
@@ -28,6 +29,10 @@ _TURNS = columns.turn_keys(
 )
 _CHATS = ("chat", "prompt", "completion")  # what may hold turns
 UNREAD = ("unknown_format", "ambiguous_format")  # no format reads it, or not all of it: a mapping may
+_WORKED = ("math", "gsm8k")  # whose completion is a human's solution, unless a model's text stands beside it
+_TURNED = ("messages", *CHATS)
+_OFFERED = ("no_completion", "bad_field")  # a format begins to read it, and does not find the answer
+_BARE = 3  # words of a text that may be a bare answer, which no offer teaches
 _OWN = 12  # characters from which a reference may be a response's own end
 _SHOWN = 6
 _BEFORE = 500  # characters of what is wrong, in front of an offer
@@ -64,14 +69,16 @@ def taken(row: Mapping[str, Any], name: str = "auto") -> Taken:
     Raises:
         RowError: no format reads it, or not all of it.
     """
-    filled = {key: value for key, value in row.items() if value is not None}  # Parquet fills gaps with nulls
+    filled = parsed({key: value for key, value in row.items() if value is not None})  # Parquet fills gaps with nulls
     if name == "auto" and (preset := _known(filled)):
         return _of_preset(filled, preset)
     try:
         return _of_format(filled, name)
     except RowError as error:
-        if error.code in UNREAD and (offer := offered(filled)):
-            raise RowError(error.code, f"{error.message[:_BEFORE]}; {offer}") from None
+        offer = offered(filled) if error.code in (*UNREAD, *_OFFERED) else None
+        told = str(offer) if offer else hints.hint(filled) if error.code == "unknown_format" else ""
+        if told:
+            raise RowError(error.code, f"{error.message[:_BEFORE]}; {told}") from None
         raise
 
 
@@ -107,10 +114,11 @@ def offered(row: Mapping[str, Any]) -> Offer | None:
     for preset in addresses.candidates(tuple(filled), False):
         if all(checking.has(filled, paths.parse(path)) for path in preset.columns):
             try:
-                found = _of_preset(dict(filled), preset).items
+                found = [item for item in _of_preset(dict(filled), preset).items if isinstance(item, Trace)]
             except RowError:
                 continue
-            return Offer(preset, len(found))
+            if found and all(len(trace.completion.split()) > _BARE for trace in found):
+                return Offer(preset, len(found))
     return None
 
 
@@ -119,20 +127,18 @@ def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
     traces = [item for item in read.items if isinstance(item, Trace)]
     if traces:
         said = _said(traces, True)
-        flagged = [key for key in _flag_candidates(tuple(filled)) if flags.is_flag(key, filled[key])]
         used = {key for key in filled if key not in read.reading.unused}
-        if found := list(columns.overlooked(filled, (*used, *flagged), said)):
-            raise RowError("ambiguous_format", f"read as {preset.name}, but {_told(found)}")
+        found = [*columns.beside(filled, used), *columns.overlooked(filled, (*used, *flags.of(filled, ())), said)]
+        _refuse(preset.name, found)
     return read
 
 
 def _of_format(filled: dict[str, Any], name: str) -> Taken:
     name, items = (name, _made(name, filled)) if name != "auto" else _chosen(filled)
     read = _plan(name, tuple(filled))[0].values()
-    candidates = (column for column in _flag_candidates(tuple(filled)) if column not in read)
-    flagged = [column for column in candidates if flags.is_flag(column, filled[column])]
+    flagged = flags.of(filled, read)
     found = [item if isinstance(item, RowError) else _checked(item) for item in items]
-    for index, verdict in enumerate(flags.verdicts(filled, flagged, len(found)) if flagged else ()):
+    for index, verdict in enumerate(flags.verdicts(flagged, len(found)) if flagged else ()):
         found[index] = _flagged(found[index], verdict)
     reading = _account(filled, name, found, flagged)
     left = dict.fromkeys(item.left for item in found if isinstance(item, Trace) and item.left)
@@ -239,11 +245,6 @@ def _flagged(item: Trace | RowError, verdict: flags.Verdict) -> Trace | RowError
 
 
 @lru_cache(4096)
-def _flag_candidates(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if flags.meaning(name))
-
-
-@lru_cache(4096)
 def _plan(name: str, names: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...], Reading]:
     """What a format takes from the columns that are there, and which are left."""
     reads: Mapping[str, Sequence[str]] | None = getattr(formats.get(name), "READS", None)
@@ -262,7 +263,7 @@ def _said(traces: Sequence[Trace], model: bool) -> Said:
     return Said(texts, [trace.completion for trace in traces], gold, model)
 
 
-def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], flagged: list[str]) -> Reading:
+def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], flagged: Iterable[str]) -> Reading:
     """How a row was read, if nothing that matters was left out.
 
     Raises:
@@ -273,14 +274,14 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
     if not used or not traces:
         return reading
     chats = [used[role] for role in _CHATS if role in used and isinstance(filled[used[role]], list)]
-    found = list[columns.Overlooked]()
+    objects = [column for column in used.values() if type(filled.get(column)) is dict]
+    found = list(columns.beside(filled, objects)) if objects else []
     if left or chats:
         said = _said(traces, "solution" not in used)
         found += columns.overlooked(filled, (*used.values(), *flagged), said)
         for column in chats:
             found += columns.of_turns(column, filled[column], _TURNS, said)
-    if found:
-        raise RowError("ambiguous_format", f"read as {name}, but {_told(found)}")
+    _refuse(name, found)
     key = used.get("gold")
     if key is not None and key != "gold" and "completion" in (*used, *_CHATS) and _is_own_end(filled[key], traces):
         raise RowError(
@@ -291,10 +292,23 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
     return reading
 
 
+def _refuse(name: str, found: Sequence[columns.Overlooked]) -> None:
+    """Refuses a row of which something that matters was overlooked.
+
+    Raises:
+        RowError: ``ambiguous_format``; ``bad_messages`` for what no text can say.
+    """
+    if other := [column for column, kind in found if kind in ("media", "tools")]:
+        named = ", ".join(dict.fromkeys(other))
+        raise RowError("bad_messages", f"{named}: pictures, sounds and tools of a model are not taught, only texts")
+    if found:
+        raise RowError("ambiguous_format", f"read as {name}, but {_told(name, found)}")
+
+
 _ONE = {"answer": "another answer", "thought": "a thought", "gold": "a reference answer", "system": "a system prompt"}
 
 
-def _told(found: Sequence[columns.Overlooked]) -> str:
+def _told(name: str, found: Sequence[columns.Overlooked]) -> str:
     """What was overlooked, and the option that decides."""
     kinds: dict[str, list[str]] = {}
     for column, kind in dict.fromkeys(found):
@@ -303,8 +317,14 @@ def _told(found: Sequence[columns.Overlooked]) -> str:
         f"{', '.join(names[:_SHOWN])} {'looks' if len(names) == 1 else 'look'} like {_ONE.get(kind, 'a context')}"
         for kind, names in kinds.items()
     ]
-    ignored = ",".join(dict.fromkeys(column.partition(".")[0].partition("[")[0] for column, _ in found))
-    return f"{'; '.join(parts)}; a mapping says what is what, or leave it out: SOURCE?ignore={ignored}"
+    tops = list(dict.fromkeys(column.partition(".")[0].partition("[")[0] for column, _ in found))
+    if name in _WORKED and "answer" in kinds:
+        advice = f"a mapping says what is taught, such as completion: {kinds['answer'][0]}"
+    elif chats := [column for column in tops if column in _TURNED]:
+        advice = f"a mapping says what is what; with messages: {chats[0]} it is left out"
+    else:
+        advice = f"a mapping says what is what, or leave it out: SOURCE?ignore={','.join(tops)}"
+    return f"{'; '.join(parts)}; {advice}"
 
 
 def _is_own_end(value: Any, traces: Sequence[Trace]) -> bool:

@@ -15,8 +15,9 @@ from dcod.traces.schema import Message
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
     "model": "assistant", "chatbot": "assistant", "bot": "assistant", "gpt": "assistant", "ai": "assistant",
+    "prompter": "user",
 }  # fmt: skip
-_ROLE = r"(system|developer|user|human|assistant|model|chatbot|bot)"
+_ROLE = r"(system|developer|user|human|prompter|assistant|model|chatbot|bot)"
 _OPENS = (  # a family each; the group is the role
     re.compile(r"<\|im_start\|>(\w{1,20})[^\S\n]*\n"),
     re.compile(r"<\|(?:start_header_id|header_start)\|>(\w{1,20})<\|(?:end_header_id|header_end)\|>\s*"),
@@ -24,7 +25,14 @@ _OPENS = (  # a family each; the group is the role
     re.compile(r"<\|start_of_role\|>(\w{1,20})<\|end_of_role\|>"),
     re.compile(rf"<\|START_OF_TURN_TOKEN\|><\|{_ROLE}_TOKEN\|>", re.I),
     re.compile(rf"<(?:start_of_turn|\|turn)>{_ROLE}\s*\n", re.I),
-    re.compile(rf"<[|｜]{_ROLE}[|｜]>\n?", re.I),
+    re.compile(rf"<[|｜](?:hy_)?{_ROLE}[|｜]>:?\n?", re.I),
+    re.compile(r"<extra_id_[01]>(System|User|Assistant)\n", re.I),
+    re.compile(r"<SPECIAL_1[012]>(System|User|Assistant)\n"),
+    re.compile(rf"<\|im_{_ROLE}\|>\w{{1,20}}<\|im_middle\|>"),
+    re.compile(rf"<\|{_ROLE}_start\|>"),
+    re.compile(rf"\[\|{_ROLE}\|\]"),
+    re.compile(rf"<seed:bos>{_ROLE}\n"),
+    re.compile(rf"<role>{_ROLE}</role>", re.I),
 )
 _SYSTEM = (("<<SYS>>", "<</SYS>>"), ("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"))
 _WORDED = (  # what opens the user's turn, and the opening of the assistant's at the end
@@ -37,15 +45,17 @@ _BEGINS = re.compile(
 )
 _ENDS = (
     *("<|im_end|>", "<|eot_id|>", "<|eot|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>"),
-    *("<end_of_turn>", "<turn|>", "<|END_OF_TURN_TOKEN|>", "</s>", "<|return|>"),
+    *("<end_of_turn>", "<turn|>", "<|END_OF_TURN_TOKEN|>", "</s>", "<|return|>", "[|endofturn|]", "<seed:eos>"),
+    *("<|system_end|>", "<|user_end|>", "<|assistant_end|>", "<|role_end|>"),
     *(f"<{a}end{b}of{c}sentence{d}>" for a, b, c, d in product("|｜", "▁_", "▁_", "|｜")),
 )
-_MARKS = re.compile(
-    r"<\|im_(?:start|end)\|>|<\|(?:start|end)_header_id\|>|<\|header_(?:start|end)\|>|<\|eot(?:_id)?\|>|"
-    r"<\|begin_of_text\|>|<(?:start|end)_of_turn>|<\|turn>|<\|(?:START|END)_OF_TURN_TOKEN\|>|"
-    r"<[|｜](?:system|user|assistant)[|｜]>|<[|｜](?:begin|end)[▁_]of[▁_]sentence[|｜]>|<\|(?:start|end)_of_role\|>|"
-    r"\[/?INST\]|<</?SYS>>|<\|start\|>(?:system|developer|user|assistant)|<｜(?:User|Assistant)｜>",
-    re.I,
+_MARKS = re.compile(  # a plain first character makes it fast
+    r"[<\[](?:(?<=<)(?i:\|im_(?:start|end|middle)\||\|(?:start|end)_header_id\||\|header_(?:start|end)\||\|eot(?:_id)?\||"
+    r"\|begin_of_text\||(?:start|end)_of_turn|\|turn|\|(?:START|END)_OF_TURN_TOKEN\||"
+    r"[|｜](?:hy_)?(?:system|user|assistant|prompter|bot)(?:_start|_end)?[|｜]|[|｜](?:begin|end)[▁_]of[▁_]sentence[|｜]|"
+    r"\|(?:start|end)_of_role\||</?SYS>|\|start\|>(?:system|developer|user|assistant)|seed:[be]os|"
+    r"(?:extra_id_[01]|SPECIAL_1[012])>(?:system|user|assistant)|role>(?:system|human|user|assistant)</role)>?|"
+    r"(?<=\[)(?i:/?INST\]|\|(?:system|user|assistant|endofturn)\|\]))"
 )
 
 
@@ -77,8 +87,9 @@ def apart(text: str) -> list[Message] | None:
         found = list(opening.finditer(text))
         if found:
             ends = [*(match.start() for match in found[1:]), len(text)]
-            turns = [("system", _BEGINS.sub("", text[: found[0].start()]))]
-            turns += [(_role(match[1]), text[match.end() : end]) for match, end in zip(found, ends, strict=True)]
+            turns = [(_role(match[1]), text[match.end() : end]) for match, end in zip(found, ends, strict=True)]
+            asked = "user" if turns[0][0] == "assistant" else "system"  # whose turn had no opening
+            turns = [(asked, _BEGINS.sub("", text[: found[0].start()])), *turns]
             return [{"role": role, "content": said} for role, part in turns if (said := _open_ended(part).strip())]
     alone = _bare(text)
     worded = alone or _worded(text)

@@ -25,6 +25,15 @@ PROMPTS = [
     "Be brief.\n\n### Instruction:\nTwo and two?\n\n### Response:\n",
     "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Two and two?"
     "<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+    "<extra_id_0>System\nBe brief.\n<extra_id_1>User\nTwo and two?\n<extra_id_1>Assistant\n",
+    "<SPECIAL_10>System\nBe brief.\n<SPECIAL_11>User\nTwo and two?\n<SPECIAL_11>Assistant\n",
+    "<|im_system|>system<|im_middle|>Be brief.<|im_end|><|im_user|>user<|im_middle|>Two and two?<|im_end|>"
+    "<|im_assistant|>assistant<|im_middle|>",
+    "[|system|]Be brief.[|endofturn|]\n[|user|]Two and two?[|endofturn|]\n[|assistant|]",
+    "<seed:bos>system\nBe brief.<seed:eos><seed:bos>user\nTwo and two?<seed:eos><seed:bos>assistant\n",
+    "<role>SYSTEM</role>Be brief.<|role_end|><role>HUMAN</role>Two and two?<|role_end|><role>ASSISTANT</role>",
+    "<|system_start|>Be brief.<|system_end|><|user_start|>Two and two?<|user_end|><|assistant_start|>",
+    "<|system|>Be brief.<|endoftext|><|prompter|>Two and two?<|endoftext|><|assistant|>",
 ]
 
 
@@ -37,6 +46,13 @@ def test_a_prompt_is_taken_out_of_its_template(prompt: str, opening: str) -> Non
     messages, opened = templates.opened(found)
     assert opened == opening.strip()
     assert [message for message in messages if message["role"] != "assistant"] == [SYSTEM, USER]
+
+
+def test_a_first_turn_without_its_opening_is_the_users() -> None:
+    text = "Two and two?\n<extra_id_1>Assistant\nFour.\n<extra_id_1>User\nAnd one?"
+    assert templates.apart(text) == [
+        USER, {"role": "assistant", "content": "Four."}, {"role": "user", "content": "And one?"},
+    ]  # fmt: skip
 
 
 def test_other_texts_are_left_alone() -> None:

@@ -19,15 +19,8 @@ RESPONSES = ("full_response", "response")
 GENERATIONS = ("generation", "generated_solution")
 # Names of a thought beside its answer: DeepSeek's and vLLM's first; templates drop it from earlier turns.
 REASONING = (
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-    "thought",
-    "thoughts",
-    "think",
-    "reasoning_text",
-    "thinking_content",
-)
+    "reasoning_content", "reasoning", "thinking", "thought", "thoughts", "think", "reasoning_text", "thinking_content",
+)  # fmt: skip
 SYSTEMS = ("system", "system_prompt", "system_message", "developer", "sys_prompt", "system_instruction")
 TEACHERS = (
     "teacher", "model", "model_name", "teacher_model", "generator", "generation_model", "generator_model", "model_id",
@@ -47,15 +40,9 @@ NAME = 1000  # characters of a name: the teacher's, the licence's
 _NUMBER = 100  # characters of a number that is written as text
 _SYSTEMS, _REASONING, _TEACHERS = frozenset(SYSTEMS), frozenset(REASONING), frozenset(TEACHERS[3:])
 ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-}
+    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
+    "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "chatbot": "assistant", "bot": "assistant",
+}  # fmt: skip
 
 
 def has_text(row: dict[str, Any], *keys: str) -> bool:
@@ -70,6 +57,12 @@ def has_text(row: dict[str, Any], *keys: str) -> bool:
 def has_turns(value: Any) -> bool:
     """Whether a value looks like a chat: a list of mappings."""
     return isinstance(value, list) and all(isinstance(item, dict) for item in value) and not is_chunked(value)
+
+
+def role_of(turn: Mapping[str, Any], key: str, other: str = "") -> str:
+    """Whose turn it is, by a key or another one, in small or capital letters; empty for nobody known."""
+    said = str(turn.get(key) if key in turn or not other else turn.get(other))
+    return ROLES.get(said) or ROLES.get(said.lower(), "")
 
 
 def first_key(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:
@@ -235,7 +228,7 @@ def make(
 def weight(row: dict[str, Any]) -> float | None:
     """The weight of a row, or of the turn that is taught, above 0; a weight of 0 has taken it out before."""
     chats = [row[key] for key in ("messages", "conversations", "completion") if has_turns(row.get(key))]
-    said = [t for chat in chats for t in chat if ROLES.get(str(t.get("role", t.get("from")))) == "assistant"]
+    said = [t for chat in chats for t in chat if role_of(t, "role", "from") == "assistant"]
     for holder in (row, *[turn for turn in said if is_taught(turn)][-1:]):
         key = first_key(holder, WEIGHTS)
         if key and not isinstance(holder[key], bool):
@@ -332,13 +325,14 @@ def turns(value: Any, role_key: str = "role", content_key: str = "content") -> l
     """
     if not has_turns(value):
         raise RowError("bad_messages", f"expected a list of messages, got {type(value).__name__}")
-    value = until_taught(value, [ROLES.get(str(turn.get(role_key))) == "assistant" for turn in value])
+    roles = [role_of(turn, role_key) for turn in value]
+    value = until_taught(value, [role == "assistant" for role in roles])
     out = []
     for index, turn in enumerate(value):
-        role = turn.get(role_key)
-        if not isinstance(role, str) or role not in ROLES:
-            known = ", ".join(ROLES)
-            raise RowError("bad_messages", f"message {index}: {role_key} {role!r} is unknown; known: {known}")
+        role = roles[index]
+        if not role:
+            known, said = ", ".join(ROLES), turn.get(role_key)
+            raise RowError("bad_messages", f"message {index}: {role_key} {said!r:.80} is unknown; known: {known}")
         if turn.get("tool_calls"):
             raise RowError("bad_messages", f"message {index}: tool calls cannot be taught")
         last = index == len(value) - 1
@@ -347,7 +341,7 @@ def turns(value: Any, role_key: str = "role", content_key: str = "content") -> l
         if reasoned and said.thought:
             raise RowError("bad_messages", f"message {index}: its thought stands there twice, in a field and in chunks")
         content = with_reasoning(turn, said.text) if reasoned else said.tagged() if last else said.text
-        out.append({"role": ROLES[role], "content": content})
+        out.append({"role": role, "content": content})
     return out
 
 
@@ -385,6 +379,9 @@ def check_prompt(prompt: list[Message]) -> None:
         raise RowError("bad_messages", "the message before the completion is not the user's")
     if not prompt[-1]["content"].strip():
         raise RowError("empty_prompt", "the user's message is empty")
+    said = prompt[-1]["content"]
+    if len(said) <= _NUMBER and columns.is_none(said) and all(turn["role"] == "system" for turn in prompt[:-1]):
+        raise RowError("empty_prompt", f"the user's message says only {said!r}: it stands for one that is missing")
 
 
 def _content(value: Any, index: int) -> Spoken:

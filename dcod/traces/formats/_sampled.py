@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dcod.traces import flags
 from dcod.traces.formats._fields import number
 from dcod.traces.refusals import RowError
 
@@ -33,10 +34,12 @@ def check_finish(reason: Any) -> None:
     Raises:
         RowError: ``truncated``.
     """
+    if reason in (None, "stop"):
+        return
     if reason in ("length", "max_tokens"):
         raise RowError("truncated", "the token limit ended the completion (finish_reason=length)")
-    if reason in ("content_filter", "error", "abort"):
-        raise RowError("truncated", f"the completion was broken off (finish_reason={reason})")
+    if not flags.has_end(reason):
+        raise RowError("truncated", f"the completion was broken off (finish_reason={reason!s:.40})")
 
 
 def stop(part: dict[str, Any]) -> str | int | None:

@@ -1,9 +1,13 @@
-"""ShareGPT and OpenThoughts: ``conversations`` with ``from`` and ``value``, often with ``system`` beside them."""
+"""ShareGPT and OpenThoughts: ``conversations`` with ``from`` and ``value``, often with ``system`` beside them.
+
+``conversation`` and ``dialogue`` are names of the same; a turn may be a pair of question and answer.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from dcod.traces.formats._dialogs import CHATS, answered_beside, unpaired
 from dcod.traces.formats._fields import (
     COMMON,
     GOLDS,
@@ -11,6 +15,7 @@ from dcod.traces.formats._fields import (
     REASONING,
     SYSTEMS,
     final_answer,
+    first_key,
     has_turns,
     make,
     optional_text,
@@ -20,18 +25,22 @@ from dcod.traces.formats._fields import (
 from dcod.traces.schema import Trace
 
 READS = {
-    "chat": ("conversations",), "gold": (*GOLDS, *MORE_GOLDS), "thought": REASONING, "system": SYSTEMS, **COMMON,
+    "chat": CHATS, "gold": (*GOLDS, *MORE_GOLDS), "thought": REASONING, "system": SYSTEMS, **COMMON,
 }  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:
     """A list of turns under this name."""
-    return has_turns(row.get("conversations")) and not any(key in row for key in ("prompt", "completion"))
+    key = "conversations" if "conversations" in row else first_key(row, CHATS)
+    if key is None or not has_turns(row[key]) or any(key in row for key in ("prompt", "completion")):
+        return False
+    return not answered_beside(row, key) and (key == "conversations" or "messages" not in row)
 
 
 def to_trace(row: dict[str, Any]) -> Trace:
     """Keeps the conversation's own prompt; the last turn is the completion."""
-    value = row.get("conversations")
+    value: Any = row.get(first_key(row, CHATS) or "conversations")
+    value = unpaired(value) if has_turns(value) else value
     named = isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value)
     messages = turns(value) if named else turns(value, "from", "value")
     system = optional_text(row, "system")

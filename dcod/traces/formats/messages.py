@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dcod.traces.formats._dialogs import ANSWERS, answered_beside
 from dcod.traces.formats._fields import (
     COMMON,
     GOLDS,
@@ -20,7 +21,7 @@ from dcod.traces.formats._fields import (
     split_chat,
     turns,
 )
-from dcod.traces.formats.openai_batch import has_failed
+from dcod.traces.formats.openai_batch import has_choices, has_failed
 from dcod.traces.schema import Trace
 
 READS = {
@@ -29,9 +30,13 @@ READS = {
 
 
 def detect(row: dict[str, Any]) -> bool:
-    """Messages, and no prompt, conversation or engine's output beside them."""
-    others = ("prompt", "completion", "conversations", *SAMPLED)
-    return has_turns(row.get("messages")) and not any(key in row for key in others) and not has_failed(row)
+    """Messages, and no conversation, answer or engine's output beside them; a prompt as text only repeats theirs."""
+    others = ("completion", "conversations", *SAMPLED)
+    if not has_turns(row.get("messages")) or any(key in row for key in others) or has_failed(row):
+        return False
+    if "prompt" in row and not (isinstance(row["prompt"], str) and not any(key in row for key in ANSWERS)):
+        return False
+    return not answered_beside(row, "messages") and not has_choices(row.get("response"))
 
 
 def to_trace(row: dict[str, Any]) -> Trace:

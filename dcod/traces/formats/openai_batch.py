@@ -48,12 +48,24 @@ _STATES = ("expired", "canceled", "cancelled", "errored", "error", "failed")
 def detect(row: dict[str, Any]) -> bool:
     """Choices, a response with a body, or a line of a batch without either: a request that failed, or was not sent."""
     choices = row.get("choices")
-    if ("choices" in row and not (isinstance(choices, list) and any(isinstance(one, str) for one in choices))) or (
-        isinstance(row.get("response"), dict) and "body" in row["response"]
-    ):
+    if "choices" in row and not (isinstance(choices, list) and any(isinstance(one, str) for one in choices)):
+        return True
+    if (isinstance(row.get("response"), dict) and "body" in row["response"]) or has_choices(row.get("response")):
+        return True
+    if is_response(row):
         return True
     unsent = "custom_id" in row and not any(key in row for key in _OTHERS)
     return (has_failed(row) or unsent) and not is_native(row)
+
+
+def has_choices(response: Any) -> bool:
+    """Whether a response is a chat completion itself, without a ``body`` around it, as gateways log it."""
+    return isinstance(response, dict) and isinstance(response.get("choices"), list)
+
+
+def is_response(row: dict[str, Any]) -> bool:
+    """Whether a row is an answer of the Responses API itself, with its request's fields in it."""
+    return row.get("object") == "response" and isinstance(row.get("output"), list)
 
 
 def has_failed(row: dict[str, Any]) -> bool:
@@ -188,14 +200,17 @@ def _bytes(token: dict[str, Any]) -> bytes:
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:
-    if row.get("choices") is not None:
+    if row.get("choices") is not None or is_response(row):
         return row
     failure = _failure(row)
     if failure:
         raise RowError(*failure)
     if row.get("response") is None:
         raise RowError("no_completion", "a line of a batch without a response: it was not answered")
-    return _mapping(_mapping(row.get("response")).get("body"))
+    response = _mapping(row.get("response"))
+    if response.get("body") is None and not has_choices(response):
+        raise RowError("no_completion", f"response: neither choices nor a body in {', '.join(response)[:80]}")
+    return response if has_choices(response) else _mapping(response["body"])
 
 
 def _check_ids(row: dict[str, Any]) -> None:
@@ -239,7 +254,7 @@ def _text(error: Any) -> str:
 
 
 def _request(row: dict[str, Any]) -> dict[str, Any]:
-    request = _mapping(row.get("request") or {})
+    request = _mapping(row.get("request") or (row if is_response(row) else {}))
     return _mapping(request.get("body") or request)
 
 

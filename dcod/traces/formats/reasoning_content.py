@@ -24,7 +24,7 @@ from dcod.traces.formats._fields import (
 )
 from dcod.traces.schema import Message, Trace
 
-_PROMPTS = ("prompt", "question", "problem", "instruction")
+_PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input")
 
 READS = {
     "chat": ("messages",), "prompt": _PROMPTS, "completion": ("content",), "thought": ("reasoning_content",),

@@ -187,9 +187,8 @@ def _flagged(
         verdicts = [flags.verdict(dict(_flags(Mapped(row, chosen, place)))) for place in places]
     else:
         used = {paths.parse(text).column for texts in paths_of(chosen).values() for text in texts}
-        filled = {key: value for key, value in row.items() if value is not None and key not in used}
-        names = [key for key, value in filled.items() if flags.meaning(key) and flags.is_flag(key, value)]
-        verdicts = flags.verdicts(filled, names, len(places)) if names else [flags.Verdict()] * len(places)
+        named = flags.of({key: value for key, value in row.items() if value is not None}, used)
+        verdicts = flags.verdicts(named, len(places)) if named else [flags.Verdict()] * len(places)
     out = list[Trace | RowError]()
     for item, verdict in zip(found, verdicts, strict=True):
         if isinstance(item, RowError):

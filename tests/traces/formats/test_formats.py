@@ -15,6 +15,7 @@ from dcod.traces.prompts import INSTRUCTIONS
 
 FORMATS = (
     "benchmark_responses",
+    "chat_response",
     "conversations",
     "dcod_rows",
     "gsm8k",
@@ -44,6 +45,10 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("nemo_skills", {"problem": "2+2?", "generation": "4", "expected_answer": "4"}),
     ("nemo_skills", {"problem": "2+2?", "generated_solution": "4", "expected_answer": 4}),
     ("gsm8k", {"question": "2+2?", "answer": "2+2=<<2+2=4>>4\n#### 4"}),
+    ("conversations", {"conversation": CHAT, "model": "m"}),
+    ("conversations", {"conversation": [{"input": "1+1?", "output": "2"}, {"input": "2+2?", "output": "4"}]}),
+    ("chat_response", {"messages": CHAT[:1], "response": "4"}),
+    ("chat_response", {"prompt": CHAT[:1], "output": "4"}),
     ("math", {"problem": "2+2?", "solution": "\\boxed{4}", "level": "Level 1"}),
     ("templated", {"input": HEADER.format("user", "2+2?"), "output": "4<|eot_id|>"}),
     ("benchmark_responses", {"problem": "2+2?", "response": "4", "gold": "4"}),

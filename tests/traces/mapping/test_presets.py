@@ -99,12 +99,105 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "verl-responses": ({"prompt": [USER], "responses": [WHOLE, SAID], "reward_model": {"ground_truth": "15"}}, 2),
 }  # fmt: skip
+NO = "I think that it is \\boxed{16}."
+MESSAGE = {"role": "assistant", "content": SAID}
+CHOICES = [{"message": MESSAGE, "finish_reason": "stop"}]
+ROWS |= {
+    "acemath": ({"messages": [USER], "answer": SAID}, 1),
+    "am-thinking": (
+        {"conversations": [{"from": "human", "value": ASKED}, {"from": "assistant", "value": WHOLE, "info": {
+            "ground_truth": "15", "think_content": THOUGHT, "answer_content": SAID, "verify_score": 1.0}}]},
+        1,
+    ),
+    "anthropic-messages": (
+        {"custom_id": "a", "request": {"messages": [USER]}, "response": {
+            "role": "assistant", "content": [{"type": "text", "text": SAID}], "stop_reason": "end_turn"}},
+        1,
+    ),
+    "bedrock-batch": (
+        {"recordId": "a", "modelInput": {"messages": [{"role": "user", "content": [{"text": ASKED}]}]},
+         "modelOutput": {"output": {"message": {"role": "assistant", "content": [{"text": SAID}]}}}},
+        1,
+    ),
+    "bedrock-converse": (
+        {"messages": [USER], "stopReason": "end_turn", "output": {"message": {"content": [
+            {"reasoningContent": {"reasoningText": {"text": THOUGHT}}}, {"text": SAID}]}}},
+        1,
+    ),
+    "camel": ({"role_1": "Expert", "message_1": ASKED, "message_2": SAID}, 1),
+    "chat-message": ({"model": "m", "messages": [USER], "message": MESSAGE | {"thinking": THOUGHT}, "done": True}, 1),
+    "code-feedback": ({"query": ASKED, "answer": SAID, "resource": "x", "lang": "python"}, 1),
+    "cot-collection": ({"source": ASKED, "target": "15", "rationale": THOUGHT}, 1),
+    "curator": (
+        {"generic_request": {"messages": [USER], "model": "m", "original_row": {"answer": "15"}},
+         "response_message": SAID, "raw_response": {"choices": CHOICES}, "finish_reason": "stop"},
+        1,
+    ),
+    "gemini-tuning": (
+        {"contents": [{"role": "user", "parts": [{"text": ASKED}]}, {"role": "model", "parts": [{"text": SAID}]}]},
+        1,
+    ),
+    "inspect": (
+        {"messages": CHAT, "target": "15", "input": ASKED, "scores": {"match": {"value": "C"}},
+         "output": {"model": "m", "choices": CHOICES, "completion": SAID}},
+        1,
+    ),
+    "kodcode-r1": (
+        {"question": ASKED, "solution": "x = 15", "r1_solution": WHOLE, "r1_correctness": "True",
+         "conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": WHOLE}]},
+        1,
+    ),
+    "langfuse": ({"input": [USER], "output": MESSAGE, "expectedOutput": "15", "model": "m"}, 1),
+    "magpie": (
+        {"instruction": ASKED, "response": SAID, "conversations": CHAT, "knowledge": "How to multiply, and so on.",
+         "gen_input_configs": {"input_generator": "m"}, "gen_response_configs": {"output_generator": "n"}},
+        1,
+    ),
+    "medical-o1": ({"Question": ASKED, "Complex_CoT": THOUGHT, "Response": SAID}, 1),
+    "natural-reasoning": (
+        {"question": ASKED, "reference_answer": "15", "responses": [{"response": SAID, "response_model": "m"}]},
+        1,
+    ),
+    "openai-evals": ({"sample_id": "a", "data": {"prompt": [USER], "sampled": [SAID]}}, 1),
+    "preference-conversations": (
+        {"chosen_conversations": CHAT, "rejected_conversations": [USER, MESSAGE | {"content": NO}]},
+        2,
+    ),
+    "preference-inputs": ({"instruction": "Count.", "input": ASKED, "chosen": SAID, "rejected": NO}, 2),
+    "preference-openai": (
+        {"input": {"messages": [USER]}, "preferred_output": [MESSAGE], "non_preferred_output": [MESSAGE]},
+        2,
+    ),
+    "preference-questions": ({"system": "Count.", "question": ASKED, "chosen": SAID, "rejected": NO}, 2),
+    "preference-responses": ({"instruction": ASKED, "chosen_response": SAID, "rejected_response": NO}, 2),
+    "preference-turns": (
+        {"conversations": [{"from": "human", "value": ASKED}], "chosen": {"from": "gpt", "value": SAID},
+         "rejected": {"from": "gpt", "value": NO}},
+        2,
+    ),
+    "qwq-longcot": ({"problem": ASKED, "qwq": SAID}, 1),
+    "request-bodies": ({"request_body": {"messages": [USER]}, "response_body": {"choices": CHOICES}}, 1),
+    "scp-116k": (
+        {"problem": ASKED, "matched_solution": WORKED, "r1_reasoning_content": THOUGHT, "r1_content": SAID},
+        1,
+    ),
+    "step-dpo": (
+        {"prompt": ASKED, "full_chosen": SAID, "full_rejected": NO, "initial_reason_steps": "Well.", "chosen": SAID,
+         "rejected": NO, "answer": "15"},
+        2,
+    ),
+    "ultrafeedback": (
+        {"instruction": ASKED, "correct_answers": ["x"], "completions": [
+            {"model": "m", "response": SAID, "custom_system_prompt": "Count."}, {"model": "n", "response": NO}]},
+        2,
+    ),
+}  # fmt: skip
 _READ = ("orca-math",)  # by a format as well
 
 
 def test_every_preset_has_a_row_here() -> None:
     assert set(addresses.presets()) == set(ROWS)
-    assert len(ROWS) >= 28
+    assert len(ROWS) >= 57
 
 
 @pytest.mark.parametrize("name", ROWS)
