@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dcod import api
 from dcod.models import loading
 from dcod.train.trainers import WeightedCollator, compute_loss_func
 from tests.train.test_checkpoints import make_examples
 from tests.train.test_trainers import rows_of
+from tests.viewed import write_set
 
 pytestmark = [
     pytest.mark.service,
@@ -85,3 +88,19 @@ def test_its_trainer_takes_collator_and_loss(tiny_student: Path, rows: list[dict
     assert weighed != pytest.approx(own, rel=1e-3)
     with_class = sft(tiny_student, rows, tmp_path, Weighted, data_collator=WeightedCollator())
     assert with_class == pytest.approx(weighed, rel=1e-4)
+
+
+def test_the_code_of_the_page_runs(tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, scores, _ = write_set(tmp_path, tiny_student, 40)
+    monkeypatch.chdir(tmp_path)
+    api.write_weights(scores, "weighted", settings={"train.correction.name": "surprisal"})
+    text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, Any] = {}
+    for block in blocks:
+        kept = "remove_unused_columns=False"
+        here = f"{kept}, max_steps=2, report_to=[], use_cpu=True, save_strategy='no', bf16=False"
+        exec(block.replace("Qwen/Qwen3-0.6B", str(tiny_student)).replace(kept, here), names)
+    assert len(names["taught"]) == 36
+    assert names["Weighted"].__mro__[1].__name__ == "SFTTrainer"
