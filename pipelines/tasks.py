@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from kfp import dsl
 
 from dcod_components.choose import choose
+from dcod_components.choose_halved import choose_halved
 from dcod_components.decide import decide
 from dcod_components.evaluate import evaluate
 from dcod_components.examine import examine
 from dcod_components.fetch import fetch
 from dcod_components.finish import finish
 from dcod_components.gate import gate
+from dcod_components.halve import halve
 from dcod_components.ingest import ingest
 from dcod_components.ingest_more import ingest_more
 from dcod_components.join import join
@@ -120,12 +122,24 @@ class Tasks:
         """What the pilots of all arms chose, as `choice`; nothing where no arms are configured."""
         if not self.arms:
             return {}
-        with dsl.ParallelFor(items=self.arms, name="pilots") as arm:
-            looked = self._look("pilot", "try arm", {"traces": traces, "scores": scores}, arm=arm)
-            task = pilot(**self.common, arm=arm, scores=scores, start=start, traces=traces)
-            answers = self.place.task(task, "try arm", gpu=True, look=looked).outputs["answers"]
-        task = choose(**self.common, pilots=dsl.Collected(answers))
+        given, halves = {"scores": scores, "start": start, "traces": traces}, self.settings.train.halves
+        answers = self._pilots("pilots", given, **({"first": True} if halves else {}))
+        if halves:  # kfp takes a Collected once
+            task = self.place.task(halve(**self.common, pilots=dsl.Collected(answers)), "drop arms")
+            further = self._pilots("further pilots", given, dropped=task.outputs["dropped"])
+            task = choose_halved(**self.common, pilots=dsl.Collected(answers), further=dsl.Collected(further))
+        else:
+            task = choose(**self.common, pilots=dsl.Collected(answers))
         return {"choice": self.place.task(task, "choose arm", gpu=True).outputs["choice"]}
+
+    def _pilots(self, loop: str, given: dict[str, Any], **which: Any) -> Any:
+        """What the pilots of all arms answered, to be collected; ``which`` says of what seeds."""
+        second = {"dropped": which["dropped"]} if "dropped" in which else {"scores": given["scores"]}
+        with dsl.ParallelFor(items=self.arms, name=loop) as arm:
+            looked = self._look("pilot", "try arm", {"traces": given["traces"], **second}, arm=arm)
+            task = pilot(**self.common, arm=arm, **given, **which)
+            task = self.place.task(task, "try arm", gpu=True, look=looked)
+        return task.outputs["answers"]
 
     def train(self, scores: Any, start: Any, which: str = "", **arm: Any) -> Any:
         """The student, in this pod or by a TrainJob on several nodes; of a choice or a named arm, if given."""

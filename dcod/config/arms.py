@@ -51,6 +51,11 @@ class PilotConfig(Section):
         examples=[0.2],
     )
     seeds: Few = Field(2, description="Students an arm, each in an order of its own: two tell what training adds.")
+    halve: Positive | Literal["never"] = Field(
+        4,
+        description="With so many arms in a list of one's own the worse half is dropped after a first seed of each.",
+        examples=["never"],
+    )
     problems: Positive = Field(400, description="At most so many held-back problems of either kind are asked.")
     samples: Few = Field(2, description="Answers a problem at each temperature above 0.")
     temperatures: Annotated[list[Annotated[float, Field(ge=0.0, le=2.0)]], Field(min_length=1)] = Field(

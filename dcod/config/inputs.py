@@ -92,6 +92,7 @@ def shape_of(config: Config) -> dict[str, Any]:
         "cluster.train.num_nodes": config.cluster.train.num_nodes,
         "retrain.rounds": config.retrain.rounds if config.pipeline == "retrain" else 1,
         "train.arms": [arm.name for arm in config.train.compared],
+        "train.pilot.halve": config.train.halves,
         "train.twin": config.train.twin,
         "teach.enough": config.asks or "never",
     }

@@ -126,6 +126,15 @@ class TrainConfig(Section):
         plain = [ArmConfig(name=SFT), *(ArmConfig(name=f"{SFT}-{rate:g}", learning_rate=rate) for rate in rates)]
         return [*plain, *wanted]
 
+    @property
+    def halves(self) -> bool:
+        """Whether a first seed of every arm comes first, and the worse half of the arms goes no further.
+
+        It shapes the pipeline, so it does not depend on the traces; of ``auto`` at most three arms are tried.
+        """
+        pilot = self.pilot
+        return self.arms != "auto" and pilot.halve != "never" and pilot.seeds > 1 and len(self.arms) >= pilot.halve
+
     def arm(self, name: str) -> ArmConfig:
         """The arm of a name; ``sft`` is one whether arms are configured or not."""
         return next((arm for arm in self.compared if arm.name == name), ArmConfig(name=SFT))

@@ -7,7 +7,9 @@
      is that of the mean over problems, and that between seeds: training again would give another student, and the
      problems know nothing of that. With one seed the configured deviation stands for it.
   4. One-sided tests with Holm's correction over the arms. An arm is chosen only if "no better" is rejected for it;
-     among those the highest lower bound wins, else SFT.
+     among those the highest lower bound wins, else SFT. With many arms the worse half is dropped after a first seed
+     (:func:`worse_half`). Dropping can only take a rejection away, as long as the dropped ones still count among the
+     arms: Holm's procedure takes their p-values for 1.
 
 Nothing here sees a problem of the gate or the report.
 """
@@ -108,35 +110,58 @@ class Choice:
         return asdict(self)
 
 
-def choose(arms: Sequence[ArmAnswers], pilot: PilotConfig) -> Choice:
+def worse_half(arms: Sequence[ArmAnswers], pilot: PilotConfig) -> dict[str, float]:
+    """Arms that get no further seed, with their difference to SFT after the first; fewer than ``halve`` lose none.
+
+    Of k arms k // 2 go, those with the smallest differences at each one's best temperature; never SFT.
+
+    Args:
+        arms: all that were tried, with one seed each; at least one is SFT.
+        pilot: says from how many arms on.
+    """
+    sft, others = _apart(arms)
+    if pilot.halve == "never" or len(others) < pilot.halve:
+        return {}
+    gaps = {arm.name: float((arm.pilot[arm.best] - sft.pilot[sft.best]).mean()) for arm in others}
+    worst = sorted(gaps, key=lambda name: gaps[name])[: len(gaps) // 2]
+    return {name: gaps[name] for name in worst}
+
+
+def _apart(arms: Sequence[ArmAnswers]) -> tuple[ArmAnswers, list[ArmAnswers]]:
+    """What every arm must beat, and the others."""
+    plain = [arm for arm in arms if arm.sft]
+    if not plain:
+        raise ValueError(f"no arm is {SFT}")
+    return max(plain, key=lambda arm: arm.selection[arm.best]), [arm for arm in arms if not arm.sft]
+
+
+def choose(arms: Sequence[ArmAnswers], pilot: PilotConfig, dropped: Sequence[str] = ()) -> Choice:
     """The arm that trains the student; see the module.
 
     Args:
         arms: all that were tried; at least one is SFT.
         pilot: level, least number of problems, and the deviation between seeds for want of a measured one.
+        dropped: names of arms that began and got no further seed; they count among those that were tried.
 
     Raises:
         ValueError: there is no SFT among them.
     """
-    plain = [arm for arm in arms if arm.sft]
-    if not plain:
-        raise ValueError(f"no arm is {SFT}")
-    sft = max(plain, key=lambda arm: arm.selection[arm.best])
-    others = [arm for arm in arms if not arm.sft]
+    sft, others = _apart(arms)
     base = sft.pilot[sft.best]
     seeds, problems = base.shape
     gaps = {arm.name: arm.pilot[arm.best] - base for arm in others}
     deviation, freedom = _between_seeds(list(gaps.values()), pilot)
-    seen = detectable(problems, seeds, len(others), pilot, deviation if others else pilot.seed_deviation, gaps.values())
+    count = len(others) + len(dropped)
+    seen = detectable(problems, seeds, count, pilot, deviation if others else pilot.seed_deviation, gaps.values())
     errors = {name: _error(gap, deviation, freedom) for name, gap in gaps.items()}
-    raw = {name: _p_value(float(gaps[name].mean()), *errors[name]) for name in gaps}
+    raw = {name: _p_value(float(gaps[name].mean()), *errors[name]) for name in gaps} | dict.fromkeys(dropped, 1.0)
     adjusted, levels = statistics.holm(raw), _levels(raw, pilot.level)
     against = tuple(_versus(arm, gaps[arm.name], base, errors[arm.name], adjusted, levels, pilot) for arm in others)
     winners = [one for one in against if one.better] if problems >= pilot.min_problems else []
     arm, why = sft.name, _why_sft(against, problems, seen, pilot)
     if winners:
         best = max(winners, key=lambda one: one.bound)
-        interval = f"{_points(best.low)} to {_points(best.high)}, p = {best.p_value:.2g} among {len(against)}"
+        interval = f"{_points(best.low)} to {_points(best.high)}, p = {best.p_value:.2g} among {count}"
         arm, why = best.name, f"{best.name} brought {_points(best.difference)} over plain fine-tuning"
         why += f" on {problems} pilot problems (95 % interval {interval})"
     return Choice(arm, sft.name, why, against, problems, seeds, deviation, seeds > 1, seen)

@@ -16,6 +16,7 @@ from dcod.config import TrainConfig
 from dcod.config.arms import ArmConfig
 
 DAY = 86_400
+PILOTS = "pilots.json"  # beside the selected traces of a nightly run: how many pilots its period had
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,13 @@ def anew(kept: Kept | None, train: TrainConfig, moved: Sequence[str], alone: flo
         return f"{alone:.0%} of the traces are alone with their prompt now, {kept.alone:.0%} were at the last pilot"
     age = (now - kept.at) / DAY
     return f"the last pilot was {age:.0f} days ago (retrain.pilot_every={days:g})" if age >= days else ""
+
+
+def spent(level: float, before: int) -> float:
+    """What a pilot may spend of the level of its period.
+
+    Args:
+        level: of all pilots of the period together: the chance that any leaves plain fine-tuning for noise.
+        before: how many of them there were; the first gets half, and all that could ever come get the whole.
+    """
+    return level / ((before + 1) * (before + 2))

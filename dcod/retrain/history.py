@@ -84,6 +84,19 @@ def tried(tracker: Tracker, model: str) -> dict[str, str]:
     return found
 
 
+def pilots(tracker: Tracker, model: str, since: float) -> int:
+    """How many runs compared their arms and came to their end since then; one that failed counts for nothing."""
+    found = 0
+    for past in decisions(tracker, model):
+        if past.outcome != "go" or past.status != "FINISHED":
+            continue
+        told = record(tracker, past)
+        if told["at"] < since:
+            break
+        found += bool(told.get("pilot"))
+    return found
+
+
 def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
     """Sources, by digest, that the champion was trained on, or a champion before it."""
     found: dict[str, str] = {}

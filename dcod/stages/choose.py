@@ -12,11 +12,10 @@ Where a scheduled run takes the champion's arm over, that is the choice, and not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from dcod import storage
@@ -25,12 +24,13 @@ from dcod.config.arms import SFT
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.promote import choice, twins
-from dcod.promote.choice import ArmAnswers, Choice
+from dcod.promote.choice import Choice
 from dcod.retrain import arms as taken_over
 from dcod.retrain.arms import Kept
 from dcod.stages import evaluate
 from dcod.stages.arms import CHOICE
-from dcod.stages.pilot import ANSWERS, ARM, STUDENT, TAKEN_OVER, TRAINED, share_of
+from dcod.stages.pilot import ANSWERS, DROPPED, STUDENT, TAKEN_OVER, TRAINED, level_of, share_of
+from dcod.stages.tried import Tried, gathered
 from dcod.tracking import NullLog
 
 if TYPE_CHECKING:
@@ -51,14 +51,16 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     Raises:
         UserError: an arm is missing, or plain fine-tuning was not tried.
     """
-    told = _gathered(config, arms.values())
-    if kept := next(filter(None, (taken_over.read(folder / TAKEN_OVER) for folder, _ in told.values())), None):
+    told = gathered(config, arms.values())
+    if kept := next(filter(None, (taken_over.read(arm.folder / TAKEN_OVER) for arm in told.values())), None):
         return _taken_over(out, kept, told)
-    tried = {name: answers_of(folder, fields) for name, (folder, fields) in told.items() if fields["state"] == TRAINED}
+    tried = {name: arm.answers() for name, arm in told.items() if arm.state == TRAINED}
     if not any(arm.sft for arm in tried.values()):
         raise UserError("choose: plain fine-tuning was not tried, so nothing can be compared with it")
-    made = choice.choose(list(tried.values()), config.train.pilot)
-    results = _reported(config, out, {name: told[name][0] for name in (made.sft, made.arm)})
+    gone = [name for name, arm in told.items() if arm.state == DROPPED]
+    before = max(arm.fields["before"] for arm in told.values())
+    made = choice.choose(list(tried.values()), level_of(config.train.pilot, before), gone)
+    results = _reported(config, out, {name: told[name].folder for name in (made.sft, made.arm)})
     compared = []
     if made.arm != made.sft:
         compared = twins.on_report(results[made.arm], results[made.sft])
@@ -66,15 +68,15 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
         out / CHOICE,
         {
             "choice": made.to_dict(),
-            "settings": told[made.arm][1]["arm"],
+            "settings": told[made.arm].fields["arm"],
             "at": time.time(),
-            "alone": told[made.arm][1]["alone"],
+            "alone": told[made.arm].fields["alone"],
             "share": share_of(config),
             "arms": [
-                {**fields, "best": tried[name].best if name in tried else None} for name, (_, fields) in told.items()
+                {**arm.fields, "best": tried[name].best if name in tried else None} for name, arm in told.items()
             ],
             "report": [one.__dict__ for one in compared],
-            "examples": _examples(told[made.sft][0], _other(told, made)),
+            "examples": _examples(told[made.sft].folder, _other(told, made)),
         },
     )  # fmt: skip
     log.text("choice.txt", f"{made.why}\n")
@@ -82,7 +84,7 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     return figures | {"detectable": made.detectable, "problems": float(made.problems)}
 
 
-def _taken_over(out: Path, kept: Kept, told: Mapping[str, tuple[Path, dict[str, Any]]]) -> dict[str, float]:
+def _taken_over(out: Path, kept: Kept, told: Mapping[str, Tried]) -> dict[str, float]:
     """The choice of an earlier pilot, as it was."""
     made = Choice(kept.arm.name, SFT, kept.why, (), 0, 0, 0.0, False, 0.0)
     storage.write_json(
@@ -93,49 +95,12 @@ def _taken_over(out: Path, kept: Kept, told: Mapping[str, tuple[Path, dict[str, 
             "at": kept.at,
             "alone": kept.alone,
             "share": 0.0,
-            "arms": [{**fields, "best": None} for _, fields in told.values()],
+            "arms": [{**arm.fields, "best": None} for arm in told.values()],
             "report": [],
             "examples": [],
         },
     )
     return {"taken_over": 1.0}
-
-
-def answers_of(folder: Path, fields: Mapping[str, Any]) -> ArmAnswers:
-    """What a pilot's students answered, as the statistics take it.
-
-    Args:
-        folder: of the pilot's output.
-        fields: its arm.json.
-    """
-    rows = pq.read_table(
-        folder / ANSWERS, columns=["split", "seed", "temperature", "problem_id", "outcome"]
-    ).to_pylist()
-    hits: dict[tuple[str, float], dict[tuple[int, str], list[bool]]] = {}
-    for row in rows:
-        group = hits.setdefault((row["split"], row["temperature"]), {})
-        group.setdefault((row["seed"], row["problem_id"]), []).append(row["outcome"] == "correct")
-    selection, pilot = {}, {}
-    for (split, temperature), group in hits.items():
-        seeds, problems = sorted({seed for seed, _ in group}), sorted({problem for _, problem in group})
-        shares = np.array([[np.mean(group[seed, problem]) for problem in problems] for seed in seeds])
-        if split == "selection":
-            selection[temperature] = float(shares.mean())
-        else:
-            pilot[temperature] = shares
-    return ArmAnswers(fields["arm"]["name"], fields["sft"], selection, pilot)
-
-
-def _gathered(config: Config, folders: Iterable[Path]) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """The pilots by arm, in the order of the configuration."""
-    found = {}
-    for folder in folders:
-        fields = storage.read_json(folder / ARM, made_by="dcod pilot")
-        found[fields["arm"]["name"]] = (folder, fields)
-    names = [arm.name for arm in config.train.compared]
-    if missing := [name for name in names if name not in found]:
-        raise UserError(f"choose: no pilot of {', '.join(missing)}")
-    return {name: found[name] for name in names}
 
 
 def _reported(config: Config, out: Path, folders: Mapping[str, Path]) -> dict[str, Results]:
@@ -157,12 +122,12 @@ def _bare(config: Config) -> Any:
     return config.evaluate.model_copy(update={"few_shot": 0, "drift_traces": 0})
 
 
-def _other(told: Mapping[str, tuple[Path, dict[str, Any]]], made: Choice) -> Path | None:
+def _other(told: Mapping[str, Tried], made: Choice) -> Path | None:
     """The pilot that is shown beside SFT: the chosen one, or the one that came nearest to being chosen."""
     if made.arm != made.sft:
-        return told[made.arm][0]
+        return told[made.arm].folder
     nearest = max(made.against, key=lambda one: one.bound, default=None)
-    return told[nearest.name][0] if nearest else None
+    return told[nearest.name].folder if nearest else None
 
 
 def _examples(sft: Path, other: Path | None) -> list[dict[str, str]]:

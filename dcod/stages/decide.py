@@ -94,15 +94,15 @@ def run(
     }
     warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
     evidence = _evidence(config, pool, measured, not learned, waiting.version if waiting else 0)
-    decision = decide.decide(evidence, config.retrain, warnings)
+    decision, anew = decide.decide(evidence, config.retrain, warnings), False
     if decision.outcome == "go":
         picked = _write_selected(out / history.SELECTED, pool, far, config)
         if config.train.compared:
             chosen, held = history.chosen(registry, version), holdings.of(picked, begin.tokens)
             moved = monitors.moved(figures, config.retrain.limits)
-            decision = _with_arm(out / history.SELECTED, decision, config, chosen, moved, held, clock())
+            decision, anew = _with_arm(out, decision, config, log, chosen, moved, held, clock())
     record = {
-        **decision.to_dict(),
+        **(decision.to_dict() | {"pilot": anew}),
         "at": clock(),
         "figures": figures,
         "champion": judge.digest,
@@ -123,15 +123,20 @@ def _evidence(config: Config, pool: Pool, measured: Measured, first: bool, waiti
 
 
 def _with_arm(
-    folder: Path,
+    out: Path,
     decision: RetrainDecision,
     config: Config,
+    log: StageRun,
     chosen: Kept | None,
     moved: Sequence[str],
     held: Holdings,
     now: float,
-) -> RetrainDecision:
-    """The decision with what is said of the arms; an arm that is taken over is left beside the selected traces."""
+) -> tuple[RetrainDecision, bool]:
+    """The decision with what is said of the arms, and whether they are compared anew.
+
+    Beside the selected traces is left the arm that is taken over, or how many pilots the period had.
+    """
+    folder = out / history.SELECTED
     why = arms.anew(chosen, config.train, moved, held.alone / held.traces, config.retrain.pilot_every, now)
     if chosen is not None and not why:
         why = objective.left_out(config.train, chosen.arm, held)
@@ -140,7 +145,11 @@ def _with_arm(
         date = time.strftime("%Y-%m-%d", time.gmtime(chosen.at))
         text = f"{chosen.arm.name}, the champion's arm since the pilot of {date}, is taken over"
         storage.write_json(folder / ARM, replace(chosen, why=text).to_dict())
-    return replace(decision, reasons=(*decision.reasons, Reason("arm", text, True)))
+    elif config.promote.schedule == "repeated":  # all pilots of a period share the level
+        since = now - config.promote.period_days * _DAY
+        count = history.pilots(log.tracker, config.promote.registered_model, since)
+        storage.write_json(folder / arms.PILOTS, {"before": count})
+    return replace(decision, reasons=(*decision.reasons, Reason("arm", text, True))), chosen is None or bool(why)
 
 
 def _tell(log: StageRun, name: str, decision: RetrainDecision, record: Mapping[str, Any]) -> None:

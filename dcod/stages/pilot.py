@@ -7,6 +7,9 @@
    every temperature; grade;
 4. write arm.json, answers.parquet and the first seed's student.
 
+With many arms (``train.pilot.halve``) there are two rounds: a first seed of every arm; then the other seeds of those
+that `halve` did not drop.
+
 All arms of a run have the same start, prompts, order of steps, epochs and seeds. An arm that fails for a reason that
 dcod knows is an output that says so, and the others go on. A pilot trains in one process, and its students answer by
 the transformers engine: both load in one process after each other.
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +29,7 @@ import pyarrow.parquet as pq
 
 from dcod import grading, storage
 from dcod.config import Config
-from dcod.config.arms import ArmConfig
+from dcod.config.arms import ArmConfig, PilotConfig
 from dcod.engines import Sampling
 from dcod.errors import UserError
 from dcod.models import fitting, loading
@@ -51,8 +54,9 @@ if TYPE_CHECKING:
 
 ARM, ANSWERS, STUDENT = "arm.json", "answers.parquet", "student"
 TAKEN_OVER = "taken_over.json"  # the champion's arm, where that is trained and no arm is tried
+DROPPED_AS = "dropped.json"  # which arms get no further seed, and why
 SPLITS = ("selection", "pilot")
-TRAINED, LEFT_OUT, FAILED, KEPT = "trained", "left_out", "failed", "kept"
+TRAINED, LEFT_OUT, FAILED, KEPT, DROPPED = "trained", "left_out", "failed", "kept", "dropped"
 COST = 0.2  # of the run, that a pilot takes by itself
 
 SCHEMA = pa.schema(
@@ -90,15 +94,36 @@ def share_of(config: Config) -> float:
     train = config.train
     if train.pilot.share != "auto":
         return train.pilot.share
-    full = 2 if train.twin else 1
-    students = max(1, len(train.compared)) * train.pilot.seeds
+    full, arms = 2 if train.twin else 1, len(train.compared)
+    gone = len(train.arms) // 2 if train.halves else 0
+    students = max(1, arms + (arms - gone) * (train.pilot.seeds - 1))
     return min(1.0, COST / (1.0 - COST) * full / students)
 
 
 def run(
-    config: Config, out: Path, log: Log, *, scores: Path, student: Path, traces: Path, arm: str
+    config: Config,
+    out: Path,
+    log: Log,
+    *,
+    scores: Path,
+    student: Path,
+    traces: Path,
+    arm: str,
+    first: bool = False,
+    dropped: Path | None = None,
 ) -> dict[str, float]:
     """Trains and asks one arm; see the module.
+
+    Args:
+        config: the whole configuration.
+        out: an empty folder.
+        log: the first student's training goes there.
+        scores: the scored traces.
+        student: where training begins.
+        traces: with the problems that were held back.
+        arm: its name.
+        first: only the first seed.
+        dropped: the output of `halve`: only the other seeds, and none of an arm that it dropped.
 
     Raises:
         UserError: the scores are of another student, there is no problem to ask, or plain fine-tuning itself fails.
@@ -106,28 +131,32 @@ def run(
     chosen = config.train.arm(arm)
     held = remarks.held(traces)
     alone = held.alone / held.traces if held.traces else 0.0
-    state, why = untried(config, traces, arm, held)
+    state, why = untried(config, traces, arm, held, dropped)
     if state == KEPT:
         shutil.copyfile(traces / promote.ARM, out / TAKEN_OVER)
+    seeds = range(1) if first else range(0 if dropped is None else 1, config.train.pilot.seeds)
+    told = {"arm": chosen.model_dump(mode="json"), "sft": chosen.is_sft, "alone": alone, "seeds": list(seeds)}
+    told |= {"before": _before(traces)}
     if state:
-        return _told(out, chosen, state, why, alone)
+        return _told(out, told, state, why)
     tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
     fitting.check_student(student, tokenizer, config.student.max_length)
     digest = prompts.tokenizer_digest(tokenizer)
     check_scored(scores, student, Scored(loading.digest(student), digest))
     problems = _problems(traces, tokenizer, config.train.pilot.problems)
-    if chosen.is_sft:
-        print(_outlook(config, sum(problem.split == "pilot" for problem in problems)), flush=True)
+    if chosen.is_sft and dropped is None:
+        asked = sum(problem.split == "pilot" for problem in problems)
+        print(_outlook(config, level_of(config.train.pilot, _before(traces)), asked), flush=True)
     try:
-        figures = _compared(config, out, log, chosen, problems, scores, student, tokenizer)
+        figures = _compared(config, out, log, chosen, problems, scores, student, tokenizer, seeds)
     except UserError as error:
         if chosen.is_sft:
             raise
-        return _told(out, chosen, FAILED, str(error), alone)
-    return _told(out, chosen, TRAINED, "", alone, figures)
+        return _told(out, told, FAILED, str(error))
+    return _told(out, told, TRAINED, "", figures)
 
 
-def untried(config: Config, traces: Path, arm: str, held: Holdings) -> tuple[str, str]:
+def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Path | None = None) -> tuple[str, str]:
     """The state of an arm that is not tried on such traces, and why; empty where it is.
 
     Args:
@@ -135,11 +164,25 @@ def untried(config: Config, traces: Path, arm: str, held: Holdings) -> tuple[str
         traces: a trace set; a scheduled run leaves the champion's arm beside it where that is taken over.
         arm: its name.
         held: what the traces hold.
+        dropped: the output of `halve`, where a first seed came before.
     """
     if kept := taken_over.read(traces / promote.ARM):
         return KEPT, kept.why
-    why = arms.left_out(config.train, config.train.arm(arm), held)
-    return (LEFT_OUT, why) if why else ("", "")
+    if why := arms.left_out(config.train, config.train.arm(arm), held):
+        return LEFT_OUT, why
+    gone = storage.read_json(dropped / DROPPED_AS, made_by="dcod run") if dropped else {}
+    return tuple(gone.get(arm, ("", "")))
+
+
+def level_of(pilot: PilotConfig, before: int) -> PilotConfig:
+    """The pilot at what it may spend: all pilots of a nightly run's period share the level."""
+    return pilot.model_copy(update={"level": taken_over.spent(pilot.level, before)}) if before >= 0 else pilot
+
+
+def _before(traces: Path) -> int:
+    """How many pilots a nightly run's period had; -1: it is none, and has the level for itself."""
+    path = traces / taken_over.PILOTS
+    return int(storage.read_json(path, made_by="dcod run")["before"]) if path.is_file() else -1
 
 
 def _compared(
@@ -151,14 +194,15 @@ def _compared(
     scores: Path,
     student: Path,
     tokenizer: PreTrainedTokenizerBase,
+    seeds: Sequence[int],
 ) -> dict[str, float]:
-    own, pilot, began = settled(config, arm), config.train.pilot, time.monotonic()
+    own, began = settled(config, arm), time.monotonic()
     share = share_of(config)
     some = part(open_scores(scores)["train"], share, config.seed)
     limit = _limit(config, some)
     steps, tokens = 0, 0.0
     rows: list[dict[str, Any]] = []
-    for seed in range(pilot.seeds):
+    for seed in seeds:
         folder = out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}")
         history = _trained(own, some, seed, folder, log, scores, student)
         tokenizer.save_pretrained(folder)
@@ -168,22 +212,13 @@ def _compared(
         if seed:
             shutil.rmtree(folder)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / ANSWERS, compression="zstd")
-    figures = {
-        "share": share,
-        "traces": float(len(some)),
-        "steps": float(steps),
-        "tokens": tokens,
-        "seconds": time.monotonic() - began,
-        "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
-        "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
-    }
-    accuracies = {f"{split}/{key}": value for split in SPLITS for key, value in _accuracies(rows, split).items()}
-    return figures | accuracies
+    cost = {"steps": float(steps), "tokens": tokens, "seconds": time.monotonic() - began}
+    return {"share": share, "traces": float(len(some)), **cost, **of_answers(rows)}
 
 
-def _outlook(config: Config, problems: int) -> str:
+def _outlook(config: Config, pilot: PilotConfig, problems: int) -> str:
     """What this pilot can tell, before it is run."""
-    pilot, train = config.train.pilot, config.train
+    train = config.train
     count = sum(not arm.is_sft for arm in train.compared)
     seen = choice.detectable(problems, pilot.seeds, count, pilot, pilot.seed_deviation)
     return (
@@ -283,20 +318,21 @@ def _limit(config: Config, some: TraceSet) -> int:
     return max(len(trace.completion_tokens) for piece in pieces for trace in piece)
 
 
-def _accuracies(rows: Sequence[dict[str, Any]], split: str) -> dict[str, float]:
-    found: dict[float, list[bool]] = {}
+def of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Length and cuts of answers, and the share of right ones by split and temperature, such as ``pilot/0.6``."""
+    hits: dict[str, list[bool]] = {}
     for row in rows:
-        if row["split"] == split:
-            found.setdefault(row["temperature"], []).append(row["outcome"] == "correct")
-    return {f"{temperature:g}": sum(hits) / len(hits) for temperature, hits in found.items()}
+        hits.setdefault(f"{row['split']}/{row['temperature']:g}", []).append(row["outcome"] == "correct")
+    return {
+        "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
+        "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
+        **{name: sum(each) / len(each) for name, each in hits.items()},
+    }
 
 
 def _told(
-    out: Path, arm: ArmConfig, state: str, why: str, alone: float, figures: dict[str, float] | None = None
+    out: Path, told: Mapping[str, Any], state: str, why: str, figures: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Writes what became of the arm; its metrics."""
-    told = figures or {}
-    fields = {"arm": arm.model_dump(mode="json"), "sft": arm.is_sft, "state": state, "why": why, "figures": told}
-    fields["alone"] = alone  # share of the traces that are alone with their prompt
-    storage.write_json(out / ARM, fields)
-    return told | {"tried": float(state == TRAINED)}
+    """Writes what became of the arm: its setting, seeds, and share of traces that are alone; its metrics."""
+    storage.write_json(out / ARM, {**told, "state": state, "why": why, "figures": {**(figures or {})}})
+    return {**(figures or {}), "tried": float(state == TRAINED)}

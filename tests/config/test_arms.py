@@ -47,6 +47,16 @@ def test_an_arm_is_plain_but_for_what_it_names() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arms", "pilot", "halves"),
+    [(4, {}, True), (3, {}, False), (3, {"halve": 2}, True), (6, {"halve": "never"}, False), (6, {"seeds": 1}, False)],
+)
+def test_many_arms_are_halved(arms: int, pilot: dict[str, Any], halves: bool) -> None:
+    made = config([{"name": f"a{n}", "focus": 0.1 * n} for n in range(1, arms + 1)], pilot=pilot)
+    assert made.train.halves is halves
+    assert not config("auto").train.halves
+
+
+@pytest.mark.parametrize(
     ("wanted", "text"),
     [
         ([{"name": "a"}, {"name": "a"}], "a stands there twice"),

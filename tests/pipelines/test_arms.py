@@ -46,6 +46,35 @@ def test_arms_fan_out_over_written_names(tmp_path: Path, update_golden: bool, cl
     assert sum("choice" in task["inputs"].get("artifacts", {}) for task in trainings) == 1
 
 
+def test_many_arms_are_tried_in_two_rounds(tmp_path: Path) -> None:
+    """Both over names that are written out; the second knows what the first dropped, and the choice takes both."""
+    many = [{"name": f"a{n}", "focus": 0.1 * n} for n in range(1, 5)]
+    cluster = CLUSTERS["distill-gpu"]
+    values = {"cluster": cluster, "ingest": COMPARED["ingest"], "train": {"arms": many}}
+    compile_to(tmp_path / "p.yaml", Config.model_validate(values))
+    spec = next(yaml.load_all((tmp_path / "p.yaml").read_text(), Loader=yaml.CSafeLoader))
+    dags = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    names = ["sft", "a1", "a2", "a3", "a4"]
+    loops = [task for tasks in dags for task in tasks.values() if "parameterIterator" in task]
+    assert [json.loads(loop["parameterIterator"]["items"]["raw"]) for loop in loops] == [names, names]
+    (tasks,) = [tasks for tasks in dags if "halve" in tasks]
+    assert "choose" not in tasks
+    first = tasks["halve"]["inputs"]["artifacts"]["pilots"]["taskOutputArtifact"]["producerTask"]
+    given = tasks["choose-halved"]["inputs"]["artifacts"]
+    assert given["pilots"]["taskOutputArtifact"]["producerTask"] == first
+    second = given["further"]["taskOutputArtifact"]["producerTask"]
+    assert second != first
+    carried = [each["taskOutputArtifact"]["producerTask"] for each in tasks[second]["inputs"]["artifacts"].values()
+               if "taskOutputArtifact" in each]  # fmt: skip
+    assert "halve" in carried
+    rounds = [tasks for tasks in dags if any(name.startswith("pilot") for name in tasks)]
+    looked = [{name: task for name, task in tasks.items() if name.startswith("look")} for tasks in rounds]
+    told = [
+        task["inputs"]["parameters"]["inputs"]["runtimeValue"]["constant"] for one in looked for task in one.values()
+    ]
+    assert sorted(told) == ["traces,dropped", "traces,scores"]
+
+
 def test_without_arms_and_twin_nothing_of_them_is_compiled(tmp_path: Path) -> None:
     compile_to(tmp_path / "p.yaml", Config.model_validate({"cluster": CLUSTERS["distill"]}))
     spec = next(yaml.load_all((tmp_path / "p.yaml").read_text(), Loader=yaml.CSafeLoader))

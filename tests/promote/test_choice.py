@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dcod.config.arms import PilotConfig
-from dcod.promote.choice import ArmAnswers, choose, detectable
+from dcod.promote.choice import ArmAnswers, choose, detectable, worse_half
 
 PILOT = PilotConfig(seeds=2)
 
@@ -80,6 +80,29 @@ def test_no_difference_seen_is_no_certainty() -> None:
     made = choose([same, ArmAnswers("a", False, same.selection, same.pilot)], PilotConfig(seeds=2, seed_deviation=0.0))
     assert made.arm == "sft"
     assert made.against[0].low < 0.0 < made.against[0].high
+
+
+def test_of_many_arms_the_worse_half_is_dropped_and_never_sft() -> None:
+    others = [arm(name, accuracy, seeds=1) for name, accuracy in zip("abcde", (0.5, 0.3, 0.7, 0.35, 0.6), strict=True)]
+    arms = [arm("sft", 0.1, seeds=1), arm("sft-5e-05", 0.2, seeds=1), *others]
+    gone = worse_half(arms, PILOT)
+    assert list(gone) == ["b", "d"]
+    assert 0.0 < gone["b"] < gone["d"]  # worse than the other arms, though better than SFT
+    assert worse_half(arms[:5], PILOT) == {}  # three arms are not many
+    assert worse_half(arms, PilotConfig(seeds=2, halve="never")) == {}
+
+
+def test_dropped_arms_still_count_among_those_that_began() -> None:
+    """Dropping takes rejections away and adds none: the p-value is that of as many arms, not of those that are left."""
+    tried = [arm("sft", 0.4, problems=200), arm("a", 0.5, problems=200), arm("b", 0.42, problems=200)]
+    alone, counted = choose(tried, PILOT), choose(tried, PILOT, ["c", "d", "e"])
+    for one, other in zip(alone.against, counted.against, strict=True):
+        assert one.difference == other.difference
+        assert one.bound > other.bound
+    best = [made.against[0].p_value for made in (alone, counted)]
+    assert best[1] == pytest.approx(best[0] * 5 / 2)
+    assert counted.detectable > alone.detectable
+    assert [one.name for one in counted.against] == ["a", "b"]
 
 
 def test_sft_alone_and_none_at_all() -> None:

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from dcod.config import TrainConfig
+from dcod.config import Config, TrainConfig
 from dcod.config.arms import ArmConfig
 from dcod.retrain import arms, history
 from dcod.retrain.arms import DAY, Kept
+from dcod.stages import pilot
 from dcod.tracking import Tracker
 from tests.retrain import month, nights
 from tests.retrain.test_month import new_world
+from tests.tracked import fresh_store
 
 TRUST: dict[str, Any] = {"name": "trust", "loss": {"name": "gce", "power": 0.25}}
 TRAIN = TrainConfig.model_validate({"arms": [TRUST]})
@@ -50,6 +52,35 @@ def test_what_is_kept_survives_its_file(tmp_path: Path) -> None:
     assert arms.read(tmp_path / "none.json") is None
 
 
+def test_the_pilots_of_a_period_share_its_level() -> None:
+    """The first spends half, and however many follow, all together spend no more than the level."""
+    assert arms.spent(0.05, 0) == 0.025
+    assert sum(arms.spent(0.05, before) for before in range(10_000)) == pytest.approx(0.05, rel=1e-3)
+    told = [pilot.level_of(TRAIN.pilot, before).level for before in (-1, 0, 3)]
+    assert told == [0.05, 0.025, 0.05 / 20]
+
+
+def test_the_pilots_of_a_period_are_counted(tmp_path: Path) -> None:
+    """Those that came to their end, since then; a night that took the champion's arm over is none."""
+    tracker = Tracker(fresh_store(tmp_path))
+
+    def night(at: float, made: bool, failed: bool = False, outcome: str = "go") -> None:
+        parent = tracker.parent(f"run-{at}", "nightly", Config(), {})
+        with tracker.stage("decide", parent, digest=f"{at}", label="") as log:
+            log.text(history.RECORD, json.dumps({"at": at, "pilot": made}))
+            log.tag(history.MODEL, "student")
+            log.tag(history.OUTCOME, outcome)
+        tracker.finish(f"run-{at}", failed="it was killed" if failed else "")
+
+    for at, made, failed in ((1.0, True, False), (5.0, True, False), (6.0, False, False), (7.0, True, True)):
+        night(at, made, failed)
+    night(8.0, True)
+    night(9.0, False, outcome="skip")
+    assert history.pilots(tracker, "student", 4.0) == 2
+    assert history.pilots(tracker, "student", 0.0) == 3
+    assert history.pilots(tracker, "other", 0.0) == 0
+
+
 @pytest.mark.slow
 def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path) -> None:
     """A pilot the first night; none the second, whose student is the same arm's; one again after pilot_every days.
@@ -57,10 +88,10 @@ def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path)
     The second night also trains plain fine-tuning beside its student.
     """
     world = new_world(tmp_path, 0)
-    pilot = {"min_problems": 5, "share": 0.5, "seeds": 1, "temperatures": [0.0], "problems": 10}
+    cheap = {"min_problems": 5, "share": 0.5, "seeds": 1, "temperatures": [0.0], "problems": 10}
     world.arguments += [
         f"train.arms={json.dumps([TRUST])}",
-        f"train.pilot={json.dumps(pilot)}",
+        f"train.pilot={json.dumps(cheap)}",
         "ingest.pilot_share=0.2",
         "train.correction.name=none",
         "retrain.limits.surprisal=10",  # or other colours are traces that have moved

@@ -16,8 +16,9 @@ from dcod.evaluate.results import load_results
 from dcod.promote.promote import ARM
 from dcod.reports import arms as report
 from dcod.retrain.arms import Kept
-from dcod.stages import arms, pilot
+from dcod.stages import arms, pilot, remarks
 from dcod.stages.execute import RunContext, execute
+from dcod.stages.tried import gathered
 from dcod.traces import synthetic
 from dcod.traces.prompts import prompt_for
 from tests.tiny import save_tiny_student
@@ -59,8 +60,10 @@ class Place:
         self.run("ingest", "traces", student=self.student)
         self.run("score", "scores", student=self.student, traces=folder / "traces")
 
-    def run(self, stage: str, out: str, config: Config | None = None, /, arm: str = "", **inputs: Path) -> Path:
-        options = {"arm": arm} if arm else {}
+    def run(
+        self, stage: str, out: str, config: Config | None = None, /, arm: str = "", first: bool = False, **inputs: Path
+    ) -> Path:
+        options: dict[str, Any] = ({"arm": arm} if arm else {}) | ({"first": True} if first else {})
         execute(stage, config or self.config, self.folder / out, inputs, RunContext(tracked=False), **options)
         return self.folder / out
 
@@ -102,9 +105,9 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
 
 def test_what_it_can_tell_is_said_before(place: Place) -> None:
     assert "2 arms against plain fine-tuning on 40 problems, 2 seeds: a difference of 23 points" in pilot._outlook(
-        place.config, 40
+        place.config, place.config.train.pilot, 40
     )
-    assert "difference of 9 points" in pilot._outlook(place.config, 400)
+    assert "difference of 9 points" in pilot._outlook(place.config, place.config.train.pilot, 400)
 
 
 def test_all_arms_train_on_the_same_and_ask_the_same(place: Place) -> None:
@@ -114,6 +117,63 @@ def test_all_arms_train_on_the_same_and_ask_the_same(place: Place) -> None:
     assert sft["sft"]
     assert not trust["sft"]
     assert trust["arm"]["loss"]["name"] == "gce"
+
+
+def test_a_first_seed_and_the_further_ones_are_the_pilot_in_two_parts(place: Place) -> None:
+    """Answers, figures and choice are those of all seeds at once; a dropped arm is not tried further, and counts."""
+    given = {"student": place.student, "traces": place.folder / "traces", "scores": place.folder / "scores"}
+    names = ("sft", "trust", "ratio")
+    first = {name: place.run("pilot", f"first-{name}", None, arm=name, first=True, **given) for name in names}
+    assert {row["seed"] for row in pq.read_table(first["trust"] / pilot.ANSWERS).to_pylist()} == {0}
+    halved = place.run("halve", "halved", None, **first)
+    assert json.loads((halved / pilot.DROPPED_AS).read_text()) == {}  # of two, one of which is not tried
+    further = {name: place.run("pilot", f"more-{name}", None, arm=name, dropped=halved, **given) for name in names}
+    assert not (further["trust"] / pilot.STUDENT).exists()
+    parts = gathered(place.config, [*further.values(), *first.values()])  # in whatever order
+    whole = gathered(place.config, [place.folder / f"pilot-{name}" for name in names])
+    for name in ("sft", "trust"):
+        ours, theirs = parts[name], whole[name]
+        rows = [row for folder in ours.folders for row in pq.read_table(folder / pilot.ANSWERS).to_pylist()]
+        assert rows == pq.read_table(theirs.folder / pilot.ANSWERS).to_pylist()
+        different = {key for key, value in ours.fields["figures"].items() if value != theirs.fields["figures"][key]}
+        assert different == {"seconds"}
+        assert ours.fields["seeds"] == [0, 1]
+    assert parts["ratio"].state == pilot.LEFT_OUT
+
+    dropped = place.folder / "dropped"
+    dropped.mkdir()
+    (dropped / pilot.DROPPED_AS).write_text(json.dumps({"trust": [pilot.DROPPED, "in the worse half"]}))
+    held = remarks.held(place.folder / "traces")
+    assert pilot.untried(place.config, given["traces"], "trust", held, dropped) == ("dropped", "in the worse half")
+    assert pilot.untried(place.config, given["traces"], "sft", held, dropped) == ("", "")
+    gone = place.run("pilot", "more-gone", None, arm="trust", dropped=dropped, **given)
+    made = place.run("choose", "choice-halved", None, a=first["sft"], b=further["sft"], c=first["trust"], d=gone,
+                     e=first["ratio"], f=further["ratio"])  # fmt: skip
+    choice = json.loads((made / arms.CHOICE).read_text())
+    assert choice["choice"]["arm"] == "sft"
+    assert "trust: dropped: in the worse half" in "\n".join(report.lines({"text": "", "choice": choice}))
+
+
+def test_what_failed_or_fell_behind_gets_no_further_seed(place: Place, tmp_path: Path) -> None:
+    """`halve` on arms whose answers are made up."""
+    arms_, rows = {}, pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS)
+    right = rows.set_column(rows.schema.get_field_index("outcome"), "outcome", [["correct"] * len(rows)])
+    sft = told(place.folder / "pilot-sft")
+    for number, (name, state) in enumerate(
+        {"sft": "trained", "a": "trained", "b": "trained", "c": "trained", "d": "trained", "e": "failed"}.items()
+    ):
+        (folder := tmp_path / f"{number}").mkdir()
+        fields = {**sft, "sft": name == "sft", "state": state, "why": "not finite" if state == "failed" else ""}
+        (folder / pilot.ARM).write_text(json.dumps({**fields, "arm": {"name": name}}))
+        pq.write_table(right if name in ("a", "c") else rows, folder / pilot.ANSWERS)
+        arms_[name] = folder
+    train = {"arms": [{"name": name, "focus": 0.1 * n} for n, name in enumerate("abcde", 1)]}
+    config = Config.model_validate({"ingest": {"pilot_share": 0.1}, "train": train})
+    assert config.train.halves
+    gone = json.loads((place.run("halve", "halved-made-up", config, **arms_) / pilot.DROPPED_AS).read_text())
+    assert gone.keys() == {"b", "d", "e"}
+    assert gone["e"] == ["failed", "not finite"]
+    assert gone["b"][1] == "+0.0 points to plain fine-tuning after the first seed, in the worse half of 4"
 
 
 def test_an_arm_that_the_traces_do_not_suit_says_why(place: Place) -> None:
