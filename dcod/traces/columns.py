@@ -208,6 +208,10 @@ def _looked(name: str, value: Any, said: Said, left: list[int], level: int = 0) 
         if "gold" in named and not (safe or own or said.gold) and not is_none(value):
             yield Overlooked(name, "gold")
     elif isinstance(value, dict):
+        if level == 0 and _are_options(name, value):
+            if not all(map(said.holds, value.values())):
+                yield Overlooked(name, "context")
+            return
         for key, inner in value.items():
             yield from _looked(f"{name}.{key}", inner, said, left, level + 1)
     elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
@@ -220,6 +224,12 @@ def _looked(name: str, value: Any, said: Said, left: list[int], level: int = 0) 
             yield from found
             if found:
                 return
+
+
+def _are_options(name: str, value: Mapping[str, Any]) -> bool:
+    """Whether an object is a context whose texts may be short, such as the options of a choice."""
+    named, safe, _ = kinds(name)
+    return "context" in named and not safe and bool(value) and all(isinstance(one, str) for one in value.values())
 
 
 def _text(name: str, value: str, said: Said) -> Kind | None:

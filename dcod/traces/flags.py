@@ -21,6 +21,7 @@ _RIGHT = {
     "verification", "label", "judgement", "judgment", "judge", "judged", "grade", "graded",
 }  # fmt: skip
 _VALID, _WRONG = {"valid"}, {"wrong", "incorrect", "invalid", "failed"}
+_PLAIN, _SCALES = {"rejected", "error", "errored"}, {"score", "rating", "reward", "prob", "probability", "logprob"}
 _WHOLE = {"complete", "completed", "finished", "terminated"}
 _CUT = {"truncated", "overlong", "clipped", "limit"}
 _FINISH = {"finish_reason", "finish_reasons", "stop_type", "done_reason", "finishreason"}
@@ -69,6 +70,10 @@ def meaning(name: str) -> Meaning:
     if folded in _REWARDS or (found & _SCORES and found & _OF_ANSWERS):
         return "reward"
     if found & _NOT and not (found & {"answer"} and folded.endswith(("correct", "correctness"))):
+        return ""
+    if folded.removeprefix("is_").removeprefix("has_") in _PLAIN:
+        return "wrong"
+    if found & _WRONG and found & _SCALES:
         return ""
     kinds: tuple[tuple[Meaning, set[str]], ...] = (
         ("cut", _CUT), ("whole", _WHOLE), ("wrong", _WRONG), ("valid", _VALID), ("right", _RIGHT),

@@ -228,7 +228,7 @@ def _made(name: str, filled: dict[str, Any]) -> list[Trace | RowError]:
 
 def _checked(trace: Trace) -> Trace | RowError:
     for message in trace.prompt:
-        if mark := templates.mark(message["content"]):
+        if mark := templates.mark(message["content"]) or ("<image>" if message["content"][:7] == "<image>" else ""):
             return RowError(
                 "template_marks",
                 f"{mark!r} of a chat template in the {message['role']}'s turn: it would be taught as said there",
@@ -318,8 +318,9 @@ def _told(name: str, found: Sequence[columns.Overlooked]) -> str:
         for kind, names in kinds.items()
     ]
     tops = list(dict.fromkeys(column.partition(".")[0].partition("[")[0] for column, _ in found))
-    if name in _WORKED and "answer" in kinds:
-        advice = f"a mapping says what is taught, such as completion: {kinds['answer'][0]}"
+    if name in _WORKED and ("answer" in kinds or "thought" in kinds):
+        role, kind = ("completion", "answer") if "answer" in kinds else ("thought", "thought")
+        advice = f"a mapping says what is taught, such as {role}: {kinds[kind][0]}"
     elif chats := [column for column in tops if column in _TURNED]:
         advice = f"a mapping says what is what; with messages: {chats[0]} it is left out"
     else:

@@ -54,6 +54,7 @@ _MARKS = re.compile(  # a plain first character makes it fast
     r"\|begin_of_text\||(?:start|end)_of_turn|\|turn|\|(?:START|END)_OF_TURN_TOKEN\||"
     r"[|｜](?:hy_)?(?:system|user|assistant|prompter|bot)(?:_start|_end)?[|｜]|[|｜](?:begin|end)[▁_]of[▁_]sentence[|｜]|"
     r"\|(?:start|end)_of_role\||</?SYS>|\|start\|>(?:system|developer|user|assistant)|seed:[be]os|"
+    r"\|(?:vision_start|image_pad|video_pad|audio_start|image|audio)\||"
     r"(?:extra_id_[01]|SPECIAL_1[012])>(?:system|user|assistant)|role>(?:system|human|user|assistant)</role)>?|"
     r"(?<=\[)(?i:/?INST\]|\|(?:system|user|assistant|endofturn)\|\]))"
 )

@@ -22,6 +22,9 @@ SAID: list[tuple[dict[str, Any], str]] = [
     ({"eval": {"reward": 0}}, "eval.reward: 0"),
     ({"problem_is_valid": "Yes", "solution_is_valid": "No"}, "solution_is_valid: No"),
     ({"correct": True, "is_valid": False}, "is_valid: False"),
+    ({"rejected": True}, "rejected: True"),
+    ({"has_error": True}, "has_error: True"),
+    ({"rejected_score": 1, "incorrect_prob": 1.0, "error": "none to speak of"}, ""),
     ({"correct": True, "verified": False}, ""),
     ({"label": 0}, ""),  # a class
     ({"grade": 0}, ""),

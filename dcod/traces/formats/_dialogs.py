@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dcod.traces.formats._fields import has_text, has_turns, role_of, turns
+from dcod.traces.formats._fields import has_text, has_turns, turns
+from dcod.traces.formats._roles import role_of
 from dcod.traces.refusals import RowError
 from dcod.traces.schema import Message
 

@@ -11,6 +11,7 @@ from dcod.grading.extract import boxed
 from dcod.traces import columns, templates
 from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
 from dcod.traces.formats._marks import WEIGHTS, check_row, is_taught, until_taught
+from dcod.traces.formats._roles import ROLES, role_of
 from dcod.traces.prompts import prompt_for
 from dcod.traces.refusals import TEXT, RowError
 from dcod.traces.schema import Message, Trace
@@ -23,8 +24,8 @@ REASONING = (
 )  # fmt: skip
 SYSTEMS = ("system", "system_prompt", "system_message", "developer", "sys_prompt", "system_instruction")
 TEACHERS = (
-    "teacher", "model", "model_name", "teacher_model", "generator", "generation_model", "generator_model", "model_id",
-    "generated_by", "response_model", "answer_model", "llm", "model_used", "engine_model",
+    "teacher", "teacher_model", "response_model", "answer_model", "generation_model", "generator_model", "model",
+    "model_name", "generator", "model_id", "generated_by", "llm", "model_used", "engine_model",
 )  # fmt: skip
 SAMPLED = ("outputs", "choices", "reasoning_content")  # fields by which an engine's own output is known
 GOLDS = ("gold", "expected_answer", "ground_truth", "answer")
@@ -38,11 +39,8 @@ COMMON = {
 }  # fmt: skip
 NAME = 1000  # characters of a name: the teacher's, the licence's
 _NUMBER = 100  # characters of a number that is written as text
-_SYSTEMS, _REASONING, _TEACHERS = frozenset(SYSTEMS), frozenset(REASONING), frozenset(TEACHERS[3:])
-ROLES = {
-    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
-    "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "chatbot": "assistant", "bot": "assistant",
-}  # fmt: skip
+_SYSTEMS, _REASONING, _TEACHERS = frozenset(SYSTEMS), frozenset(REASONING), frozenset(TEACHERS)
+_NAMES = ("teacher", "model", "model_name")  # that hold nothing else
 
 
 def has_text(row: dict[str, Any], *keys: str) -> bool:
@@ -57,12 +55,6 @@ def has_text(row: dict[str, Any], *keys: str) -> bool:
 def has_turns(value: Any) -> bool:
     """Whether a value looks like a chat: a list of mappings."""
     return isinstance(value, list) and all(isinstance(item, dict) for item in value) and not is_chunked(value)
-
-
-def role_of(turn: Mapping[str, Any], key: str, other: str = "") -> str:
-    """Whose turn it is, by a key or another one, in small or capital letters; empty for nobody known."""
-    said = str(turn.get(key) if key in turn or not other else turn.get(other))
-    return ROLES.get(said) or ROLES.get(said.lower(), "")
 
 
 def first_key(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:
@@ -239,28 +231,44 @@ def weight(row: dict[str, Any]) -> float | None:
 
 
 def _teacher(row: dict[str, Any]) -> str | None:
-    """The teacher's name; of names that only some sets use, where it is a short text."""
-    found = name(row, *TEACHERS[:3])
-    if found is not None or _TEACHERS.isdisjoint(row):
-        return found
-    others = (row.get(key) for key in TEACHERS[3:])
-    return next((one for one in others if isinstance(one, str) and 0 < len(one) <= NAME), None)
+    """The teacher's name, by what says so most plainly; of names that only some sets use, where it is a short text."""
+    for key in () if _TEACHERS.isdisjoint(row) else TEACHERS:
+        one = row.get(key)
+        if one is not None and (key in _NAMES or (isinstance(one, str) and 0 < len(one) <= NAME)):
+            return name(row, key)
+    return None
 
 
 def with_system(prompt: list[Message], row: Mapping[str, Any]) -> list[Message]:
-    """A prompt behind the system prompt that a column of its own holds, unless it has one."""
-    if any(message["role"] == "system" for message in prompt):
-        return prompt
+    """A prompt behind the system prompt that a column of its own holds, unless it has that.
+
+    Raises:
+        RowError: it has another one, or the column holds no text.
+    """
     if _SYSTEMS.isdisjoint(row):
         return prompt
-    found = next((row[key] for key in SYSTEMS if isinstance(row.get(key), str) and row[key].strip()), None)
-    return [{"role": "system", "content": _bounded(found, "system")}, *prompt] if found else prompt
+    key = next((key for key in SYSTEMS if row.get(key)), "")
+    said = text(dict(row), key) if key else ""
+    if not said.strip():
+        return prompt
+    has = [columns.flat(message["content"]) for message in prompt if message["role"] == "system"]
+    if has and not any(columns.flat(said) in one or one in columns.flat(said) for one in has):
+        raise RowError("ambiguous_format", f"{key}: another system prompt than the chat's own; a mapping says which")
+    return prompt if has else [{"role": "system", "content": said}, *prompt]
 
 
 def with_thought(completion: str, row: Mapping[str, Any]) -> str:
-    """A completion behind the thought that a column of its own holds, unless it says it itself."""
+    """A completion behind the thought that a column of its own holds, unless it says it itself.
+
+    Raises:
+        RowError: it says another one.
+    """
     found = thought_of(row)
-    return completion if not found or _says(completion, found) else Spoken(completion, found).tagged()
+    if not found or columns.flat(found) in columns.flat(completion):
+        return completion
+    if thoughts.marks(completion):
+        raise RowError("ambiguous_format", "a thought stands beside a completion with another; a mapping says which")
+    return Spoken(completion, found).tagged()
 
 
 def thought_of(row: Mapping[str, Any]) -> str:
@@ -269,10 +277,6 @@ def thought_of(row: Mapping[str, Any]) -> str:
         return ""
     found = next((row[key] for key in REASONING if isinstance(row.get(key), str) and row[key].strip()), "")
     return _bounded(found, "thought") if len(found.split()) > 1 else ""
-
-
-def _says(completion: str, thought: str) -> bool:
-    return bool(thoughts.marks(completion)) or columns.flat(thought) in columns.flat(completion)
 
 
 def asked(prompt: str) -> tuple[list[Message], str]:
@@ -333,7 +337,7 @@ def turns(value: Any, role_key: str = "role", content_key: str = "content") -> l
         if not role:
             known, said = ", ".join(ROLES), turn.get(role_key)
             raise RowError("bad_messages", f"message {index}: {role_key} {said!r:.80} is unknown; known: {known}")
-        if turn.get("tool_calls"):
+        if turn.get("tool_calls") or turn.get("function_call"):
             raise RowError("bad_messages", f"message {index}: tool calls cannot be taught")
         last = index == len(value) - 1
         reasoned = last and any(turn.get(key) for key in REASONING)

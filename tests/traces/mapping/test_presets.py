@@ -109,6 +109,11 @@ ROWS |= {
             "ground_truth": "15", "think_content": THOUGHT, "answer_content": SAID, "verify_score": 1.0}}]},
         1,
     ),
+    "anthropic-message": (
+        {"system": "Count.", "messages": [USER], "role": "assistant", "stop_reason": "end_turn", "content": [
+            {"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": SAID}]},
+        1,
+    ),
     "anthropic-messages": (
         {"custom_id": "a", "request": {"messages": [USER]}, "response": {
             "role": "assistant", "content": [{"type": "text", "text": SAID}], "stop_reason": "end_turn"}},
