@@ -31,6 +31,7 @@ SEED_POINTS = (0.02, 0.03)
 SIZES = ((200, 2, 2), (400, 2, 2), (400, 3, 2), (800, 2, 2))
 ARMS, HALVED_ARMS = (1, 3, 6), (4, 6, 8)
 PILOTS = (1, 4, 30)  # in a month
+GATES = 120_000  # tests, for how often one errs
 
 
 class _Shift:
@@ -212,8 +213,8 @@ def simulate(
         name, head, made = ("pilot-month.md", _MONTH, month)
     text = head.format(draws=draws, points=100 * GAIN) + made(draws) + "\n"
     if of_month:
-        errs = improves(alike, 300, 2, 30 * draws, LEVEL)
-        text += _GATES.format(promoted=1.0 - (1.0 - errs) ** 30, tests=30 * draws)
+        errs = improves(alike, 300, 2, GATES, LEVEL)
+        text += _GATES.format(promoted=1.0 - (1.0 - errs) ** 30, tests=GATES)
     (out / name).write_text(text, encoding="utf-8")
 
 

@@ -128,12 +128,34 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
     yield table(*side_by_side(choice))
     if made["against"]:
         yield plot(figures.arms_figure(made["against"]), "arms")
+    if rows := list(_asked(choice)):
+        head = [
+            "arm",
+            "report problems",
+            "role",
+            "accuracy",
+            "95 % interval",
+            "majority and pass",
+            "length",
+            "problems",
+        ]
+        yield table(head, rows, "The pilot's students on problems that nothing was chosen on")
     for number, one in enumerate(choice.get("examples", ()), 1):
         right = "plain fine-tuning" if one["right"] == "sft" else "the arm"
         yield part("heading", f"A pilot problem answered differently, {number}: {right} is right")
         yield table(
             ["", "answer"], [["reference", one["gold"]], ["plain", _cut(one["sft"])], ["arm", _cut(one["other"])]]
         )
+
+
+def _asked(choice: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The pilot's students of plain fine-tuning and of the chosen arm on the report problems, guards among them."""
+    for name, rows in choice.get("asked", {}).items():
+        for row in rows:
+            at_k = ", ".join(f"{key} {value[0]:.1%}" for key, value in row["at_k"].items())
+            interval = f"{row['low']:.1%} to {row['high']:.1%}"
+            sizes = [f"{row['mean_tokens']:.0f}", f"{row['n']}"]
+            yield [name, row["benchmark"], row["role"], f"{row['accuracy']:.1%}", interval, at_k, *sizes]
 
 
 def side_by_side(choice: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

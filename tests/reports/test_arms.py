@@ -35,6 +35,26 @@ CHOICE: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_the_pilots_students_show_majority_pass_and_guards_on_report_problems() -> None:
+    row = {
+        "benchmark": "math500",
+        "role": "primary",
+        "n": 250,
+        "samples": 8,
+        "accuracy": 0.4,
+        "low": 0.35,
+        "high": 0.45,
+        "mean_tokens": 321.4,
+        "at_k": {"maj@8": [0.5, 0.45, 0.55], "pass@8": [0.7, 0.65, 0.75]},
+    }
+    guard = row | {"benchmark": "ifeval", "role": "guard", "accuracy": 0.62, "at_k": {}, "samples": 1}
+    asked = {"sft": [row, guard], "support": [row | {"accuracy": 0.47}, guard | {"accuracy": 0.61}]}
+    text = str(arms.section(arms.answer(plain=False, choice=CHOICE | {"asked": asked})))
+    for said in ("maj@8 50.0%, pass@8 70.0%", "ifeval", "guard", "61.0%", "47.0%", "321"):
+        assert said in text
+    assert "maj@8" not in str(arms.section(arms.answer(plain=False, choice=CHOICE)))
+
+
 @pytest.mark.parametrize(
     ("gains", "losses", "begins"),
     [

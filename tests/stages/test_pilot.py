@@ -251,6 +251,11 @@ def test_a_better_arm_is_chosen_and_asked_the_report_problems(place: Place) -> N
     (asked,) = load_results(made / "report-trust").rows[1:]
     assert (asked.split, asked.n) == ("report", choice["report"][0]["n"])
     assert asked.n > 5
+    assert {name: [one["role"] for one in rows] for name, rows in choice["asked"].items()} == {
+        "sft": ["primary"],
+        "trust": ["primary"],
+    }
+    assert choice["asked"]["trust"][0]["n"] == asked.n
     assert choice["examples"][0]["right"] == "other"
     assert arms.of_training(place.config, choice=made).train.loss.name == "gce"
 
