@@ -33,11 +33,12 @@ IMAGE_ARGS ?=
 # The Python of the host that `make gpu-pack` packs for.
 GPU_PYTHON ?= 3.12
 VLLM := 0.32.0
+LOWEST_SAID := torch|transformers|accelerate|peft|safetensors|huggingface[-_]hub|numpy|pyarrow|datasets|pydantic|typer|rich
 VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench examples docs tests .ci docker setup.py)
 
-.PHONY: help run test test-avx2 test-services test-vllm lint docs images bench sweep fuzz gpu-pack golden lock setup release clean
+.PHONY: help run test test-avx2 test-lowest test-services test-vllm lint docs images bench sweep fuzz gpu-pack golden lock setup release clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -63,6 +64,17 @@ test-services: .venv/services.stamp  ## the slow tests and those with real serve
 
 test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 4 GB into .venv-vllm
 	.venv-vllm/bin/python -m pytest -m vllm -p no:cacheprovider $(PYTEST_ARGS) tests/engines
+
+# What the training, scoring and evaluation of a host without Kubeflow and MLflow need; the tests of teaching want a bucket.
+LOWEST_TESTS := tests/objective tests/models tests/score tests/train tests/evaluate tests/grading tests/gpu \
+  tests/engines/test_seeds.py tests/ingest/test_examine.py
+
+test-lowest: export OMP_NUM_THREADS := 1
+test-lowest: .venv-lowest/setup.stamp  ## the same code on the lowest versions allowed (torch 2.11: 3 GB), into tests/lowest.log
+	bash -o pipefail -c '.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not service and not vllm" \
+	  -p no:cacheprovider $(PYTEST_ARGS) $(LOWEST_TESTS) | tee build/lowest.log'
+	{ .venv-lowest/bin/python --version; .venv-lowest/bin/pip list --format freeze | grep -iE "^($(LOWEST_SAID))=="; \
+	  date -u +%F; grep -E "^(FAILED|ERROR|SKIPPED)|passed|failed" build/lowest.log; } | tee tests/lowest.log
 
 lint: setup  ## style, format and types
 	$(BIN)/ruff check $(CODE)
@@ -142,6 +154,15 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+# Without mlflow, kfp and boto3; the newest of what the lowest ones need in their turn.
+.venv-lowest/setup.stamp: pyproject.toml
+	@mkdir -p build && $(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/pip install --quiet 'uv>=0.13,<1'
+	.venv-lowest/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 pyproject.toml \
+	  --extra train --extra evaluate --extra ifeval --extra quickstart --output-file build/lowest.txt
+	.venv-lowest/bin/pip --disable-pip-version-check install --quiet --requirement build/lowest.txt \
+	  'pytest>=9' 'pytest-xdist>=3' 'hypothesis>=6'
+	@touch $@
+
 # TRL beside the very packages that dcod runs with, and nothing of it in .venv.
 .venv-bench/setup.stamp: .venv/setup.stamp bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
@@ -167,4 +188,4 @@ release: setup  ## dist: sdist and wheel, built and checked, the presets' pipeli
 	@echo "nothing was uploaded; to do so: build/release/bin/twine upload dist/*.whl dist/*.tar.gz, and the rest to the forge's release"
 
 clean:  ## removes .venv and caches; keeps ./runs
-	rm -rf .venv .venv-vllm .venv-bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-bench .venv-lowest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

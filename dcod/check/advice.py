@@ -21,6 +21,12 @@ from dcod.storage import marks
 from dcod.traces.mapping import addresses
 
 STEPS = 40  # optimizer steps that a run should have at least
+HELD_BACK = 0.1  # of the prompts, for each of the two kinds of problems that a pilot asks
+PLAIN = (
+    "plain fine-tuning, the study's default (docs/method.md, section 6). Several traces a prompt can be compared: "
+    "train.correction.name=naturalness train.correction.weights=live train.correction.gamma_max=4 train.twin=true does "
+    "so, and says what it brought"
+)
 LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
 PROBLEM = ("problem", "question", "prompt", "instruction", "input", "query", "text")
 ANSWER = ("answer", "gold", "final_answer", "expected_answer", "reference", "target", "label", "solution", "output")
@@ -150,9 +156,16 @@ def _verdicts(advice: Advice, found: Sample, held: Holdings, folder: Path) -> No
 
 
 def _training(advice: Advice, held: Holdings, found: Sample) -> None:
-    if held.alone <= held.traces / 2:
-        advice.set("train.correction.name", "surprisal", "the traces of a prompt can be compared (docs/method.md)")
-        advice.set("train.correction.weights", "live")
+    traces = held.traces if found.whole else found.total
+    problems = HELD_BACK * held.prompts * traces / max(1, held.traces) * held.golds / max(1, held.traces)
+    if problems >= advice.config.train.pilot.min_problems:
+        advice.set("ingest.selection_share", HELD_BACK)
+        advice.set("ingest.pilot_share", HELD_BACK, f"some {int(problems):,} problems each, held back to choose an arm")
+        advice.set(
+            "train.arms", "auto", "corrections are tried on a part; plain fine-tuning stays unless one is better"
+        )
+    elif held.alone <= held.traces / 2:
+        advice.set("train.correction.name", "none", PLAIN)
     else:
         advice.set(
             "train.correction.name",
@@ -160,7 +173,6 @@ def _training(advice: Advice, held: Holdings, found: Sample) -> None:
             "plain fine-tuning: most prompts have one trace, and there is nothing to compare; with a teacher, "
             "`dcod teach` writes more",
         )
-    traces = held.traces if found.whole else found.total
     epochs = 2 if traces > 500 else 3
     advice.set("train.epochs", epochs)
     most = max(1, traces * epochs // STEPS)

@@ -75,11 +75,12 @@ class PilotConfig(Section):
     )
 
 
+_NEAR = CorrectionConfig(name="naturalness", weights="live", gamma_max=4.0)  # as the second study confirmed it
+_TRUST = LossConfig(name="gce", power=0.25)
 # `train.arms=auto`: what is tried where the traces allow it, in this order (dcod.objective.arms says which do).
 AUTO = (
-    ArmConfig(name="support", correction=CorrectionConfig(name="support", weights="live")),
+    ArmConfig(name="naturalness", correction=_NEAR),
+    ArmConfig(name="naturalness_gce", correction=_NEAR, loss=_TRUST),
+    ArmConfig(name="gce", loss=_TRUST),
     ArmConfig(name="support_text", correction=CorrectionConfig(name="support_text", weights="live")),
-    ArmConfig(name="naturalness", correction=CorrectionConfig(name="naturalness")),
-    ArmConfig(name="token_support", correction=CorrectionConfig(name="token_support", rule="probability")),
-    ArmConfig(name="gce", loss=LossConfig(name="gce", power=0.25)),
 )

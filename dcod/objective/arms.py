@@ -1,9 +1,9 @@
 """Which arms suit the traces: of those that a user listed, what would do nothing; of ``auto``, which are tried.
 
-`auto` is a short list, since each further arm takes a part of what the pilot can tell apart. One weight by the
-teacher's log-probs where they are recorded, one by the student's own where not; likeness to the student where a prompt
-has several traces, support under the start where it has one; and a loss that trusts a token less where the student
-finds it unlikely.
+`auto` is a short list, since each further arm takes a part of what the pilot can tell apart: what the second study
+confirmed (docs/method.md, section 6), likeness to the student where a prompt has several traces, and a loss that
+trusts a token less where the student finds it unlikely, with it or, where a prompt has one trace, alone; and the
+support of each token, of which the screening alone speaks: it was the one gain there for a student that knows little.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dcod.config import TrainConfig
 from dcod.config.arms import ArmConfig
 from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
+
+_OF_SEVERAL = ("naturalness", "naturalness_gce")
 
 
 def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
@@ -29,12 +31,10 @@ def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
     if train.arms != "auto":
         return ""
     lone = holdings.alone >= holdings.traces / 2
-    if arm.name == "support_text" and holdings.logprobs == holdings.traces:
-        return "the traces have the teacher's log-probs, so `support` takes its place"
-    if arm.name == "naturalness" and lone:
+    if arm.name in _OF_SEVERAL and lone:
         return f"{holdings.alone:,} of {holdings.traces:,} traces are alone with their prompt"
-    if arm.name == "token_support" and not lone:
-        return "most prompts have several traces, so `naturalness` takes its place"
+    if arm.name == "gce" and not lone:
+        return "most prompts have several traces, so `naturalness_gce` takes its place"
     return ""
 
 

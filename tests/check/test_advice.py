@@ -20,17 +20,28 @@ def problems(tmp_path: Path) -> str:
     return lines(tmp_path / "test.jsonl", ({"question": f"{n} + 7?", "label": str(n + 7)} for n in range(130)))
 
 
-def test_several_traces_a_prompt_are_compared(tmp_path: Path, tiny_student: Path, problems: str) -> None:
+def test_several_traces_a_prompt_are_trained_plainly_and_the_way_to_compare_them_is_told(
+    tmp_path: Path, tiny_student: Path, problems: str
+) -> None:
     traces = lines(tmp_path / "mine.jsonl", rows(60, each=3))
     advice = advise([traces], problems, str(tiny_student))
     config = parse_config(advice.text())
     assert config == advice.config
     assert (config.name, config.student.max_length) == ("mine", 256)
-    assert (config.train.correction.name, config.train.correction.weights) == ("surprisal", "live")
+    assert (config.train.correction.name, config.train.arms) == ("none", [])
     assert config.ingest.keep == "correct"
     assert config.evaluate.benchmarks[0].source == f"{problems}?problem=question&answer=label"
-    assert "the traces of a prompt can be compared" in advice.text()
+    assert "train.correction.name=naturalness" in advice.text()
     assert {check.state for check in checks(config)} == {"ok"}
+
+
+def test_where_the_problems_suffice_arms_are_tried(tmp_path: Path, tiny_student: Path, problems: str) -> None:
+    traces = lines(tmp_path / "many.jsonl", rows(1200, each=2))
+    config = advise([traces], problems, str(tiny_student)).config
+    assert config.train.arms == "auto"
+    assert config.train.correction.name == "none"
+    assert (config.ingest.selection_share, config.ingest.pilot_share) == (0.1, 0.1)
+    assert {check.state for check in checks(config)} <= {"ok", "warning"}
 
 
 def test_one_trace_a_prompt_is_plain_fine_tuning_and_is_said(tmp_path: Path, tiny_student: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_webhook_on_a_cluster_needs_its_secret() -> None:
 
 def test_the_guide_names_every_setting_and_its_example_is_good() -> None:
     guide = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(# mine.yaml.*?)```", guide, re.DOTALL)
     sent = for_cluster(parse_config(example))
     assert sent.promote.lease == "s3://dcod/work/promotion.lease"
     assert sent.train.checkpoints.uri == sent.score.checkpoints.uri == "s3://dcod/work/checkpoints"

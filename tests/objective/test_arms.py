@@ -23,9 +23,9 @@ def config(wanted: Any) -> TrainConfig:
 @pytest.mark.parametrize(
     ("holdings", "tried"),
     [
-        (ALONE, ["support_text", "token_support", "gce"]),
-        (FOUR, ["support_text", "naturalness", "gce"]),
-        (WITH_LOGPROBS, ["support", "naturalness", "gce"]),
+        (ALONE, ["gce", "support_text"]),
+        (FOUR, ["naturalness", "naturalness_gce", "support_text"]),
+        (WITH_LOGPROBS, ["naturalness", "naturalness_gce", "support_text"]),
     ],
 )
 def test_auto_takes_what_suits_the_traces(holdings: Holdings, tried: list[str]) -> None:

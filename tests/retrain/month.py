@@ -83,7 +83,9 @@ def world(folder: Path, student: Path, seed: int) -> tuple[list[str], Config]:
         "student.max_length": 400,
         "ingest.sources": [str(folder / "traces")],
         "ingest.selection_share": 0.2,
-        "train.allow_idle": True,  # one trace a prompt, which the preset's correction leaves alone
+        "train.correction.name": "surprisal",  # a teacher can be too far for it; plain fine-tuning takes any
+        "train.correction.weights": "live",
+        "train.allow_idle": True,  # one trace a prompt, which it leaves alone
         "train.learning_rate": 0.01,
         "train.epochs": 8,
         "train.traces_per_step": 8,
