@@ -18,6 +18,8 @@ TRACKING_KEYS = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRA
 HUB_KEYS = {"token": "HF_TOKEN"}
 ENDPOINT_KEYS = {"key": "OPENAI_API_KEY"}
 SIGNED = {f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}": "true" for way in ("UPLOAD", "DOWNLOAD")}
+# Tasks without settings of their own in `cluster.stages`, by the stage whose they take.
+GOES_BY = {"gate": "evaluate", "promote": "evaluate", "ingest-more": "ingest", "choose-halved": "choose"}
 WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
 
 
@@ -115,8 +117,7 @@ class Pods:
         from dcod.config.cluster import StageConfig
 
         stages = {str(stage): own for stage, own in self.cluster.stages.items()}
-        other = {"gate": "evaluate", "promote": "evaluate", "ingest-more": "ingest"}.get(verb, verb)
-        return stages.get(verb) or stages.get(other) or StageConfig()
+        return stages.get(verb) or stages.get(GOES_BY.get(verb, verb)) or StageConfig()
 
     def _on_gpu(self, verb: str, gpu: bool) -> bool:
         own = self._own(verb).pod
