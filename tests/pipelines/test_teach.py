@@ -64,7 +64,7 @@ def test_a_run_asks_a_teacher_for_what_its_traces_lack(tmp_path: Path, tiny_stud
     assert done.returncode == 0, done.stdout + done.stderr
     for said in ("fetch teacher", "teach ", "ingest more"):
         assert said in done.stdout
-    (taught,) = tmp_path.glob("runs/pipeline/*/teach/taught")
+    (taught,) = tmp_path.glob("runs/pipeline/*/*/teach/taught")
     assert json.loads((taught / "usage.json").read_text())["attempts"] > 0
-    (more,) = tmp_path.glob("runs/pipeline/*/ingest-more/more")
+    (more,) = tmp_path.glob("runs/pipeline/*/*/ingest-more/more")
     assert list(read_traces(more))

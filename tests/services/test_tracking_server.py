@@ -45,6 +45,7 @@ def test_what_nothing_needs_is_deleted_through_the_server(
 ) -> None:
     for name in s3_server.env:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)  # the defaults are places below
     tracker = Tracker(TrackingConfig(uri=mlflow_server.uri, experiment="retention"))
     output = tmp_path / "output"
     output.mkdir()
