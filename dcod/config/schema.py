@@ -16,7 +16,7 @@ from dcod.config.base import Few, Natural, Positive, Section, Share
 from dcod.config.cluster import ClusterConfig
 from dcod.config.mapping import Maps, ProblemMap, SourceConfig
 from dcod.config.retrain import NotifyConfig, RetrainConfig
-from dcod.config.teach import EngineConfig, TeachConfig
+from dcod.config.teach import EngineConfig, Price, TeachConfig
 from dcod.config.train import TrainConfig
 
 Count = Positive | Literal["all"]
@@ -250,6 +250,10 @@ class TrackingConfig(Section):
     artifacts: str = Field("runs/artifacts", description="Folder or s3:// prefix; a tracking server ignores it.")
     experiment: str = Field("dcod", description="The MLflow experiment that runs are written to.")
     reuse: bool = Field(True, description="Take a stage's output from an earlier run with the same digests.")
+    hour_price: Price = Field(
+        0.0, description="Of an hour of a stage that sees no GPU, for the metric `cost`; 0: not told.", examples=[0.2]
+    )
+    gpu_hour_price: Price = Field(0.0, description="Of an hour of each GPU that a stage sees.", examples=[2.5])
 
 
 class Config(Section):

@@ -32,7 +32,7 @@ from dcod import __version__, storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import AwayError, UserError, hidden, one_line
 from dcod.storage import dripping, room
-from dcod.tracking import store
+from dcod.tracking import money, store
 from dcod.tracking.logged_models import LoggedModels
 from dcod.tracking.logs import NAME, SOURCE, flatten
 from dcod.tracking.outputs import Outputs
@@ -133,9 +133,11 @@ class Tracker:
             tags["mlflow.parentRunId"] = parent
         name = f"{stage} {label}".strip()
         given = self.platform.stage(tags) if parent else ""
-        run = StageRun(self, given or self._create(name, tags), parent or "")
+        run, began = StageRun(self, given or self._create(name, tags), parent or ""), time.monotonic()
         try:
             yield run
+            if cost := money.of_stage(self.config, time.monotonic() - began):
+                run.metrics({money.STAGE: cost})
             run.close()
         except BaseException as error:
             line = one_line(error) or type(error).__name__
@@ -176,6 +178,9 @@ class Tracker:
                 self.client.delete_tag(run_id, "dcod.error")
             begun = self.client.get_run(run_id).info.start_time
             self.client.log_metric(run_id, "seconds", time.time() - begun / 1000)
+            stages = self.client.search_runs([self.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+            if cost := money.of_run(stages):
+                self.client.log_metric(run_id, money.RUN, cost)
             if not foreign:
                 self.client.set_terminated(run_id, status)
 
