@@ -255,6 +255,10 @@ class TrackingConfig(Section):
     )
     gpu_hour_price: Price = Field(0.0, description="Of an hour of each GPU that a stage sees.", examples=[2.5])
 
+    def price(self, seconds: float, gpus: int, machines: int = 1) -> float:
+        """What so long on so many GPUs costs, or on machines without one; 0 where no price is given."""
+        return seconds / 3600 * (gpus * self.gpu_hour_price if gpus else machines * self.hour_price)
+
 
 class Config(Section):
     """The whole configuration of a pipeline run."""

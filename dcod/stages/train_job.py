@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
         (out / "config.json").unlink()
         found = follower.start(build(cluster, name, pipeline, work))
         print(f"TrainJob {name} in {cluster.namespace}: {'found running' if found else 'submitted'}", flush=True)
+        began = time.monotonic()
         try:
             follower.follow()
         except TrainJobError as error:
@@ -64,6 +66,10 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
             if told and told["users_mistake"]:
                 raise UserError(told["error"]) from error
             raise TrainJobError(f"{error}{' Its own words: ' + told['error'] if told else ''}") from error
+        finally:  # this pod has no GPU, the nodes have
+            nodes = cluster.train.num_nodes
+            if cost := config.tracking.price(time.monotonic() - began, nodes * cluster.gpu.count, nodes):
+                log.metrics({"cost": cost})
         metrics = handover.take_over(f"{work}/{OUTPUT}", out, log, steps)
         follower.delete()  # its student is here
     return metrics

@@ -8,13 +8,12 @@ from typing import Any
 
 from dcod.config import TrackingConfig
 
-STAGE, RUN = "compute_cost", "cost"  # metrics; a stage that asked a teacher has a `cost` of its own
+STAGE, RUN = "compute_cost", "cost"  # metrics; a stage that asked a teacher, or nodes, has a `cost` of its own
 
 
 def of_stage(config: TrackingConfig, seconds: float) -> float:
     """A stage's price; 0 where none is given. One that sees GPUs pays for these, any other for its machine."""
-    gpus = _gpus()
-    return seconds / 3600 * (gpus * config.gpu_hour_price if gpus else config.hour_price)
+    return config.price(seconds, _gpus())
 
 
 def of_run(stages: Iterable[Any]) -> float:

@@ -135,9 +135,11 @@ class Tracker:
         given = self.platform.stage(tags) if parent else ""
         run, began = StageRun(self, given or self._create(name, tags), parent or ""), time.monotonic()
         try:
-            yield run
-            if cost := money.of_stage(self.config, time.monotonic() - began):
-                run.metrics({money.STAGE: cost})
+            try:
+                yield run
+            finally:
+                if cost := money.of_stage(self.config, time.monotonic() - began):
+                    run.metrics({money.STAGE: cost})
             run.close()
         except BaseException as error:
             line = one_line(error) or type(error).__name__
@@ -166,6 +168,9 @@ class Tracker:
             query = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
             for child in [] if foreign else self.client.search_runs([self.experiment_id], query):
                 self.client.set_terminated(child.info.run_id, "KILLED")  # a pod that was killed said nothing
+            stages = self.client.search_runs([self.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+            if cost := money.of_run(stages):
+                self.client.log_metric(run_id, money.RUN, cost)
             known = self.client.get_run(run_id).data.tags.get("dcod.error", "")  # of the stage that failed
             status = ("KILLED" if cancelled else "FAILED") if failed else "FINISHED"
             if foreign:  # ended by who made it; asked for by :func:`dcod.tracking.platform.status`
@@ -178,9 +183,6 @@ class Tracker:
                 self.client.delete_tag(run_id, "dcod.error")
             begun = self.client.get_run(run_id).info.start_time
             self.client.log_metric(run_id, "seconds", time.time() - begun / 1000)
-            stages = self.client.search_runs([self.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
-            if cost := money.of_run(stages):
-                self.client.log_metric(run_id, money.RUN, cost)
             if not foreign:
                 self.client.set_terminated(run_id, status)
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -183,7 +184,11 @@ def test_a_restarted_component_finds_its_job(
     fake.statuses = [nodes(active=2), condition("Complete")]
     out = tmp_path / "out"
     out.mkdir()
-    train_job.run(config, out, NullLog(), **inputs, pipeline="run-1")
+    log, priced = Recorded(), config.tracking.model_copy(update={"hour_price": 3600.0})  # two nodes without a GPU
+    began = time.monotonic()
+    train_job.run(config.model_copy(update={"tracking": priced}), out, log, **inputs, pipeline="run-1")
+    (cost,) = [values["cost"] for _, values in log.steps if "cost" in values]
+    assert 0 < cost <= 2 * (time.monotonic() - began)
     assert "POST" not in {method for method, _ in fake.requests}
     assert trainjobs.job_name("run-1") != trainjobs.job_name("run-2")
 

@@ -19,6 +19,8 @@ def test_a_stage_that_sees_gpus_pays_for_each(tmp_path: Path, monkeypatch: pytes
         cuda = SimpleNamespace(is_available=lambda there=there: there, device_count=lambda seen=seen: seen)
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
         assert money.of_stage(config, 3600.0) == price
+    assert config.price(3600.0, 8, machines=2) == 24.0
+    assert config.price(3600.0, 0, machines=2) == 1.0
     monkeypatch.delitem(sys.modules, "torch")
     assert money.of_stage(config, 1800.0) == 0.25
     assert money.of_stage(fresh_store(tmp_path), 3600.0) == 0.0
@@ -32,10 +34,13 @@ def test_a_run_tells_what_its_stages_and_its_teacher_cost(tmp_path: Path, monkey
         log.metrics({"cost": 0.75})
     with tracker.stage("train", parent, digest="b") as other:
         pass
-    tracker.finish("run-1")
+    with pytest.raises(RuntimeError), tracker.stage("score", parent, digest="c") as lost:
+        raise RuntimeError("no memory")
+    tracker.finish("run-1", failed="score")  # what it took is paid all the same
+    spent = tracker.client.get_run(lost.run_id).data.metrics["compute_cost"]
     metrics = [tracker.client.get_run(run_id).data.metrics for run_id in (parent, log.run_id, other.run_id)]
     assert 0.0 < metrics[2]["compute_cost"] < 0.1
-    total = 0.75 + metrics[1]["compute_cost"] + metrics[2]["compute_cost"]
+    total = 0.75 + spent + metrics[1]["compute_cost"] + metrics[2]["compute_cost"]
     assert metrics[0]["cost"] == pytest.approx(total)
 
 
