@@ -100,7 +100,7 @@ def whole(file: Path, student: Path, workers: int) -> None:
 @app.command()
 def measure(
     data_dir: Annotated[Path, typer.Option(help="With gsm8k/train.jsonl.")],
-    sizes: Annotated[list[int], typer.Option(help="Rows; a million takes half an hour of a core.")] = [  # noqa: B006
+    sizes: Annotated[list[int], typer.Option(help="Rows; a million takes 25 minutes of a core.")] = [  # noqa: B006
         100_000,
         200_000,
     ],
