@@ -25,6 +25,7 @@ def gate(
     twin: dsl.Input[dsl.Model] = None,  # how kfp says optional
     twin_results: dsl.Input[dsl.Dataset] = None,
     choice: dsl.Input[dsl.Artifact] = None,
+    teacher: dsl.Input[dsl.Model] = None,
 ) -> str:
     """Returns ``promote`` or ``refuse``; the reasons are in the decision, the registry and the report."""
     from dcod.stages.component import run_gate
@@ -39,7 +40,7 @@ def gate(
         "champion_results": champion_results.path,
         "results": results.path,
     }
-    optional = {"twin": twin, "twin_results": twin_results, "choice": choice}
+    optional = {"twin": twin, "twin_results": twin_results, "choice": choice, "teacher": teacher}
     inputs |= {name: given.path for name, given in optional.items() if given}
     pages = report.path, trace_page.path
     outcome, figures = run_gate(config.path, pipeline, decision.path, inputs, pages, summary.path)

@@ -59,6 +59,7 @@ class Tasks:
         self.inputs = {**inputs, "compiled": compiled_with(settings)}
         self.common: dict[str, Any] = {"pipeline": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
         self.shards = shards.plan(settings.cluster.shards)
+        self.fetched: dict[str, Any] = {}
         self.arms = [arm.name for arm in settings.train.compared]
 
     def closing(self) -> Any:
@@ -93,7 +94,7 @@ class Tasks:
             return traces
         teacher: dict[str, Any] = {"student": {"teacher": start}, "endpoint": {}}.get(asks, {})
         if asks == "teacher":
-            teacher = {"teacher": self.fetch("teacher", "teacher")}
+            teacher = self._teacher()
         engine = self.settings.evaluate.engine if asks == "student" else self.settings.teach.engine
         here = engine.name != "openai"
         looked = self._look("teach", "teach", {"traces": traces, **teacher}) if here else None
@@ -101,6 +102,12 @@ class Tasks:
         attempts = self.place.task(task, "teach", gpu=here, look=looked).outputs["taught"]
         task = ingest_more(**self.common, student=start, traces=traces, taught=attempts)
         return self.place.task(task, "ingest more traces").outputs["more"]
+
+    def _teacher(self) -> dict[str, Any]:
+        """The teacher's model, fetched once."""
+        if not self.fetched:
+            self.fetched = {"teacher": self.fetch("teacher", "teacher")}
+        return self.fetched
 
     def decide(self, start: Any, champion: Any, traces: Any) -> dict[str, Any]:
         """Whether to train, and on what."""
@@ -182,6 +189,8 @@ class Tasks:
             scores: of them.
             **compared: of :meth:`twin` and :meth:`choose`.
         """
+        if self.settings.promote.exposure_traces:
+            compared |= self._teacher()
         decided = self.place.task(
             gate(
                 **self.common,

@@ -217,6 +217,7 @@ def promote(
     twin_results: Annotated[Path | None, typer.Option(help="Its results.")] = None,
     choice: Annotated[Path | None, typer.Option(help="What the pilot chose, for the report.")] = None,
     traces: Annotated[Path | None, typer.Option(help="The training traces, for the check of contamination.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Its folder, for promote.exposure_traces.")] = None,
     preset: Preset = "",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -233,6 +234,7 @@ def promote(
         "champion_results": champion_results or start_results,
     }
     optional = {"twin": twin, "twin_results": twin_results, "choice": choice, "traces": traces}
+    optional |= {"teacher": teacher}
     inputs |= {name: path for name, path in optional.items() if path is not None}
     execute("gate", read, out, inputs, RunContext())
     execute("promote", read, out / "promotion", {"decision": out}, RunContext())

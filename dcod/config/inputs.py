@@ -95,6 +95,7 @@ def shape_of(config: Config) -> dict[str, Any]:
         "train.pilot.halve": config.train.halves,
         "train.twin": config.train.twin,
         "teach.enough": config.asks or "never",
+        "promote.exposure_traces": "asked for" if config.promote.exposure_traces else 0,
     }
 
 

@@ -58,7 +58,7 @@ def _only_here(config: Config) -> list[str]:
         if _is_local(source):
             wrong.append(f"{source}: a file of this machine; upload it and name it as s3://…")
     models = {"student.model": config.student.model}
-    if config.asks == "teacher":
+    if config.asks == "teacher" or config.promote.exposure_traces:
         models["teach.model"] = config.teach.model
     for key, model in models.items():
         if _is_local(model) and (model.startswith((".", "/", "~", "file:")) or Path(model).is_dir()):  # else owner/name

@@ -227,6 +227,12 @@ class PromoteConfig(Section):
     twin: Literal["report", "require"] = Field(
         "report", description="Whether the student must also beat an SFT twin at equal compute, where one is given."
     )
+    exposure_traces: Natural = Field(
+        0,
+        description="For the report: the students answer the prompts of so many held-back traces, and the teacher "
+        "(`teach.model`, on this machine) judges each token: do errors compound (ExAccErr)? 0: not measured.",
+        examples=[128],
+    )
     base_licence: str = Field(
         "",
         description="Of the start, such as apache-2.0, for the model card; empty: the card says unknown.",
@@ -286,6 +292,11 @@ class Config(Section):
             raise ValueError("retrain.rounds > 1 trains in one pod: a TrainJob is made once a run; num_nodes must be 1")
         if self.promote.log_model == "reference" and not self.cluster.storage:
             raise ValueError("promote.log_model=reference needs cluster.storage, where the weights are to lie")
+        if self.promote.exposure_traces and not self.judged_by_teacher:
+            raise ValueError(
+                "promote.exposure_traces needs the distribution of a teacher at given texts: set teach.model, and "
+                "teach.engine to transformers or vllm"
+            )
         return self
 
     @model_validator(mode="after")
@@ -306,6 +317,12 @@ class Config(Section):
         if teach.source == "student":
             return "student"
         return "teacher" if teach.model else "endpoint" if teach.engine.name == "openai" else ""
+
+    @property
+    def judged_by_teacher(self) -> bool:
+        """Whether a teacher's weights are there to judge what a student wrote."""
+        teach = self.teach
+        return teach.source == "teacher" and bool(teach.model) and teach.engine.name != "openai"
 
     def to_json(self) -> str:
         """The resolved configuration, stable and on one line (a pipeline parameter)."""

@@ -59,6 +59,21 @@ def drift_figure(drift: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def exposure_figure(found: Mapping[str, Any]) -> Figure:
+    """By how much a student's errors on its own answers exceed those on the teacher's, over the length.
+
+    Args:
+        found: ``students``, by name, with the curve of :func:`dcod.score.exposure.excess`.
+    """
+    figure, (axes,) = _figure(1)
+    for (name, curve), colour in zip(found["students"].items(), PALETTE, strict=False):
+        axes.plot(curve["lengths"], curve["excess"], color=colour, linewidth=1.6, label=name)
+    axes.axhline(0.0, color=_INK, linewidth=0.6)
+    _label(axes, "Excess of the errors on own answers", "tokens", "excess (0: errors only add up)")
+    _legend(axes)
+    return figure
+
+
 def training_figures(history: Sequence[Row]) -> dict[str, Figure]:
     """Over the steps: loss, gamma with ESS, drift and staleness, and the ESS of every position bucket."""
     figures = {"loss": _loss_figure(history), "gamma_ess": ess_figure(history)}

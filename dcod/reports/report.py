@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcod.reports import arms, sections
 from dcod.reports.figures import accuracy_figure
@@ -45,6 +45,7 @@ def page(
     viewer: str = "",
     date: str = "",
     answer: Answer | None = None,
+    exposed: Mapping[str, Any] | None = None,
     card: str = "",
     links: Mapping[str, str] | None = None,
 ) -> str:
@@ -64,6 +65,7 @@ def page(
         viewer: the file name of the traces' page, where it lies beside this one.
         date: of the decision.
         answer: what the correction brought.
+        exposed: what :func:`dcod.score.exposure.compare` found.
         card: the file name of the data card, where it lies beside this one.
         links: addresses by what they lead to; one that is no web address is shown as text.
     """
@@ -77,7 +79,7 @@ def page(
         "Better and worse": _examples(results),
         "Training": sections.training(training),
         "Weights": sections.weights(training) + _viewer(viewer),
-        "Drift": sections.drift(scores),
+        "Drift": sections.drift(scores) + sections.exposure(exposed),
         "Data": sections.data(ingest, card),
         "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
         "Cost": sections.cost(costs, history),

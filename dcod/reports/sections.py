@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dcod import storage
 from dcod.errors import UserError
 from dcod.reports import figures
-from dcod.reports.html import fold, joined, missing, note, pairs, part, plot, table
+from dcod.reports.html import fold, joined, minus, missing, note, pairs, part, plot, table
 from dcod.storage import parquet
 from dcod.traces import FILE, read_batches
 
@@ -200,6 +200,29 @@ def drift(folder: Path | None) -> Markup:
         else "The teacher is known by its text only: the curve also measures the difference of the two entropies."
     )
     return note(kind) + plot(figures.drift_figure(found), "drift")
+
+
+def exposure(found: Mapping[str, Any] | None) -> Markup:
+    """Whether the errors of each student compound where it got itself; nothing where that was not asked for."""
+    if not found:
+        return note("Whether errors compound was not measured (promote.exposure_traces).")
+    if "why" in found:
+        return missing(f"Whether errors compound could not be measured: {found['why']}.")
+    rows = []
+    for name, curve in found["students"].items():
+        if "at" in curve:
+            end, error = curve["at"] - 1, minus(f"{curve['excess_error']:+.2f}")
+            own = curve["accumulated"][end] / curve["at"]
+            rows.append([name, str(curve["at"]), f"{curve['epsilon'][end]:.3f}", f"{own:.3f}", error])
+        else:
+            rows.append([name, "0", "", "", "too few answers"])
+    words = (
+        f"KL(teacher ‖ student) in nats a token over the first tokens of {found['traces']} held-back traces, and of "
+        "each student's own answers to the same prompts. Excess is by how much the errors of its own answers exceed "
+        "those on the teacher's traces: at 0 they add up, above they compound (ExAccErr, Arora et al. 2022)."
+    )
+    head = ["model", "tokens", "on the teacher's traces", "on its own answers", "excess"]
+    return note(words) + table(head, rows, "Whether errors compound") + plot(figures.exposure_figure(found), "exposure")
 
 
 def cost(stages: Sequence[Cost], history: Sequence[Mapping[str, float]]) -> Markup:

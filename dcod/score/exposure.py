@@ -13,21 +13,97 @@ distribution is its recorded top-k and a tail bucket, so the divergences are fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import attention
 from dcod.models.batches import collate, micro_batches, to_device
 from dcod.models.heads import Logits
 from dcod.objective.losses import forward_kl
 from dcod.progress import track
+from dcod.traces import prompts, read_traces
 from dcod.traces.scored import ScoredTrace
 
+if TYPE_CHECKING:
+    from dcod.config import Config
+
 FEWEST = 10  # traces that still go on at a length, for it to be on the curve
+
+TOP_K, BATCH_TOKENS = 64, 4096  # of the teacher, at each position; padded tokens per forward pass
+
+
+def compare(config: Config, teacher: Path, students: Mapping[str, Path], traces: Path) -> dict[str, Any]:
+    """ExAccErr of several students, each on its own answers to the prompts of the same held-back traces.
+
+    Each answers once, at temperature 1 and no longer than the longest of the traces. One model is loaded at a time.
+
+    Args:
+        config: ``promote.exposure_traces`` of the selection split are looked at, of different prompts.
+        teacher: its folder.
+        students: their folders, by their names.
+        traces: a trace set.
+
+    Returns:
+        ``why``, where nothing can be measured; else ``traces``, their mean ``length`` in tokens, and ``students``: the
+        curve of :func:`excess` by name, with its value at that length, or where the curve ends, as ``excess_error``.
+    """
+    chosen = {t.prompt_id: t for t in read_traces(traces) if t.split == "selection"}
+    held = list(chosen.values())[: config.promote.exposure_traces]
+    if len(held) < FEWEST:
+        return {"why": f"{len(held)} prompts are held back (ingest.selection_share), {FEWEST} are the fewest"}
+    said = prompts.load_tokenizer(teacher, config.teach.chat_template)
+    tokenizer = prompts.load_tokenizer(next(iter(students.values())), config.student.chat_template)
+    if said.get_vocab() != tokenizer.get_vocab():
+        return {"why": "the teacher's tokens are not those of the student"}
+    asked = [prompts.encode_prompt(tokenizer, trace.prompt) for trace in held]
+    written = {"": [prompts.encode_completion(tokenizer, trace.completion) for trace in held]}
+    longest = max(map(len, written[""]))
+    for name, folder in students.items():
+        sampling = Sampling(longest, temperature=1.0, seed=config.seed)
+        engine = TransformersEngine(folder, tokenizer, config.student.dtype)
+        answers = engine.generate(asked, sampling, config.evaluate.batch_size)
+        written[name] = [answer.token_ids for answer in answers]
+    expert = TransformersEngine(teacher, said, config.teach.dtype)
+    told = [prompts.encode_prompt(said, trace.prompt) for trace in held]
+    judged = {name: _judged(expert, told, asked, texts) for name, texts in written.items()}
+    del expert
+    length = round(sum(map(len, written[""])) / len(held))
+    curves = {}
+    for name, folder in students.items():
+        engine = TransformersEngine(folder, tokenizer, config.student.dtype)
+        curve = excess(*(divergences(engine, judged[one], BATCH_TOKENS) for one in ("", name)))
+        end = min(length, len(curve["lengths"]))
+        curves[name] = curve | ({"excess_error": curve["excess"][end - 1], "at": end} if end else {})
+    return {"traces": len(held), "length": length, "students": curves}
+
+
+def _judged(
+    expert: TransformersEngine, told: Sequence[list[int]], asked: Sequence[list[int]], texts: Sequence[list[int]]
+) -> list[ScoredTrace]:
+    """Texts with the teacher's likeliest tokens at every position, behind the prompts as the students read them."""
+    read = [
+        ScoredTrace(f"{i}", f"{i}", prompt, text, [], [])
+        for i, (prompt, text) in enumerate(zip(told, texts, strict=True))
+    ]
+    expert.annotate(read, BATCH_TOKENS, TOP_K)
+    return [
+        replace(
+            one,
+            prompt_tokens=prompt,
+            teacher_top_ids=one.start_top_ids,
+            teacher_top_logprobs=one.start_top_logprobs,
+            start_top_ids=None,
+            start_top_logprobs=None,
+        )
+        for one, prompt in zip(read, asked, strict=True)
+    ]
 
 
 @torch.inference_mode()

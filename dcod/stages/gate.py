@@ -5,9 +5,11 @@
 3. student and champion are compared on the gate split of the same problems (dcod.promote.gate), the student with its
    SFT twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
-5. student and start get their model cards (dcod.reports.model_card), with the files behind the student
+5. with ``promote.exposure_traces`` and a teacher, errors of start, twin and student on their own answers are added up
+   (dcod.score.exposure);
+6. student and start get their model cards (dcod.reports.model_card), with the files behind the student
    (dcod.tracking.lineage);
-6. decision.json and report.html are written; beside it traces.html, the traces with their weights, and the data card.
+7. decision.json and report.html are written; beside it traces.html, the traces with their weights, and the data card.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dcod
 from dcod import storage
@@ -36,7 +39,7 @@ from dcod.tracking import NullLog, StageRun, addresses, lineage
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
 
-_CARD = "card.html"
+_CARD, EXPOSURE = "card.html", "exposure.json"
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
 
 
@@ -52,6 +55,7 @@ class Inputs:
         scores: of them; only for the report.
         twin: a student trained like this one, without correction, with its results.
         choice: of the pilot that chose the student's arm.
+        teacher: model folder; only for the report.
     """
 
     start: Path
@@ -65,6 +69,7 @@ class Inputs:
     twin: Path | None = None
     twin_results: Path | None = None
     choice: Path | None = None
+    teacher: Path | None = None
 
 
 def accuracy_table(results: Mapping[str, Results]) -> str:
@@ -113,12 +118,10 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     results = {"start": start}
     if given.few_shot_results is not None:
         results["start, few-shot"] = load_results(given.few_shot_results)
-    results |= {"champion": champion, "student": student}
-    if twin is not None:
-        results["SFT twin"] = twin
+    results |= {"champion": champion, "student": student} | ({} if twin is None else {"SFT twin": twin})
     version = registry.by_version(decision.registered_model, decision.challenger.version)
     origin = lineage.origin(registry, version, given.traces)
-    answer = _answer(given, student, twin)
+    answer, exposed = _answer(given, student, twin), _exposed(config, out, given)
     describe(config, registry, decision, results, given, origin, answer)
     viewer = _viewer(config, out, log, given)
     folders = {"start": given.start, "student": given.student, "traces": given.traces, "scores": given.scores}
@@ -145,13 +148,34 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
         ),
         date=time.strftime("%Y-%m-%d"),
         answer=answer,
+        exposed=exposed,
     )
     storage.write_json(out / arms.ANSWER, answer.to_dict())
     for name, text in (("report.html", page), ("accuracy.txt", accuracy_table(results))):
         storage.write_text(out / name, text)
         log.text(name, text)
     _tell(log, registry, decision, results, page, answer)
-    return {"promoted": float(decision.promote)}
+    return {"promoted": float(decision.promote)} | _errors(exposed)
+
+
+def _errors(exposed: Mapping[str, Any]) -> dict[str, float]:
+    curves: dict[str, Any] = exposed.get("students", {})
+    return {f"exposure/{name}": curve["excess_error"] for name, curve in curves.items() if "at" in curve}
+
+
+def _exposed(config: Config, out: Path, given: Inputs) -> dict[str, Any]:
+    """Whether errors compound, of start, twin and student; empty where that is not asked for."""
+    if not config.promote.exposure_traces:
+        return {}
+    if given.teacher is None or given.traces is None:
+        raise UserError("gate: promote.exposure_traces needs the teacher (--teacher) and the traces (--traces)")
+    from dcod.score import exposure
+
+    students = {"start": given.start, "SFT twin": given.twin, "student": given.student}
+    there = {name: folder for name, folder in students.items() if folder is not None}
+    found = exposure.compare(config, given.teacher, there, given.traces)
+    storage.write_json(out / EXPOSURE, found)
+    return found
 
 
 def _tell(

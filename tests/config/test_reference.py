@@ -16,7 +16,11 @@ from dcod.traces import formats
 ROOT = Path(__file__).parents[2]
 KEYS = [key for part in reference.parts() for key in part.keys]
 STORAGE = ["cluster.storage=s3://bucket/dcod"]
-ALONE = {"cluster.train.num_nodes": STORAGE, "promote.log_model": STORAGE}  # examples that need another key
+ALONE = {
+    "promote.exposure_traces": ["teach.model=owner/teacher"],
+    "cluster.train.num_nodes": STORAGE,
+    "promote.log_model": STORAGE,
+}  # examples that need another key
 FIRST = 'evaluate.benchmarks=[{"name": "gsm8k"}]'
 TOLERATION = 'cluster.gpu.tolerations=[{"key": "gpu"}]'
 

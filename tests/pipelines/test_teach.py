@@ -53,6 +53,22 @@ def test_more_traces_come_in_before_the_scoring(tmp_path: Path, who: str) -> Non
     assert "OPENAI_API_KEY" in json.dumps(secrets)
 
 
+def test_the_gate_gets_the_teacher_where_errors_are_to_be_added_up(tmp_path: Path) -> None:
+    promote = {"exposure_traces": 64}
+    fetched = {}
+    for who in ("", "teacher"):
+        config = Config.model_validate({"cluster": CLUSTERS["distill-gpu"], "teach": WAYS[who], "promote": promote})
+        compile_to(tmp_path / "p.yaml", config)
+        spec = next(yaml.load_all((tmp_path / "p.yaml").read_text(), Loader=yaml.CSafeLoader))
+        dags = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+        (tasks,) = [each for each in dags if "gate" in each]
+        fetched[who] = sum(name.startswith("fetch") for name in tasks)
+        given = tasks["gate"]["inputs"]["artifacts"]["teacher"]["taskOutputArtifact"]["producerTask"]
+        (which,) = tasks[given]["inputs"]["parameters"]["which"].values()
+        assert which == {"constant": "teacher"}
+    assert fetched[""] == fetched["teacher"] == 3  # start, champion, and the teacher once
+
+
 @pytest.mark.slow
 def test_a_run_asks_a_teacher_for_what_its_traces_lack(tmp_path: Path, tiny_student: Path, tiny_teacher: Path) -> None:
     """Its attempts are tried and verified; a tiny teacher knows nothing of these problems, and the run goes on."""

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.score import exposure
-from dcod.traces.prompts import load_tokenizer
+from dcod.traces import FILE, Trace, write_traces
+from dcod.traces.prompts import encode_completion, load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from tests.tiny import save_tiny_student
 
@@ -66,3 +68,56 @@ def test_lengths_that_few_reach_are_not_on_the_curve() -> None:
     rows = [[0.1, 0.1]] * exposure.FEWEST + [[0.1] * 9] * (exposure.FEWEST - 1)
     assert exposure.excess(rows, [[0.1] * 9] * 20)["lengths"] == [1, 2]
     assert exposure.excess([[0.1]], [])["excess"] == []
+
+
+def held(folder: Path, count: int) -> Path:
+    """Traces of so many prompts, and as many that are taught."""
+    folder.mkdir()
+    splits = ("selection", "train")
+    write_traces(
+        folder / FILE,
+        [
+            Trace([{"role": "user", "content": f"{split} {i}"}], "abcdef", split=split, source_file="a.jsonl")
+            for i in range(count)
+            for split in splits
+        ],
+    )
+    return folder
+
+
+def measuring(count: int) -> Config:
+    return Config.model_validate(
+        {"promote": {"exposure_traces": count}, "teach": {"model": "teacher", "chat_template": "plain"},
+         "student": {"chat_template": "plain"}}
+    )  # fmt: skip
+
+
+def test_students_are_compared_on_their_own_answers_to_the_same_prompts(tiny_student: Path, tmp_path: Path) -> None:
+    """A student that is the teacher makes no error anywhere, its twin by another seed does."""
+    other = save_tiny_student(tmp_path / "other", seed=7)
+    students = {"same": tiny_student, "other": other}
+    found = exposure.compare(measuring(12), tiny_student, students, held(tmp_path / "traces", 14))
+    length = len(encode_completion(load_tokenizer(tiny_student, "plain"), "abcdef"))
+    assert (found["traces"], found["length"]) == (12, length)
+    same, errs = found["students"]["same"], found["students"]["other"]
+    assert max(same["epsilon"]) < 1e-3 < errs["epsilon"][0]
+    assert errs["at"] == min(length, len(errs["lengths"]))
+    assert errs["excess_error"] == errs["excess"][errs["at"] - 1]
+    again = exposure.compare(measuring(12), tiny_student, students, tmp_path / "traces")
+    assert again == found
+
+
+def test_what_cannot_be_measured_says_why(tiny_student: Path, tmp_path: Path) -> None:
+    few = exposure.compare(measuring(40), tiny_student, {"one": tiny_student}, held(tmp_path / "few", 9))
+    assert few == {"why": "9 prompts are held back (ingest.selection_share), 10 are the fewest"}
+    stranger = save_tiny_student(tmp_path / "stranger")
+    config = stranger / "tokenizer.json"
+    config.write_text(config.read_text().replace('"a":', '"é":'))
+    other = exposure.compare(measuring(40), stranger, {"one": tiny_student}, held(tmp_path / "enough", 10))
+    assert other == {"why": "the teacher's tokens are not those of the student"}
+
+
+def test_it_is_asked_for_with_a_teacher_alone() -> None:
+    for teach in ({}, {"model": "m", "engine": {"name": "openai", "endpoint": "http://h/v1", "model": "m"}}):
+        with pytest.raises(ValueError, match="needs the distribution of a teacher"):
+            Config.model_validate({"promote": {"exposure_traces": 8}, "teach": teach})

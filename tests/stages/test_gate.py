@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from dcod import storage
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.errors import UserError
 from dcod.promote.decision import read_decision
 from dcod.promote.promote import TRAINED_ON
 from dcod.stages import component
 from dcod.stages.execute import RunContext, execute
+from dcod.stages.gate import EXPOSURE
 from dcod.traces import FILE, Trace, write_traces
 from tests.promote.test_promote import NAME, Place, results
 from tests.promote.test_promotion_checks import manifest
@@ -66,6 +68,24 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     assert (out / TRAINED_ON).is_file()
     assert "version 2" in place.registry.card(f"models:/{NAME}@challenger")
     assert "not trained by dcod" in place.registry.card(f"models:/{NAME}@champion")
+
+
+def test_the_report_says_whether_errors_compound(tmp_path: Path, tiny_student: Path) -> None:
+    place = Place(tmp_path, tiny_student)
+    given = folders(place, tmp_path)
+    selection = [
+        Trace([{"role": "user", "content": f"p {i}"}], "c", split="selection", source_file="a.jsonl") for i in range(12)
+    ]
+    write_traces(given["traces"] / FILE, selection)
+    asked = {"promote": place.config.promote.model_copy(update={"exposure_traces": 12})}
+    config = place.config.model_copy(update=asked | {"teach": place.config.teach.model_copy(update={"model": "t"})})
+    with pytest.raises(UserError, match="needs the teacher"):
+        execute("gate", config, tmp_path / "without", given, RunContext())
+    found = execute("gate", config, tmp_path / "out", {**given, "teacher": place.start}, RunContext())
+    told = storage.read_json(tmp_path / "out" / EXPOSURE, made_by="dcod promote")["students"]
+    assert set(told) == {"start", "SFT twin", "student"}
+    assert {name for name in found if name.startswith("exposure/")} == {f"exposure/{name}" for name in told}
+    assert "the errors of its own answers exceed" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_twin_needs_both(tmp_path: Path, tiny_student: Path) -> None:
