@@ -8,7 +8,8 @@ expected, written as in a web address (``%26`` for ``&``, ``%2B`` for ``+``):
 ``answer``    that of the reference: an answer, a worked solution that marks it (``\boxed``, ``####``), or a
               list, which asks for all its members; default ``answer``
 ``id``        that of a name; default the number of the row
-``kind``      how to ask and grade: ``boxed`` (default), or ``number`` (``#### 5``, and a bare last number counts)
+``kind``      how to ask and grade: ``boxed`` (default), ``number`` (``#### 5``, and a bare last number counts), or
+              ``as_is``: no words are added to the problem, and a bare last number counts
 ``where``     ``source:HMMT``: only rows whose column says so, or whose list holds it; of several, all must hold
 ``absolute``, ``relative``   how far a number may lie from the reference, or from it as a share of it
 
@@ -38,11 +39,12 @@ from dcod.grading.quantities import as_number
 from dcod.traces.mapping import checking, paths, values
 from dcod.traces.mapping.paths import MissingError
 from dcod.traces.mapping.values import Mapped
+from dcod.traces.prompts import INSTRUCTIONS
 from dcod.traces.refusals import RowError
 
 _OPTIONS = ("problem", "answer", "id", "kind", "where", "absolute", "relative")
 _EXPECTED = (
-    "path?problem=PATH&answer=PATH&id=PATH&kind=boxed|number&where=PATH:VALUE&absolute=NUMBER&relative=NUMBER; "
+    "path?problem=PATH&answer=PATH&id=PATH&kind=boxed|number|as_is&where=PATH:VALUE&absolute=NUMBER&relative=NUMBER; "
     "several columns: problem={Body} {Question}; more in `map`"
 )
 _HOLE = re.compile(r"\{([^{}]+)\}")
@@ -81,8 +83,8 @@ def _of_query(query: str) -> tuple[ProblemMap, Where]:
         wrong = f"unknown option {', '.join(unknown)}" if unknown else f"{', '.join(twice)} stands twice"
         raise UserError(f"custom: {wrong}; expected {_EXPECTED}")
     option: dict[str, Any] = {name: value for name, value in given if name != "where"}
-    if option.get("kind", "boxed") not in ("boxed", "number"):
-        raise UserError(f"custom: kind={option['kind']!r} is unknown; known: boxed, number")
+    if option.get("kind", "boxed") not in INSTRUCTIONS:
+        raise UserError(f"custom: kind={option['kind']!r} is unknown; known: {', '.join(INSTRUCTIONS)}")
     for name in ("absolute", "relative"):
         option[name] = _tolerance(name, option.get(name, "0"))
     where = [(column, value) for name, text in given if name == "where" for column, value in [_filter(text)]]
@@ -200,7 +202,7 @@ class _Described:
         answer = _answer(one)
         several = isinstance(answer, list)
         gold = ", ".join(map(_text, answer)) if several else _text(answer)
-        told: dict[str, Any] = {"several": several, "last_number": chosen.kind == "number"}
+        told: dict[str, Any] = {"several": several, "last_number": chosen.kind != "boxed"}
         if chosen.absolute or chosen.relative:
             told["tolerance"] = max(chosen.absolute, chosen.relative * (0.0 if several else _size(gold)))
         return Row(one.text("id") if chosen.id else f"custom/{line}", one.text("problem"), gold, told)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dcod import benchmarks
+from dcod import benchmarks, storage
 from dcod.check import sample, student
 from dcod.check.sample import Sample
 from dcod.config import Config, parse_config, reference
@@ -28,6 +31,8 @@ PLAIN = (
     "so, and says what it brought"
 )
 LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
+LEAST = 8  # problems that are held out, of which some half decide
+_FORM = re.compile(r"boxed|####|final answer", re.IGNORECASE)  # a prompt that says how to answer
 PROBLEM = ("problem", "question", "prompt", "instruction", "input", "query", "text")
 ANSWER = ("answer", "gold", "final_answer", "expected_answer", "reference", "target", "label", "solution", "output")
 
@@ -70,13 +75,15 @@ class Advice:
         )
 
 
-def advise(files: Sequence[str], benchmark: str, model: str) -> Advice:
+def advise(files: Sequence[str], benchmark: str, model: str, hold_out: float = 0.0, beside: Path = Path()) -> Advice:
     """Looks at traces and a benchmark, and chooses.
 
     Args:
         files: sources of traces.
         benchmark: a file of problems with answers, or the name of a benchmark; "" for none.
         model: the student; "" for the default one.
+        hold_out: without a benchmark: this share of the prompts becomes one; 0 for none.
+        beside: the folder of that benchmark's file.
 
     Raises:
         UserError: there is nothing to look at, or no row is a trace.
@@ -94,13 +101,16 @@ def advise(files: Sequence[str], benchmark: str, model: str) -> Advice:
         found = _look(advice, folder, room)
     if not found.traces:
         code, count = found.refused.most_common(1)[0]
-        raise UserError(f"none of {found.rows} rows is a trace: {count} {code} ({found.examples[code]})")
+        told = found.examples[code].replace("SOURCE?", f"{files[0].partition('?')[0]}?")
+        raise UserError(f"none of {found.rows} rows is a trace: {count} {code} ({told})")
     held = found.holdings()
-    advice.why.append(f"found {held}; {len(found.traces):,} traces in {found.rows:,} rows")
+    back = len({trace.prompt_id for trace in found.traces if trace.split != "train"})
+    more = f", and {back} prompts held back to choose a checkpoint" if back else ""
+    advice.why.append(f"found {held}{more}; {len(found.traces):,} traces in {found.rows:,} rows")
     _lengths(advice, found, room)
     _verdicts(advice, found, held, folder)
     _training(advice, held, found)
-    _benchmark(advice, benchmark, found)
+    _benchmark(advice, benchmark or _held_out(advice, hold_out, found, beside), found)
     return advice
 
 
@@ -148,7 +158,9 @@ def _verdicts(advice: Advice, found: Sample, held: Holdings, folder: Path) -> No
         advice.set("ingest.keep", keep, f"{few} a reference answer, so what is wrong in them is taught as well")
         return
     strict = sample.take(advice.config, folder)
-    advice.why.append(f"ingest.keep stays `correct`: {len(strict.traces)} of {strict.rows} rows have the right answer")
+    advice.why.append(
+        f"ingest.keep stays `correct`: {len(strict.traces)} of {held.traces} traces have the right answer"
+    )
     ways = [way for way in UNMARKED if strict.changes[way]]
     if ways and strict.refused["no_answer"] > 0.1 * strict.rows:
         count = strict.refused["no_answer"]
@@ -184,13 +196,43 @@ def _benchmark(advice: Advice, benchmark: str, found: Sample) -> None:
     longest = sorted(pair[1] for pair in found.tokens)[int(0.95 * (len(found.tokens) - 1))]
     answers = min(4096, -(-int(1.5 * longest) // 64) * 64)
     if not benchmark:
-        advice.why.append("evaluate.benchmarks is empty: give `dcod init` --benchmark FILE, problems with answers")
+        advice.why.append(
+            "evaluate.benchmarks is empty: give `dcod init` --benchmark FILE, problems with answers; or "
+            "--hold-out 0.3, which takes that share of your prompts"
+        )
         return
     entry: dict[str, Any] = {"name": benchmark, "max_new_tokens": answers}
     if benchmark not in benchmarks.names():
         first = next(islice(benchmarks.objects(Path(benchmark.partition("?")[0])), 1), {})
-        entry |= {"name": "custom", "source": benchmark if "?" in benchmark else described(benchmark, list(first))}
+        source = benchmark if "?" in benchmark else described(benchmark, list(first))
+        if "kind=" not in source and not any(_FORM.search(trace.problem) for trace in found.traces):
+            source += f"{'&' if '?' in source else '?'}kind=as_is"
+            advice.why.append("evaluate.benchmarks: no words are added (`as_is`), as in the prompts of the traces")
+        entry |= {"name": "custom", "source": source}
     advice.set("evaluate.benchmarks", [entry], f"answers are cut at {answers} tokens; the traces have {longest}")
+
+
+def _held_out(advice: Advice, share: float, found: Sample, folder: Path) -> str:
+    """Writes a share of the prompts as a benchmark; ingestion then leaves their traces out. Returns its file.
+
+    Raises:
+        UserError: no trace has an answer to check against, or the file is there.
+    """
+    if not share:
+        return ""
+    golds = {trace.problem: trace.gold for trace in found.traces if trace.gold}
+    chosen = sorted(golds, key=lambda text: hashlib.sha256(text.encode()).digest())[: round(share * len(golds))]
+    if len(chosen) < LEAST:
+        raise UserError(f"--hold-out {share:g}: {len(chosen)} of {len(golds)} prompts with answers; at least {LEAST}")
+    file = folder / f"{advice.config.name}-held-out.jsonl"
+    if file.exists():
+        raise UserError(f"{file} is there already: remove it, or name it by --benchmark")
+    storage.write_text(file, "".join(json.dumps({"problem": one, "answer": golds[one]}) + "\n" for one in chosen))
+    enough = len(chosen) // 4
+    if enough < advice.config.promote.min_problems:
+        few = f"{len(chosen)} problems were held out in {file.name}; so few tell only a large gain from noise"
+        advice.set("promote.min_problems", enough, few)
+    return str(file)
 
 
 def described(file: str, columns: Sequence[str]) -> str:

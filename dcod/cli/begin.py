@@ -18,12 +18,23 @@ app = typer.Typer()
 STYLES = {"ok": "green", "failed": "bold red", "warning": "yellow", "unchecked": "cyan"}
 
 
-@app.command(**verb(BEGIN, "dcod init traces.jsonl --benchmark problems.jsonl", "dcod init data/ --student ./student"))
+@app.command(
+    **verb(
+        BEGIN,
+        "dcod init traces.jsonl --benchmark problems.jsonl",
+        "dcod init 'mine.csv?prompt=Question&completion=Worked out&gold=Result' --hold-out 0.3",
+        "dcod init data/ --student ./student",
+    )
+)
 def init(
     files: Annotated[list[str], typer.Argument(metavar="TRACES", help="Files, folders or other sources of traces.")],
     benchmark: Annotated[
         str, typer.Option("--benchmark", help="A file of problems with answers, or a benchmark such as gsm8k.")
     ] = "",
+    hold_out: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="Without a benchmark: measure on this share of your prompts, such as 0.3."),
+    ] = 0.0,
     student: Student = "",
     out: Annotated[Path, typer.Option("--out", help="The configuration.")] = Path("dcod.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that `dcod init` wrote.")] = False,
@@ -37,7 +48,7 @@ def init(
         raise UserError(f"{out} is there already: give another --out, or --force")
     outputs.check_file(out)
     try:
-        chosen = advice.advise(files, benchmark, student)
+        chosen = advice.advise(files, benchmark, student, 0.0 if benchmark else hold_out, out.parent)
     except UncheckedError as error:
         raise UserError(f"{error}; give --student a local folder") from None
     outputs.write_file(out, chosen.text())

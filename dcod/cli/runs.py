@@ -133,24 +133,33 @@ def weights(
         REGISTRY,
         "dcod export models:/dcod-student@champion --out student",
         "dcod export models:/dcod-student/3 --out student --push me/my-student",
+        "dcod export traces --out data-set --push me/my-traces --dry-run",
     )
 )
 def export(
-    model: Annotated[str, typer.Argument(help="models:/name@alias or models:/name/version.")],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="models:/name@alias, models:/name/version, or a trace set's folder.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="The folder: absent, empty, or dcod's; replaced when all is there.")
     ],
     push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also upload it to a hub, private at first.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what --push would upload.")] = False,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """A registered student as a folder that transformers and vLLM load, with its model card."""
+    """A registered student, or a trace set, as a folder that others load, with its card; perhaps to a hub."""
+    from dcod.reports import data_card
     from dcod.tracking import export as exporting
 
-    carded = exporting.export(configured(config, "", overrides).tracking, model, out)
-    console.print(f"wrote {out}" + ("" if carded else " (without a model card: none was registered)"))
+    if Path(what).is_dir():
+        data_card.export(Path(what), out)
+        console.print(f"wrote {out}")
+    else:
+        carded = exporting.export(configured(config, "", overrides).tracking, what, out)
+        console.print(f"wrote {out}" + ("" if carded else " (without a model card: none was registered)"))
     if push:
-        console.print(exporting.push(out, push))
+        console.print(exporting.push(out, push, "dataset" if Path(what).is_dir() else "model", dry=dry_run))
 
 
 @app.command(**verb(REGISTRY, "dcod lineage models:/dcod-student@champion"))

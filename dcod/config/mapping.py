@@ -133,7 +133,9 @@ class ProblemMap(Section):
         examples=["meta.final"],
     )
     id: Value = Field("", description="A name; empty: the number of the row.", examples=["uuid"])
-    kind: Literal["boxed", "number"] = Field("boxed", description="How it is asked and graded.")
+    kind: Literal["boxed", "number", "as_is"] = Field(
+        "boxed", description="How it is asked and graded; `as_is` adds no words to the problem."
+    )
     where: list[dict[str, Scalar]] = Field(
         default_factory=list,
         description="Only rows for which all of one of these hold; path: value, or a list with it.",

@@ -306,7 +306,10 @@ def _of_traces(config: Config, holdings: Holdings) -> Iterator[Remark]:
 def _instead(holdings: Holdings) -> str:
     """A correction that can act on such traces."""
     if holdings.prompts and holdings.alone < holdings.traces / 2:
-        return "train.correction.name=surprisal (its scope `trace` compares the traces of a prompt)"
+        return (
+            "train.correction.name=naturalness train.correction.weights=live, which compares the traces of a prompt; "
+            "train.twin=true says what it brought"
+        )
     if holdings.traces and holdings.logprobs == holdings.traces:
         return "train.correction.name=support, which weighs tokens"
     return "train.correction.name=support_text, which weighs tokens, or train.loss.name=gce"

@@ -5,6 +5,7 @@ All that comes from a trace is escaped: prompts may hold HTML, Markdown and scri
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from dcod import storage
+from dcod.errors import UserError
 from dcod.ingest import quarantine
 from dcod.ingest.assemble import COUNTS, MADE_BY, SOURCES
 from dcod.reports import figures
 from dcod.reports.html import document, missing, part, plot, table
-from dcod.traces import Trace, read_batches, read_traces
+from dcod.reports.sections import columns
+from dcod.storage import outputs, parquet
+from dcod.traces import FILE, Trace, read_batches, read_traces
 
 PAGE, TEXT = "card.html", "card.md"
 _EXAMPLES = 3  # accepted traces, and quarantined rows of each reason
@@ -43,6 +47,36 @@ def write(out: Path, traces: Path | None = None, drift: Mapping[str, Any] | None
     told = _verdict(counts)
     storage.write_text(out / PAGE, _page(told, tables, accepted, refused, drift))
     storage.write_text(out / TEXT, _markdown(told, tables, accepted, refused, drift))
+
+
+def export(traces: Path, out: Path) -> None:
+    """Copies a trace set as a data set that a hub shows: Parquet below ``data``, and the card with a hub's head.
+
+    What was refused stays behind, and so do dcod's own records, which name places of ours.
+
+    Raises:
+        UserError: ``traces`` is no trace set, or the folder cannot be written.
+    """
+    from huggingface_hub import DatasetCardData
+
+    shards = parquet.shards(traces / FILE)
+    if not shards or not (traces / TEXT).is_file():
+        raise UserError(f"{traces}: no trace set with its {TEXT}; make one with `dcod ingest`")
+    outputs.check_folder(out)
+    outputs.check_apart(out, {"the traces": traces}, {})
+    licences = {value.lower() or "unknown" for value in columns(traces)["licence"]}
+    head = DatasetCardData(
+        license=licences.pop() if len(licences) == 1 else "other",
+        task_categories=["text-generation"],
+        tags=["dcod", "distillation", "reasoning"],
+        configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
+    )
+    with storage.output_folder(out) as scratch:
+        (scratch / "data").mkdir()
+        for shard in shards:
+            shutil.copyfile(shard, scratch / "data" / shard.name)
+        card = (traces / TEXT).read_text(encoding="utf-8")
+        storage.write_text(scratch / "README.md", f"---\n{head.to_yaml()}\n---\n\n{card}")
 
 
 def _verdict(counts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a mapping might take from a row that no format reads: a word to its owner, never a reading."""
+"""What a mapping might take from a row that no format reads: an address for its owner to try, never a reading."""
 
 from __future__ import annotations
 
@@ -11,29 +11,37 @@ from dcod.traces import columns
 _ASKED = frozenset(
     ("question", "problem", "prompt", "query", "instruction", "instructions", "input", "user", "human", "task")
 )
+_REFERENCE = frozenset(("gold", "final", "correct", "reference", "expected", "truth", "target", "label", "key"))
 _SHOWN = 3
 _KEYS = 20  # columns, or keys of an object, that are looked at
 
 
 def hint(row: Mapping[str, Any]) -> str:
-    """Which paths of a row may be the prompt, the completion and so on; empty where nothing looks like one."""
+    """How to say which columns of a row are the prompt, the completion and so on, with those that look like it."""
     return _told(tuple(sorted(set(_paths(row)))))
 
 
-def _paths(row: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """The paths of texts, two levels deep, and whether it is a chat that stands there."""
+def address(chosen: Mapping[str, str]) -> str:
+    """A mapping as it stands behind a source's path, to be copied."""
+    return "'SOURCE?" + "&".join(f"{role}={path}" for role, path in chosen.items()) + "'"
+
+
+def _paths(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The paths of texts and numbers, two levels deep, and whether a text, a number or a chat stands there."""
     for name, value in list(row.items())[:_KEYS]:
         yield from _of(name, value, 0)
 
 
-def _of(path: str, value: Any, level: int) -> Iterator[tuple[str, bool]]:
+def _of(path: str, value: Any, level: int) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
-        yield path, False
+        yield path, "text"
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path, "number"
     elif isinstance(value, list) and value and isinstance(value[0], str):
-        yield f"{path}[*]", False
+        yield f"{path}[*]", "text"
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         if "role" in value[0] or "from" in value[0]:
-            yield path, True
+            yield path, "chat"
         elif level == 0:
             yield from _of(f"{path}[*]", value[0], 0)
     elif isinstance(value, dict) and level == 0:
@@ -42,22 +50,32 @@ def _of(path: str, value: Any, level: int) -> Iterator[tuple[str, bool]]:
 
 
 @lru_cache(1024)
-def _told(paths: tuple[tuple[str, bool], ...]) -> str:
-    found: dict[str, list[str]] = {name: [] for name in ("prompt", "completion", "thought", "gold", "messages")}
-    for path, is_chat in paths:
-        last = path.removesuffix("[*]").rpartition(".")[2]
-        named, safe, own = columns.kinds(last)
-        if is_chat:
-            found["messages"].append(path)
-        elif safe or own:
-            continue
-        elif columns.words(last) & _ASKED and "[*]" not in path and not {"answer", "thought"} & set(named):
-            found["prompt"].append(path)
-        elif "thought" in named:
-            found["thought"].append(path)
-        elif "answer" in named or "answer" in columns.words(last):
-            found["completion"].append(path)
-        elif "gold" in named:
-            found["gold"].append(path)
-    parts = [f"{role} {' or '.join(names[:_SHOWN])}" for role, names in found.items() if names]
-    return f"a mapping says what is what; by their names: {', '.join(parts)}?" if parts else ""
+def _told(paths: tuple[tuple[str, str], ...]) -> str:
+    found: dict[str, list[str]] = {}
+    for path, kind in paths:
+        if role := _role(path, kind):
+            found.setdefault(role, []).append(path)
+    needed = ("messages",) if "messages" in found and "prompt" not in found else ("prompt", "completion")
+    asked = found if all(role in found for role in needed) else (*found, "gold")
+    roles = [role for role in (*needed, "thought", "gold") if role in needed or role in asked]
+    told = address({role: found.get(role, ["COLUMN"])[0] for role in roles})
+    others = [f"{role} {' or '.join(found[role][:_SHOWN])}" for role in roles if len(found.get(role, ())) > 1]
+    return f"say which column is what: {told}" + (f" ({', '.join(others)}?)" if others else "")
+
+
+def _role(path: str, kind: str) -> str:
+    """What a path may be, by its name and by what stands there; empty for nothing."""
+    last = path.removesuffix("[*]").rpartition(".")[2]
+    named, safe, own = columns.kinds(last)
+    words = columns.words(last)
+    if kind == "chat":
+        return "messages"
+    if safe or own:
+        return ""
+    if words & _REFERENCE or kind == "number":
+        return "gold" if "gold" in named else ""
+    if words & _ASKED and "[*]" not in path and not {"answer", "thought"} & set(named):
+        return "prompt"
+    if "thought" in named:
+        return "thought"
+    return "completion" if "answer" in named or "answer" in words else "gold" if "gold" in named else ""

@@ -129,7 +129,7 @@ def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
         said = _said(traces, True)
         used = {key for key in filled if key not in read.reading.unused}
         found = [*columns.beside(filled, used), *columns.overlooked(filled, (*used, *flags.of(filled, ())), said)]
-        _refuse(preset.name, found)
+        _refuse(preset.name, found, {})
     return read
 
 
@@ -281,7 +281,7 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
         found += columns.overlooked(filled, (*used.values(), *flagged), said)
         for column in chats:
             found += columns.of_turns(column, filled[column], _TURNS, said)
-    _refuse(name, found)
+    _refuse(name, found, used)
     key = used.get("gold")
     if key is not None and key != "gold" and "completion" in (*used, *_CHATS) and _is_own_end(filled[key], traces):
         raise RowError(
@@ -292,7 +292,7 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
     return reading
 
 
-def _refuse(name: str, found: Sequence[columns.Overlooked]) -> None:
+def _refuse(name: str, found: Sequence[columns.Overlooked], used: Mapping[str, str]) -> None:
     """Refuses a row of which something that matters was overlooked.
 
     Raises:
@@ -302,13 +302,15 @@ def _refuse(name: str, found: Sequence[columns.Overlooked]) -> None:
         named = ", ".join(dict.fromkeys(other))
         raise RowError("bad_messages", f"{named}: pictures, sounds and tools of a model are not taught, only texts")
     if found:
-        raise RowError("ambiguous_format", f"read as {name}, but {_told(name, found)}")
+        raise RowError("ambiguous_format", f"read as {name}, but {_told(name, found, used)}")
 
 
+_ROLES = ("chat", "prompt", "completion", "thought", "system")
+_MAPPED = {"messages": {"chat": "messages"}, "prompt_completion": {}}  # a mapping's names
 _ONE = {"answer": "another answer", "thought": "a thought", "gold": "a reference answer", "system": "a system prompt"}
 
 
-def _told(name: str, found: Sequence[columns.Overlooked]) -> str:
+def _told(name: str, found: Sequence[columns.Overlooked], used: Mapping[str, str]) -> str:
     """What was overlooked, and the option that decides."""
     kinds: dict[str, list[str]] = {}
     for column, kind in dict.fromkeys(found):
@@ -323,6 +325,10 @@ def _told(name: str, found: Sequence[columns.Overlooked]) -> str:
         advice = f"a mapping says what is taught, such as {role}: {kinds[kind][0]}"
     elif chats := [column for column in tops if column in _TURNED]:
         advice = f"a mapping says what is what; with messages: {chats[0]} it is left out"
+    elif set(kinds) == {"gold"} and name in _MAPPED:
+        chosen = {_MAPPED[name].get(role, role): used[role] for role in _ROLES if role in used}
+        chosen["gold"] = kinds["gold"][0]
+        advice = f"take it: {hints.address(chosen)}, or leave it out: SOURCE?ignore={','.join(tops)}"
     else:
         advice = f"a mapping says what is what, or leave it out: SOURCE?ignore={','.join(tops)}"
     return f"{'; '.join(parts)}; {advice}"

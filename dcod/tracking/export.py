@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from dcod import storage
 from dcod.config import TrackingConfig
@@ -40,23 +41,40 @@ def export(tracking: TrackingConfig, uri: str, out: Path) -> bool:
     return bool(card)
 
 
-def push(folder: Path, repo: str) -> str:
+def push(folder: Path, repo: str, kind: Literal["model", "dataset"] = "model", *, dry: bool = False) -> str:
     """Uploads an exported folder to a hub; a repository that does not exist yet is made, a private one.
 
+    Args:
+        folder: what :func:`export` or the data card's wrote.
+        repo: owner and name.
+        kind: of repository.
+        dry: only say what would be uploaded; no hub is asked.
+
     Returns:
-        The address of the commit.
+        The address of the commit, or what would be in it.
 
     Raises:
-        UserError: the hub refuses or cannot be reached.
+        UserError: the hub refuses or cannot be reached, or the name is none.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
-    hub = HfApi()
     try:
-        hub.create_repo(repo, private=True, exist_ok=True)
+        validate_repo_id(repo)
+        if dry:
+            files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != storage.MARK)
+            names = ", ".join(str(path.relative_to(folder)) for path in files)
+            size = sum(path.stat().st_size for path in files) / 1e6
+            return f"nothing was uploaded; {kind} {repo} would get {len(files)} files, {size:.1f} MB: {names}"
+        hub = HfApi()
+        hub.create_repo(repo, repo_type=kind, private=True, exist_ok=True)
         done = hub.upload_folder(
-            repo_id=repo, folder_path=folder, commit_message="Exported by dcod", ignore_patterns=[storage.MARK]
+            repo_id=repo,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message="Exported by dcod",
+            ignore_patterns=[storage.MARK],
         )
         return str(done.commit_url)
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -223,7 +223,7 @@ def test_a_set_of_your_own_as_parquet(tmp_path: Path) -> None:
     [
         ("", "no source; expected path"),
         ("{}?colum=q", "unknown option colum"),
-        ("{}?kind=essay", "kind='essay' is unknown; known: boxed, number"),
+        ("{}?kind=essay", "kind='essay' is unknown; known: number, boxed, as_is"),
         ("{}?problem=text", "problem: no row has 'text'; columns: problem, answer"),
         ("{}?answer=empty", "answer: no row has 'empty'"),
     ],

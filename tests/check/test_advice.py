@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from dcod.check.advice import advise, described
 from dcod.check.checks import checks
 from dcod.config import parse_config
 from dcod.errors import UserError
+from dcod.ingest import contamination
 from tests.check.test_checks import lines, rows
 
 
@@ -30,7 +32,7 @@ def test_several_traces_a_prompt_are_trained_plainly_and_the_way_to_compare_them
     assert (config.name, config.student.max_length) == ("mine", 256)
     assert (config.train.correction.name, config.train.arms) == ("none", [])
     assert config.ingest.keep == "correct"
-    assert config.evaluate.benchmarks[0].source == f"{problems}?problem=question&answer=label"
+    assert config.evaluate.benchmarks[0].source == f"{problems}?problem=question&answer=label&kind=as_is"
     assert "train.correction.name=naturalness" in advice.text()
     assert {check.state for check in checks(config)} == {"ok"}
 
@@ -54,6 +56,36 @@ def test_one_trace_a_prompt_is_plain_fine_tuning_and_is_said(tmp_path: Path, tin
     assert "evaluate.benchmarks is empty" in told
     steps = 40 * advice.config.train.epochs / advice.config.train.traces_per_step
     assert steps >= 40
+
+
+def test_prompts_are_held_out_where_there_is_no_benchmark(tmp_path: Path, tiny_student: Path) -> None:
+    traces = lines(tmp_path / "mine.jsonl", rows(40))
+    advice = advise([traces], "", str(tiny_student), 0.3, tmp_path)
+    file = tmp_path / "mine-held-out.jsonl"
+    held = {row["problem"]: row["answer"] for row in map(json.loads, file.read_text().splitlines())}
+    assert len(held) == 12
+    assert held.items() <= {(row["prompt"], row["gold"]) for row in rows(40)}
+    config = advice.config
+    assert config.evaluate.benchmarks[0].source == f"{file}?kind=as_is"
+    assert config.promote.min_problems == 3
+    assert any("12 problems were held out" in line for line in advice.why)
+    assert {check.state for check in checks(config)} <= {"ok", "warning"}
+    found = contamination.Contamination(config.evaluate.benchmarks)
+    hits = [row["prompt"] for row in rows(40) if found.find([{"role": "user", "content": row["prompt"]}])]
+    assert set(hits) == set(held)  # which ingestion leaves out
+    with pytest.raises(UserError, match="is there already"):
+        advise([traces], "", str(tiny_student), 0.3, tmp_path)
+    with pytest.raises(UserError, match="2 of 40 prompts"):
+        advise([traces], "", str(tiny_student), 0.05, tmp_path)
+
+
+def test_a_benchmark_is_asked_in_the_form_that_the_traces_ask_for(tmp_path: Path, tiny_student: Path) -> None:
+    problems = lines(tmp_path / "p.jsonl", ({"problem": f"{n} + 7?", "answer": str(n + 7)} for n in range(130)))
+    asked = [row | {"prompt": f"{row['prompt']} Put it into \\boxed{{}}."} for row in rows(20)]
+    told = advise([lines(tmp_path / "t.jsonl", asked)], problems, str(tiny_student)).config
+    assert told.evaluate.benchmarks[0].source == problems
+    bare = advise([lines(tmp_path / "t.jsonl", rows(20))], problems, str(tiny_student)).config
+    assert bare.evaluate.benchmarks[0].source == f"{problems}?kind=as_is"
 
 
 def test_without_answers_all_is_kept_and_said(tmp_path: Path, tiny_student: Path) -> None:
@@ -90,7 +122,7 @@ def test_usual_columns_need_no_word() -> None:
 
 
 def test_rows_that_are_no_traces(tmp_path: Path, tiny_student: Path) -> None:
-    with pytest.raises(UserError, match="none of 3 rows is a trace: 3 "):
+    with pytest.raises(UserError, match=r"none of 3 rows is a trace: 3 .*/x\.jsonl\?prompt=COLUMN&completion=COLUMN"):
         advise([lines(tmp_path / "x.jsonl", [{"a": 1}] * 3)], "", str(tiny_student))
 
 

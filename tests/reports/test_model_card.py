@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,24 +157,3 @@ def test_a_registered_student_has_its_card_and_is_exported(tmp_path: Path, tiny_
     with pytest.raises(UserError, match=r"versions: 1, 2"):
         export.export(config.tracking, f"models:/{NAME}/3", tmp_path / "none")
     assert not (tmp_path / "none").exists()
-
-
-def test_pushing_makes_a_private_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, dict[str, Any]]] = []
-
-    class Hub:
-        def create_repo(self, repo: str, **options: Any) -> None:
-            if repo == "nobody":
-                raise OSError("no such place")
-            calls.append((repo, options))
-
-        def upload_folder(self, **options: Any) -> Any:
-            calls.append(("upload", options))
-            return SimpleNamespace(commit_url="https://hub.example/commit/1")
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    assert export.push(tmp_path, "me/mine") == "https://hub.example/commit/1"
-    assert calls[0] == ("me/mine", {"private": True, "exist_ok": True})
-    assert calls[1][1]["folder_path"] == tmp_path
-    with pytest.raises(UserError, match="HF_TOKEN"):
-        export.push(tmp_path, "nobody")

@@ -82,7 +82,7 @@ def detect(row: dict[str, Any]) -> str:
     found = fitting(filled)
     if not found:
         keys = ", ".join(key[:40] for key in sorted(filled)[:20]) or "none"
-        raise RowError("unknown_format", f"no format has these fields: {keys}; known formats: {', '.join(names())}")
+        raise RowError("unknown_format", f"no format has these fields: {keys}")
     if len(found) > 1:
         raise RowError("ambiguous_format", f"fits {' and '.join(found)}; set ingest.format to one of them")
     return found[0]

@@ -86,7 +86,7 @@ def test_nulls_of_other_columns_change_nothing(name: str, row: dict[str, Any]) -
 
 
 def test_unknown_and_ambiguous_rows_say_what_to_do() -> None:
-    with pytest.raises(RowError, match=r"unknown_format.*a, b.*known formats: benchmark_responses"):
+    with pytest.raises(RowError, match=r"unknown_format.*a, b"):
         formats.detect({"a": 1, "b": 2})
     with pytest.raises(RowError, match=r"ambiguous_format.*ingest\.format"):
         formats.detect({"prompt": "p", "completion": "c"} | ROWS[-3][1])
