@@ -76,9 +76,9 @@ class Cell:
     seed: int
 
 
-def cells() -> list[Cell]:
+def cells(sets: int = len(SEEDS)) -> list[Cell]:
     """Set by set, so that whole pilots end early."""
-    return [Cell(REGIME, method, seed) for seed in SEEDS for method in (SFT, HELPS, NOT)]
+    return [Cell(REGIME, method, seed) for seed in SEEDS[:sets] for method in (SFT, HELPS, NOT)]
 
 
 def row_of(cell: Cell, work: Path, part: int = 1, epochs: int = EPOCHS) -> Row:
@@ -245,6 +245,7 @@ def _told(row: Row) -> str:
 def real(
     workers: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
+    sets: Annotated[int, typer.Option(help="In this sitting: so many, the first ones.")] = len(SEEDS),
     tables: Annotated[bool, typer.Option("--tables")] = False,
     work: Path = Path("runs/study"),
     out: Path = RESULTS,
@@ -253,7 +254,7 @@ def real(
     place, into = str(work), out / "pilot-real.jsonl"
     if not tables:
         jobs = Work(partial(_teach, work=place), partial(_prepare, work=place), partial(_run, work=place), _told)
-        work_through(cells(), into, jobs, workers, time.monotonic() + 60 * minutes)
+        work_through(cells(sets), into, jobs, workers, time.monotonic() + 60 * minutes)
     (out / "pilot-real.md").write_text(page(read(into)), encoding="utf-8")
 
 

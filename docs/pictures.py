@@ -1,14 +1,16 @@
 """The pictures of docs/images, taken anew by `python docs/pictures.py [RUN] [OUT]` in .venv of `make test-services`.
 
 RUN is a folder of `dcod run --preset quickstart`, else the newest; its report and its traces are opened in Chromium.
-What is on a picture is decided here alone, so that the next ones show the same.
+With `--pilot RUN [OUT]` it is that of a run with `train.arms`, of which the pictures of docs/arms.md are taken: there
+the one of tests/pipelines/test_auto.py with four traces a prompt. What is on a picture is decided here alone, so that
+the next ones show the same.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,20 @@ def by_weight(page: Any) -> None:
     page.locator("#rows li").first.click()
 
 
+def at_the_pilot(page: Any) -> None:
+    """What the pilot chose and why, and the arms side by side."""
+    page.get_by_role("heading", name="The pilot", exact=True).evaluate(_SCROLL)
+
+
+def at_the_arms(page: Any) -> None:
+    """The plot of all arms with their intervals, and the end of the table above it."""
+    page.locator("figure[data-name=arms]").evaluate(
+        "one => scrollTo(0, one.getBoundingClientRect().top + scrollY - 220)"
+    )
+
+
+_SCROLL = "one => scrollTo(0, one.getBoundingClientRect().top + scrollY - 20)"
+
 PICTURES = {
     "report.png": Picture("report.html", "light", (1180, 1000), top),
     "report-dark.png": Picture("report.html", "dark", (1180, 900), at_training),
@@ -61,8 +77,13 @@ PICTURES = {
     "viewer-dark.png": Picture("traces.html", "dark", (1280, 760), by_weight),
 }
 
+PILOT = {
+    "pilot.png": Picture("report.html", "light", (1180, 620), at_the_pilot),
+    "arms.png": Picture("report.html", "light", (1180, 620), at_the_arms),
+}
 
-def take(run: Path | None, out: Path = IMAGES) -> list[Path]:
+
+def take(run: Path | None, out: Path = IMAGES, pictures: Mapping[str, Picture] = PICTURES) -> list[Path]:
     """Takes all pictures of a run; returns their files.
 
     Raises:
@@ -79,7 +100,7 @@ def take(run: Path | None, out: Path = IMAGES) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
-        for name, picture in PICTURES.items():
+        for name, picture in pictures.items():
             width, height = picture.size
             page = browser.new_page(color_scheme=picture.scheme, viewport={"width": width, "height": height})
             page.goto(report.with_name(picture.page).resolve().as_uri())
@@ -87,12 +108,14 @@ def take(run: Path | None, out: Path = IMAGES) -> list[Path]:
             page.screenshot(path=out / name)
             page.close()
         browser.close()
-    return [out / name for name in PICTURES]
+    return [out / name for name in pictures]
 
 
 if __name__ == "__main__":
     try:
-        told = take(*map(Path, sys.argv[1:])) if sys.argv[1:] else take(None)
+        of_pilot = sys.argv[1:2] == ["--pilot"]
+        run, out = [*map(Path, sys.argv[1 + of_pilot :]), None, None][:2]
+        told = take(run, out or IMAGES, PILOT if of_pilot else PICTURES)
     except UserError as mistake:
         sys.exit(str(mistake))
     print("\n".join(map(str, told)))

@@ -63,6 +63,12 @@ class PilotConfig(Section):
         description="Each arm is compared at its own best of these; a single one is what you serve with.",
         examples=[[0.6]],
     )
+    compare: Literal["answers", "nll"] = Field(
+        "answers",
+        description="By graded answers; `nll`, for want of references: by how likely the held-back traces are, which "
+        "favours plain fine-tuning.",
+        examples=["nll"],
+    )
     min_problems: Positive = Field(100, description="With fewer pilot problems nothing is compared, and SFT is kept.")
     level: Annotated[float, Field(ge=1e-9, lt=0.5)] = Field(
         0.05, description="One-sided, over all arms: the chance to leave SFT for noise."

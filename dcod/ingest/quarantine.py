@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,16 @@ def read(folder: Path) -> Iterator[ParsedRows]:
     """
     for batch in batches(folder):
         yield ParsedRows([_again(row) for row in batch.to_pylist()])
+
+
+def refused(folder: Path, reasons: Collection[str]) -> Iterator[RawRow]:
+    """The rows that were refused for one of some reasons, parsed anew.
+
+    Raises:
+        UserError: as :func:`batches`.
+    """
+    for batch in batches(folder):
+        yield from (_again(row) for row in batch.to_pylist() if row["reason"] in reasons)
 
 
 def size(folder: Path) -> int:

@@ -22,7 +22,7 @@ ANSWER = "answer.json"
 NOTHING = (
     "What the correction brought against plain fine-tuning was not measured: set train.twin=true, or train.arms=auto."
 )
-_STATES = {"left_out": "not tried", "failed": "failed", "kept": "not tried", "dropped": "dropped"}
+_STATES = {"left_out": "not tried", "kept": "not tried", "few": "not tried", "failed": "failed", "dropped": "dropped"}
 _SHOWN = 1200  # characters of an answer
 
 

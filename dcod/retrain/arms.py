@@ -25,7 +25,7 @@ class Kept:
 
     Attributes:
         arm: the chosen one.
-        at: when, seconds since 1970.
+        at: when, seconds since 1970; 0 where the pilot had too few problems to try any.
         alone: share of the traces that were alone with their prompt then.
         why: it is taken over; empty as long as nobody decided that.
     """
@@ -67,6 +67,8 @@ def anew(kept: Kept | None, train: TrainConfig, moved: Sequence[str], alone: flo
         return f"the traces have moved: {moved[0]}"
     if (alone >= 0.5) != (kept.alone >= 0.5):
         return f"{alone:.0%} of the traces are alone with their prompt now, {kept.alone:.0%} were at the last pilot"
+    if not kept.at:
+        return "the last pilot had too few problems, and tried no arm"
     age = (now - kept.at) / DAY
     return f"the last pilot was {age:.0f} days ago (retrain.pilot_every={days:g})" if age >= days else ""
 

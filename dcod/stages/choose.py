@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from dcod.retrain import arms as taken_over
 from dcod.retrain.arms import Kept
 from dcod.stages import evaluate
 from dcod.stages.arms import CHOICE
-from dcod.stages.pilot import ANSWERS, DROPPED, STUDENT, TAKEN_OVER, TRAINED, level_of, share_of
+from dcod.stages.pilot import ANSWERS, DROPPED, FEW, STUDENT, TAKEN_OVER, TRAINED, level_of, share_of
 from dcod.stages.tried import Tried, gathered
 from dcod.tracking import NullLog
 
@@ -53,13 +54,18 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     """
     told = gathered(config, arms.values())
     if kept := next(filter(None, (taken_over.read(arm.folder / TAKEN_OVER) for arm in told.values())), None):
-        return _taken_over(out, kept, told)
+        return _untried(out, kept, SFT, told) | {"taken_over": 1.0}
+    if few := next((arm for arm in told.values() if arm.sft and arm.state == FEW), None):
+        sft = Kept(config.train.arm(few.name), 0.0, few.fields["alone"], few.fields["why"])  # of no time: ask again
+        return _untried(out, sft, few.name, told)
     tried = {name: arm.answers() for name, arm in told.items() if arm.state == TRAINED}
     if not any(arm.sft for arm in tried.values()):
         raise UserError("choose: plain fine-tuning was not tried, so nothing can be compared with it")
     gone = [name for name, arm in told.items() if arm.state == DROPPED]
     before = max(arm.fields["before"] for arm in told.values())
     made = choice.choose(list(tried.values()), level_of(config.train.pilot, before), gone)
+    if config.train.pilot.compare == "nll":
+        made = replace(made, why=f"{made.why}; compared by likelihood, which favours plain fine-tuning")
     results = _reported(config, out, {name: told[name].folder for name in (made.sft, made.arm)})
     compared = []
     if made.arm != made.sft:
@@ -77,7 +83,7 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
             ],
             "report": [one.__dict__ for one in compared],
             "asked": {name: _figures(one) for name, one in results.items()},
-            "examples": _examples(told[made.sft].folder, _other(told, made)),
+            "examples": _examples(config, told[made.sft].folder, _other(told, made)),
         },
     )  # fmt: skip
     log.text("choice.txt", f"{made.why}\n")
@@ -85,9 +91,9 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     return figures | {"detectable": made.detectable, "problems": float(made.problems)}
 
 
-def _taken_over(out: Path, kept: Kept, told: Mapping[str, Tried]) -> dict[str, float]:
-    """The choice of an earlier pilot, as it was."""
-    made = Choice(kept.arm.name, SFT, kept.why, (), 0, 0, 0.0, False, 0.0)
+def _untried(out: Path, kept: Kept, sft: str, told: Mapping[str, Tried]) -> dict[str, float]:
+    """The choice where no arm was tried: of an earlier pilot, as it was, or plain fine-tuning."""
+    made = Choice(kept.arm.name, sft, kept.why, (), 0, 0, 0.0, False, 0.0)
     storage.write_json(
         out / CHOICE,
         {
@@ -101,7 +107,7 @@ def _taken_over(out: Path, kept: Kept, told: Mapping[str, Tried]) -> dict[str, f
             "examples": [],
         },
     )
-    return {"taken_over": 1.0}
+    return {}
 
 
 def _reported(config: Config, out: Path, folders: Mapping[str, Path]) -> dict[str, Results]:
@@ -145,9 +151,9 @@ def _other(told: Mapping[str, Tried], made: Choice) -> Path | None:
     return told[nearest.name].folder if nearest else None
 
 
-def _examples(sft: Path, other: Path | None) -> list[dict[str, str]]:
+def _examples(config: Config, sft: Path, other: Path | None) -> list[dict[str, str]]:
     """A few pilot problems that the first students answer differently when greedy, or at the lowest temperature."""
-    if other is None:
+    if other is None or config.train.pilot.compare == "nll":
         return []
     columns = ["problem_id", "temperature", "seed", "sample", "outcome", "response", "gold"]
     sides = []

@@ -1,7 +1,7 @@
 """More traces where a prompt has too few (``teach.enough``): what `teach` and the ingestion behind it work on in a run.
 
-In a pipeline `teach` asks the prompts of the trace set that lack verified traces (dcod.teach.lacking), and a second
-`ingest` takes the attempts in, onto the set. Neither reads the sources that the configuration names.
+In a pipeline `teach` asks the prompts that lack verified traces (dcod.teach.lacking), and a second `ingest` takes the
+attempts in, onto the set. That one does not read the sources that the configuration names.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def narrowed(verb: str, config: Config, inputs: Mapping[str, Path]) -> Config:
     if verb == "teach":
         from dcod.stages import teach
 
-        own = teach.settled(config)
-        return own.model_copy(update={"teach": own.teach.model_copy(update={"prompts": []})})
+        return teach.settled(config)
     if verb == "ingest" and "taught" in inputs:
         from dcod.stages import ingest
 
@@ -38,5 +37,4 @@ def narrowed(verb: str, config: Config, inputs: Mapping[str, Path]) -> Config:
 
 def nothing(config: Config, traces: Path) -> bool:
     """Whether no prompt of a trace set lacks traces, so that no teacher is needed."""
-    enough = config.teach.enough
-    return enough == "never" or not lacking.read(traces, enough)[0]
+    return not lacking.read(traces, config)[0]

@@ -1,10 +1,10 @@
 """Pilot: one arm, trained on a share of the prompts and asked problems that were held back for that.
 
 1. is there something to do: an arm that the traces do not suit is left out, and says why; so are all where a scheduled
-   run takes the champion's arm over;
+   run takes the champion's arm over; with too few pilot problems to tell anything nothing is trained;
 2. per seed: train on the share, to the last step; nothing is selected;
 3. answer the selection problems, which choose the arm's temperature, and the pilot problems, which compare arms, at
-   every temperature; grade;
+   every temperature; grade (:mod:`dcod.stages.asked`);
 4. write arm.json, answers.parquet and the first seed's student.
 
 With many arms (``train.pilot.halve``) there are two rounds: a first seed of every arm; then the other seeds of those
@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import grading, storage
+from dcod import storage
 from dcod.config import Config
-from dcod.config.arms import ArmConfig, PilotConfig
-from dcod.engines import Sampling
+from dcod.config.arms import SFT, ArmConfig, PilotConfig
 from dcod.errors import UserError
 from dcod.models import fitting, loading
 from dcod.objective import arms
@@ -39,10 +38,11 @@ from dcod.promote import choice, promote
 from dcod.retrain import arms as taken_over
 from dcod.score import crossfit
 from dcod.score.scores import Scored, check_scored, open_scores
-from dcod.stages import remarks
+from dcod.stages import asked, remarks
 from dcod.stages.arms import settled
+from dcod.stages.asked import Problem
 from dcod.stages.digests import attempt_digest
-from dcod.traces import prompts, read_traces, turns
+from dcod.traces import prompts, turns
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
 from dcod.train.sets import TraceSet, part
@@ -55,34 +55,9 @@ if TYPE_CHECKING:
 ARM, ANSWERS, STUDENT = "arm.json", "answers.parquet", "student"
 TAKEN_OVER = "taken_over.json"  # the champion's arm, where that is trained and no arm is tried
 DROPPED_AS = "dropped.json"  # which arms get no further seed, and why
-SPLITS = ("selection", "pilot")
-TRAINED, LEFT_OUT, FAILED, KEPT, DROPPED = "trained", "left_out", "failed", "kept", "dropped"
+TRAINED, LEFT_OUT, FAILED, KEPT, DROPPED, FEW = "trained", "left_out", "failed", "kept", "dropped", "few"
 COST = 0.2  # of the run, that a pilot takes by itself
-
-SCHEMA = pa.schema(
-    [
-        ("split", pa.string()),
-        ("seed", pa.int32()),
-        ("temperature", pa.float64()),
-        ("problem_id", pa.string()),
-        ("sample", pa.int32()),
-        ("outcome", pa.string()),
-        ("answer", pa.string()),
-        ("gold", pa.string()),
-        ("response", pa.string()),
-        ("tokens", pa.int32()),
-        ("truncated", pa.bool_()),
-    ]
-)
-
-
-class Problem(NamedTuple):
-    """A prompt that was held back, with its reference answer."""
-
-    split: str
-    id: str
-    tokens: list[int]
-    gold: str
+HOPED = 0.13  # the largest gain that the second study confirmed anywhere
 
 
 def share_of(config: Config) -> float:
@@ -94,10 +69,14 @@ def share_of(config: Config) -> float:
     train = config.train
     if train.pilot.share != "auto":
         return train.pilot.share
-    full, arms = 2 if train.twin else 1, len(train.compared)
+    return min(1.0, COST / (1.0 - COST) * (2 if train.twin else 1) / _students(config))
+
+
+def _students(config: Config) -> int:
+    """How many a pilot trains, if every arm is tried."""
+    train, arms = config.train, len(config.train.compared)
     gone = len(train.arms) // 2 if train.halves else 0
-    students = max(1, arms + (arms - gone) * (train.pilot.seeds - 1))
-    return min(1.0, COST / (1.0 - COST) * full / students)
+    return max(1, arms + (arms - gone) * (train.pilot.seeds - 1))
 
 
 def run(
@@ -143,10 +122,12 @@ def run(
     fitting.check_student(student, tokenizer, config.student.max_length)
     digest = prompts.tokenizer_digest(tokenizer)
     check_scored(scores, student, Scored(loading.digest(student), digest))
-    problems = _problems(traces, tokenizer, config.train.pilot.problems)
+    problems = asked.problems(config, traces, tokenizer)
+    count = sum(problem.split == "pilot" for problem in problems)
+    if count < config.train.pilot.min_problems:
+        return _told(out, told, FEW, _too_few(config, count))
     if chosen.is_sft and dropped is None:
-        asked = sum(problem.split == "pilot" for problem in problems)
-        print(_outlook(config, level_of(config.train.pilot, _before(traces)), asked), flush=True)
+        print(_outlook(config, level_of(config.train.pilot, _before(traces)), count), flush=True)
     try:
         figures = _compared(config, out, log, chosen, problems, scores, student, tokenizer, seeds)
     except UserError as error:
@@ -168,10 +149,17 @@ def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Pat
     """
     if kept := taken_over.read(traces / promote.ARM):
         return KEPT, kept.why
+    if 0 < held.pilot < config.train.pilot.min_problems:  # so many traces at most, so no more problems
+        return FEW, _too_few(config, held.pilot)
     if why := arms.left_out(config.train, config.train.arm(arm), held):
         return LEFT_OUT, why
     gone = storage.read_json(dropped / DROPPED_AS, made_by="dcod run") if dropped else {}
     return tuple(gone.get(arm, ("", "")))
+
+
+def _too_few(config: Config, problems: int) -> str:
+    least = config.train.pilot.min_problems
+    return f"no arm was tried, with {problems} pilot problems at most; {least} are the least (train.pilot.min_problems)"
 
 
 def level_of(pilot: PilotConfig, before: int) -> PilotConfig:
@@ -199,21 +187,31 @@ def _compared(
     own, began = settled(config, arm), time.monotonic()
     share = share_of(config)
     some = part(open_scores(scores)["train"], share, config.seed)
-    limit = _limit(config, some)
+    lengths = _lengths(some)
+    limit = max(lengths) if config.train.pilot.max_new_tokens == "auto" else config.train.pilot.max_new_tokens
+    students, whole = _students(config), sum(lengths) * config.train.epochs
+    first = arm.name == SFT and 0 in seeds  # that speaks for all
+    if first:
+        print(
+            f"pilot: {students} students at most learn {whole:,} tokens each ({config.train.epochs} epochs of "
+            f"{share:.0%} of the prompts), {students * whole:,} in all",
+            flush=True,
+        )
+    pace = _Pace(students * whole if first else 0)
     steps, tokens = 0, 0.0
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         folder = out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}")
-        history = _trained(own, some, seed, folder, log, scores, student)
+        history = _trained(own, some, seed, folder, log, scores, student, pace if seed == 0 else _Pace(0))
         tokenizer.save_pretrained(folder)
         turns.settle(folder, tokenizer)
         steps, tokens = steps + len(history), tokens + sum(row["tokens"] for row in history)
-        rows += _asked(own, folder, tokenizer, problems, seed, limit, config)
+        rows += asked.answers(own, folder, tokenizer, problems, seed, limit, config)
         if seed:
             shutil.rmtree(folder)
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out / ANSWERS, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=asked.SCHEMA), out / ANSWERS, compression="zstd")
     cost = {"steps": float(steps), "tokens": tokens, "seconds": time.monotonic() - began}
-    return {"share": share, "traces": float(len(some)), **cost, **of_answers(rows)}
+    return {"share": share, "traces": float(len(some)), **cost, **asked.of_answers(rows)}
 
 
 def _outlook(config: Config, pilot: PilotConfig, problems: int) -> str:
@@ -221,15 +219,35 @@ def _outlook(config: Config, pilot: PilotConfig, problems: int) -> str:
     train = config.train
     count = sum(not arm.is_sft for arm in train.compared)
     seen = choice.detectable(problems, pilot.seeds, count, pilot, pilot.seed_deviation)
+    hope = f", more than a correction brought anywhere in our study ({HOPED * 100:.0f})" if seen > HOPED else ""
     return (
         f"pilot: {count} arms against plain fine-tuning on {problems} problems, {pilot.seeds} seeds: a difference of "
-        f"{seen * 100:.0f} points would be found with 80 % power; for less bring more problems (ingest.pilot_share, "
-        "train.pilot.problems), more seeds (train.pilot.seeds) or a larger train.pilot.share"
+        f"{seen * 100:.0f} points would be found with 80 % power{hope}; for less bring more problems "
+        "(ingest.pilot_share, train.pilot.problems), more seeds (train.pilot.seeds) or a larger train.pilot.share"
     )
 
 
+class _Pace:
+    """Says, as the first steps have shown the speed, how long all trainings of a pilot take; 0 tokens: nothing."""
+
+    AFTER = 3  # steps; the first one is slower, and is left out
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens, self.seen, self.began = tokens, 0.0, 0.0
+
+    def step(self, row: Mapping[str, float], number: int) -> None:
+        """Takes one step in."""
+        if number == 1:
+            self.began = time.monotonic()
+        elif self.began and number <= self.AFTER:
+            self.seen += row["tokens"]
+        if number == self.AFTER and self.seen and self.tokens:
+            minutes = (time.monotonic() - self.began) / self.seen * self.tokens / 60
+            print(f"pilot: at this speed {minutes:,.1f} minutes of training", flush=True)
+
+
 def _trained(
-    own: Config, some: TraceSet, seed: int, folder: Path, log: Log, scores: Path, student: Path
+    own: Config, some: TraceSet, seed: int, folder: Path, log: Log, scores: Path, student: Path, pace: _Pace
 ) -> list[dict[str, float]]:
     """One student of the arm, kept at ``folder``; its training, step by step."""
 
@@ -237,6 +255,7 @@ def _trained(
         trained.save_pretrained(folder)
 
     def metrics(row: dict[str, float], step: int) -> None:
+        pace.step(row, step)
         if seed == 0:
             log.metrics(row, step)
 
@@ -258,76 +277,11 @@ def _trained(
     return result.history
 
 
-def _asked(
-    own: Config,
-    folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
-    seed: int,
-    limit: int,
-    config: Config,
-) -> Iterator[dict[str, Any]]:
-    """The graded answers of one student, one row each."""
-    from dcod.engines.transformers import TransformersEngine
-
-    engine, pilot = TransformersEngine(folder, tokenizer, own.student.dtype), config.train.pilot
-    tokens, batch = [problem.tokens for problem in problems], config.evaluate.batch_size
-    for temperature in pilot.temperatures:
-        for number in range(pilot.samples if temperature else 1):
-            sampling = Sampling(limit, temperature, seed=own.seed, sample=seed * pilot.samples + number)
-            written = engine.generate(tokens, sampling, batch)
-            given = [(one.text, problem.gold, one.truncated) for one, problem in zip(written, problems, strict=True)]
-            grades = grading.grade_many(given, last_number=config.ingest.answers != "marked")
-            for problem, one, grade in zip(problems, written, grades, strict=True):
-                yield {
-                    "split": problem.split, "seed": seed, "temperature": temperature, "problem_id": problem.id,
-                    "sample": number, "outcome": grade.outcome, "answer": grade.answer, "gold": problem.gold,
-                    "response": one.text, "tokens": len(one.token_ids), "truncated": one.truncated,
-                }  # fmt: skip
-
-
-def _problems(traces: Path, tokenizer: PreTrainedTokenizerBase, most: int) -> list[Problem]:
-    """The held-back prompts that have a reference answer, at most so many of either split, by the hash of the prompt.
-
-    Raises:
-        UserError: a split has none.
-    """
-    known: dict[str, dict[str, tuple[list[Any], str]]] = {split: {} for split in SPLITS}
-    for trace in read_traces(traces):
-        if trace.split in known and trace.gold:
-            known[trace.split].setdefault(trace.prompt_id, (trace.prompt, trace.gold))
-    for split, held in known.items():
-        if not held:
-            raise UserError(
-                f"pilot: {traces} holds back no {split} problem with a reference answer: give ingest.{split}_share a "
-                "part of the problems and the traces their answers, or leave train.arms out"
-            )
-    return [
-        Problem(split, name, prompts.encode_prompt(tokenizer, held[name][0]), held[name][1])
-        for split, held in known.items()
-        for name in sorted(held)[:most]
-    ]
-
-
-def _limit(config: Config, some: TraceSet) -> int:
-    """How long an answer may be: as configured, or as the longest trace that is trained on."""
-    if config.train.pilot.max_new_tokens != "auto":
-        return config.train.pilot.max_new_tokens
+def _lengths(some: TraceSet) -> list[int]:
+    """Tokens of every completion."""
     at_once = range(0, len(some), 256)
     pieces: Iterable[Any] = (some.take(range(begin, min(begin + 256, len(some)))) for begin in at_once)
-    return max(len(trace.completion_tokens) for piece in pieces for trace in piece)
-
-
-def of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Length and cuts of answers, and the share of right ones by split and temperature, such as ``pilot/0.6``."""
-    hits: dict[str, list[bool]] = {}
-    for row in rows:
-        hits.setdefault(f"{row['split']}/{row['temperature']:g}", []).append(row["outcome"] == "correct")
-    return {
-        "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
-        "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
-        **{name: sum(each) / len(each) for name, each in hits.items()},
-    }
+    return [len(trace.completion_tokens) for piece in pieces for trace in piece]
 
 
 def _told(

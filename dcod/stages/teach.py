@@ -60,14 +60,14 @@ def run(
         out: an empty folder; where there is nothing to ask it gets no attempts.
         log: the counts go there, shard by shard.
         teacher: its model folder; of an endpoint that of the model it serves, none of a chat endpoint.
-        traces: a trace set, whose lacking prompts are asked in the place of ``teach.prompts``.
+        traces: a trace set, whose lacking prompts are asked beside those of ``teach.prompts`` that it lacks.
 
     Raises:
         UserError: no teacher or no question is given, the engine refuses, or another run is at work.
     """
     teach = config.teach
     if traces is not None:
-        asked, known = lacking.read(traces, 0 if teach.enough == "never" else teach.enough)
+        asked, known = lacking.read(traces, config)
         if not asked:
             storage.write_json(out / USAGE, {"prompts": 0.0, "attempts": 0.0})
             return {"prompts": 0.0, "attempts": 0.0}

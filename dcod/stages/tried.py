@@ -14,7 +14,8 @@ from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.promote.choice import ArmAnswers
-from dcod.stages.pilot import ANSWERS, ARM, TRAINED, of_answers
+from dcod.stages.asked import of_answers
+from dcod.stages.pilot import ANSWERS, ARM, TRAINED
 
 _SUMS = ("steps", "tokens", "seconds")
 
@@ -42,6 +43,11 @@ class Tried:
     def state(self) -> str:
         """What became of it."""
         return str(self.fields["state"])
+
+    @property
+    def sft(self) -> bool:
+        """Whether it is plain fine-tuning, at whatever rate."""
+        return bool(self.fields["sft"])
 
     def answers(self) -> ArmAnswers:
         """What its students answered, as the statistics take it."""
@@ -78,7 +84,7 @@ def _joined(parts: list[tuple[Path, dict[str, Any]]]) -> Tried:
         figures = {**fields["figures"], **{key: fields["figures"][key] + more["figures"][key] for key in _SUMS}}
         fields = {**fields, "seeds": [*fields["seeds"], *more["seeds"]], "figures": figures}
     if len(whole) > 1:
-        columns = ["split", "temperature", "outcome", "tokens", "truncated"]
+        columns = ["split", "temperature", "value", "tokens", "truncated"]
         rows = [row for place in whole for row in pq.read_table(place / ANSWERS, columns=columns).to_pylist()]
         fields = {**fields, "figures": {**fields["figures"], **of_answers(rows)}}
     return Tried(folder, fields, whole)
@@ -91,12 +97,12 @@ def answers_of(folders: Iterable[Path], fields: Mapping[str, Any]) -> ArmAnswers
         folders: of the pilot's outputs.
         fields: its arm.json.
     """
-    columns = ["split", "seed", "temperature", "problem_id", "outcome"]
-    hits: dict[tuple[str, float], dict[tuple[int, str], list[bool]]] = {}
+    columns = ["split", "seed", "temperature", "problem_id", "value"]
+    hits: dict[tuple[str, float], dict[tuple[int, str], list[float]]] = {}
     for folder in folders:
         for row in pq.read_table(folder / ANSWERS, columns=columns).to_pylist():
             group = hits.setdefault((row["split"], row["temperature"]), {})
-            group.setdefault((row["seed"], row["problem_id"]), []).append(row["outcome"] == "correct")
+            group.setdefault((row["seed"], row["problem_id"]), []).append(row["value"])
     selection, pilot = {}, {}
     for (split, temperature), group in hits.items():
         seeds, problems = sorted({seed for seed, _ in group}), sorted({problem for _, problem in group})

@@ -31,6 +31,7 @@ KEPT = Kept(ArmConfig.model_validate(TRUST), at=100 * DAY, alone=1.0)
         ({}, ""),
         ({"now": 129.9 * DAY}, ""),
         ({"now": 130.0 * DAY}, r"the last pilot was 30 days ago \(retrain\.pilot_every=30\)"),
+        ({"kept": replace(KEPT, at=0.0)}, "the last pilot had too few problems, and tried no arm"),
         ({"kept": None}, "no pilot chose the champion's arm"),
         ({"kept": replace(KEPT, arm=ArmConfig(name="sft"))}, ""),  # plain fine-tuning was chosen
         ({"kept": replace(KEPT, arm=ArmConfig(name="gone", focus=1.0))}, r"gone, .* is not in train\.arms any more.*"),

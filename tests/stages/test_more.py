@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcod.config import Config, parse_config
+from dcod.errors import UserError
 from dcod.stages import component, ingest
 from dcod.teach import lacking
 from dcod.teach.attempts import FILE
@@ -34,7 +35,7 @@ def config(tmp_path: Path, tiny_student: Path, tiny_teacher: Path) -> Config:
             "student": {"model": str(tiny_student), "max_length": 200},
             "ingest": {"sources": [str(tmp_path / "traces.jsonl")], "selection_share": 0.0, "format": "auto"},
             "teach": {"model": str(tiny_teacher), "enough": ENOUGH, "attempts": 3, "max_new_tokens": 24,
-                      "temperature": 0.8, "top_p": 0.95, "work": str(tmp_path / "work"), "prompts": ["no/such.jsonl"]},
+                      "temperature": 0.8, "top_p": 0.95, "work": str(tmp_path / "work")},
             "tracking": fresh_store(tmp_path / "store").model_dump(),
         }
     )  # fmt: skip
@@ -126,10 +127,43 @@ def test_what_lacks_traces(tmp_path: Path) -> None:
         trace("open", "7"),
     ]  # fmt: skip
     write_traces(tmp_path / "traces.parquet", rows)
-    asked, known = lacking.read(tmp_path, 2)
+    asked, known = lacking.read(tmp_path, Config.model_validate({"teach": {"enough": 2}}))
     assert [one.prompt[0]["content"] for one in asked] == ["one", "wrong"]
     assert [len(known[one.id]) for one in asked] == [1, 1]
-    assert lacking.read(tmp_path, 0)[0] == []
+    assert lacking.read(tmp_path, Config())[0] == []
+
+
+def test_prompts_of_which_no_trace_came_in_are_asked_as_well(tmp_path: Path, tiny_student: Path) -> None:
+    """Whose traces were all refused for their answer, and those of `teach.prompts`; no held-back one, none of a set."""
+    tested = "Of the test: how many are 7 and 5 put together, and why so?"
+    rows = [
+        {"prompt": "right", "completion": "#### 1", "gold": "1"},
+        {"prompt": "wrong", "completion": "#### 1", "gold": "2"},
+        {"prompt": "wrong", "completion": "#### 3", "gold": "2"},
+        {"prompt": "silent", "completion": "I do not know", "gold": "2"},
+        {"prompt": "right", "completion": "#### 7", "gold": "1"},  # a right one is there
+        {"prompt": "open", "completion": "I do not know"},
+        {"prompt": tested, "completion": "#### 13", "gold": "12"},
+    ]
+    given = [{"problem": "given", "gold": "5"}, {"prompt": "right", "gold": "1"}, {"problem": "unsure"}]
+    for name, written in (("traces", rows), ("prompts", given), ("test", [{"problem": tested, "answer": "12"}])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+    values: dict[str, Any] = {
+        "student": {"model": str(tiny_student), "max_length": 200},
+        "ingest": {"sources": [str(tmp_path / "traces.jsonl")], "selection_share": 0.0},
+        "teach": {"enough": 1, "prompts": [str(tmp_path / "prompts.jsonl")], "asks": "as_is"},
+        "evaluate": {"benchmarks": [{"name": "custom", "source": str(tmp_path / "test.jsonl")}]},
+        "tracking": fresh_store(tmp_path / "store").model_dump(),
+    }
+    stage("ingest", Config.model_validate(values), tmp_path / "set", student=tiny_student)
+    asked, known = lacking.read(tmp_path / "set", Config.model_validate(values))
+    assert [(one.prompt[-1]["content"], one.gold) for one in asked] == [("wrong", "2"), ("silent", "2"), ("given", "5")]
+    assert list(known.values()) == [set(), set(), set()]
+    values["ingest"] |= {"selection_share": 0.999999}  # all problems but by chance
+    assert lacking.read(tmp_path / "set", Config.model_validate(values))[0] == []
+    values["teach"] |= {"prompts": [str(tmp_path / "gone.jsonl")]}
+    with pytest.raises(UserError, match=r"gone\.jsonl"):
+        lacking.read(tmp_path / "set", Config.model_validate(values))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from dcod.promote.promote import ARM
 from dcod.reports import arms as report
 from dcod.retrain.arms import Kept
 from dcod.stages import arms, pilot, remarks
+from dcod.stages.asked import SPLITS
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.tried import gathered
 from dcod.traces import synthetic
@@ -80,6 +81,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return made
 
 
+def graded(rows: Any, outcome: str) -> Any:
+    """Answers that are all right, or all wrong."""
+    for name, one in (("outcome", outcome), ("value", float(outcome == "correct"))):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, [[one] * len(rows)])
+    return rows
+
+
 def told(folder: Path) -> dict[str, Any]:
     return json.loads((folder / pilot.ARM).read_text())
 
@@ -91,8 +99,8 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
     for row in traces:
         by_split.setdefault(row["split"], set()).add(row["prompt_id"])
     assert min(len(by_split[split]) for split in ("train", "selection", "pilot")) >= 5
-    asked = {split: {row["problem_id"] for row in rows if row["split"] == split} for split in pilot.SPLITS}
-    assert asked == {split: by_split[split] for split in pilot.SPLITS}
+    asked = {split: {row["problem_id"] for row in rows if row["split"] == split} for split in SPLITS}
+    assert asked == {split: by_split[split] for split in SPLITS}
     assert not asked["selection"] & asked["pilot"]
     assert len(rows) == 2 * 2 * sum(map(len, asked.values()))  # seeds, temperatures
     figures = told(place.folder / "pilot-sft")["figures"]
@@ -104,10 +112,42 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
 
 
 def test_what_it_can_tell_is_said_before(place: Place) -> None:
-    assert "2 arms against plain fine-tuning on 40 problems, 2 seeds: a difference of 23 points" in pilot._outlook(
-        place.config, place.config.train.pilot, 40
-    )
-    assert "difference of 9 points" in pilot._outlook(place.config, place.config.train.pilot, 400)
+    few, many = (pilot._outlook(place.config, place.config.train.pilot, count) for count in (40, 400))
+    assert "2 arms against plain fine-tuning on 40 problems, 2 seeds: a difference of 23 points" in few
+    assert "difference of 9 points" in many
+    assert [text.count("more than a correction brought anywhere") for text in (few, many)] == [1, 0]
+
+
+def test_what_it_costs_is_said_before(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tokens before anything is trained, time after three steps."""
+    pace = pilot._Pace(tokens=1000)
+    for number in range(1, 6):
+        pace.step({"tokens": 100.0}, number)
+    said = capsys.readouterr().out
+    assert said.count("pilot: at this speed 0.0 minutes of training") == 1
+    assert pace.seen == 200.0
+    assert pilot._students(place.config) == 6
+    pilot._Pace(0).step({"tokens": 1.0}, 1)
+    assert not capsys.readouterr().out
+
+
+def test_too_few_problems_and_nothing_is_trained(place: Place, tmp_path: Path) -> None:
+    """Neither the arms nor plain fine-tuning; that is kept, and the first line says why."""
+    least = place.config.train.pilot.model_copy(update={"min_problems": 19})
+    config = place.config.model_copy(update={"train": place.config.train.model_copy(update={"pilot": least})})
+    given = {"student": place.student, "traces": place.folder / "traces", "scores": place.folder / "scores"}
+    held = remarks.held(place.folder / "traces")
+    assert 0 < held.pilot < 19
+    assert pilot.untried(config, place.folder / "traces", "trust", held)[0] == pilot.FEW
+    arms = {name: place.run("pilot", f"few-{name}", config, arm=name, **given) for name in ("sft", "trust", "ratio")}
+    assert {told(folder)["state"] for folder in arms.values()} == {pilot.FEW}
+    assert not any((folder / pilot.STUDENT).exists() for folder in arms.values())
+    made = json.loads((place.run("choose", "few", config, **arms) / "choice.json").read_text())
+    assert made["choice"]["arm"] == made["settings"]["name"] == "sft"
+    assert made["at"] == 0.0
+    answer = report.answer(plain=True, choice=made)
+    assert answer.text.startswith("Plain fine-tuning was kept: no arm was tried, with ")
+    assert "not tried" in "\n".join(report.lines(answer.to_dict()))
 
 
 def test_all_arms_train_on_the_same_and_ask_the_same(place: Place) -> None:
@@ -157,7 +197,7 @@ def test_a_first_seed_and_the_further_ones_are_the_pilot_in_two_parts(place: Pla
 def test_what_failed_or_fell_behind_gets_no_further_seed(place: Place, tmp_path: Path) -> None:
     """`halve` on arms whose answers are made up."""
     arms_, rows = {}, pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS)
-    right = rows.set_column(rows.schema.get_field_index("outcome"), "outcome", [["correct"] * len(rows)])
+    right = graded(rows, "correct")
     sft = told(place.folder / "pilot-sft")
     for number, (name, state) in enumerate(
         {"sft": "trained", "a": "trained", "b": "trained", "c": "trained", "d": "trained", "e": "failed"}.items()
@@ -236,8 +276,7 @@ def test_a_better_arm_is_chosen_and_asked_the_report_problems(place: Place) -> N
     better = place.folder / "better"
     fields = told(place.folder / "pilot-trust")
     rows = pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS)
-    wrong = rows.set_column(rows.schema.get_field_index("outcome"), "outcome", [["wrong"] * len(rows)])
-    right = rows.set_column(rows.schema.get_field_index("outcome"), "outcome", [["correct"] * len(rows)])
+    wrong, right = graded(rows, "wrong"), graded(rows, "correct")
     worse = place.folder / "worse"
     for folder, source, table in ((better, "trust", right), (worse, "sft", wrong)):
         folder.mkdir()
@@ -290,8 +329,31 @@ def test_no_answers_no_pilot(place: Place) -> None:
     bare = place.config.model_copy(update={"ingest": place.config.ingest.model_copy(update={"pilot_share": 0.0})})
     traces = place.run("ingest", "bare", bare, student=place.student)
     scores = place.run("score", "bare-scores", bare, student=place.student, traces=traces)
-    with pytest.raises(UserError, match=r"holds back no pilot problem .* give ingest\.pilot_share a part"):
+    with pytest.raises(UserError, match=r"holds back no pilot problem .* give ingest\.pilot_share a part.*compare=nll"):
         place.run("pilot", "none", arm="sft", student=place.student, traces=traces, scores=scores)
+
+
+def test_without_references_the_likelihood_of_held_back_traces_compares(place: Place) -> None:
+    """Asked for by name; nothing is generated or graded, and the choice says what it favours."""
+    given = place.config.train.pilot.model_copy(update={"compare": "nll", "share": 0.2})
+    keep = place.config.ingest.model_copy(update={"keep": "all"})
+    train = place.config.train.model_copy(update={"pilot": given, "epochs": 2})
+    config = place.config.model_copy(update={"train": train, "ingest": keep})
+    rows = [json.loads(line) for line in (place.folder / "traces.jsonl").read_text().splitlines()]
+    (place.folder / "open.jsonl").write_text("".join(json.dumps({**row, "gold": None}) + "\n" for row in rows))
+    source = config.ingest.model_copy(update={"sources": [str(place.folder / "open.jsonl")]})
+    config = config.model_copy(update={"ingest": source})
+    inputs = {"student": place.student, "traces": place.run("ingest", "open", config, student=place.student)}
+    inputs["scores"] = place.run("score", "open-scores", config, **inputs)
+    arms_ = {name: place.run("pilot", f"open-{name}", config, arm=name, **inputs) for name in ("sft", "trust", "ratio")}
+    answers = pq.read_table(arms_["sft"] / pilot.ANSWERS).to_pylist()
+    assert {row["outcome"] for row in answers} == {"likelihood"}
+    assert all(0.0 < row["value"] < 1.0 for row in answers)
+    assert {row["split"] for row in answers} == set(SPLITS)
+    assert told(arms_["sft"])["figures"]["pilot/0"] > 0.05  # it was taught what the held-back ones say
+    made = json.loads((place.run("choose", "open-choice", config, **arms_) / arms.CHOICE).read_text())
+    assert "compared by likelihood, which favours plain fine-tuning" in made["choice"]["why"]
+    assert made["examples"] == []
 
 
 def test_a_pilot_costs_a_fifth_of_the_run(place: Place) -> None:

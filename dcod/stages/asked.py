@@ -1,0 +1,144 @@
+"""What a pilot asks, problems that were held back, and what its students answer; or how likely they find the traces.
+
+With ``train.pilot.compare=nll`` nothing is generated or graded: a problem's value is the geometric mean probability of
+a token of its traces, between 0 and 1 like a share of right answers, so that the statistics are the same. It favours
+plain fine-tuning, which is trained for just that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+from dcod import grading
+from dcod.config import Config
+from dcod.engines import Sampling
+from dcod.errors import UserError
+from dcod.traces import Trace, prompts, read_traces
+from dcod.traces.scored import ScoredTrace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPLITS = ("selection", "pilot")
+BATCH_TOKENS = 4096  # of a forward pass
+
+SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("seed", pa.int32()),
+        ("temperature", pa.float64()),
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("value", pa.float64()),  # 1 of a right answer, 0 of any other; or how likely a trace is
+        ("outcome", pa.string()),
+        ("answer", pa.string()),
+        ("gold", pa.string()),
+        ("response", pa.string()),
+        ("tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+    ]
+)
+
+
+class Problem(NamedTuple):
+    """A prompt that was held back, with its reference answer, and its traces where these are what is looked at."""
+
+    split: str
+    id: str
+    tokens: list[int]
+    gold: str
+    said: tuple[list[int], ...] = ()
+
+
+def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+    """The held-back prompts, at most ``train.pilot.problems`` of either split, by the hash of the prompt.
+
+    Args:
+        config: the whole configuration; answers are graded by references, so only prompts that have one are asked.
+        traces: a trace set.
+        tokenizer: of the start.
+
+    Raises:
+        UserError: a split has none.
+    """
+    by_nll, most = config.train.pilot.compare == "nll", config.train.pilot.problems
+    known: dict[str, dict[str, list[Trace]]] = {split: {} for split in SPLITS}
+    for trace in read_traces(traces):
+        if trace.split in known and (trace.gold or by_nll):
+            known[trace.split].setdefault(trace.prompt_id, []).append(trace)
+    for split, held in known.items():
+        if not held:
+            which = "" if by_nll else " with a reference answer"
+            way = "" if by_nll else ", train.pilot.compare=nll compares by likelihood (which favours plain fine-tuning)"
+            raise UserError(
+                f"pilot: {traces} holds back no {split} problem{which}: give ingest.{split}_share a part of the "
+                f"problems and the traces their answers{way}, or leave train.arms out"
+            )
+    return [
+        Problem(
+            split, name, prompts.encode_prompt(tokenizer, held[name][0].prompt), held[name][0].gold or "",
+            tuple(prompts.encode_completion(tokenizer, one.completion) for one in held[name]) if by_nll else (),
+        )
+        for split, held in known.items()
+        for name in sorted(held)[:most]
+    ]  # fmt: skip
+
+
+def answers(
+    own: Config,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    seed: int,
+    limit: int,
+    config: Config,
+) -> Iterator[dict[str, Any]]:
+    """The graded answers of one student, or how likely it finds the traces, one row each."""
+    from dcod.engines.transformers import TransformersEngine
+
+    engine, pilot = TransformersEngine(folder, tokenizer, own.student.dtype), config.train.pilot
+    if pilot.compare == "nll":
+        yield from _likelihoods(engine, problems, seed)
+        return
+    tokens, batch = [problem.tokens for problem in problems], config.evaluate.batch_size
+    for temperature in pilot.temperatures:
+        for number in range(pilot.samples if temperature else 1):
+            sampling = Sampling(limit, temperature, seed=own.seed, sample=seed * pilot.samples + number)
+            written = engine.generate(tokens, sampling, batch)
+            given = [(one.text, problem.gold, one.truncated) for one, problem in zip(written, problems, strict=True)]
+            grades = grading.grade_many(given, last_number=config.ingest.answers != "marked")
+            for problem, one, grade in zip(problems, written, grades, strict=True):
+                yield {
+                    "split": problem.split, "seed": seed, "temperature": temperature, "problem_id": problem.id,
+                    "sample": number, "value": float(grade.outcome == "correct"), "outcome": grade.outcome,
+                    "answer": grade.answer, "gold": problem.gold,
+                    "response": one.text, "tokens": len(one.token_ids), "truncated": one.truncated,
+                }  # fmt: skip
+
+
+def _likelihoods(engine: Any, problems: Sequence[Problem], seed: int) -> Iterator[dict[str, Any]]:
+    asked = [(problem, number, said) for problem in problems for number, said in enumerate(problem.said)]
+    traces = [ScoredTrace(f"{p.id}/{number}", p.id, p.tokens, said, [], []) for p, number, said in asked]
+    for (problem, number, said), (logprobs, _) in zip(asked, engine.score(traces, BATCH_TOKENS), strict=True):
+        yield {
+            "split": problem.split, "seed": seed, "temperature": 0.0, "problem_id": problem.id, "sample": number,
+            "value": math.exp(sum(logprobs) / len(logprobs)), "outcome": "likelihood", "answer": None,
+            "gold": problem.gold, "response": "", "tokens": len(said), "truncated": False,
+        }  # fmt: skip
+
+
+def of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Length and cuts of answers, and the mean value by split and temperature, such as ``pilot/0.6``."""
+    hits: dict[str, list[float]] = {}
+    for row in rows:
+        hits.setdefault(f"{row['split']}/{row['temperature']:g}", []).append(row["value"])
+    return {
+        "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
+        "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
+        **{name: sum(each) / len(each) for name, each in hits.items()},
+    }
