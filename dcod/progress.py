@@ -57,8 +57,9 @@ def counted(total: int, what: str) -> Iterator[Callable[[int, str], None]]:
 
 def _console() -> Console | None:
     """Where a bar is seen, if anywhere."""
-    piped = os.environ.get("DCOD_PROGRESS") == "terminal"  # `dcod run` pipes its stages' output
-    if not (sys.stderr.isatty() or piped):
+    told = os.environ.get("DCOD_PROGRESS", "")
+    piped = told == "terminal"  # `dcod run` pipes its stages' output
+    if told == "none" or not (sys.stderr.isatty() or piped):
         return None
     from rich.console import Console
 

@@ -44,8 +44,8 @@ class Outcome:
 class _Echo:
     """A text stream that keeps everything in the log and shows the lines that a stage marked."""
 
-    def __init__(self, log: TextIO, console: Console, begun: float) -> None:
-        self.log, self.console, self.begun, self.rest = log, console, begun, ""
+    def __init__(self, log: TextIO, console: Console, begun: float, everything: bool) -> None:
+        self.log, self.console, self.begun, self.rest, self.everything = log, console, begun, "", everything
         self.failed = ""  # what the last stage said that failed
 
     def write(self, text: str) -> int:
@@ -56,6 +56,8 @@ class _Echo:
             if mark:
                 self.failed = shown if " failed: " in shown else self.failed
                 self.console.print(f"{time.monotonic() - self.begun:6.0f} s  {shown}")
+            elif self.everything:
+                self.console.print(line)
         return len(text)
 
     def flush(self) -> None:
@@ -65,12 +67,14 @@ class _Echo:
         return False
 
 
-def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
+def run_here(config: Config, root: Path = Path("runs"), *, quiet: bool = False, verbose: bool = False) -> Outcome:
     """Runs the pipeline to its end; returns where to look, never raises for a failed stage.
 
     Args:
         config: the resolved configuration.
         root: pipeline outputs and logs go below it.
+        quiet: nothing is shown.
+        verbose: all that the tasks print is shown, not only their own lines.
 
     Raises:
         UserError: ``root`` cannot be written.
@@ -101,12 +105,17 @@ def run_here(config: Config, root: Path = Path("runs")) -> Outcome:
         scratch.sweep(earlier)
     _close_dead(config, root / "pipeline")
     log = work / "pipeline.log"
-    shown = Console(
-        file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False
-    )  # before standard output is redirected
+    shown = Console(  # before standard output is redirected
+        file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet
+    )
     alive = FileLock(work / ALIVE)  # the kernel lets go of it, whatever kills the run
-    with alive, room.writing(work), log.open("w", encoding="utf-8") as file, _surroundings(work, shown.is_terminal):
-        echo = _Echo(file, shown, time.monotonic())
+    with (
+        alive,
+        room.writing(work),
+        log.open("w", encoding="utf-8") as file,
+        _surroundings(work, shown.is_terminal and not quiet),
+    ):
+        echo = _Echo(file, shown, time.monotonic(), verbose)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
             with contextlib.redirect_stdout(echo):

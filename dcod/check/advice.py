@@ -159,7 +159,7 @@ def _verdicts(advice: Advice, found: Sample, held: Holdings, folder: Path) -> No
         return
     strict = sample.take(advice.config, folder)
     advice.why.append(
-        f"ingest.keep stays `correct`: {len(strict.traces)} of {held.traces} traces have the right answer"
+        f"ingest.keep stays `correct`: {len(strict.traces)} of {len(found.traces)} traces have the right answer"
     )
     ways = [way for way in UNMARKED if strict.changes[way]]
     if ways and strict.refused["no_answer"] > 0.1 * strict.rows:

@@ -18,6 +18,7 @@ from dcod.cli.options import (
     Student,
     configured,
     console,
+    result,
     verb,
 )
 
@@ -91,5 +92,7 @@ def compare(
         place = latest.report_of(folder).parent
         if folder is not None:
             console.print(f"{folder}:")
-        for line in arms.lines(storage.read_json(place / arms.ANSWER, made_by="dcod run")):
+        answer = storage.read_json(place / arms.ANSWER, made_by="dcod run")
+        result({"run": place, **answer})
+        for line in arms.lines(answer):
             console.print(line)

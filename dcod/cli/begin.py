@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dcod.cli.options import BEGIN, ConfigFile, Overrides, Preset, Student, configured, console, verb
+from dcod.cli.options import BEGIN, ConfigFile, Overrides, Preset, Student, configured, console, result, verb
 from dcod.errors import UserError
 
 app = typer.Typer()
@@ -61,7 +61,6 @@ def init(
 def check(
     preset: Preset = "",
     config: ConfigFile = None,
-    machine: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """What would fail or do nothing, found in seconds: before any weights are fetched or a GPU is asked for."""
@@ -70,15 +69,11 @@ def check(
     read, failed = configured(config, preset, overrides), 0
     for one in checks(read):
         failed += one.state == "failed"
-        if machine:
-            print(json.dumps({"name": one.name, "state": one.state, "text": one.text}, ensure_ascii=False))
-        else:
-            line = Text.assemble((f"{one.state:<10}", STYLES[one.state]), (f"{one.name}: ", "bold"), one.text)
-            console.print(line)
+        result({"name": one.name, "state": one.state, "text": one.text})
+        console.print(Text.assemble((f"{one.state:<10}", STYLES[one.state]), (f"{one.name}: ", "bold"), one.text))
     if failed:
         raise typer.Exit(2)
-    if not machine:
-        console.print(f"next: dcod run {f'--config {config}' if config else f'--preset {preset}' if preset else ''}")
+    console.print(f"next: dcod run {f'--config {config}' if config else f'--preset {preset}' if preset else ''}")
 
 
 @app.command("config", **verb(BEGIN, "dcod config --preset gsm8k train.epochs=3", "dcod config --schema > schema.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import typer
 
 import dcod
 from dcod.cli import arms, begin, cluster, extras, runs, stages
-from dcod.cli.options import HELP
+from dcod.cli.options import ANYWHERE, HELP, console
 from dcod.errors import PreemptedError, StoppedError, UserError, one_line
 from dcod.storage import room
 from dcod.storage.stopping import stopping
@@ -38,7 +39,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         with stopping():
-            app(standalone_mode=True)
+            words = sys.argv[1:]
+            app([*(word for word in words if word in ANYWHERE), *(word for word in words if word not in ANYWHERE)])
     except UserError as error:
         _end(error, 2)
     except PreemptedError as error:
@@ -69,7 +71,16 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 (its callback ends the program)
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
-) -> None: ...
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more: what the log would hold.")] = False,
+    machine: Annotated[bool, typer.Option("--json", help="Results as JSON, and nothing else, for programs.")] = False,
+) -> None:
+    console.quiet, console.machine = quiet or machine, machine
+    if console.quiet:
+        os.environ["DCOD_PROGRESS"] = "none"
+    if quiet or verbose:
+        level = logging.INFO if verbose else logging.ERROR
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,21 @@ from dcod.config import Config, load_config, parse_config
 from dcod.errors import UserError
 from dcod.storage import outputs
 
+ANYWHERE = ("-q", "--quiet", "-v", "--verbose", "--json")  # of `dcod` itself, and taken behind a verb as well
 HELP = {"help_option_names": ["-h", "--help"]}
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+class _Terminal(Console):
+    """Where the verbs speak.
+
+    Attributes:
+        machine: a program reads along, so results come as JSON and nothing else is said.
+    """
+
+    machine = False
+
+
+console = _Terminal(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 BEGIN, DATA, JUDGE, REGISTRY, CLUSTER = "Begin here", "Data", "Train and judge", "Registry", "Cluster"
 
@@ -38,6 +52,12 @@ def verb(group: str, *examples: str) -> dict[str, Any]:
     """What makes a command: its group in `dcod --help`, and the examples below its own help."""
     lines = ["[bold]Examples[/bold]", *(f"  $ {escape(example)}" for example in examples)]
     return {"rich_help_panel": group, "epilog": "\n\n".join(lines), "context_settings": HELP}
+
+
+def result(value: Any) -> None:
+    """What a verb came to, as one line of JSON where a program asked for it."""
+    if console.machine:
+        print(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def configured(file: Path | None, preset: str, overrides: list[str] | None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from dcod.cli.options import (
     Student,
     configured,
     console,
+    result,
     verb,
 )
 from dcod.cli.stages import print_decision
@@ -43,7 +45,7 @@ def run(
 
     read = configured(config, preset, overrides)
     early(read)
-    outcome = run_here(read)
+    outcome = run_here(read, quiet=console.quiet, verbose=logging.getLogger().isEnabledFor(logging.INFO))
     if outcome.error:
         print(f"dcod: {outcome.error} (log: {outcome.log})", file=sys.stderr)
         raise typer.Exit(2 if outcome.users_mistake else 1)
@@ -54,6 +56,7 @@ def run(
         console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"))
         console.print(f"report    {outcome.decision / 'report.html'}  (dcod report --open)")
         latest.mark(outcome.decision)
+        result({"decision": outcome.decision, "report": outcome.decision / "report.html"})
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 
 
@@ -69,6 +72,7 @@ def report(
 
     page = latest.report_of(run_folder)
     console.print(str(page))
+    result({"report": page})
     if show:
         typer.launch(str(page.resolve()))
 

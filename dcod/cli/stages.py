@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from dcod.cli.options import (
     Student,
     configured,
     console,
+    result,
     verb,
 )
 from dcod.config import Config
@@ -239,7 +241,9 @@ def promote(
     execute("gate", read, out, inputs, RunContext())
     execute("promote", read, out / "promotion", {"decision": out}, RunContext())
     print_decision(out)
-    console.print((out / "promotion" / "outcome.json").read_text(encoding="utf-8").strip())
+    outcome = (out / "promotion" / "outcome.json").read_text(encoding="utf-8").strip()
+    console.print(outcome)
+    result({"out": out, **json.loads(outcome)})
 
 
 def _stage(
@@ -252,13 +256,15 @@ def _stage(
     told: bool = True,
     **inputs: Path,
 ) -> dict[str, float]:
+    from dcod.stages import headlines
     from dcod.stages.execute import RunContext, execute
 
     options = {} if few_shot is None else {"few_shot": few_shot}
     metrics = execute(stage, config, out, inputs, RunContext(tracked=not no_track), **options)
-    for name, value in metrics.items() if told else ():
-        console.print(f"{name:<40} {value:.6g}")
+    if told:
+        console.print(headlines.glance(metrics))
     console.print(f"wrote {out}")
+    result({"out": out, "metrics": metrics})
     return metrics
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import engines, grading, storage
+from dcod import benchmarks, engines, grading, storage
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.errors import UserError
@@ -207,13 +207,17 @@ def _asked(
     known: Mapping[str, Trace],
     count: int,
 ) -> dict[str, dict[str, Any]]:
-    """The student's own greedy answers to the first prompts, with room for twice the longest trace on the page."""
+    """The student's own greedy answers to the first prompts.
+
+    They have room for twice the longest trace on the page, and for no more than a benchmark gives.
+    """
     first: dict[str, ScoredTrace] = {}
     for example in shown:
         first.setdefault(example.prompt_id, example)
     chosen = list(first.values())[:count]
     engine = engines.load(config.evaluate.engine, student, tokenizer, config.student.dtype)
     room = 2 * max(len(example.completion_tokens) for example in shown)
+    room = min(room, max((benchmarks.plan(one).max_new_tokens for one in config.evaluate.benchmarks), default=room))
     said = engine.generate([example.prompt_tokens for example in chosen], Sampling(room), _BATCH)
     golds = [known[e.trace_id].gold if e.trace_id in known else None for e in chosen]
     asked = [(c.text, gold, c.truncated) for c, gold in zip(said, golds, strict=True) if gold is not None]

@@ -87,8 +87,7 @@ def run(
         for remark in told[1]:
             print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
         found = {**found, "warnings": float(sum(remark.level != "note" for remark in told[1]))}
-    shown = ", ".join(f"{key} {value:.4g}" for key, value in headlines.glance(found).items())
-    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {shown}", flush=True)
+    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {headlines.glance(found)}", flush=True)
     return headlines.of_stage(found)
 
 

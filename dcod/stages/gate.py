@@ -41,6 +41,7 @@ from dcod.tracking.registry import Registry
 
 _CARD, EXPOSURE = "card.html", "exposure.json"
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
+_ANSWERS = 16  # of the student, to prompts on that page
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,8 @@ def _viewer(config: Config, out: Path, log: StageRun, given: Inputs) -> str:
     if given.scores is None or given.traces is None:
         return ""
     own = trace_pages.of_training(given.student, config)
-    text = trace_pages.page(own, given.scores, given.student, traces=given.traces, limit=_TRACES)
+    answers = 0 if config.evaluate.engine.name == "openai" else _ANSWERS  # a server may hold another model
+    text = trace_pages.page(own, given.scores, given.student, traces=given.traces, limit=_TRACES, answers=answers)
     storage.write_text(out / "traces.html", text)
     log.text("traces.html", text)
     return "traces.html"

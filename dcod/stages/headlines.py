@@ -22,10 +22,18 @@ _OF_RUN: Mapping[str, Mapping[str, str]] = {
     "gate": {"promoted": "accepted"},
     "promote": {"promoted": "promoted"},
 }
-_FIRST = (
-    "accepted", "quarantined", "solved", "traces", "best_selection_accuracy", "best_selection_nll", "mean_gamma",
-    "mean_ess", "accuracy", "promoted",
-)  # fmt: skip
+_FIRST = {
+    "accepted": "{:,.0f} traces accepted",
+    "quarantined": "{:,.0f} refused",
+    "solved": "{:,.0f} solved",
+    "traces": "{:,.0f} traces",
+    "best_selection_accuracy": "selection split: {:.1%} right",
+    "best_selection_nll": "selection split: loss {:.3f}",
+    "mean_gamma": "correction γ {:.2f}",
+    "mean_ess": "effective sample size {:.0%}",
+    "accuracy": "{:.1%} right",
+    "promoted": "promote: {}",
+}
 _FURTHER = (
     "problems", "prompts", "attempts", "cost", "completion_tokens", "steps", "final_loss", "start_selection_nll",
     "kl_from_start", "low", "high", "difference", "p_value", "go", "warnings", "bytes",
@@ -48,9 +56,15 @@ def of_stage(metrics: Mapping[str, float]) -> dict[str, float]:
     return dict(list(chosen.items())[:_MOST])
 
 
-def glance(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The first four of them."""
-    return {key: value for key, value in list(of_stage(metrics).items())[:4] if key.rsplit("/", 1)[-1] in _FIRST}
+def glance(metrics: Mapping[str, float]) -> str:
+    """The first four of them, with words and units."""
+    told = []
+    for key, value in list(of_stage(metrics).items())[:4]:
+        of, _, name = key.rpartition("/")
+        if name in _FIRST:
+            shown = ("yes" if value else "no") if name == "promoted" else value
+            told.append(f"{of.replace('/', ' ')} {_FIRST[name].format(shown)}".strip())
+    return ", ".join(told)
 
 
 def tags(config: Config, pipeline: str) -> dict[str, str]:

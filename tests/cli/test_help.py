@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import re
 import shlex
 import subprocess
@@ -15,7 +18,7 @@ import yaml
 from typer.cli import get_docs_for_click
 from typer.testing import CliRunner
 
-from dcod.cli import app
+from dcod.cli import app, main
 from dcod.cli.options import BEGIN, CLUSTER, DATA, JUDGE, REGISTRY
 from dcod.config import Config, parse_config
 
@@ -88,6 +91,33 @@ def test_a_configuration_is_printed_resolved() -> None:
     assert parse_config(printed("config")) == Config()
     assert yaml.safe_load(printed("config", "train.epochs=7", "--changed")) == {"train": {"epochs": 7}}
     assert yaml.safe_load(printed("config", "--schema"))["$defs"].keys() >= {"TrainConfig", "CorrectionConfig"}
+
+
+@pytest.mark.parametrize("flag", ["", "-q", "--json", "-v"])
+def test_flags_of_all_verbs_are_taken_behind_a_verb_as_well(
+    tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "decision" / "report.html"
+    page.parent.mkdir()
+    page.write_text("the report")
+    root = logging.getLogger()
+    monkeypatch.setattr("sys.argv", ["dcod", "report", str(tmp_path), *filter(None, [flag])])
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setenv("DCOD_PROGRESS", "")
+    before = root.level
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert root.isEnabledFor(logging.INFO) == (flag == "-v")
+    finally:
+        root.setLevel(before)
+    assert ended.value.code == 0
+    out = capsys.readouterr().out.replace("\n", "")
+    if flag == "--json":
+        assert json.loads(out) == {"report": str(page)}
+    else:
+        assert out == ("" if flag == "-q" else str(page))
+    assert (os.environ["DCOD_PROGRESS"] == "none") == (flag in ("-q", "--json"))
 
 
 def test_the_module_is_the_command() -> None:

@@ -45,6 +45,7 @@ config cluster.train.num_nodes=2
 config tracking.uri=http://me:hunter2hunter2@host
 init gone.jsonl
 init traces.jsonl --out mine.yaml
+init odd.jsonl --student ./student --out new.yaml
 init traces.jsonl --benchmark odd.jsonl --student ./student --out new.yaml
 check --config mine.yaml student.model=./gone
 check --config mine.yaml student.max_length=9999

@@ -36,6 +36,17 @@ def test_every_component_of_a_stage_does() -> None:
     assert [path.name for path in files if "metrics.log_metric(" not in path.read_text(encoding="utf-8")] == []
 
 
+def test_a_glance_has_words_and_units() -> None:
+    told = headlines.glance({"accepted": 1200.0, "quarantined": 6.0, "problems": 3.0, "reads": 4.0})
+    assert told == "1,200 traces accepted, 6 refused"
+    assert headlines.glance({"sums/gate/accuracy": 0.2034, "sums/gate/n": 59.0}) == "sums gate 20.3% right"
+    assert headlines.glance({"promoted": 0.0}) == "promote: no"
+    assert headlines.glance({"mean_gamma": 0.9679, "mean_ess": 0.5855}) == (
+        "correction γ 0.97, effective sample size 59%"
+    )
+    assert set(headlines._FIRST) >= {"accepted", "mean_gamma", "accuracy", "promoted"}
+
+
 def test_the_headlines_come_first_and_are_few() -> None:
     metrics = {f"gsm8k/report/{name}": 1.0 for name in ("low", "mean_tokens", "accuracy")} | {"steps": float("nan")}
     assert list(of_stage(metrics)) == ["gsm8k/report/accuracy", "gsm8k/report/low"]

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 from dcod import storage
-from dcod.config import Config, CorrectionConfig, TrainConfig
+from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
 from dcod.errors import UserError
 from dcod.promote.decision import read_decision
 from dcod.promote.promote import TRAINED_ON
-from dcod.stages import component
+from dcod.stages import component, gate
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.gate import EXPOSURE
 from dcod.traces import FILE, Trace, write_traces
+from dcod.tracking import NullLog
 from tests.promote.test_promote import NAME, Place, results
 from tests.promote.test_promotion_checks import manifest
+from tests.reports.test_trace_pages import data_of
+from tests.viewed import write_set
 
 
 def trained(folder: Path, correction: str) -> Path:
@@ -68,6 +71,16 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     assert (out / TRAINED_ON).is_file()
     assert "version 2" in place.registry.card(f"models:/{NAME}@challenger")
     assert "not trained by dcod" in place.registry.card(f"models:/{NAME}@champion")
+
+
+def test_the_page_of_the_traces_holds_the_students_own_answers(tmp_path: Path, tiny_student: Path) -> None:
+    traces, scores, _ = write_set(tmp_path, tiny_student, 4)
+    given = gate.Inputs(tiny_student, tiny_student, tmp_path, tmp_path, tmp_path, scores=scores, traces=traces)
+    served = parse_config("evaluate: {engine: {name: openai, endpoint: http://server/v1, model: m}}")
+    for config, count in ((Config(), 4), (served, 0)):  # a server may hold another model
+        assert gate._viewer(config, tmp_path, NullLog(), given) == "traces.html"
+        rows = data_of((tmp_path / "traces.html").read_text(encoding="utf-8"))["traces"]
+        assert sum(row["own"] is not None for row in rows) == count
 
 
 def test_the_report_says_whether_errors_compound(tmp_path: Path, tiny_student: Path) -> None:
