@@ -2,7 +2,7 @@
 
 RUN is a folder of `dcod run --preset quickstart`, else the newest; its report and its traces are opened in Chromium.
 With `--pilot RUN [OUT]` it is that of a run with `train.arms`, of which the pictures of docs/arms.md are taken: there
-the one of tests/pipelines/test_auto.py with four traces a prompt. What is on a picture is decided here alone, so that
+one of tests/pipelines/test_auto.py. What is on a picture is decided here alone, so that
 the next ones show the same.
 """
 
@@ -57,18 +57,10 @@ def by_weight(page: Any) -> None:
 
 
 def at_the_pilot(page: Any) -> None:
-    """What the pilot chose and why, and the arms side by side."""
-    page.get_by_role("heading", name="The pilot", exact=True).evaluate(_SCROLL)
+    """What the pilot chose and why, the arms side by side, and the plot of all."""
+    heading = page.get_by_role("heading", name="The pilot", exact=True)
+    heading.evaluate("one => scrollTo(0, one.getBoundingClientRect().top + scrollY - 20)")
 
-
-def at_the_arms(page: Any) -> None:
-    """The plot of all arms with their intervals, and the end of the table above it."""
-    page.locator("figure[data-name=arms]").evaluate(
-        "one => scrollTo(0, one.getBoundingClientRect().top + scrollY - 220)"
-    )
-
-
-_SCROLL = "one => scrollTo(0, one.getBoundingClientRect().top + scrollY - 20)"
 
 PICTURES = {
     "report.png": Picture("report.html", "light", (1180, 1000), top),
@@ -78,8 +70,8 @@ PICTURES = {
 }
 
 PILOT = {
-    "pilot.png": Picture("report.html", "light", (1180, 620), at_the_pilot),
-    "arms.png": Picture("report.html", "light", (1180, 620), at_the_arms),
+    "pilot.png": Picture("report.html", "light", (1180, 620), top),
+    "arms.png": Picture("report.html", "light", (1180, 720), at_the_pilot),
 }
 
 

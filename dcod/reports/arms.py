@@ -106,7 +106,8 @@ def lines(given: Mapping[str, Any]) -> list[str]:
     found = [given["text"]]
     if choice := given.get("choice"):
         head, rows = side_by_side(choice)
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        full = [head, *(row for row in rows if any(row[1:]))]  # the others are a sentence each
+        widths = [max(len(row[i]) for row in full) for i in range(len(head))]
         found += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                   for row in [head, *rows]]  # fmt: skip
     return found

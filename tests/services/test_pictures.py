@@ -79,6 +79,16 @@ def test_all_pictures_of_the_docs_are_taken_of_a_run(run: Path, tmp_path: Path) 
         code.take(tmp_path / "images")
 
 
+def test_those_of_a_pilot_are_there_and_shown() -> None:
+    code = pictures()
+    shown = re.findall(r"images/([\w-]+\.png)", (DOCS / "arms.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(code.PILOT)
+    for name, picture in code.PILOT.items():
+        size, colours = size_and_colours(DOCS / "images" / name)
+        assert size == picture.size
+        assert colours > 50
+
+
 @pytest.mark.parametrize("page", ["report.html", "traces.html"])
 @pytest.mark.parametrize(("width", "media"), [(390, "screen"), (1400, "screen"), (PAPER, "print")])
 def test_nothing_is_cut(run: Path, opened: Any, page: str, width: int, media: str) -> None:
