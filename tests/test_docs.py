@@ -88,3 +88,27 @@ def test_every_preset_is_told_about() -> None:
     told = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert len(names()) >= 3
     assert [name for name in names() if name not in told] == []
+
+
+# "not run on a GPU", in whatever words; "2 cores, no GPU" says where something was measured.
+NOT_ON_A_GPU = re.compile(
+    r"\b(not|nothing|none|never|nobody|no figure)\b.{0,120}\b(on|of|about) (a |one |several )?GPUs?\b"
+    r"|\bGPUs?\b.{0,60}\b(not|never) (run|measured|tried|tested)|\bno GPU was\b",
+    re.IGNORECASE,
+)
+NAMED = re.compile(r"(?:bench/gpu|tests/gpu|tests/train|tests/engines)[\w/.]*|python -m bench\.gpu[\w.]*")
+
+
+def test_what_was_not_run_on_a_gpu_names_its_check() -> None:
+    """The day that one is there, the check is known; and it is there."""
+    found = []
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for sentence in re.split(r"(?<=[.!?])\s+|\n\n|\n[|-] ", text_of(page)):
+            said = " ".join(sentence.split())
+            if NOT_ON_A_GPU.search(said):
+                found.append(f"{page.name}: {said}")
+    assert len(found) >= 8
+    assert [one for one in found if not NAMED.search(one)] == []
+    for name in {name.rstrip("./") for one in found for name in NAMED.findall(one)}:
+        place = name.removeprefix("python -m ").replace(".", "/") if name.startswith("python") else name
+        assert any((ROOT / f"{place}{end}").exists() for end in ("", ".py")), name

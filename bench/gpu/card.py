@@ -11,11 +11,12 @@ from importlib import metadata
 from typing import Any
 
 LEAST_GIB = 70  # 16 bytes a weight of the 1.5B shape, and its activations
+NO_GPU = "no GPU is here; on a CPU: --device cpu"
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "triton", "peft", "trl", "liger-kernel",
             "datasets", "numpy", "pyarrow", "pydantic")  # fmt: skip
 
 
-def refusal(device: str) -> str:
+def refusal(device: str, least_gib: float = LEAST_GIB) -> str:
     """Why this machine will not do; empty: it will."""
     import torch
 
@@ -23,7 +24,7 @@ def refusal(device: str) -> str:
         return ""
     if not torch.cuda.is_available():
         if not os.path.exists("/dev/nvidia0") and _smi("name") == "":  # noqa: PTH110
-            return "no GPU is here; rehearse with --device cpu --quick"
+            return NO_GPU
         return (
             f"torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use the GPU with driver "
             f"{_smi('driver_version') or 'unknown'}; a newer driver, or a torch for an older CUDA, would do"
@@ -32,8 +33,8 @@ def refusal(device: str) -> str:
     if major < 8:
         return f"{name} (compute capability {major}.{minor}) lacks bfloat16; take one of capability 8.0 or more"
     gib = torch.cuda.get_device_properties(0).total_memory / 2**30
-    if gib < LEAST_GIB:
-        return f"{name} has {gib:.0f} GiB, the 1.5B shape needs {LEAST_GIB}; take a larger card"
+    if gib < least_gib:
+        return f"{name} has {gib:.0f} GiB of memory, this needs {least_gib:.0f}; take a larger card"
     return ""
 
 

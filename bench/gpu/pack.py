@@ -19,7 +19,23 @@ import typer
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_MIB = 40
-# What training, scoring and evaluation import and the host lacks, found by blocking all that is not listed.
+# What the host has, with whatever that needs.
+HOST = (
+    *(
+        "torch",
+        "transformers",
+        "accelerate",
+        "peft",
+        "safetensors",
+        "tokenizers",
+        "pyarrow",
+        "numpy",
+        "scipy",
+        "pandas",
+    ),
+    *("matplotlib", "jinja2", "pytest", "typer"),
+)
+# What training, scoring and evaluation import and the host lacks; a test blocks all that stands in neither list.
 WHEELS = {
     "pydantic": "dcod's configuration",
     "pydantic-core": "pydantic, compiled for the host's Python",
@@ -29,11 +45,14 @@ WHEELS = {
     "math-verify": "grading of formulas",
     "latex2sympy2-extended": "math-verify",
     "antlr4-python3-runtime": "latex2sympy2-extended",
+    "joblib": "grading in several processes",
+    "cloudpickle": "joblib",
     "zstandard": "scored traces from compressed files",
     "datasketch": "near duplicates, which scoring's stage imports",
     "trl": "the comparison",
     "liger-kernel": "the comparison",
     "datasets": "trl",
+    "xxhash": "datasets",
     "dill": "datasets",
     "multiprocess": "datasets",
 }

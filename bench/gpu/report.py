@@ -40,10 +40,8 @@ def counts(xml: str) -> Row:
 
 def write(out: Path, results: Row) -> None:
     """Both files, whole or as they were."""
-    storage.write_json(out / "results.json", results)
-    scratch = out / "RESULTS.md.part"
-    scratch.write_text(readable(results), encoding="utf-8")
-    scratch.replace(out / "RESULTS.md")
+    storage.write_text(out / "results.json", json.dumps(results, indent=1) + "\n")  # in the order of the steps
+    storage.write_text(out / "RESULTS.md", readable(results))
 
 
 def machine(results: Row) -> str:
@@ -131,7 +129,7 @@ def readable(results: Row) -> str:
         if rows := steps.get(name, {}).get("found"):
             lines += ["", f"## {name}", "", *training_table(rows, rates["flops"])]
             lines += profile(rows.get("profile"))
-    for name in ("scoring 1.5B", "static 1.5B", "curves", "noise"):
+    for name in ("scoring 1.5B", "static 1.5B", "curves", "noise", "study"):
         if rows := steps.get(name, {}).get("found"):
             lines += ["", f"## {name}", "", *(f"- {key}: {brief(value)}" for key, value in rows.items())]
     lines += [
@@ -161,20 +159,34 @@ def brief(value: Any) -> str:
 
 
 def docs_part(results: Row) -> str:
-    """What docs/performance.md says of the card."""
+    """What docs/performance.md says of the card; of a rehearsal that it was one."""
+    if results["quick"] or results["facts"]["device"] == "cpu":
+        steps, tests = results["steps"], results["steps"].get("tests", {}).get("found") or {"passed": 0, "failed": []}
+        ended = f"{sum(row['ended'] == 0 for row in steps.values())} of {len(steps)} steps ended well"
+        said = f"{ended}, {tests['passed']} tests passed, {len(tests['failed'])} failed; {results['facts']['date']}."
+        return f"No GPU was at hand, so `bench/gpu/run.sh` was rehearsed on a CPU, on tiny shapes: {said}"
     rate = results["rates"]["flops"]
     lines = [machine(results), f"Measured bfloat16 matmul: {rate / 1e12:.0f} TFLOP/s."]
     for name in ("training 1.5B", "training 0.5B"):
         if rows := results["steps"].get(name, {}).get("found"):
             lines += ["", f"{name}:", "", *training_table(rows, rate)]
-    return "\n".join([*lines, "", *targets(results)])
+    told = [
+        f"- {name}, {key}: {brief(value)}"
+        for name in ("scoring 1.5B", "static 1.5B", "noise")
+        for key, value in (results["steps"].get(name, {}).get("found") or {}).items()
+    ]
+    return "\n".join([*lines, "", *targets(results), *told])
 
 
 def main(place: str = str(RESULTS / "results.json"), docs: str = str(DOCS)) -> None:
     """Puts the table of some results between the marks of the page."""
+    if not Path(place).is_file():
+        print(f"{place} is missing: bench/gpu/run.sh writes it", file=sys.stderr)
+        raise SystemExit(2)
     page, results = Path(docs).read_text(encoding="utf-8"), json.loads(Path(place).read_text(encoding="utf-8"))
     if BEGIN not in page or END not in page:
-        raise SystemExit(f"{docs}: no line {BEGIN} and {END} in it")
+        print(f"{docs}: no line {BEGIN} and {END} in it", file=sys.stderr)
+        raise SystemExit(2)
     before, after = page.split(BEGIN)[0], page.split(END)[1]
     Path(docs).write_text(f"{before}{BEGIN}\n{docs_part(results)}\n{END}{after}", encoding="utf-8")
 

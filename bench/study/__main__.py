@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bench.device import HELP, Device, beside, used
 from bench.study import tables
 from bench.study.cells import Cell, fresh_cells, main_cells, other_cells, run
 from bench.study.methods import MIDDLE
@@ -22,10 +23,13 @@ def study(
     stage: Annotated[str, typer.Option(help="main, others, fresh or all")] = "all",
     chosen: Annotated[str, typer.Option(help="Methods to confirm on fresh seeds, by comma.")] = tables.CHOSEN,
     workers: int = 2,
+    device: Annotated[Device, typer.Option(help=HELP)] = Device.AUTO,
     work: Path = Path("runs/study"),
     results: Path = RESULTS,
 ) -> None:
     """Runs the study."""
+    kind = used(device)
+    results, work = beside(results, kind), beside(work, kind)
     if quick:
         cells = [Cell(r, m, MIDDLE, 0) for r in ("several_ways", "clean") for m in ("sft", "dft", "trace")]
         into = work / "quick.jsonl"

@@ -162,4 +162,7 @@ def _told(row: dict[str, Any]) -> str:
 
 def machine() -> str:
     """What the study ran on."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    import torch
+
+    card = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{card}{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"

@@ -11,14 +11,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
 
-from bench.study.regimes import ALPHABET, Problem, Regime, answer_of
+from bench.study.regimes import ALPHABET, STUDENT, TEACHER, Problem, Regime, Size, answer_of
 from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines import Sampling
@@ -29,20 +29,12 @@ from dcod.train import loop
 
 TOP_K = 8  # of the teacher, recorded
 VERSION = 1  # moves with every change of what programs, networks or training here make
+# What digests leave out where it is as it was before there was such a field.
+LATER: dict[str, Any] = {
+    "held_out": False, "far": None, "student": vars(STUDENT), "start_rate": 3e-3, "start_batch": 0,
+}  # fmt: skip
 # Added to the seed of a run, so that its problems for one thing are not those for another.
 START, SELECTION, VALIDATION, TEST = 10_000, 100_000, 200_000, 300_000
-
-
-@dataclass(frozen=True)
-class Size:
-    """A network: hidden size, layers, size of its MLP."""
-
-    hidden: int
-    layers: int
-    inner: int
-
-
-STUDENT, TEACHER = Size(64, 2, 192), Size(128, 3, 384)
 
 
 @functools.cache
@@ -130,9 +122,10 @@ def _bucket_for(seed: int) -> Callable[[int], bool]:
 def digest(regime: Regime) -> str:
     """Identity of what a regime makes: its numbers, and the version of the laboratory."""
     plain = {k: v for k, v in vars(regime).items() if not callable(v)}
-    later = {"held_out": plain.pop("held_out"), "far": regime.far and digest(regime.far)}
-    plain.pop("far")
-    plain |= {k: v for k, v in later.items() if v}  # what came later leaves earlier digests as they were
+    later = {name: plain.pop(name) for name in LATER}
+    later["far"] = regime.far and digest(regime.far)
+    later["student"] = vars(regime.student)
+    plain |= {k: v for k, v in later.items() if v != LATER[k]}  # what came later leaves earlier digests as they were
     return hashlib.sha256(json.dumps([plain, VERSION]).encode()).hexdigest()[:12]
 
 
@@ -160,7 +153,8 @@ def fit(
     loop.train(model, needed, [], config, seed, save_best=lambda _: None, metrics=lambda *_: None)
 
 
-def _written(texts: list[tuple[str, str]]) -> list[ScoredTrace]:
+def written(texts: list[tuple[str, str]]) -> list[ScoredTrace]:
+    """Prompts and completions as traces, without scores."""
     return [ScoredTrace(str(i), str(i), encode(p), [*encode(c), 2], [], []) for i, (p, c) in enumerate(texts)]
 
 
@@ -173,7 +167,7 @@ def teacher(regime: Regime, work: Path) -> Path:
             (p.text + p.hint, regime.write(rng, p)) for p in problems(regime, regime.teacher_steps * batch, seed=-1)
         ]
         model = network(TEACHER, seed=1)
-        fit(model, unscored(_written(texts)), regime.teacher_steps, batch, 3e-3, seed=1)
+        fit(model, unscored(written(texts)), regime.teacher_steps, batch, 3e-3, seed=1)
         model.save_pretrained(folder)
 
     return cached(work / f"teacher-{regime.name}-{digest(regime)}", make)
@@ -188,11 +182,11 @@ def start(regime: Regime, seed: int, work: Path) -> Path:
     """The student before distillation: half trained on the easy styles."""
 
     def make(folder: Path) -> None:
-        rng, batch = Random(f"start/{regime.name}/{seed}"), regime.traces_per_step
+        rng, batch = Random(f"start/{regime.name}/{seed}"), regime.start_batch or regime.traces_per_step
         drawn = problems(regime, regime.start_steps * batch, seed=START + seed)
-        model = network(STUDENT, seed=100 + seed)
+        model = network(regime.student, seed=100 + seed)
         texts = [(p.text, regime.basics(rng, p)) for p in drawn]
-        fit(model, unscored(_written(texts)), regime.start_steps, batch, 3e-3, seed)
+        fit(model, unscored(written(texts)), regime.start_steps, batch, regime.start_rate, seed)
         model.save_pretrained(folder)
 
     return cached(work / f"start-{regime.name}-{seed}-{digest(regime)}", make)

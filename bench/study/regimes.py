@@ -37,6 +37,18 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Size:
+    """A network: hidden size, layers, size of its MLP."""
+
+    hidden: int
+    layers: int
+    inner: int
+
+
+STUDENT, TEACHER = Size(64, 2, 192), Size(128, 3, 384)
+
+
+@dataclass(frozen=True)
 class Regime:
     """One row of the study; every number in it was fixed before the first method ran.
 
@@ -53,6 +65,8 @@ class Regime:
         test_problems: how many decide; half as many choose the learning rate.
         held_out: whether the problems of validation and test are kept from the start and the traces of a seed.
         far: whose teacher writes half of the traces of every problem.
+        student: the network of the start.
+        start_rate, start_batch: of the training that makes the start; a batch of 0 is that of the comparison.
     """
 
     name: str
@@ -72,6 +86,9 @@ class Regime:
     teacher_steps: int = 500
     held_out: bool = False
     far: Regime | None = None
+    student: Size = STUDENT
+    start_rate: float = 3e-3
+    start_batch: int = 0
 
 
 def answer_of(text: str) -> str | None:

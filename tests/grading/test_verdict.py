@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -153,15 +154,22 @@ HOSTILE = [
 ]
 
 
+def spent() -> float:
+    """Seconds of a processor that ended children took."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:12])
 def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: str) -> None:
-    verifier, begun = Verifier("dcod.grading.verdict", cpu_seconds=2), time.monotonic()
+    """Processor time: on a machine with much else to do, two seconds of it take a minute."""
+    verifier, begun = Verifier("dcod.grading.verdict", cpu_seconds=2), spent()
     try:
         assert not verifier.ask(["5", hostile, 0.0])
         assert verifier.ask(["x+1", "1+x", 0.0]) is True
     finally:
         verifier.close()
-    assert time.monotonic() - begun < 60
+    assert 0 < spent() - begun < 60
 
 
 def test_a_worker_that_dies_is_replaced() -> None:

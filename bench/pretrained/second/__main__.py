@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bench.device import HELP, Device, beside, used
 from bench.pretrained.second import cells, choice, tables
 from bench.pretrained.second.tasks import TASKS
 from bench.study.second.__main__ import Stage, rows_of
@@ -25,13 +25,13 @@ def pretrained(
     workers: Annotated[int, typer.Option(help="Processes, one thread each, some 4 GB each.")] = 2,
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
     tasks: Annotated[str, typer.Option(help="By comma; empty: all. For `confirm`.")] = "",
-    device: Annotated[str, typer.Option(help="auto, or cpu: leaves a GPU alone.")] = "auto",
+    device: Annotated[Device, typer.Option(help=HELP)] = Device.AUTO,
     work: Path = Path("runs/pretrained"),
     results: Path = RESULTS,
 ) -> None:
     """Runs a stage of the pre-trained student's second protocol."""
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    kind = used(device)
+    results, work = beside(results, kind), beside(work, kind)
     until = time.monotonic() + 60 * minutes
     tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"
 

@@ -5,7 +5,6 @@ Cells are kept one a line as they end, so a stage that was stopped goes on where
 
 from __future__ import annotations
 
-import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from bench.study.second import cells, choice, core, plan, tables
+from bench.device import HELP, Device, beside, used
+from bench.study.second import cells, choice, core, midsize, plan, tables
 from bench.study.second.entries import ENTRIES, SFT, unknown
 from bench.study.second.regimes import REGIMES
 from bench.study.tables import read
@@ -44,9 +44,12 @@ def study(
     workers: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
     regimes: Annotated[str, typer.Option(help="By comma; empty: all.")] = "",
-    device: Annotated[str, typer.Option(help="auto, or cpu: leaves a GPU alone.")] = "auto",
+    device: Annotated[Device, typer.Option(help=HELP)] = Device.AUTO,
     only_core: Annotated[
         bool, typer.Option("--core", help="Five regimes and nineteen entries; see README.md.")
+    ] = False,
+    only_midsize: Annotated[
+        bool, typer.Option("--midsize", help="One later regime, whose student has 30 million weights; for a GPU.")
     ] = False,
     work: Path = Path("runs/study"),
     results: Path = RESULTS,
@@ -55,8 +58,11 @@ def study(
     if only_core:
         core.narrow()
         results = results / "core"
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif only_midsize:
+        midsize.narrow()
+        results = results / midsize.NAME
+    kind = used(device)
+    results, work = beside(results, kind), beside(work, kind)
     until = time.monotonic() + 60 * minutes
     names = regimes.split(",") if regimes else list(REGIMES)
     tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"

@@ -16,7 +16,7 @@ from bench.study.measure import nll
 from bench.study.second import measure, negatives
 from bench.study.second.entries import ENTRIES, START, config
 from bench.study.second.lab import as_scored_by, complete, near_share, traces
-from bench.study.second.regimes import REGIMES
+from bench.study.second.regimes import find
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 from dcod.traces.scored import ScoredTrace
@@ -55,7 +55,7 @@ def row_of(cell: Cell, work: Path, part: int = 1) -> Row:
         work: where teachers, starts and traces are kept.
         part: only so many-th of the problems, for tests.
     """
-    began, regime = time.monotonic(), REGIMES[cell.regime]
+    began, regime = time.monotonic(), find(cell.regime)
     sets = lab.traces(regime, cell.seed, work)
     if cell.method == START:
         found = measure.known(sets["train"])
@@ -66,7 +66,7 @@ def row_of(cell: Cell, work: Path, part: int = 1) -> Row:
 
 
 def _trained(cell: Cell, held: list[ScoredTrace], work: Path, part: int) -> Row:
-    regime, began = REGIMES[cell.regime], time.monotonic()
+    regime, began = find(cell.regime), time.monotonic()
     made = config(cell.method, regime, cell.rate, cell.epochs)
     examples = traces(regime, ENTRIES[cell.method].data, cell.seed, work)
     start = lab.start(regime, cell.seed, work)
@@ -100,7 +100,7 @@ def told(result: loop.Result) -> Row:
 
 
 def _measured(student: Path, cell: Cell, held: list[ScoredTrace], work: Path, part: int) -> Row:
-    engine, regime = TransformersEngine(student, lab.tokenizer()), REGIMES[cell.regime]
+    engine, regime = TransformersEngine(student, lab.tokenizer()), find(cell.regime)
     if cell.seed < FRESH:
         return {"held_out_nll": nll(engine, held), **measure.validation(engine, regime, cell.seed, part)}
     found = measure.tested(engine, regime, cell.seed, part)
@@ -109,7 +109,7 @@ def _measured(student: Path, cell: Cell, held: list[ScoredTrace], work: Path, pa
 
 def _teach(regime: str, work: str) -> None:
     quiet()
-    one = REGIMES[regime]
+    one = find(regime)
     for each in (one, one.far):
         if each:
             lab.teacher(each, Path(work))
@@ -117,7 +117,7 @@ def _teach(regime: str, work: str) -> None:
 
 def _prepare(regime: str, seed: int, work: str) -> None:
     quiet()
-    lab.traces(REGIMES[regime], seed, Path(work))
+    lab.traces(find(regime), seed, Path(work))
 
 
 def _run(cell: Cell, work: str) -> Row:

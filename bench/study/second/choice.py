@@ -16,7 +16,14 @@ from dcod import storage
 from dcod.errors import UserError
 
 RATES, EPOCHS = (1e-3, 2e-3, 4e-3), (1, 2, 4)
-GRID: tuple[Setting, ...] = tuple((rate, epochs) for rate in RATES for epochs in EPOCHS)
+
+
+def grid(rates: Sequence[float]) -> tuple[Setting, ...]:
+    """Every rate at every number of epochs."""
+    return tuple((rate, epochs) for rate in rates for epochs in EPOCHS)
+
+
+GRID = grid(RATES)
 TUNING, SCREENING = range(5), range(2)  # seeds
 PROMOTED = 3  # settings of the grid that meet all seeds of the tuning
 Index = dict[tuple[str, str], dict[Setting, dict[int, Row]]]  # see indexed()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from bench.study.second import choice
 from bench.study.second.cells import FRESH, Cell, Setting
-from bench.study.second.choice import GRID, SCREENING, TUNING, Index, promoted
+from bench.study.second.choice import SCREENING, TUNING, Index, promoted
 from bench.study.second.entries import ENTRIES, SFT, START, idle, unknown
 from bench.study.second.regimes import REGIMES
 
@@ -17,7 +18,7 @@ def tuning(methods: Iterable[str], regimes: Iterable[str], rows: Index) -> Itera
             if method == SFT:
                 yield from (Cell(regime, START, 0.0, 0, seed) for seed in TUNING)
             if not idle(method, REGIMES[regime]):
-                yield from (Cell(regime, method, *setting, seed) for seed in SCREENING for setting in GRID)
+                yield from (Cell(regime, method, *setting, seed) for seed in SCREENING for setting in choice.GRID)
                 further = [seed for seed in TUNING if seed not in SCREENING]
                 yield from (
                     Cell(regime, method, *setting, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.study import regimes as first
-from bench.study.regimes import Problem, Regime, pairs, running, sum_steps, sums
+from bench.study.regimes import Problem, Regime, Size, pairs, running, sum_steps, sums
 
 TEST_PROBLEMS = 700  # an eighth of all sums of four digits holds some 820
 _FILTERED, _NOISY = first.REGIMES["noisy_filtered"], first.REGIMES["noisy"]
@@ -61,6 +61,32 @@ REGIMES: dict[str, Regime] = {
         ),
     )
 }
+
+
+# Asked for by name alone: they came after the protocol, whose tables and rule do not know them.
+LATER: dict[str, Regime] = {
+    "midsize": Regime(
+        "midsize",
+        "The noise of *noisy_filtered* in longer sums, and a student of thirty million weights that was trained on\n"
+        "them for two minutes of a GPU: it knows most of what it is asked, and a correction must not cost it that.",
+        sums(6),
+        running(slip=0.15),
+        running(),
+        sum_steps,
+        start_steps=2400,
+        start_rate=3e-4,
+        start_batch=64,
+        student=Size(512, 9, 1536),
+        max_new_tokens=64,
+        test_problems=TEST_PROBLEMS,
+        held_out=True,
+    )
+}
+
+
+def find(name: str) -> Regime:
+    """A regime of the protocol, or one that came later."""
+    return REGIMES[name] if name in REGIMES else LATER[name]
 
 
 def is_far(problem: Problem, text: str) -> bool | None:
