@@ -84,6 +84,7 @@ def run_here(config: Config, root: Path = Path("runs"), *, quiet: bool = False, 
     from rich.console import Console
 
     from dcod.cluster import webhook
+    from dcod.config.cluster import GpuConfig
     from dcod.errors import UserError, one_line
     from dcod.storage import room
     from dcod.storage import temporary as scratch
@@ -94,7 +95,8 @@ def run_here(config: Config, root: Path = Path("runs"), *, quiet: bool = False, 
         raise UserError("the local runner rewrites the word `python3` in values and paths; keep it out of them")
     if config.notify.url:
         webhook.address(), webhook.secret()  # fails early
-    here = config.cluster.model_copy(update={"retries": 0})  # the local runner would wait minutes between tries
+    # The local runner would wait minutes between tries, and knows no pods that another task sizes (`look`).
+    here = config.cluster.model_copy(update={"retries": 0, "gpu": GpuConfig()})
     Tracker(config.tracking)  # creates the database once, and fails early
     try:
         (root / "pipeline").mkdir(parents=True, exist_ok=True)

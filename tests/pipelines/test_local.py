@@ -9,6 +9,23 @@ from filelock import FileLock
 
 from dcod.config import Config
 from dcod_pipelines import local
+from tests.tracked import fresh_store
+
+
+def test_pods_with_gpus_are_no_matter_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local runner cannot size a pod by another task's answer; a stage takes the GPU that is there."""
+    store = fresh_store(tmp_path / "store").model_dump()
+    config = Config.model_validate({"cluster": {"gpu": {"count": 2}}, "tracking": store})
+    built: list[Config] = []
+
+    def build(settings: Config) -> None:
+        built.append(settings)
+        raise RuntimeError("not run here")
+
+    monkeypatch.setattr("dcod_pipelines.compile.build", build)
+    assert "not run here" in local.run_here(config, tmp_path / "runs").error
+    assert [one.cluster.gpu.count for one in built] == [0]
+    assert built[0].cluster.retries == 0
 
 
 def test_only_dead_runs_of_this_place_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
