@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ class Opened:
 
     def choose(self, by: str) -> None:
         self.page.check(f"[name=by][value={by}]")
+
+    def processor_seconds(self) -> Iterator[float]:
+        """What the page's thread computed since the last time, or the beginning: a busy machine does not count."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        before = 0.0
+        while True:
+            found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+            yield found["TaskDuration"] - before
+            before = found["TaskDuration"]
 
     def state(self) -> dict[str, Any]:
         """What the trace viewer shows, and by which choices."""

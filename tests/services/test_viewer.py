@@ -343,10 +343,23 @@ def test_a_thousand_long_traces_draw_only_what_is_seen(tmp_path: Path, tiny_stud
     file.write_text(trace_pages.page(CONFIG, scores, tiny_student, traces=traces), encoding="utf-8")
     assert file.stat().st_size < 20e6
     with opened(file) as it:
+        seconds = it.processor_seconds()
+        next(seconds)
+        it.page.reload()
+        spent = {"open": next(seconds)}
         assert it.count() == 1000
         assert it.page.locator("#tokens span").count() >= 300
         assert it.page.evaluate("document.querySelectorAll('*').length") < 6000
+        next(seconds)
         it.page.fill("[name=text]", "how much is 499")
         assert it.count() == 2
-        took = it.page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
-        print(json.dumps({"bytes": file.stat().st_size, "interactive_ms": took}))
+        spent["search"] = next(seconds)
+        it.page.fill("[name=text]", "")
+        next(seconds)
+        it.page.select_option("[name=order]", "-length")
+        spent["sort"] = next(seconds)
+        it.page.keyboard.press("j")
+        spent["next"] = next(seconds)
+        print(json.dumps({"bytes": file.stat().st_size} | spent))
+        for what, most in {"open": 3.0, "search": 0.4, "sort": 0.6, "next": 0.3}.items():
+            assert 0 < spent[what] < most, spent  # four times what it takes, or more
