@@ -133,8 +133,9 @@ def markdown() -> str:
         "",
         f"All {count} keys. Set them in a YAML file (`--config mine.yaml`) or on the command line "
         "(`train.epochs=3`); the command line wins. `dcod config --config mine.yaml` prints what a run would use, "
-        "with these texts as comments, and `dcod config --schema` the JSON Schema for your editor: save it as "
-        "`dcod.schema.json` and begin your file with `# yaml-language-server: $schema=dcod.schema.json`.",
+        "with these texts as comments, and `dcod config --schema` the JSON Schema for your editor, which is also "
+        "[published here](dcod.schema.json): begin your file with `# yaml-language-server: $schema=` and its path or "
+        "address.",
         "`dcod presets NAME` prints a file to begin with, and `dcod init` writes one for your data.",
         "",
         "Passwords and keys are never part of a configuration: they come from the environment.",

@@ -72,6 +72,11 @@ def test_the_page_is_current(update_golden: bool) -> None:
     if update_golden:
         page.write_text(reference.markdown(), encoding="utf-8")
     assert page.read_text(encoding="utf-8") == reference.markdown(), "the keys changed: `make golden` writes the page"
+    schema = page.with_name("dcod.schema.json")
+    text = json.dumps(reference.schema(), indent=1, ensure_ascii=False) + "\n"
+    if update_golden:
+        schema.write_text(text, encoding="utf-8")
+    assert schema.read_text(encoding="utf-8") == text, "the keys changed: `make golden` writes the schema"
     names = formats.names()
     assert len(names) >= 10
     assert "hf_" not in page.read_text(encoding="utf-8")
