@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.pretrained.second import cells, choice, lab, tables
+from bench.pretrained.second import cells, choice, core, guards, lab, tables
 from bench.pretrained.second.tasks import TASKS, answer_of
 from bench.study.second.cells import Cell, Row
 from bench.study.second.choice import indexed
@@ -83,6 +83,26 @@ def test_a_cell(laboratory: Callable[[], Path]) -> None:
     json.dumps(row)
 
 
+def test_a_fresh_student_is_asked_ifeval(laboratory: Callable[[], Path], tmp_path: Path) -> None:
+    """One prompt that any short answer follows, one that none does."""
+    kinds = [
+        ("punctuation:no_comma", {}),
+        ("length_constraints:number_words", {"num_words": 900, "relation": "at least"}),
+    ]
+    asked = [
+        {"key": i, "prompt": f"Say {i}.", "instruction_id_list": [kinds[i % 2][0]], "kwargs": [kinds[i % 2][1]]}
+        for i in range(541)
+    ]
+    (tmp_path / "ifeval.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(guards, "TOKENS", 4)
+        few.setattr(guards, "PROMPTS", 2)
+        row = cells.row_of(Cell("reversal/4", START, 0.0, 0, 10), laboratory(), str(tmp_path / "ifeval.jsonl"))
+    assert row["ifeval"] == [1, 0]
+    assert row["looping"] + row["contradicting"] == 0
+    json.dumps(row)
+
+
 def row(regime: str, method: str, setting: tuple[float, int], seed: int, value: float, part: str) -> Row:
     """All temperatures alike."""
     names = ("greedy", "0.6") if part == "validation" else ("greedy", *cells.LATE)
@@ -91,6 +111,7 @@ def row(regime: str, method: str, setting: tuple[float, int], seed: int, value: 
         "regime": regime, "method": method, "rate": setting[0], "epochs": setting[1], "seed": seed,
         "seconds": 1, "date": "2020-01-01", "machine": "m", part: dict.fromkeys(names, value),
         "greedy": hits, "sampled": dict.fromkeys(names[1:], hits), "majority": dict.fromkeys(names[1:], hits),
+        "truncated": 1, "looping": 2, "contradicting": 0, "ifeval": [1, 0, 0, 0],
         "styles": {"at_once": 60, "sum": 40}, "styles_right": {"sum": 40},
     }  # fmt: skip
 
@@ -123,6 +144,22 @@ def test_from_rows_to_the_confirmation(tmp_path: Path) -> None:
     assert "| deft | 3 of 4 | **+6.0 [+6.0, +6.0]** |" in text
     assert "at_once 60 (0), sum 40 (100)" in text
     assert "reversal/4 sft" in text.split("## Cells")[1]
+    assert "| deft | legs/4 | 5 | 1.0 | 2.0 | 0.0 | 25.0 |" in text
+
+
+def test_the_core_is_the_whole_of_a_narrowed_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COUNTS", "METHODS", "GRID"):
+        monkeypatch.setattr(choice, name, getattr(choice, name))
+    core.narrow()
+    rows = [
+        row("sorting/4", method, setting, seed, 0.5 + 0.01 * place, "validation")
+        for place, method in enumerate(core.METHODS) for setting in choice.GRID for seed in choice.SEEDS
+    ]  # fmt: skip
+    wanted = list(choice.tuning([SFT]))
+    assert {(c.regime, c.epochs) for c in wanted if c.method == SFT} == {("sorting/4", 2)}
+    assert choice.finalists(indexed(rows)) == ["naturalness_gce", "naturalness"]
+    made = choice.settings(indexed(rows), ["naturalness"])
+    assert {c.regime for c in choice.confirmation(made)} == {"sorting/4", "reversal/4", "legs/4"}
 
 
 def test_every_method_is_an_entry() -> None:

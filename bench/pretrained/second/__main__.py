@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench.device import HELP, Device, beside, used
-from bench.pretrained.second import cells, choice, tables
+from bench.pretrained.second import cells, choice, core, tables
 from bench.pretrained.second.tasks import TASKS
 from bench.study.second.__main__ import Stage, rows_of
 from bench.study.second.cells import Cell
@@ -25,18 +25,23 @@ def pretrained(
     workers: Annotated[int, typer.Option(help="Processes, one thread each, some 4 GB each.")] = 2,
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
     tasks: Annotated[str, typer.Option(help="By comma; empty: all. For `confirm`.")] = "",
+    narrowed: Annotated[bool, typer.Option("--core", help="The part that comes first, in results/core.")] = False,
     device: Annotated[Device, typer.Option(help=HELP)] = Device.AUTO,
+    ifeval: Annotated[str, typer.Option(help="IFEval's file of prompts; empty: it is not asked.")] = "",
     work: Path = Path("runs/pretrained"),
     results: Path = RESULTS,
 ) -> None:
     """Runs a stage of the pre-trained student's second protocol."""
+    if narrowed:
+        core.narrow()
+        results = results / "core" if results == RESULTS else results
     kind = used(device)
     results, work = beside(results, kind), beside(work, kind)
     until = time.monotonic() + 60 * minutes
     tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"
 
     def run(wanted: Iterable[Cell], into: Path) -> None:
-        cells.finish(wanted, into, work, workers, until)
+        cells.finish(wanted, into, work, workers, until, ifeval)
 
     if stage is Stage.TUNE_SFT:
         run(choice.tuning([SFT]), tune)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench.pretrained.second import lab
+from bench.pretrained.second import guards, lab
 from bench.pretrained.second.tasks import TASKS, answer_of
 from bench.study.cells import Work, quiet, work_through
 from bench.study.second.cells import FRESH, Cell, Row, told
@@ -26,21 +26,23 @@ from dcod.models import loading
 
 LOCAL_WINDOW = 32  # tokens
 VALIDATION, TEST, SAMPLED = 160, 240, 40  # problems; of the test the first SAMPLED are asked 8 times
+GUARDED = (FRESH, FRESH + 1)  # the seeds whose students are asked IFEval
 LATE = {"0.3": 0.3, "0.6": 0.6, "1.0": 1.0}
 
 
-def finish(cells: Iterable[Cell], into: Path, work: Path, workers: int, until: float) -> None:
+def finish(cells: Iterable[Cell], into: Path, work: Path, workers: int, until: float, ifeval: str = "") -> None:
     """Runs what ``into`` lacks; begins no cell after ``until``, of the monotonic clock."""
     place = str(work)
-    jobs = Work(partial(_teach, work=place), partial(_prepare, work=place), partial(_run, work=place), _told)
+    run = partial(_run, work=place, ifeval=ifeval)
+    jobs = Work(partial(_teach, work=place), partial(_prepare, work=place), run, _told)
     work_through(list(cells), into, jobs, workers, until)
 
 
-def row_of(cell: Cell, work: Path) -> Row:
-    """Trains and measures one student."""
+def row_of(cell: Cell, work: Path, ifeval: str = "") -> Row:
+    """Trains and measures one student; ``ifeval`` is the file of its prompts, empty: not asked."""
     began, (task, per_prompt) = time.monotonic(), parsed(cell.regime)
     if cell.method == START:
-        found = known(lab.traces(task, per_prompt, cell.seed, work)) | measured(lab.base(), cell)
+        found = known(lab.traces(task, per_prompt, cell.seed, work)) | measured(lab.base(), cell, ifeval)
         return {**asdict(cell), **found, "seconds": round(time.monotonic() - began)}
     entry = ENTRIES[cell.method]
     examples = lab.of_entry(task, per_prompt, entry.data, cell.seed, work)
@@ -54,11 +56,11 @@ def row_of(cell: Cell, work: Path) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         del model, result
-        found |= measured(Path(folder), cell)
+        found |= measured(Path(folder), cell, ifeval)
     return {**asdict(cell), **found, "seconds": round(time.monotonic() - began)}
 
 
-def measured(student: Path, cell: Cell) -> Row:
+def measured(student: Path, cell: Cell, ifeval: str = "") -> Row:
     """Right or not, problem by problem; the styles of the greedy answers, and how often each was right."""
     engine, task = TransformersEngine(student, lab.tokenizer()), TASKS[parsed(cell.regime)[0]]
     fresh = cell.seed >= FRESH
@@ -79,10 +81,12 @@ def measured(student: Path, cell: Cell) -> Row:
     styles = Counter(task.style_of(one.text) or "none" for one in greedy)
     fine = Counter(task.style_of(one.text) or "none" for one, hit in zip(greedy, right, strict=True) if hit)
     out: Row = {"greedy": right, "styles": dict(styles), "styles_right": dict(fine)}
-    out["truncated"] = sum(one.truncated for one in greedy)
+    out |= {"truncated": sum(one.truncated for one in greedy), **guards.steady(greedy)}
     if not fresh:
         sampled = hits(answers(len(drawn), 2, 0.6), 2)
         return out | {"sampled": {"0.6": sampled}, "validation": {"greedy": share(right, 1), "0.6": share(sampled, 2)}}
+    if ifeval and cell.seed in GUARDED:
+        out |= guards.followed(engine, ifeval)
     written = {name: answers(SAMPLED, 8, temperature) for name, temperature in LATE.items()}
     out["sampled"] = {name: hits(some, 8) for name, some in written.items()}
     out["majority"] = {
@@ -120,10 +124,10 @@ def _prepare(regime: str, seed: int, work: str) -> None:
     lab.traces(*parsed(regime), seed, Path(work))
 
 
-def _run(cell: Cell, work: str) -> Row:
+def _run(cell: Cell, work: str, ifeval: str) -> Row:
     quiet()
     torch.manual_seed(cell.seed)
-    return row_of(cell, Path(work))
+    return row_of(cell, Path(work), ifeval)
 
 
 def _told(row: Row) -> str:

@@ -14,8 +14,9 @@ from bench.study.second.entries import ENTRIES, SFT, START, idle, unknown
 from bench.study.second.regimes import REGIMES as STUDY
 from dcod.errors import UserError
 
-FIRST, COUNTS = "sorting", (4, 1)  # the task of stage 1; traces a prompt
-METHODS = (
+FIRST = "sorting"  # the task of stage 1
+COUNTS: tuple[int, ...] = (4, 1)  # traces a prompt
+METHODS: tuple[str, ...] = (
     SFT,
     "support_4",
     "support_2",

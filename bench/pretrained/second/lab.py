@@ -22,7 +22,7 @@ from dcod.train import loop
 
 STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 VERSION = 1  # moves with every change of what is made here
-TEACHER_PROBLEMS, TRACES, TOP_K = 320, 400, 8
+TEACHER_PROBLEMS, TRACES, TOP_K = 320, 200, 8
 TEACHER_RATE = CROSS_RATE = 3e-4
 TEACHER_EPOCHS, CROSS_EPOCHS = 2, 1
 MARK = "Worked before:"  # what stands in front of the teacher's hint
@@ -87,7 +87,7 @@ def _taught(task: Task, per_prompt: int, seed: int) -> list[Problem]:
 
 
 def traces(name: str, per_prompt: int, seed: int, work: Path) -> list[ScoredTrace]:
-    """Verified traces, scored by the teacher, its top-k with it, and by the start; 400 are asked for."""
+    """Verified traces, scored by the teacher, its top-k with it, and by the start; 200 are asked for."""
 
     def make(folder: Path) -> None:
         task = TASKS[name]

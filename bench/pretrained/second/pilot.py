@@ -18,7 +18,7 @@ from dcod.traces import prompts
 from dcod.traces.scored import ScoredTrace
 
 
-def pilot(name: str, traces: int = 400, problems: int = 64, rate: float = 2e-4, epochs: int = 2) -> None:
+def pilot(name: str, traces: int = lab.TRACES, problems: int = 64, rate: float = 2e-4, epochs: int = 2) -> None:
     """Trains on the program's own solutions, four a prompt, and prints the greedy accuracy by style."""
     task, examples = TASKS[name], list[ScoredTrace]()
     for problem in task.problems(traces // 4, 700, "train"):

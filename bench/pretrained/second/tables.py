@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.pretrained.second import choice
+from bench.pretrained.second import choice, guards
 from bench.study.second.cells import FRESH, Cell, Row
 from bench.study.second.choice import Index, at, indexed, pooled
 from bench.study.second.entries import ENTRIES, SFT, START, unknown
@@ -31,6 +31,7 @@ def write(results: Path) -> None:
     parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows), feedback(plain)]
     if (results / "choice.json").is_file():
         parts.append(_confirmation(fresh, choice.committed(results, "choice")))
+        parts.append(_guards(late))
     parts.append(_missing(plain, late, results))
     storage.write_text(results / "README.md", "\n".join(part for part in parts if part))
 
@@ -120,6 +121,20 @@ def _confirmation(fresh: Index, chosen: dict[str, Any]) -> str:
     titles += ["1.0", "majority of 8 at 0.6", "pass@8 at 0.6", "styles of greedy answers (right)"]
     mean = table(["finalist", "tasks x traces", "mean against SFT"], pools)
     return f"## Confirmation on fresh seeds and test problems\n\n{table(titles, lines)}\n{mean}"
+
+
+def _guards(late: Sequence[Row]) -> str:
+    """What must not be lost: shares of the greedy answers, and of the prompts of IFEval that are followed, in %."""
+    lines = []
+    for method, regime in dict.fromkeys((row["method"], row["regime"]) for row in late):
+        here = [row for row in late if (row["method"], row["regime"]) == (method, regime)]
+        count = sum(len(row["greedy"]) for row in here)
+        each = [percent(sum(row[name] for row in here) / count) for name in ("truncated", *guards.MARKS)]
+        told = [share for row in here for share in row.get("ifeval", [])]
+        lines.append([method, regime, str(len(here)), *each, percent(sum(told) / len(told)) if told else ""])
+    titles = ["method", "task / traces", "seeds", "cut", *guards.MARKS, "IFEval"]
+    why = f"IFEval: {guards.PROMPTS} prompts, greedy, {guards.TOKENS} tokens, seeds 10 and 11."
+    return f"## What must not be lost\n\n{why}\n\n{table(titles, lines)}" if lines else ""
 
 
 def _missing(rows: Sequence[Row], late: Sequence[Row], results: Path) -> str:

@@ -1,0 +1,16 @@
+"""The core of the protocol: SFT, and what `auto` tries where a prompt has several traces."""
+
+from __future__ import annotations
+
+from bench.pretrained.second import choice
+from bench.study.second.entries import SFT
+
+METHODS = (SFT, "naturalness", "naturalness_gce")
+EPOCHS = 2
+
+
+def narrow() -> None:
+    """Makes the core the whole protocol of this process: what is not in it is neither run nor asked for."""
+    choice.COUNTS = (4,)
+    choice.METHODS = METHODS
+    choice.GRID = tuple((rate, epochs) for rate, epochs in choice.GRID if epochs == EPOCHS)
