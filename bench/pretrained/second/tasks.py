@@ -183,11 +183,11 @@ TASKS: dict[str, Task] = {
         96,
     ),
     "reversal": Task(
-        ("word_sequence_reversal", {"min_words": 4, "max_words": 4}),
+        ("word_sequence_reversal", {"min_words": 6, "max_words": 6}),
         _read_reversal,
         {"numbered": _numbered, "growing": _growing, "at_once": at_once},
         _reversal_style,
-        64,
+        80,
     ),
     "legs": Task(
         ("leg_counting", {"min_animals": 2, "max_animals": 2, "min_instances": 1, "max_instances": 3}),
