@@ -84,13 +84,18 @@ def test_a_cell(laboratory: Callable[[], Path]) -> None:
 
 
 def test_a_fresh_student_is_asked_ifeval(laboratory: Callable[[], Path], tmp_path: Path) -> None:
-    """One prompt that any short answer follows, one that none does."""
+    """It says a few words: one prompt is content with any without a comma, one wants nine hundred."""
     kinds = [
         ("punctuation:no_comma", {}),
         ("length_constraints:number_words", {"num_words": 900, "relation": "at least"}),
     ]
     asked = [
-        {"key": i, "prompt": f"Say {i}.", "instruction_id_list": [kinds[i % 2][0]], "kwargs": [kinds[i % 2][1]]}
+        {
+            "key": i,
+            "prompt": f"Say {i}.\n{lab.MARK}\nA few words.",
+            "instruction_id_list": [kinds[i % 2][0]],
+            "kwargs": [kinds[i % 2][1]],
+        }
         for i in range(541)
     ]
     (tmp_path / "ifeval.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
