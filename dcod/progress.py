@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Item = TypeVar("Item")
+MARK = "[dcod] "  # `dcod run` shows the lines of a stage that carry it; the rest goes to its log
 
 
 _counting = False  # a bar of `counted` is on the screen; two bars would write over each other

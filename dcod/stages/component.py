@@ -16,6 +16,7 @@ from dcod.cluster import trainjobs, webhook
 from dcod.config import Config, parse_config
 from dcod.config.arms import SFT
 from dcod.errors import StoppedError, UserError, one_line
+from dcod.progress import MARK
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
@@ -27,7 +28,6 @@ from dcod.storage.stopping import stopping
 from dcod.tracking import Tracker
 
 NO_PAGE = "<!doctype html><title>No page</title><p>This run has no page of its traces.</p>"
-MARK = "[dcod] "  # `dcod run` shows the lines that carry it; the rest goes to its log
 
 
 def run(

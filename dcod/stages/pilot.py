@@ -34,6 +34,7 @@ from dcod.errors import UserError
 from dcod.models import fitting, loading
 from dcod.objective import arms
 from dcod.objective.feasibility import Holdings
+from dcod.progress import MARK
 from dcod.promote import choice, promote
 from dcod.retrain import arms as taken_over
 from dcod.score import crossfit
@@ -127,7 +128,7 @@ def run(
     if count < config.train.pilot.min_problems:
         return _told(out, told, FEW, _too_few(config, count))
     if chosen.is_sft and dropped is None:
-        print(_outlook(config, level_of(config.train.pilot, _before(traces)), count), flush=True)
+        print(MARK + _outlook(config, level_of(config.train.pilot, _before(traces)), count), flush=True)
     try:
         figures = _compared(config, out, log, chosen, problems, scores, student, tokenizer, seeds)
     except UserError as error:
@@ -193,7 +194,7 @@ def _compared(
     first = arm.name == SFT and 0 in seeds  # that speaks for all
     if first:
         print(
-            f"pilot: {students} students at most learn {whole:,} tokens each ({config.train.epochs} epochs of "
+            f"{MARK}pilot: {students} students at most learn {whole:,} tokens each ({config.train.epochs} epochs of "
             f"{share:.0%} of the prompts), {students * whole:,} in all",
             flush=True,
         )
@@ -243,7 +244,7 @@ class _Pace:
             self.seen += row["tokens"]
         if number == self.AFTER and self.seen and self.tokens:
             minutes = (time.monotonic() - self.began) / self.seen * self.tokens / 60
-            print(f"pilot: at this speed {minutes:,.1f} minutes of training", flush=True)
+            print(f"{MARK}pilot: at this speed {minutes:,.1f} minutes of training", flush=True)
 
 
 def _trained(

@@ -124,7 +124,7 @@ def test_what_it_costs_is_said_before(place: Place, capsys: pytest.CaptureFixtur
     for number in range(1, 6):
         pace.step({"tokens": 100.0}, number)
     said = capsys.readouterr().out
-    assert said.count("pilot: at this speed 0.0 minutes of training") == 1
+    assert said.count("[dcod] pilot: at this speed 0.0 minutes of training") == 1
     assert pace.seen == 200.0
     assert pilot._students(place.config) == 6
     pilot._Pace(0).step({"tokens": 1.0}, 1)
