@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -32,7 +31,6 @@ PLAIN = (
 )
 LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
 LEAST = 8  # problems that are held out, of which some half decide
-_FORM = re.compile(r"boxed|####|final answer", re.IGNORECASE)  # a prompt that says how to answer
 PROBLEM = ("problem", "question", "prompt", "instruction", "input", "query", "text")
 ANSWER = ("answer", "gold", "final_answer", "expected_answer", "reference", "target", "label", "solution", "output")
 
@@ -205,7 +203,7 @@ def _benchmark(advice: Advice, benchmark: str, found: Sample) -> None:
     if benchmark not in benchmarks.names():
         first = next(islice(benchmarks.objects(Path(benchmark.partition("?")[0])), 1), {})
         source = benchmark if "?" in benchmark else described(benchmark, list(first))
-        if "kind=" not in source and not any(_FORM.search(trace.problem) for trace in found.traces):
+        if "kind=" not in source and found.bare:
             source += f"{'&' if '?' in source else '?'}kind=as_is"
             advice.why.append("evaluate.benchmarks: no words are added (`as_is`), as in the prompts of the traces")
         entry |= {"name": "custom", "source": source}

@@ -174,28 +174,40 @@ def _benchmarks(findings: Findings) -> Iterator[Check]:
     _benchmarks_there(findings.config)
     for benchmark in section.benchmarks:
         try:
-            yield _benchmark(findings.config, benchmark)
+            yield from _benchmark(findings, benchmark)
         except UserError as error:
             remote = not benchmark.source and benchmarks.get(benchmark.name).default_source
             yield Check(benchmark.name, "unchecked" if remote else "failed", one_line(error))
 
 
-def _benchmark(config: Config, benchmark: BenchmarkConfig) -> Check:
+def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check]:
+    config = findings.config
     problems = benchmarks.load(benchmark, config.evaluate.report_share)
     gate = sum(problem.split == "gate" for problem in problems)
     name, needed = benchmarks.key(benchmark), config.promote.min_problems
     text = f"{len(problems):,} problems: {gate:,} for the gate, {len(problems) - gate:,} for the report"
     if benchmark.role == "primary" and gate < needed:
         enough = round(needed / (1.0 - config.evaluate.report_share) * 1.1)
-        return Check(
-            name,
-            "failed",
-            f"{text}; the gate needs {needed} (promote.min_problems): bring about {enough} problems, or set "
-            "evaluate.report_share or promote.min_problems lower",
+        way_out = (
+            f"the gate needs {needed} (promote.min_problems): bring about {enough} problems, or set "
+            "evaluate.report_share or promote.min_problems lower"
         )
-    if benchmark.role != "report" and gate == len(problems):
-        return Check(name, "warning", f"{text}; without report problems nothing is left to tell the result on")
-    return Check(name, "ok", text)
+        yield Check(name, "failed", f"{text}; {way_out}")
+    elif benchmark.role != "report" and gate == len(problems):
+        yield Check(name, "warning", f"{text}; without report problems nothing is left to tell the result on")
+    else:
+        yield Check(name, "ok", text)
+    first = problems[0]
+    added = first.prompt[-1]["content"].removeprefix(first.text.strip()).strip()
+    if benchmark.role == "primary" and added and findings.sample and findings.sample.bare:
+        way_out = "kind=as_is behind its file asks as the traces do, or " if benchmark.name == "custom" else ""
+        yield Check(
+            name,
+            "warning",
+            f"every problem ends in {added!r:.80}, and no prompt of the traces says how to answer: the student is "
+            f"asked otherwise than it is taught, and may copy these words; {way_out}a mapping with `instruction` "
+            "teaches them",
+        )
 
 
 def _room(findings: Findings) -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from dcod.traces import Trace, holdings, sources
 from dcod.traces.items import UNREAD, offered
 from dcod.traces.rows import RawRow
 
+_FORM = re.compile(r"boxed|####|final answer", re.IGNORECASE)  # a prompt that says how to answer
 ROWS = 300  # of each source at most
 
 
@@ -56,6 +58,11 @@ class Sample:
     def whole(self) -> bool:
         """Whether all rows were looked at."""
         return self.rows == self.total
+
+    @property
+    def bare(self) -> bool:
+        """Whether no prompt says how to answer."""
+        return bool(self.traces) and not any(_FORM.search(trace.problem) for trace in self.traces)
 
     def holdings(self) -> Holdings:
         """What the accepted traces hold."""

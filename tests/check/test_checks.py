@@ -37,7 +37,7 @@ def good(tmp_path: Path, tiny_student: Path) -> list[str]:
         f"ingest.sources=[{traces}]",
         "train.correction.name=surprisal",
         "train.correction.weights=live",
-        f"evaluate.benchmarks=[{{name: custom, source: {problems}}}]",
+        f"evaluate.benchmarks=[{{name: custom, source: {problems}?kind=as_is}}]",
     ]
 
 
@@ -46,6 +46,14 @@ def answers(overrides: list[str]) -> dict[str, list[Check]]:
     for check in checks(parse_config("{}", overrides)):
         found.setdefault(check.name, []).append(check)
     return found
+
+
+def test_a_benchmark_that_asks_otherwise_than_the_traces_is_told(good: list[str]) -> None:
+    """Seen: a student that was always right wrote an empty box, as the words say that it had never been taught."""
+    found = answers([*good, f"evaluate.benchmarks.0.source={good[-1].partition('source: ')[2].partition('?')[0]}"])
+    (told,) = [check for check in found["custom:problems"] if check.state == "warning"]
+    assert "boxed" in told.text
+    assert "kind=as_is" in told.text
 
 
 def test_nothing_is_wrong_with_what_is_right(good: list[str]) -> None:
