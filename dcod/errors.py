@@ -88,20 +88,20 @@ def holds_secret(text: str) -> bool:
 def _plain(text: str) -> str:
     if "@" in text:
         text = _USER.sub(_user, text)
-        text = _RAW.sub(lambda found: found[0] if _PORT.match(found[1]) else f"://{MASK}@", text)
+        text = _RAW.sub(lambda match: match[0] if _PORT.match(match[1]) else f"://{MASK}@", text)
     if "=" in text:
         text = _NAMED.sub(rf"\1\2={MASK}", text)
         text = _SHORT.sub(rf"\1\2={MASK}", text)
     return _SENT.sub(rf"\1\2{MASK}", _KEYS.sub(MASK, text))
 
 
-def _user(found: re.Match[str]) -> str:
+def _user(match: re.Match[str]) -> str:
     """A name alone is no secret but on the web, where it may be a token."""
-    secret = ":" in found[3] or found[1].lower() in ("http", "https")
-    return f"{found[1]}{found[2]}{MASK}@" if secret else found[0]
+    secret = ":" in match[3] or match[1].lower() in ("http", "https")
+    return f"{match[1]}{match[2]}{MASK}@" if secret else match[0]
 
 
 def _secrets() -> list[str]:
     """Values of variables that are secret, the longest first: one may hold another."""
-    found = {value for name, value in os.environ.items() if len(value) >= _LEAST and _VARIABLE.search(name.upper())}
-    return sorted(found, key=len, reverse=True)
+    secrets = {value for name, value in os.environ.items() if len(value) >= _LEAST and _VARIABLE.search(name.upper())}
+    return sorted(secrets, key=len, reverse=True)

@@ -24,8 +24,8 @@ def version_name(config: Config, compiled: bytes) -> str:
         config: the configuration.
         compiled: the pipeline as YAML, which holds pods and the form's first values.
     """
+    from dcod.stages.catalogue import STAGES
     from dcod.stages.digests import code_digest
-    from dcod.stages.table import STAGES
 
     code, whole = code_digest(*STAGES)[:DIGITS], hashlib.sha256(compiled).hexdigest()[:DIGITS]
     return f"code-{code}-image-{_plain(_image(config))[:40]}-pipeline-{whole}"  # Kubeflow takes 127 characters

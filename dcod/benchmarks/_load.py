@@ -163,8 +163,8 @@ def _rows(config: BenchmarkConfig) -> tuple[Benchmark, list[Row]]:
     benchmark, source = _configured(config)
     count = None if config.limit == "all" else config.limit
     if synthetic.is_synthetic(source):
-        found = synthetic.problems(source)[:count]
-        return benchmark, [Row(p.id, p.question, p.answer, {"problem": p, "source": source}) for p in found]
+        generated = synthetic.problems(source)[:count]
+        return benchmark, [Row(p.id, p.question, p.answer, {"problem": p, "source": source}) for p in generated]
     rows = list[Row]()
     objects = iter(_objects(benchmark, source, config.revision))
     first = list(islice(objects, BLOCK_ROWS))

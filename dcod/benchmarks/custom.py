@@ -177,11 +177,11 @@ class _Described:
             raise UserError(f"custom: {self.place}:{line}: where: {error}") from None
 
     def _holds(self, one: Mapped[ProblemMap], text: str, wanted: Any) -> bool:
-        found = one.all(text) if paths.parse(text).stars else one.at(text)
-        if says := _says(found, _scalar(wanted)):
+        value = one.all(text) if paths.parse(text).stars else one.at(text)
+        if says := _says(value, _scalar(wanted)):
             return says
         if len(self.other[text]) <= _VALUES:
-            self.other[text].add(str(found)[:40])
+            self.other[text].add(str(value)[:40])
         return False
 
     def read(self, row: dict[str, Any], line: int) -> list[Row]:
@@ -191,11 +191,11 @@ class _Described:
         places = values.places(row, lead)
         if not places or len(places) > paths.MOST:
             raise RowError("no_path", f"problem: {len(places)} items at {lead}, from 1 to {paths.MOST} are read")
-        found = [self._problem(Mapped(row, self.chosen, place), line) for place in places]
-        if len(found) > 1 and not any(paths.parse(text).stars for text in values.texts_of(self.chosen.id)):
-            found = [replace(one, id=f"{one.id}.{number}") for number, one in enumerate(found, 1)]
-        self._beside(row, found[0].gold)
-        return found
+        problems = [self._problem(Mapped(row, self.chosen, place), line) for place in places]
+        if len(problems) > 1 and not any(paths.parse(text).stars for text in values.texts_of(self.chosen.id)):
+            problems = [replace(one, id=f"{one.id}.{number}") for number, one in enumerate(problems, 1)]
+        self._beside(row, problems[0].gold)
+        return problems
 
     def _problem(self, one: Mapped[ProblemMap], line: int) -> Row:
         chosen = one.chosen
@@ -277,16 +277,16 @@ def _answer(one: Mapped[ProblemMap]) -> Any:
     said = one.chosen.answer
     if isinstance(said, str) and paths.parse(said).stars > len(one.place):
         try:
-            found: Any = one.all(said)
+            answer: Any = one.all(said)
         except MissingError as error:
             raise RowError("no_path", f"answer: {error}") from None
     else:
-        found = one.value("answer")
-    parts = found if isinstance(found, list) else [found]
+        answer = one.value("answer")
+    parts = answer if isinstance(answer, list) else [answer]
     if wrong := next((part for part in parts if isinstance(part, (dict, list))), None):
         named = ", ".join(values.texts_of(said))
         raise RowError("bad_field", f"answer: {named}: expected text or a number, got {wrong!r:.60}")
-    return found
+    return answer
 
 
 def _bare(text: str) -> str:

@@ -94,21 +94,21 @@ def advise(files: Sequence[str], benchmark: str, model: str, hold_out: float = 0
     advice.set("ingest.sources", list(files))
     folder = student.small_files(advice.config.student)
     room = fitting.positions(folder) or LONGEST
-    found = _look(advice, folder, room)
-    if _mappings(advice, found):
-        found = _look(advice, folder, room)
-    if not found.traces:
-        code, count = found.refused.most_common(1)[0]
-        told = found.examples[code].replace("SOURCE?", f"{files[0].partition('?')[0]}?")
-        raise UserError(f"none of {found.rows} rows is a trace: {count} {code} ({told})")
-    held = found.holdings()
-    back = len({trace.prompt_id for trace in found.traces if trace.split != "train"})
+    looked = _look(advice, folder, room)
+    if _mappings(advice, looked):
+        looked = _look(advice, folder, room)
+    if not looked.traces:
+        code, count = looked.refused.most_common(1)[0]
+        told = looked.examples[code].replace("SOURCE?", f"{files[0].partition('?')[0]}?")
+        raise UserError(f"none of {looked.rows} rows is a trace: {count} {code} ({told})")
+    held = looked.holdings()
+    back = len({trace.prompt_id for trace in looked.traces if trace.split != "train"})
     more = f", and {back} prompts held back to choose a checkpoint" if back else ""
-    advice.why.append(f"found {held}{more}; {len(found.traces):,} traces in {found.rows:,} rows")
-    _lengths(advice, found, room)
-    _verdicts(advice, found, held, folder)
-    _training(advice, held, found)
-    _benchmark(advice, benchmark or _held_out(advice, hold_out, found, beside), found)
+    advice.why.append(f"found {held}{more}; {len(looked.traces):,} traces in {looked.rows:,} rows")
+    _lengths(advice, looked, room)
+    _verdicts(advice, looked, held, folder)
+    _training(advice, held, looked)
+    _benchmark(advice, benchmark or _held_out(advice, hold_out, looked, beside), looked)
     return advice
 
 
@@ -118,14 +118,14 @@ def _look(advice: Advice, folder: Path, room: int) -> Sample:
     return sample.take(parse_config(advice.config.to_json(), wide), folder)
 
 
-def _mappings(advice: Advice, found: Sample) -> bool:
+def _mappings(advice: Advice, looked: Sample) -> bool:
     """Takes a mapping by name for every source whose rows no format reads, and most of which it would."""
     chosen: list[str | dict[str, str]] = []
     for source in advice.values["ingest"]["sources"]:
-        offers = {name: count for (path, name), count in found.offers.items() if path == source}
+        offers = {name: count for (path, name), count in looked.offers.items() if path == source}
         name = max(offers, key=offers.__getitem__, default="")
         count = offers.get(name, 0)
-        rows = found.looked[source]
+        rows = looked.looked[source]
         if 2 * count <= rows:
             chosen.append(source)
             continue
@@ -139,8 +139,8 @@ def _mappings(advice: Advice, found: Sample) -> bool:
     return any(isinstance(source, dict) for source in chosen)
 
 
-def _lengths(advice: Advice, found: Sample, room: int) -> None:
-    sizes = sorted(sum(pair) for pair in found.tokens)
+def _lengths(advice: Advice, looked: Sample, room: int) -> None:
+    sizes = sorted(sum(pair) for pair in looked.tokens)
     usual = sizes[min(len(sizes) - 1, int(0.99 * len(sizes)))]
     length = min(room, max(256, -(-usual // 128) * 128))
     longer = sum(size > length for size in sizes)
@@ -148,16 +148,16 @@ def _lengths(advice: Advice, found: Sample, room: int) -> None:
     advice.set("student.max_length", length, f"the longest traces have {usual:,} tokens{lost}")
 
 
-def _verdicts(advice: Advice, found: Sample, held: Holdings, folder: Path) -> None:
+def _verdicts(advice: Advice, looked: Sample, held: Holdings, folder: Path) -> None:
     """Which traces to keep, and where their answers stand."""
     if held.golds < held.traces / 2:
-        keep = "all" if sum(trace.answer is None for trace in found.traces) > held.traces / 2 else "answered"
+        keep = "all" if sum(trace.answer is None for trace in looked.traces) > held.traces / 2 else "answered"
         few = f"{held.golds} of {held.traces} traces have" if held.golds else "no trace has"
         advice.set("ingest.keep", keep, f"{few} a reference answer, so what is wrong in them is taught as well")
         return
     strict = sample.take(advice.config, folder)
     advice.why.append(
-        f"ingest.keep stays `correct`: {len(strict.traces)} of {len(found.traces)} traces have the right answer"
+        f"ingest.keep stays `correct`: {len(strict.traces)} of {len(looked.traces)} traces have the right answer"
     )
     ways = [way for way in UNMARKED if strict.changes[way]]
     if ways and strict.refused["no_answer"] > 0.1 * strict.rows:
@@ -165,8 +165,8 @@ def _verdicts(advice: Advice, found: Sample, held: Holdings, folder: Path) -> No
         advice.set("ingest.answers", ways[0], f"{count} rows mark no answer, and this way finds the reference")
 
 
-def _training(advice: Advice, held: Holdings, found: Sample) -> None:
-    traces = held.traces if found.whole else found.total
+def _training(advice: Advice, held: Holdings, looked: Sample) -> None:
+    traces = held.traces if looked.whole else looked.total
     problems = HELD_BACK * held.prompts * traces / max(1, held.traces) * held.golds / max(1, held.traces)
     if problems >= advice.config.train.pilot.min_problems:
         advice.set("ingest.selection_share", HELD_BACK)
@@ -190,8 +190,8 @@ def _training(advice: Advice, held: Holdings, found: Sample) -> None:
     advice.set("train.traces_per_step", per_step, f"{traces * epochs // per_step:,} optimizer steps")
 
 
-def _benchmark(advice: Advice, benchmark: str, found: Sample) -> None:
-    longest = sorted(pair[1] for pair in found.tokens)[int(0.95 * (len(found.tokens) - 1))]
+def _benchmark(advice: Advice, benchmark: str, looked: Sample) -> None:
+    longest = sorted(pair[1] for pair in looked.tokens)[int(0.95 * (len(looked.tokens) - 1))]
     answers = min(4096, -(-int(1.5 * longest) // 64) * 64)
     if not benchmark:
         advice.why.append(
@@ -203,14 +203,14 @@ def _benchmark(advice: Advice, benchmark: str, found: Sample) -> None:
     if benchmark not in benchmarks.names():
         first = next(islice(benchmarks.objects(Path(benchmark.partition("?")[0])), 1), {})
         source = benchmark if "?" in benchmark else described(benchmark, list(first))
-        if "kind=" not in source and found.bare:
+        if "kind=" not in source and looked.bare:
             source += f"{'&' if '?' in source else '?'}kind=as_is"
             advice.why.append("evaluate.benchmarks: no words are added (`as_is`), as in the prompts of the traces")
         entry |= {"name": "custom", "source": source}
     advice.set("evaluate.benchmarks", [entry], f"answers are cut at {answers} tokens; the traces have {longest}")
 
 
-def _held_out(advice: Advice, share: float, found: Sample, folder: Path) -> str:
+def _held_out(advice: Advice, share: float, looked: Sample, folder: Path) -> str:
     """Writes a share of the prompts as a benchmark; ingestion then leaves their traces out. Returns its file.
 
     Raises:
@@ -218,7 +218,7 @@ def _held_out(advice: Advice, share: float, found: Sample, folder: Path) -> str:
     """
     if not share:
         return ""
-    golds = {trace.problem: trace.gold for trace in found.traces if trace.gold}
+    golds = {trace.problem: trace.gold for trace in looked.traces if trace.gold}
     chosen = sorted(golds, key=lambda text: hashlib.sha256(text.encode()).digest())[: round(share * len(golds))]
     if len(chosen) < LEAST:
         raise UserError(f"--hold-out {share:g}: {len(chosen)} of {len(golds)} prompts with answers; at least {LEAST}")

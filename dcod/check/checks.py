@@ -122,25 +122,25 @@ def _traces(findings: Findings) -> Iterator[Check]:
     _sources_there(config)
     if findings.folder is None:
         raise UncheckedError("the files are there; rows are examined with the student's tokenizer, which is missing")
-    found = findings.sample = sample.take(config, findings.folder)
-    looked = f"all {found.rows:,} rows" if found.whole else f"the first {found.rows:,} of about {found.total:,} rows"
-    reasons = "; ".join(f"{n:,} {code} ({found.examples[code]})" for code, n in found.refused.most_common(3))
-    for (source, name), count in sorted(found.offers.items()):
+    taken = findings.sample = sample.take(config, findings.folder)
+    looked = f"all {taken.rows:,} rows" if taken.whole else f"the first {taken.rows:,} of about {taken.total:,} rows"
+    reasons = "; ".join(f"{n:,} {code} ({taken.examples[code]})" for code, n in taken.refused.most_common(3))
+    for (source, name), count in sorted(taken.offers.items()):
         title = addresses.presets()[name].title
         yield Check(
             "mapping",
             "warning",
-            f"{source}: {count:,} of {found.looked[source]:,} rows look like {title}, which `map: {name}` reads: "
+            f"{source}: {count:,} of {taken.looked[source]:,} rows look like {title}, which `map: {name}` reads: "
             f'\'ingest.sources=[{{"path": "{source}", "map": "{name}"}}]\', or `dcod init {source}`',
         )
-    if not found.traces:
+    if not taken.traces:
         raise UserError(f"none of {looked} would be accepted: {reasons}")
-    kinds = ", ".join(f"{name} ({n:,})" for name, n in found.formats.most_common(3))
-    text = f"{len(found.traces):,} traces from {looked}; read as {kinds}"
-    refused = found.refused.total()
-    state: State = "warning" if refused > LOST * (refused + len(found.traces)) else "ok"
+    kinds = ", ".join(f"{name} ({n:,})" for name, n in taken.formats.most_common(3))
+    text = f"{len(taken.traces):,} traces from {looked}; read as {kinds}"
+    refused = taken.refused.total()
+    state: State = "warning" if refused > LOST * (refused + len(taken.traces)) else "ok"
     yield Check("traces", state, text + (f"; refused: {reasons}" if reasons else ""))
-    longest = max(sum(pair) for pair in found.tokens)
+    longest = max(sum(pair) for pair in taken.tokens)
     limit = config.student.max_length
     if longest <= limit // 4:
         yield Check("lengths", "ok", f"the longest trace has {longest:,} tokens; student.max_length={limit:,} is ample")
@@ -228,12 +228,12 @@ def _room(findings: Findings) -> Iterator[Check]:
         yield _time(config, findings.sample, size)
 
 
-def _time(config: Config, found: Sample, size: int) -> Check:
+def _time(config: Config, taken: Sample, size: int) -> Check:
     from joblib import cpu_count
 
-    share = len(found.traces) / max(found.rows, 1)
-    each = sum(sum(pair) for pair in found.tokens) / max(len(found.tokens), 1)
-    tokens = share * found.total * each
+    share = len(taken.traces) / max(taken.rows, 1)
+    each = sum(sum(pair) for pair in taken.tokens) / max(len(taken.tokens), 1)
+    tokens = share * taken.total * each
     hours = 6.0 * size * tokens * (config.train.epochs + 0.5) / (FLOPS * cpu_count()) / 3600
     text = f"about {tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {config.train.epochs} epochs: "
     text += f"{60 * hours:,.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"

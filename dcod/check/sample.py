@@ -76,22 +76,22 @@ class Sample:
             self.formats[items[0].reading.text.partition(":")[0] or "unknown"] += 1
             if not row.map and items[0].code in UNREAD and (offer := offered(row.row)):
                 self.offers[source, offer.preset.name] += 1
-        for found in items:
-            self._add(row, found)
+        for one in items:
+            self._add(row, one)
 
-    def _add(self, row: RawRow, found: Examined) -> None:
-        if sum(found.tokens):
-            self.tokens.append(found.tokens)
-        self.changes.update(found.changes)
-        code, message = found.code, found.message
-        if found.key in self.keys and found.trace:
+    def _add(self, row: RawRow, one: Examined) -> None:
+        if sum(one.tokens):
+            self.tokens.append(one.tokens)
+        self.changes.update(one.changes)
+        code, message = one.code, one.message
+        if one.key in self.keys and one.trace:
             code, message = "duplicate", "prompt and completion stand in an earlier row"
-        if code or found.trace is None:
+        if code or one.trace is None:
             self.refused[code] += 1
             self.examples.setdefault(code, f"{row.file}:{row.line}: {message}")
             return
-        self.keys.add(found.key)
-        self.traces.append(replace(found.trace, split=side(found.prompt_id, self.ingest)))
+        self.keys.add(one.key)
+        self.traces.append(replace(one.trace, split=side(one.prompt_id, self.ingest)))
 
 
 def take(config: Config, student: Path) -> Sample:

@@ -95,24 +95,24 @@ class Kube:
 
     def pod(self, name: str) -> Manifest:
         """A pod by its name."""
-        found = self._call(
+        reply = self._call(
             f"get pod {name}", lambda: self._core.read_namespaced_pod(name, self.namespace, _preload_content=False)
         )
-        return dict(json.loads(found.data))
+        return dict(json.loads(reply.data))
 
     def log(self, pod: str, container: str, since_s: int) -> str:
         """A container's log of the last ``since_s`` seconds, each line after its time; empty before it started."""
         from kubernetes.client import ApiException
 
         try:
-            found = self._core.read_namespaced_pod_log(
+            reply = self._core.read_namespaced_pod_log(
                 pod, self.namespace, container=container, since_seconds=since_s, timestamps=True, _preload_content=False
             )
         except ApiException as error:
             if error.status in (400, 404):  # not started, or gone
                 return ""
             raise UserError(f"Kubernetes: log of {pod} in {self.namespace}: {error.status} {_reason(error)}") from None
-        return str(found.data.decode("utf-8", errors="replace"))
+        return str(reply.data.decode("utf-8", errors="replace"))
 
     def names(self, kind: str) -> set[str]:
         """Names of the namespace's objects of a kind of the core, such as ``secret`` or ``service_account``."""
@@ -125,8 +125,8 @@ class Kube:
             NotThereError: there is no such namespace.
         """
         read = self._core.read_namespace
-        found = self._call("get the namespace", lambda: read(self.namespace, _preload_content=False))
-        return dict(json.loads(found.data)["metadata"].get("labels") or {})
+        reply = self._call("get the namespace", lambda: read(self.namespace, _preload_content=False))
+        return dict(json.loads(reply.data)["metadata"].get("labels") or {})
 
     def may(self, account: str, verb: str, group: str, resource: str) -> bool:
         """Whether a service account of the namespace may do something in it; ``resource`` may be ``pods/log``."""
@@ -149,10 +149,10 @@ class Kube:
             },
         }
         ask = client.AuthorizationV1Api().create_namespaced_local_subject_access_review
-        found = self._call(
+        reply = self._call(
             f"ask whether {account} may {verb} {resource}", lambda: ask(self.namespace, body, _preload_content=False)
         )
-        return bool(json.loads(found.data)["status"]["allowed"])
+        return bool(json.loads(reply.data)["status"]["allowed"])
 
     def schema(self, group: str, version: str, kind: str) -> Manifest:
         """The OpenAPI schema of a custom kind, as the server's discovery gives it to everybody.
@@ -177,8 +177,8 @@ class Kube:
     def _listed(self, what: str, kind: str, **chosen: str) -> list[Manifest]:
         """The namespace's objects of a kind, not as the client's own classes."""
         listing = getattr(self._core, f"list_namespaced_{kind}")
-        found = self._call(what, lambda: listing(self.namespace, _preload_content=False, **chosen))
-        return list(json.loads(found.data)["items"])
+        reply = self._call(what, lambda: listing(self.namespace, _preload_content=False, **chosen))
+        return list(json.loads(reply.data)["items"])
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         """One call; an API that is away or busy is waited for with back-off."""
@@ -219,7 +219,7 @@ def own_pod() -> str:
 def _reason(error: Any) -> str:
     """The API's own words."""
     try:
-        found = json.loads(error.body)["message"]
+        said = json.loads(error.body)["message"]
     except (TypeError, ValueError, KeyError):
-        found = error.reason
-    return " ".join(str(found).split())[:500]
+        said = error.reason
+    return " ".join(str(said).split())[:500]

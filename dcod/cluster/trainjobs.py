@@ -59,8 +59,8 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
         env.append(m.IoK8sApiCoreV1EnvVar(name=variable, value_from=source))
 
     def quantities(cpu: str) -> dict[str, Any]:
-        found = {"cpu": cpu, "memory": pod.memory} | ({gpu.resource: str(gpu.count)} if gpu.count else {})
-        return {key: m.IoK8sApimachineryPkgApiResourceQuantity(value) for key, value in found.items()}
+        amounts = {"cpu": cpu, "memory": pod.memory} | ({gpu.resource: str(gpu.count)} if gpu.count else {})
+        return {key: m.IoK8sApimachineryPkgApiResourceQuantity(value) for key, value in amounts.items()}
 
     trainer = m.TrainerV1alpha1Trainer(
         image=(cluster.gpu.count and cluster.gpu_image) or cluster.image or None,
@@ -92,10 +92,10 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
 
 
 def _variables(cluster: ClusterConfig) -> dict[str, str]:
-    found = {"OMP_NUM_THREADS": "1"}
+    variables = {"OMP_NUM_THREADS": "1"}
     if cluster.s3_endpoint:
-        found["AWS_ENDPOINT_URL"] = cluster.s3_endpoint
-    return found
+        variables["AWS_ENDPOINT_URL"] = cluster.s3_endpoint
+    return variables
 
 
 def _patch(m: Any, cluster: ClusterConfig) -> Any:
@@ -158,10 +158,10 @@ class Follower:
             UserError: the cluster has no Trainer, or refuses the job.
         """
         while True:
-            found = self._find()
-            if found is not None and ended(found)[0] != "Failed" and "deletionTimestamp" not in found["metadata"]:
+            job = self._find()
+            if job is not None and ended(job)[0] != "Failed" and "deletionTimestamp" not in job["metadata"]:
                 return True
-            if found is not None:
+            if job is not None:
                 self.delete()
                 self._await_gone()
             try:
@@ -247,9 +247,9 @@ def ended(job: Manifest) -> tuple[str, str]:
     """The state of a job: Complete, Failed, Suspended, Running or Created; and the reason with its message."""
     conditions = {c["type"]: c for c in job.get("status", {}).get("conditions") or []}
     for state in ("Complete", "Failed", "Suspended"):
-        found = conditions.get(state)
-        if found and found["status"] == "True":
-            return state, ": ".join(filter(None, (found.get("reason", ""), found.get("message", ""))))
+        condition = conditions.get(state)
+        if condition and condition["status"] == "True":
+            return state, ": ".join(filter(None, (condition.get("reason", ""), condition.get("message", ""))))
     active = any(row.get("active") or row.get("ready") for row in job.get("status", {}).get("jobsStatus") or [])
     return ("Running" if active else "Created"), ""
 

@@ -41,10 +41,10 @@ def secret() -> str:
     Raises:
         UserError: there is none; nothing is sent unsigned.
     """
-    found = os.environ.get(SECRET, "")
-    if not found:
+    key = os.environ.get(SECRET, "")
+    if not key:
         raise UserError(f"notify.url is set, but ${SECRET} is not: messages are signed with it")
-    return found
+    return key
 
 
 def address() -> str:
@@ -53,11 +53,11 @@ def address() -> str:
     Raises:
         UserError: there is no address, or none that can be.
     """
-    found = os.environ.get(ADDRESS, "")
-    if not found.startswith(("http://", "https://")):
-        what = "does not begin with http:// or https://" if found else "is not set"
+    url = os.environ.get(ADDRESS, "")
+    if not url.startswith(("http://", "https://")):
+        what = "does not begin with http:// or https://" if url else "is not set"
         raise UserError(f"notify.url=environment, but ${ADDRESS} {what}: put the address of the webhook into it")
-    return found
+    return url
 
 
 def send(

@@ -71,8 +71,8 @@ def parts() -> tuple[Part, ...]:
 def section_in(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a field holds, alone (then it is its type), in a list or by name; None of several forms."""
     inner = (field.annotation, *get_args(field.annotation))
-    found = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return found[0] if len(found) == 1 else None
+    sections = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return sections[0] if len(sections) == 1 else None
 
 
 def schema() -> dict[str, Any]:
@@ -112,15 +112,15 @@ def commented(values: dict[str, Any], *, model: type[BaseModel] = Config, indent
 
 def changed(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
     """The values that are not the default."""
-    found = {}
+    differing = {}
     for name, value in values.items():
         other = default.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
             if inside := changed(value, other):
-                found[name] = inside
+                differing[name] = inside
         elif value != other:
-            found[name] = value
-    return found
+            differing[name] = value
+    return differing
 
 
 def markdown() -> str:
@@ -177,9 +177,10 @@ def _parts(model: type[BaseModel], defaults: dict[str, Any], path: str) -> Itera
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     """Of a section that stands in a list, and may have keys that must be given."""
-    found = {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
     plain = {
-        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value for name, value in found.items()
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in defaults.items()
     }
     return {name: value for name, value in plain.items() if not model.model_fields[name].is_required()}
 

@@ -39,8 +39,8 @@ class _Loader(_Base):
                 if key in seen:
                     raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
                 seen.add(key)
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
     def number(self, node: yaml.ScalarNode) -> Any:
         """A number that is not too long to be read."""
@@ -100,12 +100,12 @@ def plain(text: str) -> Any:
 
 def _json(text: str) -> Any:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
+        mapping = dict(items)
+        if len(mapping) < len(items):
             names = [name for name, _ in items]
-            twice = next(name for name in found if names.count(name) > 1)
+            twice = next(name for name in mapping if names.count(name) > 1)
             raise YAMLError(f"key {twice!r} stands twice")
-        return found
+        return mapping
 
     return json.loads(
         text,

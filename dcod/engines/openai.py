@@ -165,9 +165,9 @@ class OpenAIEngine:
         return self._ask_all(self.address, requests, takes, "score", self.concurrency)
 
     def _echoed(self, answer: dict[str, Any], example: ScoredTrace) -> tuple[list[float], list[float]]:
-        found = of_kind(choice_of(answer).get("logprobs"), dict).get("token_logprobs") or []
+        echoed = of_kind(choice_of(answer).get("logprobs"), dict).get("token_logprobs") or []
         begin, size = len(example.prompt_tokens), len(example.completion_tokens)
-        values = of_kind(found, list)[begin : begin + size]
+        values = of_kind(echoed, list)[begin : begin + size]
         if len(values) != size or any(value is None for value in values):
             raise UserError(f"{self.address}: gives no log-probs of a prompt (echo); score with another engine")
         return logprobs_of(values, least=-math.inf), [math.nan] * size
@@ -192,8 +192,11 @@ class OpenAIEngine:
 
     def _record(self, choice: dict[str, Any], truncated: bool, top_k: int) -> dict[str, Any]:
         """Token ids and log-probs of an answer, as fields of a Completion; what is not certain is refused."""
-        found = of_kind(choice.get("logprobs") or {}, dict)
-        tokens, logprobs = of_kind(found.get("tokens") or [], list), of_kind(found.get("token_logprobs") or [], list)
+        reported = of_kind(choice.get("logprobs") or {}, dict)
+        tokens, logprobs = (
+            of_kind(reported.get("tokens") or [], list),
+            of_kind(reported.get("token_logprobs") or [], list),
+        )
         if not tokens or not all(str(token).startswith(TOKEN) for token in tokens):
             what = "log-probs without token ids" if tokens else "no log-probs"
             raise UserError(
@@ -213,7 +216,7 @@ class OpenAIEngine:
             raise NonsenseError(f"names token {max(ids)}, the tokenizer has {len(self.tokenizer)}")
         record: dict[str, Any] = {"token_ids": ids, "logprobs": logprobs_of(logprobs, least=-math.inf)}
         if top_k:
-            tops = of_kind(found.get("top_logprobs") or [], list)
+            tops = of_kind(reported.get("top_logprobs") or [], list)
             if len(tops) != len(ids):
                 raise NonsenseError(f"gives the likeliest tokens of {len(tops)} positions for {len(ids)} tokens")
             kept = []
@@ -259,8 +262,8 @@ class OpenAIEngine:
         for _ in retries.Tries(_TRIES, first_s=_PAUSE_S, spread=True, sleep=time.sleep):
             self.pace.wait()
             try:
-                found = self._server().post(path, body={"model": self.model, **body}, cast_to=_response())
-                return take(self._read(found.content))
+                reply = self._server().post(path, body={"model": self.model, **body}, cast_to=_response())
+                return take(self._read(reply.content))
             except openai.APIStatusError as error:
                 reason = f"{error.status_code} {error.response.reason_phrase}: {error.response.text[:500]}"
                 pause = _pause(error.response.headers.get("Retry-After") or "")
@@ -366,8 +369,8 @@ def _raw(told: dict[int, float], plain: dict[int, float], sampling: Sampling) ->
     first, *others = plain
     if sampling.temperature != 1:
         for token in set(others) & set(told) if first in told else ():
-            apart, found = plain[first] - plain[token], told[first] - told[token]
-            if apart > _NOISE and abs(found - apart) < abs(found - apart / sampling.temperature):
+            apart, moved = plain[first] - plain[token], told[first] - told[token]
+            if apart > _NOISE and abs(moved - apart) < abs(moved - apart / sampling.temperature):
                 return True
         return False
     mass = 0.0

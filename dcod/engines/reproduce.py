@@ -46,7 +46,7 @@ def record(engine: Engine, prompts: Sequence[list[int]], name: str, config: Conf
     chosen = sorted(prompts, key=len)[:PROMPTS]
     completions = engine.generate(chosen, Sampling(TOKENS), len(chosen)) if chosen else []
     tokens = [completion.token_ids for completion in completions]
-    found = {
+    recording = {
         "engine": name,
         "device": _device(),
         "dtype": config.student.dtype,
@@ -55,7 +55,7 @@ def record(engine: Engine, prompts: Sequence[list[int]], name: str, config: Conf
         "tokens": tokens,
         "logprobs": _logprobs(engine, chosen, tokens),
     }
-    storage.write_json(out / FILE, found)
+    storage.write_json(out / FILE, recording)
 
 
 def reproduce(folder: Path, recorded: Path) -> Reproduction:
@@ -83,15 +83,15 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
     if done.returncode and not answers:  # an engine's threads may fall at the exit, after the answer (vLLM, once seen)
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Reproduction(False, f"a fresh process cannot run the registered model: {reason[:300]}")
-    found = json.loads(answers[-1])
-    tolerance = TOLERANCES[found["same_device"]]
-    exact = found["same"] == found["of"] or not found["same_device"]
-    holds = found["of"] > 0 and exact and found["difference"] <= tolerance
-    where = "" if found["same_device"] else " on another device"
+    told = json.loads(answers[-1])
+    tolerance = TOLERANCES[told["same_device"]]
+    exact = told["same"] == told["of"] or not told["same_device"]
+    holds = told["of"] > 0 and exact and told["difference"] <= tolerance
+    where = "" if told["same_device"] else " on another device"
     return Reproduction(
         holds,
-        f"{found['same']} of {found['of']} recorded answers reproduced by a fresh process{where}; log-probs differ by "
-        f"at most {found['difference']:.2g} nats, {tolerance:g} allowed",
+        f"{told['same']} of {told['of']} recorded answers reproduced by a fresh process{where}; log-probs differ by "
+        f"at most {told['difference']:.2g} nats, {tolerance:g} allowed",
     )
 
 

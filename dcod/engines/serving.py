@@ -107,6 +107,6 @@ def _messages(request: Mapping[str, Any]) -> list[Message]:
 def _choice(index: int, completion: Completion, stops: list[str]) -> dict[str, Any]:
     text, reason = completion.text, "length" if completion.truncated else "stop"
     for stop in stops:
-        head, found, _ = text.partition(stop)
-        text, reason = (head, "stop") if found else (text, reason)
+        head, mark, _ = text.partition(stop)
+        text, reason = (head, "stop") if mark else (text, reason)
     return {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": reason}

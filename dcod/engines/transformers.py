@@ -67,11 +67,11 @@ class TransformersEngine:
     @cached_property
     def padding(self) -> Padding:
         """Which prompts are written to in one batch; what is not usual is said once."""
-        found = exact_padding(self.model, self._pad)
-        if found != "left":
-            way = "prompts of equal length alone share a batch" if found == "equal" else "each is written to alone"
+        side = exact_padding(self.model, self._pad)
+        if side != "left":
+            way = "prompts of equal length alone share a batch" if side == "equal" else "each is written to alone"
             print(f"student: a left-padded prompt would be answered otherwise, so {way}: slower", file=sys.stderr)
-        return found
+        return side
 
     @property
     def _pad(self) -> int:
@@ -204,11 +204,11 @@ class _Drawing(LogitsProcessor):
 
     def of(self, row: int, size: int) -> dict[str, Any]:
         """What was recorded for the first tokens of a row, as fields of a :class:`Completion`."""
-        found: dict[str, Any] = {"logprobs": [float(step[row]) for step in self.logprobs[:size]]}
+        record: dict[str, Any] = {"logprobs": [float(step[row]) for step in self.logprobs[:size]]}
         if self.top_k:
             kept = [(v[row][v[row] > -torch.inf], i[row][v[row] > -torch.inf]) for v, i in self.tops[:size]]
-            found |= {
+            record |= {
                 "top_ids": [ids.tolist() for _, ids in kept],
                 "top_logprobs": [values.tolist() for values, _ in kept],
             }
-        return found
+        return record

@@ -96,17 +96,17 @@ class VllmEngine:
         for example, text, request in zip(
             examples, texts, self.llm.generate(asked, params, use_tqdm=False), strict=True
         ):
-            found = request.prompt_logprobs
+            told = request.prompt_logprobs
             begin = len(example.prompt_tokens)
-            values = [found[place][text[place]].logprob for place in range(begin, len(text))]
+            values = [told[place][text[place]].logprob for place in range(begin, len(text))]
             out.append((values, [math.nan] * len(values)))
         return out
 
 
-def _record(found: Sequence[dict[int, Any]], tokens: Sequence[int], top_k: int) -> dict[str, Any]:
+def _record(told: Sequence[dict[int, Any]], tokens: Sequence[int], top_k: int) -> dict[str, Any]:
     """Log-probs by position and token id, as fields of a :class:`Completion`."""
-    record: dict[str, Any] = {"logprobs": [entry[token].logprob for entry, token in zip(found, tokens, strict=True)]}
+    record: dict[str, Any] = {"logprobs": [entry[token].logprob for entry, token in zip(told, tokens, strict=True)]}
     if top_k:
-        kept = [likeliest({token: one.logprob for token, one in entry.items()}, top_k) for entry in found]
+        kept = [likeliest({token: one.logprob for token, one in entry.items()}, top_k) for entry in told]
         record |= {"top_ids": [list(one) for one in kept], "top_logprobs": [list(one.values()) for one in kept]}
     return record

@@ -52,15 +52,15 @@ def read(path: Path, asked: Sequence[tuple[str, Sequence[Problem]]]) -> list[lis
         for problem in problems:
             names[problem.id] = problem.id
             names[benchmarks.normalise_problem(problem.text)] = problem.id
-    found: dict[tuple[str, str], list[tuple[int, Response]]] = defaultdict(list)
+    given: dict[tuple[str, str], list[tuple[int, Response]]] = defaultdict(list)
     for line, row in enumerate(benchmarks.objects(path), start=1):
         where = f"{path}:{line}"
         key, problem_id = _place(where, row, by_name)
-        samples = found[key, problem_id]
+        samples = given[key, problem_id]
         samples.append((_count(where, row, "sample", len(samples)), _response(where, row)))
     out = []
     for key, problems in asked:
-        groups = [[r for _, r in sorted(found[key, p.id], key=lambda one: one[0])] for p in problems]
+        groups = [[r for _, r in sorted(given[key, p.id], key=lambda one: one[0])] for p in problems]
         missing = sum(not group for group in groups)
         if missing:
             raise UserError(

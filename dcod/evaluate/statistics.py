@@ -20,8 +20,8 @@ def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, f
     """Wilson score interval of a share (Wilson 1927); (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
-    found = stats.binomtest(correct, n).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+    interval = stats.binomtest(correct, n).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mcnemar(gains: int, losses: int) -> float:
@@ -47,10 +47,10 @@ def sign_flip(differences: Sequence[int]) -> float:
     unit = int(np.gcd.reduce(sizes))
     ways = np.ones(1)  # chance of each sum of the positive ones, in units
     for size, count in zip((sizes // unit).tolist(), counts.tolist(), strict=True):
-        found = np.zeros(len(ways) + size * count)
+        summed = np.zeros(len(ways) + size * count)
         for positive, chance in enumerate(stats.binom.pmf(np.arange(count + 1), count, 0.5)):
-            found[positive * size : positive * size + len(ways)] += chance * ways
-        ways = found
+            summed[positive * size : positive * size + len(ways)] += chance * ways
+        ways = summed
     return min(1.0, float(ways[sum(one for one in differences if one > 0) // unit :].sum()))
 
 
@@ -74,7 +74,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
         raise ValueError("a bootstrap needs at least one problem")
     if len(values) == 1:  # which scipy refuses
         return float(values[0]), float(values[0])
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,
         confidence_level=level,
@@ -83,7 +83,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(result.low), float(result.high)
 
 
 def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05, power: float = 0.8) -> float:
@@ -148,7 +148,7 @@ def arithmetic_steps(text: str) -> list[bool]:
     Products before sums; a rounded result holds when it is right to the decimals that it has. Steps with
     letters, brackets, powers or percentages are not looked at.
     """
-    found = []
+    verdicts = []
     for match in _STEP.finditer(text):
         if _BEFORE.search(text, max(0, match.start() - 20), match.start()):
             continue  # the end of a longer step: 60 students x 2/3 = 40
@@ -158,8 +158,8 @@ def arithmetic_steps(text: str) -> list[bool]:
             continue
         digits = result.group(1).replace(",", "").replace("−", "-")
         places = len(digits.partition(".")[2])
-        found.append(abs(value - Fraction(digits)) <= (Fraction(1, 2 * 10**places) if value.denominator > 1 else 0))
-    return found
+        verdicts.append(abs(value - Fraction(digits)) <= (Fraction(1, 2 * 10**places) if value.denominator > 1 else 0))
+    return verdicts
 
 
 def _evaluate(first: str, rest: str) -> Fraction | None:

@@ -118,7 +118,7 @@ def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:
         return {}
     tokens = np.asarray([row["tokens"] for row in rows], dtype=float)
     share: Callable[[str], float] = lambda name: sum(bool(row[name]) for row in rows) / len(rows)  # noqa: E731
-    found = {
+    figures = {
         "truncated": share("truncated"),
         "looping": share("looping"),
         "contradicting": share("contradicting"),
@@ -129,9 +129,9 @@ def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:
     }
     if max(len(group) for group in problems) > 1:
         said = [[canonical(row["answer"]) for row in group] for group in problems]
-        found["agreement"] = float(np.mean([agreement(one) for one in said]))
-        found["entropy"] = float(np.mean([statistics.answer_entropy(one) for one in said]))
-    return found
+        figures["agreement"] = float(np.mean([agreement(one) for one in said]))
+        figures["entropy"] = float(np.mean([statistics.answer_entropy(one) for one in said]))
+    return figures
 
 
 def agreement(said: Sequence[str | None]) -> float:

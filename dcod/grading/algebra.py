@@ -48,7 +48,7 @@ def _parsed(text: str, lower: bool) -> Any:
         basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
     )
     try:
-        found = latex2sympy(
+        expression = latex2sympy(
             latex(text),
             is_real=True,
             normalization_config=rules,
@@ -56,8 +56,8 @@ def _parsed(text: str, lower: bool) -> Any:
         )
     except Exception:  # the parser raises bare ones
         return None
-    imaginary = {one: I for one in _symbols(found) if str(one) == "i"}
-    return found.subs(imaginary) if imaginary else found
+    imaginary = {one: I for one in _symbols(expression) if str(one) == "i"}
+    return expression.subs(imaginary) if imaginary else expression
 
 
 def _symbols(one: Any) -> set[Any]:
@@ -74,9 +74,9 @@ def _same(left: Any, right: Any, gold: Quantity | None, answer: Quantity | None,
     if scalars and not _symbols(left) and not _symbols(right):
         return _same_number(left, right, gold, answer, tolerance)
     if scalars:
-        found = _identical(left, right)
-        if found is not None:
-            return found
+        identical = _identical(left, right)
+        if identical is not None:
+            return identical
     equations = isinstance(left, Eq), isinstance(right, Eq)
     if all(equations):
         sides = [one.lhs - one.rhs for one in (left, right)]
@@ -129,8 +129,8 @@ def _same_number(left: Any, right: Any, gold: Quantity | None, answer: Quantity 
 def _exact(value: Any) -> Fraction:
     from sympy import Rational
 
-    found = Rational(value)
-    return Fraction(int(found.p), int(found.q))
+    rational = Rational(value)
+    return Fraction(int(rational.p), int(rational.q))
 
 
 def _identical(left: Any, right: Any) -> bool | None:

@@ -53,11 +53,11 @@ _CONDITION = re.compile(r"<|>|\\(?:le|ge|lt|gt|ne|in)(?![a-z])")
 
 def members(text: str) -> list[str]:
     r"""The members of a tidied answer that may name several; ``\pm`` stands for two."""
-    found = spelling.enclosed(text)
+    enclosed = spelling.enclosed(text)
     left = _LEFT.match(_close_up(text))
-    if found is None and left and "=" in text:  # (x, y) = (1, 2), (3, 4)
-        found = spelling.enclosed(text.partition("=")[2].strip())
-    named = [text] if found is None or found[0] in ("(", "[") else found[1]
+    if enclosed is None and left and "=" in text:  # (x, y) = (1, 2), (3, 4)
+        enclosed = spelling.enclosed(text.partition("=")[2].strip())
+    named = [text] if enclosed is None or enclosed[0] in ("(", "[") else enclosed[1]
     return [member.replace("\\pm", sign) for member in named for sign in ("+-" if "\\pm" in member else "+")]
 
 
@@ -86,17 +86,17 @@ class Comparison:
             self._sides, self._units, self._prose,
         )  # fmt: skip
         for step in steps:
-            found = step(gold, answer)
-            if found != "open":
-                return found
+            verdict = step(gold, answer)
+            if verdict != "open":
+                return verdict
         return _verified(_plain(gold), _plain(answer), float(self.tolerance))
 
-    def unordered(self, required: Sequence[str], found: Sequence[str]) -> bool | None:
+    def unordered(self, required: Sequence[str], given: Sequence[str]) -> bool | None:
         """Whether both lists name the same, in any order, each as often."""
-        if len(required) != len(found) or len(found) > _MEMBERS:
+        if len(required) != len(given) or len(given) > _MEMBERS:
             return False
-        rest = {_close_up(one): list[str]() for one in found}
-        for one in found:
+        rest = {_close_up(one): list[str]() for one in given}
+        for one in given:
             rest[_close_up(one)].append(one)
         missing = [one for one in required if not (rest.get(_close_up(one)) and rest[_close_up(one)].pop())]
         left, unsure = [one for same in rest.values() for one in same], False
@@ -110,11 +110,11 @@ class Comparison:
                 return False
         return None if unsure else True
 
-    def ordered(self, required: Sequence[str], found: Sequence[str]) -> bool | None:
+    def ordered(self, required: Sequence[str], given: Sequence[str]) -> bool | None:
         """Whether both lists name the same in the same order."""
-        if len(required) != len(found) or len(found) > _MEMBERS:
+        if len(required) != len(given) or len(given) > _MEMBERS:
             return False
-        verdicts = [self.same(one, other) for one, other in zip(required, found, strict=True)]
+        verdicts = [self.same(one, other) for one, other in zip(required, given, strict=True)]
         return False if False in verdicts else None if None in verdicts else True
 
     def _letters(self, gold: str, answer: str) -> _Found:
@@ -207,8 +207,8 @@ class Comparison:
         if not any(sides) or (sides[0] and sides[1] and sides[0].group() != sides[1].group()):
             return "open"
         rests = [_right(text) if side else text for side, text in zip(sides, (gold, answer), strict=True)]
-        found = self.same(*rests)
-        return "open" if found is False and not all(sides) else found
+        verdict = self.same(*rests)
+        return "open" if verdict is False and not all(sides) else verdict
 
     def _units(self, gold: str, answer: str) -> _Found:
         """A unit behind a formula."""
@@ -227,9 +227,9 @@ class Comparison:
         verbs = list(_SAYS.finditer(answer))
         told_last = answer[verbs[-1].end() :].strip() if verbs else ""
         if told_last and not said[0] and not UNSETTLED.search(told_last):
-            found = self.same(gold, settled(told_last))
-            if found is not False:
-                return found
+            verdict = self.same(gold, settled(told_last))
+            if verdict is not False:
+                return verdict
         if said[0] or UNSETTLED.search(answer):
             return False
         numbers = [m.group() for m in extract.NUMBER.finditer(answer) if any(c.isdigit() for c in m.group())]
@@ -301,5 +301,5 @@ def _proportional(left: str, right: str) -> bool:
 
 @functools.lru_cache(maxsize=50_000)
 def _verified(gold: str, answer: str, tolerance: float) -> bool | None:
-    found: bool | None = ask("dcod.grading.verdict", [gold, answer, tolerance])
-    return found
+    verdict: bool | None = ask("dcod.grading.verdict", [gold, answer, tolerance])
+    return verdict

@@ -148,14 +148,14 @@ def boxed(text: str) -> list[str]:
 
 def explicit(text: str) -> str | None:
     r"""The last answer marked by ``\boxed``, ``####`` or ``<answer>``; None when there is none."""
-    found = [*_box_groups(text), *_hashes(text), *_tagged(text)]
-    return max(found)[1] if found else None
+    marked = [*_box_groups(text), *_hashes(text), *_tagged(text)]
+    return max(marked)[1] if marked else None
 
 
 def stated(text: str) -> str | None:
     """The last answer that a sentence or heading states; None when there is none."""
-    found = _statement(text, 0)
-    return found[1] if found else None
+    statement = _statement(text, 0)
+    return statement[1] if statement else None
 
 
 def _statement(text: str, begin: int) -> tuple[bool, str] | None:
@@ -170,12 +170,12 @@ def _statement(text: str, begin: int) -> tuple[bool, str] | None:
 
 def _all(text: str) -> list[tuple[int, str]]:
     """Every answer with its place, marked or stated."""
-    found = [*_box_groups(text), *_hashes(text), *_tagged(text)]
+    marked = [*_box_groups(text), *_hashes(text), *_tagged(text)]
     for match in list(STATED.finditer(text))[-_LAST:]:
         answer = _sentence(text[match.end() : match.end() + 2000])
         if answer and "\\boxed" not in answer:
-            found.append((match.end(), answer))
-    return found
+            marked.append((match.end(), answer))
+    return marked
 
 
 def _strong(text: str) -> bool:
@@ -184,15 +184,15 @@ def _strong(text: str) -> bool:
 
 def _find(text: str, last_number: bool, last_math: bool = False) -> str | None:
     marks = [*_box_groups(text), *_hashes(text), *_tagged(text)]
-    end, found = max(marks) if marks else (0, None)
+    end, answer = max(marks) if marks else (0, None)
     later = _statement(text, end)
-    if found is None:
-        found = later[1] if later else None
+    if answer is None:
+        answer = later[1] if later else None
     elif later and (_LETTER.fullmatch(later[1]) or (later[0] and re.search(r"[\d$\\]", later[1]))):
-        found = later[1]  # stated after the last mark, which stands at an intermediate result then
-    if found is None and (last_number or last_math):
-        found = _bare(text, last_math)
-    return found
+        answer = later[1]  # stated after the last mark, which stands at an intermediate result then
+    if answer is None and (last_number or last_math):
+        answer = _bare(text, last_math)
+    return answer
 
 
 def _bare(text: str, formulas: bool) -> str | None:
@@ -270,23 +270,23 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _hashes(text: str) -> list[tuple[int, str]]:
-    found = []
+    answers = []
     for match in HASHES.finditer(text):
         answer = _trim(match.group(1))
         heading = _HEADING.match(match.group(1).lstrip()) or match.group(1).rstrip().endswith(":")
         if answer and "\\boxed" not in answer and not heading:
-            found.append((match.end(), answer))
-    return found
+            answers.append((match.end(), answer))
+    return answers
 
 
 def _tagged(text: str) -> list[tuple[int, str]]:
-    found = []
+    answers = []
     for match in TAGGED.finditer(text):
         inner = match.group(1)
         answer = explicit(inner) or stated(inner) or _trim(inner)
         if answer and len(answer) <= 300:
-            found.append((match.end(), answer))
-    return found
+            answers.append((match.end(), answer))
+    return answers
 
 
 def _sentence(text: str) -> str:

@@ -65,17 +65,17 @@ def sentences(text: str) -> list[str]:
     """Sentences: they end with ``.``, ``!`` or ``?`` before white space, unless a full stop ends an abbreviation, an
     initial or the number of a list item, or a small letter follows it. A line break alone ends none.
     """
-    found, begin = [], 0
+    whole, begin = [], 0
     for match in _ENDS.finditer(text):
         after = text[match.end() : match.end() + 20].lstrip()
         if match.group().rstrip("\"'”’)]*") in (".", "...") and (
             _SHORT.search(text[max(begin, match.start() - 12) : match.start()]) or after[:1].islower()
         ):
             continue
-        found.append(text[begin : match.end()].strip())
+        whole.append(text[begin : match.end()].strip())
         begin = match.end()
     rest = text[begin:].strip()
-    return [*found, rest] if rest else found
+    return [*whole, rest] if rest else whole
 
 
 def language(text: str) -> str | None:
@@ -171,8 +171,8 @@ def _constrained(text: str, _: Arguments) -> bool:
 
 
 def _highlights(text: str, given: Arguments) -> bool:
-    found = re.findall(r"\*[^\n*]*\*", text) + re.findall(r"\*\*[^\n*]*\*\*", text)
-    return sum(bool(part.strip("*").strip()) for part in found) >= given["num_highlights"]
+    highlighted = re.findall(r"\*[^\n*]*\*", text) + re.findall(r"\*\*[^\n*]*\*\*", text)
+    return sum(bool(part.strip("*").strip()) for part in highlighted) >= given["num_highlights"]
 
 
 def _sections(text: str, given: Arguments) -> bool:

@@ -56,16 +56,16 @@ def quantity(text: str) -> Quantity | None:
     """A tidied or marked answer as a number with or without a unit; None where it is something else."""
     text = text[1:-1] if text[:1] == "(" and text[-1:] == ")" and "," not in text else text
     match = _QUANTITY.match(text)
-    found = match and _value(match)
-    if match is None or not found:
+    amount = match and _value(match)
+    if match is None or not amount:
         return None
     rest = text[match.end() :]
     word = re.match(r" ([a-z]+)\b", rest)
     if word and word[1] in _SCALE:
-        found, rest = found.times(Fraction(_SCALE[word[1]])), rest[word.end() :]
+        amount, rest = amount.times(Fraction(_SCALE[word[1]])), rest[word.end() :]
     unit = rest.replace(ROMAN, "").replace("\\%", "%").strip()
     if not unit:
-        return found
+        return amount
     if len(rest) > 60 or not _UNIT.fullmatch(rest) or _NO_UNIT.search(unit):
         return None
     letters = sum(c.isalpha() for c in unit)
@@ -73,8 +73,8 @@ def quantity(text: str) -> Quantity | None:
     if not known and (letters < 3 or rest[0] != " "):
         return None
     if not known and any(c.isdigit() for c in unit):
-        return _sum(found, unit)
-    return Quantity(found.value, found.places, unit, found.step)
+        return _sum(amount, unit)
+    return Quantity(amount.value, amount.places, unit, amount.step)
 
 
 def _sum(first: Quantity, rest: str) -> Quantity | None:
@@ -133,8 +133,8 @@ def close(gold: Quantity, answer: Quantity, tolerance: Fraction = Fraction(0)) -
 
 def as_number(text: str) -> Fraction | None:
     """A normalised answer as an exact number: integer, decimal, fraction, mixed or scientific; else None."""
-    found = quantity(text)
-    return found.value if found and not found.unit else None
+    amount = quantity(text)
+    return amount.value if amount and not amount.unit else None
 
 
 def _value(match: re.Match[str]) -> Quantity | None:
@@ -188,15 +188,15 @@ _Unit = tuple[Fraction, dict[str, int]]
 
 
 def _units() -> dict[str, _Unit]:
-    found: dict[str, _Unit] = {}
+    units: dict[str, _Unit] = {}
     for metric, rows in ((True, _METRIC), (False, _OTHER)):
         for row in re.split(r"[|\n]", rows):
             names, size, bases = re.fullmatch(r"((?:[a-zA-Z%]+ )+)([\d/]+) (.*)", row).groups()  # type: ignore[union-attr]
             made = {m[1]: int(m[2] or 1) for m in re.finditer(r"([A-Za-z%]+)(-?\d*)", bases)}
             for index, name in enumerate(names.split()):
                 prefixes = (_PREFIXES, _SPOKEN)[index] if metric else {"": "1"}
-                found.update({p + name: (Fraction(size) * Fraction(f), made) for p, f in prefixes.items()})
-    return found
+                units.update({p + name: (Fraction(size) * Fraction(f), made) for p, f in prefixes.items()})
+    return units
 
 
 _UNITS = _units()

@@ -97,18 +97,18 @@ class Mark(NamedTuple):
 
 def marks(text: str) -> list[Mark]:
     """The tags of a text, in order; without those of other names inside a thought, such as reflections."""
-    found: list[Mark] = []
+    seen: list[Mark] = []
     folded = text.lower()
     if not any(word in folded for word in _WORDS):  # a tenth of the time
-        return found
+        return seen
     awaited: list[str] = []  # tags that would end what is open
     for match in _MARK.finditer(text):
         group, (begin, end) = match.lastgroup, match.span()
-        before = found[-1] if found else None
+        before = seen[-1] if seen else None
         if group == "open":
             ending = closing(match.group()).lower()
             if not awaited or ending == awaited[0]:
-                found.append(Mark("open", begin, end))
+                seen.append(Mark("open", begin, end))
             if ending not in awaited:
                 awaited.append(ending)
         elif group == "close":
@@ -116,25 +116,25 @@ def marks(text: str) -> list[Mark]:
             if ending in awaited[1:]:
                 del awaited[awaited.index(ending) :]
             elif before or text[begin] in _TAG:
-                found.append(Mark("close", begin, end))
+                seen.append(Mark("close", begin, end))
                 awaited.clear()
         elif group == "alone":
             ends = before.does == "open" if before else text[:begin].strip()
-            found.append(Mark("close" if ends else "answer", begin, end))
+            seen.append(Mark("close" if ends else "answer", begin, end))
             awaited.clear()
         elif before and before.does == "close" and not text[before.end : begin].strip():
-            found.append(Mark("answer", begin, end))
-    return found
+            seen.append(Mark("answer", begin, end))
+    return seen
 
 
 def kind(text: str) -> Literal["closed", "unclosed", "unopened", ""]:
     """How a text marks its thought: not at all, closed, never closed, or closed and never opened."""
-    found = [mark for mark in marks(text) if mark.does != "answer"]
-    if not found:
+    bounds = [mark for mark in marks(text) if mark.does != "answer"]
+    if not bounds:
         return ""
-    if found[-1].does == "open":
+    if bounds[-1].does == "open":
         return "unclosed"
-    return "closed" if found[0].does == "open" else "unopened"
+    return "closed" if bounds[0].does == "open" else "unopened"
 
 
 def first_end(text: str) -> int | None:
@@ -159,10 +159,10 @@ def tagged(text: str, opening: str = "<think>", closing: str = "</think>") -> st
 
     Tags within tags go: of several that open, the first is left; of several that close, the last.
     """
-    found = marks(text)
-    if not found:
+    every = marks(text)
+    if not every:
         return text
-    bounds = [mark for mark in found if mark.does != "answer"]
+    bounds = [mark for mark in every if mark.does != "answer"]
     around = zip([None, *bounds], [*bounds[1:], None], strict=False)
     kept = {
         mark.begin: opening if mark.does == "open" else closing
@@ -170,7 +170,7 @@ def tagged(text: str, opening: str = "<think>", closing: str = "</think>") -> st
         if (before is None or before.does == "close" if mark.does == "open" else after is None or after.does == "open")
     }
     parts, done = list[str](), 0
-    for mark in found:
+    for mark in every:
         parts += [text[done : mark.begin], kept.get(mark.begin, "")]
         done = mark.end
     whole = _DONE.sub("", "".join([*parts, text[done:]])).strip()

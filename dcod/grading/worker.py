@@ -143,7 +143,7 @@ def serve(answer: Callable[..., Any], warm_up: str, prepare: Callable[..., objec
     print("ready", flush=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what hostile answers make sympy say is nobody's
     for line in sys.stdin:
-        found = None
+        reply = None
         try:
             request = json.loads(line)
             if prepare:
@@ -154,13 +154,13 @@ def serve(answer: Callable[..., Any], warm_up: str, prepare: Callable[..., objec
             resource.setrlimit(resource.RLIMIT_CPU, (limit, unlimited[1]))
             signal.setitimer(signal.ITIMER_PROF, seconds)
             try:
-                found = answer(*request)
+                reply = answer(*request)
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 resource.setrlimit(resource.RLIMIT_CPU, unlimited)
         except (_LateError, Exception):
-            found = None
-        print(json.dumps(found), flush=True)
+            reply = None
+        print(json.dumps(reply), flush=True)
 
 
 def _late(*_: object) -> None:

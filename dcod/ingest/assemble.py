@@ -153,8 +153,8 @@ class TraceSetBuilder:
         """The accepted traces, in source order; every other row goes into the quarantine."""
         for block, outcomes in examined:
             index, row, count = -1, None, None
-            for found in outcomes:
-                if found.first:
+            for item in outcomes:
+                if item.first:
                     index += 1
                     row = block.at(index)
                     count = self._file(row.file, row.digest)
@@ -162,17 +162,17 @@ class TraceSetBuilder:
                 assert row is not None
                 assert count is not None
                 count["items"] += 1
-                self._told(row, found, replayed)
+                self._told(row, item, replayed)
                 try:
-                    trace = self._accept(found)
+                    trace = self._accept(item)
                 except RowError as error:
                     count[error.code] += 1
                     if error.code == "no_answer":
-                        self.sums["unmarked"].update(found.changes)
-                    self.quarantine.add(row, error, found.item)
+                        self.sums["unmarked"].update(item.changes)
+                    self.quarantine.add(row, error, item.item)
                     continue
                 count["accepted"] += 1
-                self._count(found, row)
+                self._count(item, row)
                 yield trace
 
     def split(self, traces: Iterable[Trace]) -> Iterator[Trace]:
@@ -204,7 +204,7 @@ class TraceSetBuilder:
             "problems": self.index.problems,
             "verdicts": dict(sorted(self.verdicts.items())),
             **{name: dict(sorted(self.sums[name].items(), key=lambda item: (len(item[0]), item[0]))) for name in _SUMS},
-            "ngram_examples": [text for _, found in sorted(self.ngrams.items()) for text in found[:_HITS]],
+            "ngram_examples": [text for _, texts in sorted(self.ngrams.items()) for text in texts[:_HITS]],
         }
 
     def sources(self) -> dict[str, Any]:
@@ -230,59 +230,59 @@ class TraceSetBuilder:
     def _file(self, file: str, digest: str) -> Counter[str]:
         return self.files.setdefault((file, digest), Counter())
 
-    def _accept(self, found: Examined) -> Trace:
-        if found.refused == "row":
-            raise RowError(found.code, found.message)
+    def _accept(self, item: Examined) -> Trace:
+        if item.refused == "row":
+            raise RowError(item.code, item.message)
         limit = self.ingest.limit
-        if limit != "all" and self.index.problems >= limit and not self.index.knows(found.prompt_id):
+        if limit != "all" and self.index.problems >= limit and not self.index.knows(item.prompt_id):
             raise RowError("over_limit", f"{limit} problems were accepted before it (ingest.limit)")
-        if found.refused == "verdict":
-            raise RowError(found.code, found.message)
-        assert found.trace is not None
-        if found.trace.own and self._side(found.prompt_id) != "train":
+        if item.refused == "verdict":
+            raise RowError(item.code, item.message)
+        assert item.trace is not None
+        if item.trace.own and self._side(item.prompt_id) != "train":
             raise RowError("own_held_back", "the student's own answer to a problem that is held back")
-        earlier = self.index.find(found.key, found.signature)
+        earlier = self.index.find(item.key, item.signature)
         if earlier and earlier.similarity is None:
             raise RowError("duplicate", f"trace {earlier.trace_id} has this prompt and completion", earlier.trace_id)
         if earlier:
             text = f"{earlier.similarity:.2f} of its word triples are those of trace {earlier.trace_id}"
             raise RowError("near_duplicate", text, earlier.trace_id)
-        if found.refused:
-            raise RowError(found.code, found.message)
-        gold = found.trace.gold
-        known = self.index.gold(found.prompt_id) if gold is not None else None
+        if item.refused:
+            raise RowError(item.code, item.message)
+        gold = item.trace.gold
+        known = self.index.gold(item.prompt_id) if gold is not None else None
         if gold is not None and known not in (None, gold) and grading.equivalent(str(known), gold) is False:
             raise RowError(
                 "other_gold", f"the reference is {gold!r:.60}; of this prompt {known!r:.60} was accepted before it"
             )
-        self.index.add(found.trace.trace_id, found.prompt_id, found.key, found.signature, gold)
-        return found.trace
+        self.index.add(item.trace.trace_id, item.prompt_id, item.key, item.signature, gold)
+        return item.trace
 
-    def _count(self, found: Examined, row: RawRow) -> None:
-        assert found.trace is not None
-        self.verdicts[found.trace.verdict] += 1
-        self.sums["changes"].update(found.changes)
-        if found.trace.own:
-            self.sums["own"].update(("traces", found.trace.verdict))
-        for name, size in zip(("prompt", "completion"), found.tokens, strict=True):
+    def _count(self, item: Examined, row: RawRow) -> None:
+        assert item.trace is not None
+        self.verdicts[item.trace.verdict] += 1
+        self.sums["changes"].update(item.changes)
+        if item.trace.own:
+            self.sums["own"].update(("traces", item.trace.verdict))
+        for name, size in zip(("prompt", "completion"), item.tokens, strict=True):
             self.sums["tokens"][name] += size
             self.sums[f"{name}_lengths"][str(_SHORTEST * 2 ** max(0, ((size - 1) // _SHORTEST).bit_length()))] += 1
-        if found.ngram:
-            benchmark, problem = found.ngram
+        if item.ngram:
+            benchmark, problem = item.ngram
             self.sums["ngram_hits"][benchmark] += 1
             examples = self.ngrams.setdefault(benchmark, [])
             if len(examples) < _HITS:
                 examples.append(f"{row.file}:{row.line}: {problem:.80}")
 
-    def _told(self, row: RawRow, found: Examined, again: bool) -> None:
+    def _told(self, row: RawRow, item: Examined, again: bool) -> None:
         """Counts how a row was read, and what it says of itself; once, however often it is read again."""
         readings = self.readings.setdefault((row.file, row.digest), {})
         if not again:
-            self.sums["flags"].update(found.flags)
-        if found.reading.text and not (again and found.reading.text in readings):
-            told = readings.setdefault(found.reading.text, [0, set()])
+            self.sums["flags"].update(item.flags)
+        if item.reading.text and not (again and item.reading.text in readings):
+            told = readings.setdefault(item.reading.text, [0, set()])
             told[0] += 1
-            told[1].update(found.reading.unused)
+            told[1].update(item.reading.unused)
 
     def _side(self, prompt_id: str) -> Split:
         return self.sides.get(prompt_id) or side(prompt_id, self.ingest)

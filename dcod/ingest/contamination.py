@@ -77,14 +77,14 @@ class Contamination:
         problem = self._inside(text)
         if problem is not None:
             return Hit("inside", self._exact[problem], problem)
-        found: Counter[str] = Counter()
+        shared: Counter[str] = Counter()
         grams = self._grams
         for gram in {gram for i in range(len(text) - N + 1) if (gram := text[i : i + N]) in grams}:
-            found.update(grams[gram])
-        best = max(found, key=lambda one: (found[one] / len(_grams(one)), one), default=None)
-        if best is None or found[best] / len(_grams(best)) < self._share:
+            shared.update(grams[gram])
+        best = max(shared, key=lambda one: (shared[one] / len(_grams(one)), one), default=None)
+        if best is None or shared[best] / len(_grams(best)) < self._share:
             return None
-        return Hit("ngram", self._exact[best], best, found[best] / len(_grams(best)))
+        return Hit("ngram", self._exact[best], best, shared[best] / len(_grams(best)))
 
     def _inside(self, text: str) -> str | None:
         for start in range(len(text) - SHORTEST + 1):

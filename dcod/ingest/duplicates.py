@@ -34,9 +34,9 @@ def signature(trace: Trace) -> bytes:
     """The MinHash of a trace's word triples."""
     words = f"{trace.problem} {trace.completion}".casefold().split()
     triples = {" ".join(words[i : i + _WORDS]) for i in range(max(1, len(words) - _WORDS + 1))}
-    found = _empty().copy()
-    found.update_batch([triple.encode("utf-8", "surrogatepass") for triple in sorted(triples)])
-    return bytes(np.asarray(found.hashvalues, dtype="<u8").astype("<u4").tobytes())
+    sketch = _empty().copy()
+    sketch.update_batch([triple.encode("utf-8", "surrogatepass") for triple in sorted(triples)])
+    return bytes(np.asarray(sketch.hashvalues, dtype="<u8").astype("<u4").tobytes())
 
 
 def similarity(left: bytes, right: bytes) -> float:
@@ -98,9 +98,9 @@ class Index:
             hashes,
         )
         for _, trace, other in rows:
-            found = similarity(near, other)
-            if found >= self.threshold:
-                return Duplicate(trace, found)
+            likeness = similarity(near, other)
+            if likeness >= self.threshold:
+                return Duplicate(trace, likeness)
         return None
 
     def add(self, trace_id: str, prompt_id: str, exact: bytes, near: bytes = b"", gold: str | None = None) -> None:

@@ -108,7 +108,7 @@ class Examiner:
 
     def block(self, block: Block, closed: Closed = None) -> list[Examined]:
         """Examines the rows of a block, in order; a row of several traces gives as many."""
-        return [found for row in block.rows() for found in self.items(row, closed)]
+        return [item for row in block.rows() for item in self.items(row, closed)]
 
     def row(self, row: RawRow, closed: Closed = None) -> Examined:
         """Examines a row of one trace."""
@@ -121,14 +121,14 @@ class Examiner:
         except RowError as error:
             return [Examined(refused="row", code=error.code, message=error.message, item=row.item)]
         several = len(read.items) > 1
-        found = list[Examined]()
+        outcomes = list[Examined]()
         for number, item in enumerate(read.items, 1):
             if row.item in (0, number):
                 one = self._item(row, item, number if several else None, len(read.items), closed)
-                one.item, one.first, one.reading = number if several else 0, not found, read.reading
+                one.item, one.first, one.reading = number if several else 0, not outcomes, read.reading
                 one.flags = item.flags if isinstance(item, Trace) else ()
-                found.append(one)
-        return found
+                outcomes.append(one)
+        return outcomes
 
     def _read(self, row: RawRow) -> Taken:
         if row.row is None:
@@ -166,14 +166,14 @@ class Examiner:
             source_digest=row.digest,
             attempts=trace.attempts or (attempts if number else None),
         )
-        found = Examined(trace, trace.prompt_id, key=duplicates.key(trace), changes=tuple(changes))
+        outcome = Examined(trace, trace.prompt_id, key=duplicates.key(trace), changes=tuple(changes))
         if self.config.ingest.near_duplicates:
-            found.signature = duplicates.signature(trace)
+            outcome.signature = duplicates.signature(trace)
         try:
-            self._fit(found, trace)
+            self._fit(outcome, trace)
         except RowError as error:
-            found.refused, found.code, found.message = "fit", error.code, error.message
-        return found
+            outcome.refused, outcome.code, outcome.message = "fit", error.code, error.message
+        return outcome
 
     def _trace(self, trace: Trace, changes: list[str]) -> Trace:
         stop = trace.stopped_by
@@ -221,12 +221,12 @@ class Examiner:
         lists = ("token_ids", "behavior_logprobs", "top_ids", "top_logprobs")
         return replace(trace, **{name: value[:size] for name in lists if (value := getattr(trace, name)) is not None})
 
-    def _fit(self, found: Examined, trace: Trace) -> None:
+    def _fit(self, outcome: Examined, trace: Trace) -> None:
         self._bound(trace, CHARACTERS * self.config.student.max_length, "")
         size, hit = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
         own = trace.token_ids is not None and trace.tokenizer_digest == self.digest
         completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)
-        found.tokens = size, len(completion or ())
+        outcome.tokens = size, len(completion or ())
         stops = turns.of(self.tokenizer).names
         if not own and (ends := sum(map(stops.__contains__, completion or ())) - 1):
             raise RowError("end_inside", f"the text holds an end of turn ({', '.join(stops.values())}) {ends} times")
@@ -242,10 +242,10 @@ class Examiner:
                 f"{allowed:g}",
             )
         limit = self.config.student.max_length
-        if sum(found.tokens) > limit:
-            raise RowError("too_long", f"{sum(found.tokens)} tokens, student.max_length is {limit}")
+        if sum(outcome.tokens) > limit:
+            raise RowError("too_long", f"{sum(outcome.tokens)} tokens, student.max_length is {limit}")
         if hit:
-            found.ngram = hit.benchmark, hit.problem
+            outcome.ngram = hit.benchmark, hit.problem
 
     def _prompt(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, Hit | None]:
         prompt: list[Message] = [{"role": role, "content": content} for role, content in messages]
@@ -278,9 +278,9 @@ def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None, 
     text = trace.completion
     if ingest.strip_calculator and not recorded:
         text = _changed(cleaning.strip_calculator(text), text, "calculator", changes)
-    found = cleaning.fault(text, loops=ingest.refuse_loops)
-    if found:
-        raise RowError(*found)
+    fault = cleaning.fault(text, loops=ingest.refuse_loops)
+    if fault:
+        raise RowError(*fault)
     text = _changed(cleaning.without_marks(text, marks), text, "end_mark", changes)
     cut = cleaning.cut_run_on(text) if ingest.cut_run_on else text
     if cut != text and recorded:

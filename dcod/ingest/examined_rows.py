@@ -105,22 +105,22 @@ def _begin(block: Block) -> str:
     return f"{first.file}:{first.line} ({first.digest})"
 
 
-def _row(found: Examined) -> dict[str, Any]:
-    row = {name: getattr(found, name) for name in _OTHERS}
-    row["message"] = found.message.encode("utf-8", "backslashreplace").decode("utf-8")  # as the quarantine has it
-    row["reading"], row["unused"] = found.reading.text, _BETWEEN.join(found.reading.unused)
-    return {name: getattr(found.trace, name) for name in traces.SCHEMA.names} | row if found.trace else row
+def _row(item: Examined) -> dict[str, Any]:
+    row = {name: getattr(item, name) for name in _OTHERS}
+    row["message"] = item.message.encode("utf-8", "backslashreplace").decode("utf-8")  # as the quarantine has it
+    row["reading"], row["unused"] = item.reading.text, _BETWEEN.join(item.reading.unused)
+    return {name: getattr(item.trace, name) for name in traces.SCHEMA.names} | row if item.trace else row
 
 
 def _examined(row: dict[str, Any]) -> Examined:
-    found = Examined(**{name: row[name] for name in _OTHERS})
-    found.changes, found.tokens = tuple(row["changes"]), (row["tokens"][0], row["tokens"][1])
-    found.flags = tuple(row["flags"])
-    found.reading = Reading(row["reading"], tuple(filter(None, row["unused"].split(_BETWEEN))))
-    found.ngram = (row["ngram"][0], row["ngram"][1]) if row["ngram"] else None
+    item = Examined(**{name: row[name] for name in _OTHERS})
+    item.changes, item.tokens = tuple(row["changes"]), (row["tokens"][0], row["tokens"][1])
+    item.flags = tuple(row["flags"])
+    item.reading = Reading(row["reading"], tuple(filter(None, row["unused"].split(_BETWEEN))))
+    item.ngram = (row["ngram"][0], row["ngram"][1]) if row["ngram"] else None
     if row["trace_id"] is not None:
-        found.trace = Trace(**{name: row[name] for name in traces.SCHEMA.names})
-    return found
+        item.trace = Trace(**{name: row[name] for name in traces.SCHEMA.names})
+    return item
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

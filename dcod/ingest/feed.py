@@ -37,14 +37,14 @@ def addressed(config: Config) -> list[Address]:
 
 def digests(config: Config) -> dict[str, str]:
     """What decides the content of the sources: their files, those joined to them, and mappings; by name."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for source in addressed(config):
         joined = [join.file for one in engine.compiled(source.map) for join in one.join]
         units = new_files([source.path, *joined], set(config.ingest.seen))
-        found |= {unit.name: unit.digest() for unit in units}
+        by_name |= {unit.name: unit.digest() for unit in units}
         if source.map:
-            found[f"map of {source.path}"] = hashlib.sha256(source.map.encode()).hexdigest()
-    return found
+            by_name[f"map of {source.path}"] = hashlib.sha256(source.map.encode()).hexdigest()
+    return by_name
 
 
 def files(config: Config, onto: Path | None = None) -> Files:
@@ -70,13 +70,13 @@ def blocks(given: Files, row_bytes: int) -> Iterator[Block]:
         UserError: a source has none, or its mapping names what no row has.
     """
     for source, units in given.items():
-        found = (block for unit in units for block in sources.blocks(unit, row_bytes) if len(block))
-        first = list(islice(found, 1))
+        filled = (block for unit in units for block in sources.blocks(unit, row_bytes) if len(block))
+        first = list(islice(filled, 1))
         if not first:
             raise UserError(
                 f"source {source.path}: there is no row in it; give a file with one JSON object a line, or Parquet"
             )
-        whole = chain(first, found)
+        whole = chain(first, filled)
         yield from _mapped(source, first[0], whole) if source.map else whole
 
 

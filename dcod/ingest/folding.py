@@ -142,10 +142,10 @@ _known: dict[str, tuple[str, str]] = {}
 
 def _character(character: str) -> tuple[str, str]:
     """Whether a character is raised or lowered, and what it reads as."""
-    found = _known.get(character)
-    if found is None:
-        found = _known[character] = _read(character)
-    return found
+    folded = _known.get(character)
+    if folded is None:
+        folded = _known[character] = _read(character)
+    return folded
 
 
 def _read(character: str) -> tuple[str, str]:

@@ -152,15 +152,15 @@ def varlen_usable(device: torch.device) -> bool:
             *parts, grad = (part.to(device, torch.bfloat16) for part in drawn)
             ours: list[Any] = [part.clone().requires_grad_() for part in parts]
             theirs: list[Any] = [part.float().requires_grad_() for part in parts]
-            found = _by_varlen(ours[0], ours[1], ours[2], sizes, None)
+            made = _by_varlen(ours[0], ours[1], ours[2], sizes, None)
             pieces = []
             for q, k, v in zip(*(part.split(list(sizes), dim=2) for part in theirs), strict=True):
                 keys, values = (part.repeat_interleave(2, dim=1) for part in (k, v))
                 pieces.append(torch.nn.functional.scaled_dot_product_attention(q, keys, values, is_causal=True))
             known = torch.cat(pieces, dim=2).transpose(1, 2)
-            found.backward(grad)
+            made.backward(grad)
             known.backward(grad.float())
-            pairs: list[Any] = [(found, known), *((a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))]
+            pairs: list[Any] = [(made, known), *((a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))]
             off = max(float((a.float() - b).norm() / b.norm()) for a, b in pairs)
         why = "" if off < 0.02 else f"off by {off:.2g}"
     except Exception as error:  # whatever another torch, card or driver may raise

@@ -43,8 +43,8 @@ def check_tensors(folder: Path, kind: str, info: Mapping[str, Any]) -> None:
     if info["missing_keys"]:
         wrong.append(f"missing {some(sorted(info['missing_keys']))}")
     if info["mismatched_keys"]:
-        shapes = sorted((name, list(found), list(wanted)) for name, found, wanted in info["mismatched_keys"])
-        wrong.append(f"of another shape {some(f'{name} {found} for {wanted}' for name, found, wanted in shapes)}")
+        shapes = sorted((name, list(stored), list(wanted)) for name, stored, wanted in info["mismatched_keys"])
+        wrong.append(f"of another shape {some(f'{name} {stored} for {wanted}' for name, stored, wanted in shapes)}")
     if info["unexpected_keys"]:
         wrong.append(f"unexpected {some(sorted(info['unexpected_keys']))}")
     if wrong:

@@ -138,8 +138,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         # in place: the head's gradient is large, and nothing reads these again
-        found = [None if grad is None else grad.mul_(grads[0].to(grad.dtype)) for grad in ctx.saved_tensors]
-        return (*found, None, None, None, None, None)
+        gradients = [None if grad is None else grad.mul_(grads[0].to(grad.dtype)) for grad in ctx.saved_tensors]
+        return (*gradients, None, None, None, None, None)
 
 
 def _softmax(all_logits: Logits, part: slice, targets: Tensor) -> _Softmax:
@@ -201,11 +201,11 @@ def _own_loss(
     def chunk(hidden: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         return _chunk_loss(head.logits(hidden).float(), targets_N[part], weights_N[part], objective, part)
 
-    found = [
+    pairs = [
         checkpoint(chunk, hidden_ND[part], part, use_reentrant=False)
         for part in chunks(hidden_ND.shape[0], head.vocabulary, hidden_ND.device.type)
     ]
-    losses, logprobs = zip(*found, strict=True)
+    losses, logprobs = zip(*pairs, strict=True)
     return torch.stack(losses).sum(), torch.cat(logprobs)
 
 

@@ -60,9 +60,9 @@ def complete(folder: Path) -> Path:
     place, digest = str(read["place"]), str(read["digest"])
     try:
         with storage.scratch(folder) as scratch:
-            found = storage.fetch(place, scratch)
+            fetched = storage.fetch(place, scratch)
             for name in read["files"]:
-                path = found / Path(name).name
+                path = fetched / Path(name).name
                 if path.suffix == WEIGHTS:  # of a bucket they are moved; of a folder they stay there, too
                     (shutil.move if storage.is_s3(place) else shutil.copyfile)(path, folder / path.name)
     except (UserError, OSError) as error:

@@ -108,9 +108,9 @@ def examine(model: PreTrainedModel) -> Reading:
         states, own = _observed(model, ids)
         _look_ahead(model, ids, own)
         for name, state in states.items():
-            found = _as_body(model, name, ids, state, own)
-            if found:
-                return _fuse(model, found, state[0])
+            reading = _as_body(model, name, ids, state, own)
+            if reading:
+                return _fuse(model, reading, state[0])
     raise refusal(model, "dcod finds no body whose hidden states its head turns into logits, position by position")
 
 
@@ -237,7 +237,7 @@ def _plain(embedding: Any) -> bool:
 def _candidates(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Modules that may be the body, the likeliest first."""
     names = {id(module): name for name, module in model.named_modules()}
-    found: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     try:
         first = [model.get_decoder()]
     except (AttributeError, NotImplementedError, TypeError):
@@ -246,8 +246,8 @@ def _candidates(model: PreTrainedModel) -> dict[str, nn.Module]:
     for module in (*first, model.base_model, *near):
         name = names.get(id(module), "")
         if name and module is not model.get_output_embeddings():
-            found.setdefault(name, module)
-    return found
+            modules.setdefault(name, module)
+    return modules
 
 
 def _observed(model: PreTrainedModel, ids: Tensor) -> tuple[dict[str, tuple[Tensor, type]], Tensor]:
@@ -280,8 +280,8 @@ def _look_ahead(model: PreTrainedModel, ids: Tensor, own: Tensor) -> None:
     """Refuses a model whose logits at a token depend on later ones, or on nothing but chance."""
     half = ids.shape[1] // 2
     other = torch.cat([ids[:, :half], random_tokens(model, ids.shape[1] - half)[None]], dim=1)
-    found = model(input_ids=other, use_cache=False).logits[0, :half]
-    if not close(found, own[:half], next(model.parameters()).dtype, slack=10.0):
+    changed = model(input_ids=other, use_cache=False).logits[0, :half]
+    if not close(changed, own[:half], next(model.parameters()).dtype, slack=10.0):
         raise refusal(model, "its logits at a token depend on later tokens, so it is no causal language model")
 
 
@@ -323,10 +323,10 @@ def _fuse(model: PreTrainedModel, own: Reading, hidden: Tensor) -> Reading:
     cap = _known(own_logits(model, own, loud * 100).abs().max().item(), _constants(model), apart)
     for bias in (0.0,) if embedding.bias is None else (1.0, scale, 0.0):
         for try_cap in {0.0, cap}:
-            found = Reading(own.body, own.output, True, scale, bias, try_cap, own.vocabulary)
-            pairs = ((logits_of(h, found.head(model)), own_logits(model, own, h)) for h in (rows, loud))
+            fused = Reading(own.body, own.output, True, scale, bias, try_cap, own.vocabulary)
+            pairs = ((logits_of(h, fused.head(model)), own_logits(model, own, h)) for h in (rows, loud))
             if scale and all(close(ours, theirs, rows.dtype) for ours, theirs in pairs):
-                return found
+                return fused
     return own
 
 

@@ -33,10 +33,10 @@ def check(folder: Path) -> None:
         _own(folder, "config.json", named)
     whole = (folder / WEIGHTS).exists()  # then transformers passes the index over
     for index in sorted(folder.glob("*.safetensors.index.json")):
-        found = _object(index, folder).get("weight_map")
-        if not isinstance(found, dict) or not found:
+        places = _object(index, folder).get("weight_map")
+        if not isinstance(places, dict) or not places:
             raise UserError(f"student {folder}: {index.name} has no weight_map of tensors to files")
-        names = list(found.values())
+        names = list(places.values())
         for name in dict.fromkeys(names) if all(isinstance(name, str) for name in names) else names:
             _own(folder, index.name, name, there=not whole or index.name != INDEX)
 
@@ -72,11 +72,11 @@ def _object(path: Path, folder: Path) -> dict[str, Any]:
             raise UserError(
                 f"student {folder}: {path.name} is larger than {_MOST_BYTES >> 20} MiB; it describes no model"
             )
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"student {folder}: {path.name} cannot be read as JSON ({type(error).__name__})") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"student {folder}: {path.name} holds no JSON object")
-    return found
+    return content

@@ -1,9 +1,10 @@
 """Which arms suit the traces: of those that a user listed, what would do nothing; of ``auto``, which are tried.
 
-`auto` is a short list, since each further arm takes a part of what the pilot can tell apart: what the second study
-confirmed (docs/method.md, section 6), likeness to the student where a prompt has several traces, and a loss that
-trusts a token less where the student finds it unlikely, with it or, where a prompt has one trace, alone; and the
-support of each token, of which the screening alone speaks: it was the one gain there for a student that knows little.
+The list of `auto` is :data:`dcod.config.arms.AUTO`. It is short, since each further arm takes a part of what the pilot
+can tell apart: what the second study confirmed (docs/method.md, section 6), likeness to the student where a prompt has
+several traces, and a loss that trusts a token less where the student finds it unlikely, with it or, where a prompt has
+one trace, alone; and the support of each token, of which the screening alone speaks: it was the one gain there for a
+student that knows little.
 """
 
 from __future__ import annotations

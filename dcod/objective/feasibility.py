@@ -150,15 +150,15 @@ def _unscored(config: Config) -> Iterator[tuple[str, str, str]]:
 
 def possible(holdings: Holdings) -> dict[str, str]:
     """Every correction by name, with why it cannot act on such traces; "" where it can. Controls are left out."""
-    found = {}
+    reasons = {}
     for name in FAMILY:
         if name in ("none", "shuffled", "length_only", "student_likelihood_only", "position_decay"):
             continue
         live = {"weights": "live"} if name == "iw_sft" else {}
         train = TrainConfig(correction=CorrectionConfig.model_validate({"name": name, **live}))
         why = [remark.text for remark in of_setting(train, holdings) if remark.level in ("impossible", "idle")]
-        found[name] = why[0] if why else ""
-    return found
+        reasons[name] = why[0] if why else ""
+    return reasons
 
 
 def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:

@@ -102,16 +102,16 @@ def compare_rise(
 ) -> Comparison:
     """Compares shares of bad answers: ``worst`` is the largest rise that is not ruled out, gains are improvements."""
     good, before = ({p: [-v for v in values] for p, values in side.items()} for side in (ours, theirs))
-    found = compare(key, "stability", good, before, level)
+    fall = compare(key, "stability", good, before, level)
     return replace(
-        found,
-        challenger=0.0 - found.challenger,  # never -0.0, which prints as such
-        baseline=0.0 - found.baseline,
-        difference=0.0 - found.difference,
-        low=0.0 - found.high,
-        high=0.0 - found.low,
+        fall,
+        challenger=0.0 - fall.challenger,  # never -0.0, which prints as such
+        baseline=0.0 - fall.baseline,
+        difference=0.0 - fall.difference,
+        low=0.0 - fall.high,
+        high=0.0 - fall.low,
         p_value=1.0,
-        worst=0.0 - found.worst,
+        worst=0.0 - fall.worst,
     )
 
 

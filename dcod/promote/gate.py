@@ -215,10 +215,10 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
     """
     comparisons = compared_with_twin(student, twin, SPLIT, level_of(config))
     reasons = []
-    for found in comparisons:
-        better = found.p_value < level_of(config) and found.difference > 0
+    for one in comparisons:
+        better = one.p_value < level_of(config) and one.difference > 0
         verdict = "the correction added" if better else "no gain of the correction shown"
-        text = f"{found.benchmark}, against the SFT twin: {verdict}: {_numbers(found)}, p = {found.p_value:.2g}"
+        text = f"{one.benchmark}, against the SFT twin: {verdict}: {_numbers(one)}, p = {one.p_value:.2g}"
         reasons.append(Reason("beats_twin", text, better or config.twin == "report"))
     return comparisons, reasons
 
@@ -236,15 +236,15 @@ def compared_with_twin(student: Results, twin: Results, split: str, level: float
         UserError: the two were not evaluated alike.
     """
     ours, theirs = student.by_problem(split), twin.by_problem(split)
-    found = []
+    compared = []
     for key, asked in sorted(student.benchmarks.items()):
         if asked.role != "primary" or (split != SPLIT and not ours.get(key)):
             continue
         incomparable = _why_incomparable(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
         if incomparable is not None:
             raise UserError(f"twin: {incomparable.text}")
-        found.append(compare(key, "twin", _correctness(ours[key]), _correctness(theirs[key]), level))
-    return found
+        compared.append(compare(key, "twin", _correctness(ours[key]), _correctness(theirs[key]), level))
+    return compared
 
 
 def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
@@ -305,13 +305,13 @@ def _steadiness(key: str, ours: AnswersByProblem, theirs: AnswersByProblem, conf
     return [compare_rise(f"{key} {n}", values(ours, n), values(theirs, n), level_of(config)) for n in names]
 
 
-def _count_and_share_checks(found: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:
+def _count_and_share_checks(comparison: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:
     """Enough problems, and not too many answers without a verdict; ``outcomes`` are the challenger's."""
-    text = f"{found.benchmark}: {found.n} problems on the gate split, at least {config.min_problems} needed"
-    reasons = [Reason("enough_problems", text, found.n >= config.min_problems)]
+    text = f"{comparison.benchmark}: {comparison.n} problems on the gate split, at least {config.min_problems} needed"
+    reasons = [Reason("enough_problems", text, comparison.n >= config.min_problems)]
     for outcome, limit in (("truncated", config.max_truncated), ("unparseable", config.max_unparseable)):
         share = sum(o == outcome for o in outcomes) / len(outcomes)
-        text = f"{found.benchmark}: {share:.1%} of the answers {outcome}, at most {limit:.0%} allowed"
+        text = f"{comparison.benchmark}: {share:.1%} of the answers {outcome}, at most {limit:.0%} allowed"
         reasons.append(Reason(outcome, text, share <= limit))
     return reasons
 
@@ -319,48 +319,50 @@ def _count_and_share_checks(found: Comparison, outcomes: Sequence[str], config: 
 def _verdicts(primaries: Sequence[Comparison], config: PromoteConfig, level: float) -> list[Reason]:
     """All must improve; or one after Holm's correction, while the others hold."""
     if config.primaries == "all":
-        return [_improves(found, found.p_value, level, "") for found in primaries]
-    adjusted = statistics.holm({found.benchmark: found.p_value for found in primaries})
-    won = [_improves(found, adjusted[found.benchmark], level, " after Holm's correction") for found in primaries]
+        return [_improves(one, one.p_value, level, "") for one in primaries]
+    adjusted = statistics.holm({one.benchmark: one.p_value for one in primaries})
+    won = [_improves(one, adjusted[one.benchmark], level, " after Holm's correction") for one in primaries]
     some = any(reason.passed for reason in won)
     out = []
-    for found, reason in zip(primaries, won, strict=True):
+    for one, reason in zip(primaries, won, strict=True):
         if reason.passed or not some:
             out.append(reason)
         else:  # another one improved; this one must not pay for it
-            out.append(_holds(found, config.margin))
+            out.append(_holds(one, config.margin))
     return out
 
 
-def _improves(found: Comparison, p_value: float, level: float, how: str) -> Reason:
-    passed = p_value < level and found.difference > 0
+def _improves(comparison: Comparison, p_value: float, level: float, how: str) -> Reason:
+    passed = p_value < level and comparison.difference > 0
     verdict = "improved" if passed else "no improvement shown"
-    text = f"{found.benchmark}: {verdict}: {_numbers(found)}, p = {p_value:.2g}{how}, level {level:.3g}"
-    text += f"; a difference of {found.detectable * 100:.1f} points would be found with {POWER:.0%} power"
+    text = f"{comparison.benchmark}: {verdict}: {_numbers(comparison)}, p = {p_value:.2g}{how}, level {level:.3g}"
+    text += f"; a difference of {comparison.detectable * 100:.1f} points would be found with {POWER:.0%} power"
     return Reason("improves", text, passed)
 
 
-def _holds(found: Comparison, margin: float) -> Reason:
-    passed = found.worst > -margin
+def _holds(comparison: Comparison, margin: float) -> Reason:
+    passed = comparison.worst > -margin
     verdict = "not worse" if passed else "not shown to hold"
-    text = f"{found.benchmark}: {verdict}: {_numbers(found)}, at worst {_points(found.worst)}, allowed "
-    return Reason("holds", f"{text}-{margin * 100:.1f} points; detectable {found.detectable * 100:.1f} points", passed)
+    text = f"{comparison.benchmark}: {verdict}: {_numbers(comparison)}, at worst {_points(comparison.worst)}, allowed "
+    return Reason(
+        "holds", f"{text}-{margin * 100:.1f} points; detectable {comparison.detectable * 100:.1f} points", passed
+    )
 
 
-def _steady(found: Comparison, margin: float) -> Reason:
-    passed = found.worst < margin
+def _steady(one: Comparison, margin: float) -> Reason:
+    passed = one.worst < margin
     text = (
-        f"{found.benchmark}: {found.challenger:.1%} of the answers against {found.baseline:.1%}; difference at "
-        f"worst {_points(found.worst)}, limit {_points(margin)}"
+        f"{one.benchmark}: {one.challenger:.1%} of the answers against {one.baseline:.1%}; difference at "
+        f"worst {_points(one.worst)}, limit {_points(margin)}"
     )
     return Reason("steady", text, passed)
 
 
-def _numbers(found: Comparison) -> str:
+def _numbers(one: Comparison) -> str:
     return (
-        f"{found.challenger:.1%} against {found.baseline:.1%} on {found.n} problems, {found.gains} better and "
-        f"{found.losses} worse; difference {_points(found.difference)} (95% interval {_points(found.low)} to "
-        f"{_points(found.high)})"
+        f"{one.challenger:.1%} against {one.baseline:.1%} on {one.n} problems, {one.gains} better and "
+        f"{one.losses} worse; difference {_points(one.difference)} (95% interval {_points(one.low)} to "
+        f"{_points(one.high)})"
     )
 
 

@@ -49,13 +49,13 @@ class Answer:
     @property
     def figures(self) -> dict[str, float]:
         """What runs are compared by."""
-        found = {}
+        values = {}
         for one in self.comparisons:
             for name in ("difference", "low", "high", "n"):
-                found[f"correction/{one.benchmark}/{name}"] = float(getattr(one, name))
+                values[f"correction/{one.benchmark}/{name}"] = float(getattr(one, name))
         for one in (self.choice or {}).get("choice", {}).get("against", ()):
-            found |= {f"arms/{one['name']}/{name}": float(one[name]) for name in ("difference", "low", "high")}
-        return found
+            values |= {f"arms/{one['name']}/{name}": float(one[name]) for name in ("difference", "low", "high")}
+        return values
 
 
 def answer(
@@ -103,14 +103,14 @@ def section(given: Answer) -> Markup:
 
 def lines(given: Mapping[str, Any]) -> list[str]:
     """The answer of a run (answer.json) as lines of text."""
-    found = [given["text"]]
+    text = [given["text"]]
     if choice := given.get("choice"):
         head, rows = side_by_side(choice)
         full = [head, *(row for row in rows if any(row[1:]))]  # the others are a sentence each
         widths = [max(len(row[i]) for row in full) for i in range(len(head))]
-        found += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        text += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                   for row in [head, *rows]]  # fmt: skip
-    return found
+    return text
 
 
 def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:

@@ -98,7 +98,7 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
     reasons = sorted(counts["quarantined"].items(), key=lambda item: -item[1])
     shown = ["read", "accepted", "train", "selection", *(["pilot"] if counts.get("pilot") else [])]
     lengths = sorted({*counts["prompt_lengths"], *counts["completion_lengths"]}, key=int)
-    found: list[Section] = [
+    sections: list[Section] = [
         ("Rows", ["", "rows"], [[name, _n(counts[name])] for name in shown]),
         (
             "Refused",
@@ -147,8 +147,8 @@ def _tables(folder: Path, counts: Mapping[str, Any], files: Sequence[Mapping[str
         for batch in read_batches(folder, columns=[column]):
             values.update(str(value or "not said") for value in batch[column].to_pylist())
         rows = [[value, _n(count)] for value, count in values.items()]
-        found.append((f"By {column}", [column, "traces"], rows))
-    return found
+        sections.append((f"By {column}", [column, "traces"], rows))
+    return sections
 
 
 def _readings(counts: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> list[Section]:
@@ -167,12 +167,12 @@ def _readings(counts: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> 
 
 def _refused(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """A few quarantined rows of each reason."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    examples: dict[str, list[dict[str, Any]]] = {}
     for batch in quarantine.batches(folder):
         for index, reason in enumerate(batch["reason"].to_pylist()):
-            if len(found.setdefault(reason, [])) < _EXAMPLES:
-                found[reason].append(batch.slice(index, 1).to_pylist()[0])
-    return found
+            if len(examples.setdefault(reason, [])) < _EXAMPLES:
+                examples[reason].append(batch.slice(index, 1).to_pylist()[0])
+    return examples
 
 
 def _page(

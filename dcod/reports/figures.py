@@ -59,14 +59,14 @@ def drift_figure(drift: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def exposure_figure(found: Mapping[str, Any]) -> Figure:
+def exposure_figure(exposed: Mapping[str, Any]) -> Figure:
     """By how much a student's errors on its own answers exceed those on the teacher's, over the length.
 
     Args:
-        found: ``students``, by name, with the curve of :func:`dcod.score.exposure.excess`.
+        exposed: ``students``, by name, with the curve of :func:`dcod.score.exposure.excess`.
     """
     figure, (axes,) = _figure(1)
-    for (name, curve), colour in zip(found["students"].items(), PALETTE, strict=False):
+    for (name, curve), colour in zip(exposed["students"].items(), PALETTE, strict=False):
         axes.plot(curve["lengths"], curve["excess"], color=colour, linewidth=1.6, label=name)
     axes.axhline(0.0, color=_INK, linewidth=0.6)
     _label(axes, "Excess of the errors on own answers", "tokens", "excess (0: errors only add up)")

@@ -51,8 +51,8 @@ def headline(
     kind, word, sentence = (
         _VERDICTS[decision.outcome] if decision else ("plain", "No decision", "The gate did not run.")
     )
-    primaries = [found for found in decision.comparisons if found.role == "primary"] if decision else []
-    gains = [(f"{_points(found.difference)} points", _how(found)) for found in primaries]
+    primaries = [one for one in decision.comparisons if one.role == "primary"] if decision else []
+    gains = [(f"{_points(one.difference)} points", _how(one)) for one in primaries]
     told = [*_on_report(results), *_correction(training, brought)]
     facts: dict[str, str | Markup] = {**_facts(decision, training, ingest, costs, date)}
     for name, address in (links or {}).items():
@@ -72,10 +72,10 @@ def checks(decision: Decision | None) -> Markup:
     return part("checks", failed, passed, f"{decision.level:g}", f"{decision.margin * 100:g}")
 
 
-def _how(found: Comparison) -> str:
+def _how(one: Comparison) -> str:
     return (
-        f"{found.benchmark}, on the gate problems, which decide: {found.challenger:.1%} against {found.baseline:.1%}; "
-        f"95 % interval {_points(found.low)} to {_points(found.high)}, p = {found.p_value:.2g}, {found.n} problems"
+        f"{one.benchmark}, on the gate problems, which decide: {one.challenger:.1%} against {one.baseline:.1%}; "
+        f"95 % interval {_points(one.low)} to {_points(one.high)}, p = {one.p_value:.2g}, {one.n} problems"
     )
 
 

@@ -177,9 +177,9 @@ def _evidence(decision: Decision, results: Mapping[str, Results]) -> str:
 def _limits(decision: Decision, results: Mapping[str, Results]) -> str:
     asked = sorted({key for one in results.values() for key in one.benchmarks})
     losses = [
-        f"{found.losses} of {found.n} on {_plain(found.benchmark)}"
-        for found in decision.comparisons
-        if found.role in ("primary", "guard", "report")
+        f"{comparison.losses} of {comparison.n} on {_plain(comparison.benchmark)}"
+        for comparison in decision.comparisons
+        if comparison.role in ("primary", "guard", "report")
     ]
     lines = [f"- measured on {', '.join(map(_plain, asked)) or 'nothing'} and on nothing else; one training run"]
     if losses:
@@ -216,9 +216,9 @@ def _lineage(decision: Decision, origin: Origin) -> str:
     return "\n".join(lines)
 
 
-def _counted(found: Counter[str]) -> str:
-    named = [f"{_plain(value) or 'unknown'} ({n:,})" for value, n in found.most_common(_SOURCES)]
-    more = len(found) - len(named)
+def _counted(counts: Counter[str]) -> str:
+    named = [f"{_plain(value) or 'unknown'} ({n:,})" for value, n in counts.most_common(_SOURCES)]
+    more = len(counts) - len(named)
     return (", ".join(named) or "unknown") + (f", and {more} more" if more > 0 else "")
 
 

@@ -178,24 +178,24 @@ def _comparisons(decision: Decision | None) -> Markup:
     return note(words) + table(
         ["benchmark", "role", "problems", "student", "champion", "better", "worse", "difference (points)",
          "95 % interval", "p (one-sided)", "detectable (points)"],
-        [_comparison(found) for found in decision.comparisons],
+        [_comparison(one) for one in decision.comparisons],
         "Student against champion on the gate split",
     )  # fmt: skip
 
 
-def _comparison(found: Comparison) -> list[str]:
+def _comparison(comparison: Comparison) -> list[str]:
     return [
-        found.benchmark,
-        found.role,
-        str(found.n) if found.samples == 1 else f"{found.n} × {found.samples}",
-        f"{found.challenger:.1%}",
-        f"{found.baseline:.1%}",
-        str(found.gains),
-        str(found.losses),
-        minus(f"{found.difference * 100:+.1f}"),
-        minus(f"{found.low * 100:+.1f} to {found.high * 100:+.1f}"),
-        f"{found.p_value:.2g}",
-        f"{found.detectable * 100:.1f}",
+        comparison.benchmark,
+        comparison.role,
+        str(comparison.n) if comparison.samples == 1 else f"{comparison.n} × {comparison.samples}",
+        f"{comparison.challenger:.1%}",
+        f"{comparison.baseline:.1%}",
+        str(comparison.gains),
+        str(comparison.losses),
+        minus(f"{comparison.difference * 100:+.1f}"),
+        minus(f"{comparison.low * 100:+.1f} to {comparison.high * 100:+.1f}"),
+        f"{comparison.p_value:.2g}",
+        f"{comparison.detectable * 100:.1f}",
     ]
 
 

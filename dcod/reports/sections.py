@@ -119,11 +119,11 @@ def columns(traces: Path) -> dict[str, Counter[str]]:
     """How many traces have each source, teacher, licence, verdict and split; an unknown one is the empty text."""
     if not parquet.shards(traces / FILE):
         return {}
-    found: dict[str, Counter[str]] = {name: Counter() for name in _COLUMNS}
+    counters: dict[str, Counter[str]] = {name: Counter() for name in _COLUMNS}
     for batch in read_batches(traces, columns=_COLUMNS):
-        for name, counter in found.items():
+        for name, counter in counters.items():
             counter.update(str(value or "") for value in batch[name].to_pylist())
-    return found
+    return counters
 
 
 def settings(training: Path | None) -> dict[str, object]:
@@ -156,60 +156,60 @@ def training(folder: Path | None) -> Markup:
         return missing("No training history (training.jsonl).")
     last = history[-1]
     mean = {key: sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess")}
-    found: dict[str, object] = {
+    facts: dict[str, object] = {
         "optimizer steps": len(history),
         "last loss": f"{last.get('loss', 0.0):.4f} nats per token",
     }
     measured = [row["selection_nll"] for row in history if "selection_nll" in row]
     if measured:
-        found["best on the selection split"] = f"{min(measured):.4f} nats per token"
+        facts["best on the selection split"] = f"{min(measured):.4f} nats per token"
     right = [row["selection_accuracy"] for row in history if "selection_accuracy" in row]
     if right:
-        found["right on the selection split"] = f"{max(right):.1%}, which chose the checkpoint"
+        facts["right on the selection split"] = f"{max(right):.1%}, which chose the checkpoint"
     gone = [row["selection_kl"] for row in history if "selection_kl" in row]
     if gone:  # measured where the student was the best so far
-        found["KL(start || student)"] = f"{gone[-1]:.4f} nats per position of the selection split"
-    found |= {"mean γ": f"{mean['gamma']:.3f}", "mean effective sample size": f"{mean['ess']:.1%}"}
+        facts["KL(start || student)"] = f"{gone[-1]:.4f} nats per position of the selection split"
+    facts |= {"mean γ": f"{mean['gamma']:.3f}", "mean effective sample size": f"{mean['ess']:.1%}"}
     for key, label in _SHARES:
         values = [row[key] for row in history if key in row]
         if values:
-            found[label] = f"{sum(values) / len(values):.1%}"
+            facts[label] = f"{sum(values) / len(values):.1%}"
     if "staleness" in last:
-        found["moved since it was scored"] = f"{last['staleness']:.3f} nats per token, at the end"
+        facts["moved since it was scored"] = f"{last['staleness']:.3f} nats per token, at the end"
     plots = (plot(figure, name) for name, figure in figures.training_figures(history).items())
     how = settings(folder)
-    return pairs(found) + joined(plots) + (fold("Settings of the training", pairs(how)) if how else "")
+    return pairs(facts) + joined(plots) + (fold("Settings of the training", pairs(how)) if how else "")
 
 
 def weights(folder: Path | None) -> Markup:
     """The histogram of the weights."""
-    found = of_json(folder / "weights.json") if folder else None
-    if not found:
+    histogram = of_json(folder / "weights.json") if folder else None
+    if not histogram:
         return missing("No histogram of the weights: the run recorded none.")
-    return plot(figures.weight_figure(found), "weights")
+    return plot(figures.weight_figure(histogram), "weights")
 
 
 def drift(folder: Path | None) -> Markup:
     """The drift curve of the scored traces."""
-    found = of_json(folder / "drift.json") if folder else None
-    if not found or not found.get("positions"):
+    curve = of_json(folder / "drift.json") if folder else None
+    if not curve or not curve.get("positions"):
         return missing("No drift curve (drift.json): the traces were not scored.")
     kind = (
         "The teacher's log-probs are recorded: the curve is the distance of the two distributions on its own tokens."
-        if "mean_abs_log_ratio" in found
+        if "mean_abs_log_ratio" in curve
         else "The teacher is known by its text only: the curve also measures the difference of the two entropies."
     )
-    return note(kind) + plot(figures.drift_figure(found), "drift")
+    return note(kind) + plot(figures.drift_figure(curve), "drift")
 
 
-def exposure(found: Mapping[str, Any] | None) -> Markup:
+def exposure(exposed: Mapping[str, Any] | None) -> Markup:
     """Whether the errors of each student compound where it got itself; nothing where that was not asked for."""
-    if not found:
+    if not exposed:
         return note("Whether errors compound was not measured (promote.exposure_traces).")
-    if "why" in found:
-        return missing(f"Whether errors compound could not be measured: {found['why']}.")
+    if "why" in exposed:
+        return missing(f"Whether errors compound could not be measured: {exposed['why']}.")
     rows = []
-    for name, curve in found["students"].items():
+    for name, curve in exposed["students"].items():
         if "at" in curve:
             end, error = curve["at"] - 1, minus(f"{curve['excess_error']:+.2f}")
             own = curve["accumulated"][end] / curve["at"]
@@ -217,12 +217,14 @@ def exposure(found: Mapping[str, Any] | None) -> Markup:
         else:
             rows.append([name, "0", "", "", "too few answers"])
     words = (
-        f"KL(teacher ‖ student) in nats a token over the first tokens of {found['traces']} held-back traces, and of "
+        f"KL(teacher ‖ student) in nats a token over the first tokens of {exposed['traces']} held-back traces, and of "
         "each student's own answers to the same prompts. Excess is by how much the errors of its own answers exceed "
         "those on the teacher's traces: at 0 they add up, above they compound (ExAccErr, Arora et al. 2022)."
     )
     head = ["model", "tokens", "on the teacher's traces", "on its own answers", "excess"]
-    return note(words) + table(head, rows, "Whether errors compound") + plot(figures.exposure_figure(found), "exposure")
+    return (
+        note(words) + table(head, rows, "Whether errors compound") + plot(figures.exposure_figure(exposed), "exposure")
+    )
 
 
 def cost(stages: Sequence[Cost], history: Sequence[Mapping[str, float]]) -> Markup:
@@ -235,7 +237,10 @@ def cost(stages: Sequence[Cost], history: Sequence[Mapping[str, float]]) -> Mark
     ]
     known = sum(one.seconds or 0.0 for one in stages)
     rows.append(["together", duration(known), ""])
-    words = "Wall-clock time; stages that run beside each other count in full. Money is not known here."
+    words = (
+        "Wall-clock time; stages that run beside each other count in full. What it cost in money, by the prices given, "
+        "is `cost` of the run in MLflow."
+    )
     tokens = int(sum(row.get("tokens", 0.0) for row in history))
     taken = sum(one.seconds or 0.0 for one in stages if one.stage.split()[0] == "train" and not one.reused)
     if tokens and taken:

@@ -146,13 +146,13 @@ def _known(examples: Sequence[ScoredTrace], traces: Path | None) -> dict[str, Tr
     if traces is None:
         return {}
     scored = {example.trace_id for example in examples}
-    found = {trace.trace_id: trace for trace in read_traces(traces) if trace.trace_id in scored}
-    if len(found) < len(scored):
+    by_id = {trace.trace_id: trace for trace in read_traces(traces) if trace.trace_id in scored}
+    if len(by_id) < len(scored):
         raise UserError(
-            f"{traces}: {len(scored) - len(found)} of {len(scored)} scored traces are not in it; give the trace set "
+            f"{traces}: {len(scored) - len(by_id)} of {len(scored)} scored traces are not in it; give the trace set "
             "that was scored"
         )
-    return found
+    return by_id
 
 
 def _row(example: ScoredTrace, weights: Sequence[float] | None, pieces: Pieces) -> dict[str, Any]:
@@ -191,12 +191,12 @@ def _recorded(results: Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"{results}: no examples.parquet in it; make results with `dcod evaluate`")
     if "problem" not in pq.read_schema(path).names:
         raise UserError(f"{results}: its answers do not name their problems; evaluate again with this version")
-    found: dict[str, dict[str, Any]] = {}
+    answers: dict[str, dict[str, Any]] = {}
     for row in pq.read_table(path).to_pylist():
         answer = {"text": row["response"], "outcome": row["outcome"], "answer": row["answer"], "from": row["benchmark"]}
         for kind in prompts.INSTRUCTIONS:
-            found.setdefault(prompt_digest(prompts.prompt_for(kind, row["problem"])), answer)
-    return found
+            answers.setdefault(prompt_digest(prompts.prompt_for(kind, row["problem"])), answer)
+    return answers
 
 
 def _asked(

@@ -57,12 +57,12 @@ def _placed(figure: Figure) -> Iterator[tuple[Point, str]]:
 
 
 def _place(axes: Axes, at: tuple[float, float]) -> str:
-    found = axes.get_figure(root=True).transFigure.inverted().transform(axes.transData.transform(at))  # type: ignore[union-attr]
-    if not all(map(math.isfinite, found.tolist())):
+    point = axes.get_figure(root=True).transFigure.inverted().transform(axes.transData.transform(at))  # type: ignore[union-attr]
+    if not all(map(math.isfinite, point.tolist())):
         return "-"
     inside = axes.get_position()
-    right = min(max(found[0], inside.x0), inside.x1)
-    up = min(max(found[1], inside.y0), inside.y1)
+    right = min(max(point[0], inside.x0), inside.x1)
+    up = min(max(point[1], inside.y0), inside.y1)
     return f"{round(10_000 * right)},{round(10_000 * (1 - up))}"
 
 

@@ -49,8 +49,8 @@ def policy(script: str, style: str) -> str:
 
 
 def _in_front(name: str) -> list[str]:
-    found = (file.name for file in files("dcod.reports").joinpath("assets").iterdir())
-    return sorted(file for file in found if file.startswith(f"{name}_") and file.endswith(".js"))
+    names = (file.name for file in files("dcod.reports").joinpath("assets").iterdir())
+    return sorted(file for file in names if file.startswith(f"{name}_") and file.endswith(".js"))
 
 
 def source(name: str) -> str:

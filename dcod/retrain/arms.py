@@ -44,8 +44,8 @@ def read(path: Path) -> Kept | None:
     """What a file holds; None where there is none."""
     if not path.is_file():
         return None
-    found: Mapping[str, Any] = storage.read_json(path, made_by="dcod choose")
-    return Kept(ArmConfig.model_validate(found["arm"]), found["at"], found["alone"], found.get("why", ""))
+    kept: Mapping[str, Any] = storage.read_json(path, made_by="dcod choose")
+    return Kept(ArmConfig.model_validate(kept["arm"]), kept["at"], kept["alone"], kept.get("why", ""))
 
 
 def anew(kept: Kept | None, train: TrainConfig, moved: Sequence[str], alone: float, days: float, now: float) -> str:

@@ -80,36 +80,36 @@ def tried(tracker: Tracker, model: str) -> dict[str, str]:
     A run that failed or was killed counts for nothing: its sources are still new.
     """
     past = next((p for p in decisions(tracker, model) if p.outcome == "go" and p.status == "FINISHED"), None)
-    found: dict[str, str] = record(tracker, past)["tried"] if past else {}
-    return found
+    digests: dict[str, str] = record(tracker, past)["tried"] if past else {}
+    return digests
 
 
 def pilots(tracker: Tracker, model: str, since: float) -> int:
     """How many runs compared their arms and came to their end since then; one that failed counts for nothing."""
-    found = 0
+    count = 0
     for past in decisions(tracker, model):
         if past.outcome != "go" or past.status != "FINISHED":
             continue
         told = record(tracker, past)
         if told["at"] < since:
             break
-        found += bool(told.get("pilot"))
-    return found
+        count += bool(told.get("pilot"))
+    return count
 
 
 def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
     """Sources, by digest, that the champion was trained on, or a champion before it."""
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     known: set[int] = set()
     version = champion
     while version is not None and version.version not in known:
         known.add(version.version)
         with storage.scratch() as scratch:
             path = registry.attached(version, "decision", scratch) / TRAINED_ON
-            found |= storage.read_json(path, made_by="dcod run") if path.is_file() else {}
+            sources |= storage.read_json(path, made_by="dcod run") if path.is_file() else {}
         before = version.tags.get("dcod.previous_champion", "")
         version = registry.by_version(version.name, int(before)) if before.isdigit() else None
-    return found
+    return sources
 
 
 def chosen(registry: Registry, champion: Version | None) -> Kept | None:
@@ -152,18 +152,18 @@ def status(tracker: Tracker, config: Config) -> dict[str, float]:
     order = ["attributes.start_time DESC"]
     runs = tracker.client.search_runs([tracker.experiment_id], query, order_by=order, max_results=_PAGE)
     parents = [run for run in runs if "dcod.pipeline" in run.data.tags]
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     if parents:
-        found["last_run_timestamp_seconds"] = parents[0].info.start_time / 1000
-        found["failed"] = float(platform.status(parents[0]) in ("FAILED", "KILLED"))
+        figures["last_run_timestamp_seconds"] = parents[0].info.start_time / 1000
+        figures["failed"] = float(platform.status(parents[0]) in ("FAILED", "KILLED"))
     whole = next((run for run in parents if platform.status(run) == "FINISHED"), None)
     if whole:
-        found["last_success_timestamp_seconds"] = whole.info.start_time / 1000
+        figures["last_success_timestamp_seconds"] = whole.info.start_time / 1000
     newest = latest(tracker, model)
     if newest:
-        found |= newest["figures"]
-        found |= {"go": float(newest["outcome"] == "go"), "warnings": float(len(newest["warnings"]))}
+        figures |= newest["figures"]
+        figures |= {"go": float(newest["outcome"] == "go"), "warnings": float(len(newest["warnings"]))}
     champion = Registry(tracker).champion(model)
     if champion:
-        found["champion_version"] = float(champion.version)
-    return found
+        figures["champion_version"] = float(champion.version)
+    return figures

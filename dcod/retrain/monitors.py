@@ -63,20 +63,20 @@ def surprisal(new: Sequence[ScoredTrace], old: Sequence[ScoredTrace], width: int
     """
     ours, theirs = _curve(new, width), _curve(old, width)
     rises = {name: ours[name] - theirs[name] for name in ours if name in theirs}
-    found = {f"teacher_surprisal_{name}": value for name, value in ours.items()}
-    return found | ({"teacher_surprisal_rise": max(rises.values())} if rises else {})
+    figures = {f"teacher_surprisal_{name}": value for name, value in ours.items()}
+    return figures | ({"teacher_surprisal_rise": max(rises.values())} if rises else {})
 
 
 def student(now: Answers, before: Answers) -> dict[str, float]:
     """The champion's answers on the probe, and against those of the run before."""
     if not now:
         return {}
-    found = {"probe_accuracy": _right(now.values())}
+    figures = {"probe_accuracy": _right(now.values())}
     shared = sorted(now.keys() & before.keys())
     if shared:
-        found["probe_changed"] = fmean(now[name]["said"] != before[name]["said"] for name in shared)
-        found["probe_fall"] = _right([before[name] for name in shared]) - _right([now[name] for name in shared])
-    return found
+        figures["probe_changed"] = fmean(now[name]["said"] != before[name]["said"] for name in shared)
+        figures["probe_fall"] = _right([before[name] for name in shared]) - _right([now[name] for name in shared])
+    return figures
 
 
 def evaluator(now: Mapping[str, str], before: Mapping[str, str]) -> dict[str, float]:
@@ -95,12 +95,12 @@ def warnings(figures: Mapping[str, float], limits: LimitsConfig, same_champion: 
     told = "the same champion answers otherwise than before; engine or hardware changed"
     if not same_champion:
         told = "the champion answers otherwise than the one before"
-    found = [
+    texts = [
         _beyond(figures, "probe_changed", 0.0 if same_champion else limits.answers, told),
         _beyond(figures, "probe_fall", limits.accuracy, "the champion answers less of the probe"),
         _beyond(figures, "evaluators_changed", 0.0, "benchmarks are evaluated in another way than before"),
     ]
-    return [*moved(figures, limits), *filter(None, found)]
+    return [*moved(figures, limits), *filter(None, texts)]
 
 
 def moved(figures: Mapping[str, float], limits: LimitsConfig) -> list[str]:
@@ -108,13 +108,13 @@ def moved(figures: Mapping[str, float], limits: LimitsConfig) -> list[str]:
     ratio = figures.get("teacher_length_ratio", 1.0)
     longer = max(ratio, 1.0 / ratio) if ratio > 0 else math.inf
     change = abs(figures.get("teacher_verdict_change", 0.0))
-    found = [
+    texts = [
         _beyond(figures, "teacher_length_ratio", limits.length, "the teacher's traces have another length", longer),
         _beyond(figures, "teacher_style", limits.style, "the teacher writes in another style"),
         _beyond(figures, "teacher_verdict_change", limits.verdict, "another share of the traces is right", change),
         _beyond(figures, "teacher_surprisal_rise", limits.surprisal, "the traces surprise the champion more"),
     ]
-    return list(filter(None, found))
+    return list(filter(None, texts))
 
 
 def _beyond(

@@ -115,7 +115,7 @@ def divergences(engine: TransformersEngine, traces: Sequence[ScoredTrace], batch
         traces: with the teacher's likeliest tokens; whoever wrote them, they are the prefixes.
         batch_tokens: padded tokens per forward pass.
     """
-    found: dict[int, list[float]] = {}
+    by_number: dict[int, list[float]] = {}
     numbers = {id(trace): number for number, trace in enumerate(traces)}
     head = engine.reading.head(engine.model)
     for group in track(micro_batches(traces, batch_tokens, layout=engine.layout), "diverge"):
@@ -124,8 +124,8 @@ def divergences(engine: TransformersEngine, traces: Sequence[ScoredTrace], batch
         logits = Logits(attention.hidden_states(engine.model, batch, engine.reading.body), head)
         parts = [forward_kl(logits[part], batch.teacher.rows(part)) for part in logits.parts]
         each = torch.cat(parts).cpu().split([len(trace.completion_tokens) for trace in group])
-        found |= {numbers[id(trace)]: values.tolist() for trace, values in zip(group, each, strict=True)}
-    return [found[number] for number in range(len(traces))]
+        by_number |= {numbers[id(trace)]: values.tolist() for trace, values in zip(group, each, strict=True)}
+    return [by_number[number] for number in range(len(traces))]
 
 
 def excess(on_teacher: Sequence[Sequence[float]], on_student: Sequence[Sequence[float]]) -> dict[str, Any]:

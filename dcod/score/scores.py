@@ -87,10 +87,10 @@ def scored_by(folder: Path) -> Scored:
     """
     path = _existing(folder)
     known = pq.read_schema(path).metadata or {}
-    found = [known.get(key.encode(), b"").decode() for key in _KEYS]
-    if not all(found):
+    values = [known.get(key.encode(), b"").decode() for key in _KEYS]
+    if not all(values):
         raise UserError(f"{path}: does not say which student it was scored with; score the traces again")
-    return Scored(*found)
+    return Scored(*values)
 
 
 def check_scored(folder: Path, student: Path, wanted: Scored) -> None:
@@ -99,10 +99,10 @@ def check_scored(folder: Path, student: Path, wanted: Scored) -> None:
     Raises:
         UserError: as said, or as :func:`scored_by`.
     """
-    found = scored_by(folder)
-    if found != wanted:
+    scored = scored_by(folder)
+    if scored != wanted:
         raise UserError(
-            f"{folder}: scored with {found}, but {student} is {wanted}; train the student that scored them, or score "
+            f"{folder}: scored with {scored}, but {student} is {wanted}; train the student that scored them, or score "
             "the traces again with this one"
         )
 

@@ -34,14 +34,14 @@ def taken(config: Config, inputs: Mapping[str, Path], out: Path) -> Iterator[dic
         UserError: weights are not there any more.
     """
     with ExitStack() as stack:
-        found = {}
+        whole = {}
         for name, path in inputs.items():
-            found[name] = path
+            whole[name] = path
             if references.is_reference(path):
-                found[name] = stack.enter_context(storage.scratch()) / path.name
-                shutil.copytree(path, found[name])
-                references.complete(found[name])
-        yield found
+                whole[name] = stack.enter_context(storage.scratch()) / path.name
+                shutil.copytree(path, whole[name])
+                references.complete(whole[name])
+        yield whole
     _slim(out, place_of(config))
 
 

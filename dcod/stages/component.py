@@ -21,8 +21,8 @@ from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
 from dcod.retrain.history import RECORD, SELECTED
 from dcod.stages import arms, carried, headlines, more, remarks, settling, shards
+from dcod.stages.catalogue import STAGES, stage_of
 from dcod.stages.execute import RunContext, earlier_output, execute
-from dcod.stages.table import STAGES, stage_of
 from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
 from dcod.tracking import Tracker
@@ -70,10 +70,10 @@ def run(
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
             if work:
-                found = execute(stage, work.config, Path(out), work.inputs, RunContext(pipeline, label), **work.options)
+                made = execute(stage, work.config, Path(out), work.inputs, RunContext(pipeline, label), **work.options)
             else:
                 shards.write_empty(Path(out))
-                found = {}
+                made = {}
     except StoppedError as stopped:
         print(f"{MARK}{name:<28} {stopped}", flush=True)
         sys.exit(128 + stopped.number)
@@ -83,12 +83,12 @@ def run(
         if isinstance(error, UserError):
             sys.exit(2)
         raise
-    if told := None if shard else remarks.of(stage, parsed, Path(out), paths, found):
+    if told := None if shard else remarks.of(stage, parsed, Path(out), paths, made):
         for remark in told[1]:
             print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
-        found = {**found, "warnings": float(sum(remark.level != "note" for remark in told[1]))}
-    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {headlines.glance(found)}", flush=True)
-    return headlines.of_stage(found)
+        made = {**made, "warnings": float(sum(remark.level != "note" for remark in told[1]))}
+    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {headlines.glance(made)}", flush=True)
+    return headlines.of_stage(made)
 
 
 def is_there(
@@ -128,12 +128,12 @@ def is_there(
             work: shards.Work | None = shards.Work(parsed, paths, options)
             if work and shard:
                 work = shards.part(stage_of(stage), shard, work, stack.enter_context(storage.scratch()))
-            found = work is None or bool(earlier_output(stage, work.config, work.inputs, work.options))
+            there = work is None or bool(earlier_output(stage, work.config, work.inputs, work.options))
     except Exception as error:
         print(f"{MARK}{name:<28} {type(error).__name__}: {one_line(error)}", flush=True)
-        found = False
-    print(f"{MARK}{name:<28} {'there, no GPU is needed' if found else 'not there'}", flush=True)
-    return found
+        there = False
+    print(f"{MARK}{name:<28} {'there, no GPU is needed' if there else 'not there'}", flush=True)
+    return there
 
 
 def settle(config: str, compiled: str, pipeline: str, out: str, inputs: Mapping[str, Any]) -> None:
@@ -211,13 +211,13 @@ def run_decide(
 ) -> tuple[str, dict[str, float]]:
     """Executes `decide`; writes the traces to train on and the reasons (Markdown); returns the outcome and figures."""
     run("decide", config, pipeline, decision, inputs)
-    found = storage.read_json(Path(decision) / RECORD, made_by="dcod run")
+    record = storage.read_json(Path(decision) / RECORD, made_by="dcod run")
     picked = Path(decision) / SELECTED
     with storage.output_folder(Path(selected)) as scratch:  # no manifest: its content alone is its digest
         if picked.is_dir():
             shutil.copytree(picked, scratch, dirs_exist_ok=True)
-    storage.write_text(Path(summary), decide.RetrainDecision.from_dict(found).markdown())
-    return str(found["outcome"]), dict(found["figures"])
+    storage.write_text(Path(summary), decide.RetrainDecision.from_dict(record).markdown())
+    return str(record["outcome"]), dict(record["figures"])
 
 
 def finish(

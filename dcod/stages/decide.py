@@ -186,11 +186,11 @@ class Pool:
     @property
     def new(self) -> dict[str, list[Trace]]:
         """Traces that nobody tried, by the digest of their source."""
-        found: dict[str, list[Trace]] = {}
+        by_file: dict[str, list[Trace]] = {}
         for trace in self.traces:
             if trace.source_digest not in self.known:
-                found.setdefault(str(trace.source_digest), []).append(trace)
-        return found
+                by_file.setdefault(str(trace.source_digest), []).append(trace)
+        return by_file
 
     def near(self, far: Set[str]) -> list[Trace]:
         """Traces that nobody tried, without those of some sources."""
@@ -223,7 +223,7 @@ class Judge:
         # the anchor's top-k is the score stage's to record
         train = self.config.train.model_copy(update={"anchor": 0.0, "epochs": 1})
         correction = yardstick(train.correction)
-        found: list[tuple[float, float, float, int]] = []
+        plans: list[tuple[float, float, float, int]] = []
         listed = ListedTraces(self.score(traces))
         loop.check(train, listed)
         schedule = Schedule(listed, train, self.config.seed)
@@ -233,14 +233,14 @@ class Judge:
             plan = weighting.plan(correction, record)
             told = weighting.diagnostics(correction, plan, record)
             share = plan.gamma / correction.gamma_max if tempered else 1.0
-            found.append((share, told.get("clipped_share", 0.0), plan.ess_at_max, int(record.mask.sum())))
-        tokens = sum(row[3] for row in found)
-        gamma, clipped, ess = (sum(row[i] * row[3] for row in found) / tokens for i in range(3))
+            plans.append((share, told.get("clipped_share", 0.0), plan.ess_at_max, int(record.mask.sum())))
+        tokens = sum(row[3] for row in plans)
+        gamma, clipped, ess = (sum(row[i] * row[3] for row in plans) / tokens for i in range(3))
         return Source(str(traces[0].source_file), total, gamma, clipped if correction.name != "none" else 0.0, ess)
 
     def answers(self) -> dict[str, dict[str, str]]:
         """Greedy answers to the probe, by problem: a digest of what was said, and the outcome."""
-        found = {}
+        answered = {}
         for one in self.config.evaluate.benchmarks:
             problems = [p for p in benchmarks.load(one, self.config.evaluate.report_share) if p.split == "report"]
             problems = sorted(problems, key=lambda p: _rank(p.text))[: self.config.retrain.probe]
@@ -250,8 +250,8 @@ class Judge:
             pairs = [(p, c.text, c.truncated) for p, c in zip(problems, said, strict=True)]
             for (problem, text, _), grade in zip(pairs, benchmarks.grade_all(one, pairs), strict=True):
                 key = f"{benchmarks.key(one)}/{problem.id}"
-                found[key] = {"said": hashlib.sha256(text.encode()).hexdigest()[:16], "outcome": grade.outcome}
-        return found
+                answered[key] = {"said": hashlib.sha256(text.encode()).hexdigest()[:16], "outcome": grade.outcome}
+        return answered
 
     def fingerprints(self) -> dict[str, str]:
         """How each benchmark is evaluated."""
@@ -353,12 +353,12 @@ def _figures(pool: Pool, measured: Measured) -> dict[str, float]:
 def _teacher(pool: Pool, traces: Path, measured: Measured, config: Config) -> dict[str, float]:
     """What the monitors say of the teacher."""
     completions = [trace.completion for group in pool.new.values() for trace in group]
-    found = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
-    found |= monitors.surprisal(measured.new, measured.old, config.train.correction.bucket_width)
+    figures = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
+    figures |= monitors.surprisal(measured.new, measured.old, config.train.correction.bucket_width)
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     for file in storage.read_json(traces / assemble.SOURCES, made_by=assemble.MADE_BY)["files"]:
         sides[file["digest"] in pool.known].update({"accepted": file["accepted"], **file["quarantined"]})
-    return found | monitors.verdicts(*sides)
+    return figures | monitors.verdicts(*sides)
 
 
 def _write_selected(folder: Path, pool: Pool, far: Set[str], config: Config) -> list[Trace]:

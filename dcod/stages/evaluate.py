@@ -117,10 +117,10 @@ def run(
         written, summary["model"], summary["evaluator"] = _ask(config, out, student, loaded, traces, few_shot)
     rows: list[dict[str, Any]] = []
     for (benchmark, problems), groups in zip(loaded, written, strict=True):
-        key, found = benchmarks.key(benchmark), _graded(benchmark, problems, groups)
-        rows += [row | {"benchmark": key, "prompting": prompting} for row in found]
+        key, said = benchmarks.key(benchmark), _graded(benchmark, problems, groups)
+        rows += [row | {"benchmark": key, "prompting": prompting} for row in said]
         samples = len(groups[0]) if groups else benchmarks.plan(benchmark).samples
-        splits = {split: _summarise(benchmark, [r for r in found if r["split"] == split], samples) for split in SPLITS}
+        splits = {split: _summarise(benchmark, [r for r in said if r["split"] == split], samples) for split in SPLITS}
         summary["benchmarks"][key] = {
             "fingerprint": benchmarks.fingerprint(benchmark, summary["evaluator"]),
             "role": benchmark.role,

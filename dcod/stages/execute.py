@@ -26,8 +26,8 @@ from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.stages import carried, headlines, manifests, pages
+from dcod.stages.catalogue import Stage, stage_of, ways
 from dcod.stages.digests import code_digest, output_digest
-from dcod.stages.table import Stage, stage_of, ways
 from dcod.storage import outputs, places, room
 from dcod.tracking import SOURCE, NullLog, Tracker, machine
 
@@ -52,7 +52,7 @@ def execute(
     """Runs one stage, or reuses its output.
 
     Args:
-        stage: a name of :data:`dcod.stages.table.STAGES`.
+        stage: a name of :data:`dcod.stages.catalogue.STAGES`.
         config: the whole configuration.
         out: the output folder, replaced at the end.
         inputs: folders by the names of the stage's arguments.

@@ -174,9 +174,9 @@ def _exposed(config: Config, out: Path, given: Inputs) -> dict[str, Any]:
 
     students = {"start": given.start, "SFT twin": given.twin, "student": given.student}
     there = {name: folder for name, folder in students.items() if folder is not None}
-    found = exposure.compare(config, given.teacher, there, given.traces)
-    storage.write_json(out / EXPOSURE, found)
-    return found
+    errors = exposure.compare(config, given.teacher, there, given.traces)
+    storage.write_json(out / EXPOSURE, errors)
+    return errors
 
 
 def _tell(

@@ -32,9 +32,9 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     Raises:
         UserError: an arm is missing.
     """
-    found = gathered(config, arms.values())
-    gone = {name: (FAILED, str(arm.fields["why"])) for name, arm in found.items() if arm.state == FAILED}
-    tried = [arm.answers() for arm in found.values() if arm.state == TRAINED]
+    pilots = gathered(config, arms.values())
+    gone = {name: (FAILED, str(arm.fields["why"])) for name, arm in pilots.items() if arm.state == FAILED}
+    tried = [arm.answers() for arm in pilots.values() if arm.state == TRAINED]
     if tried:  # none where the champion's arm is taken over
         others = sum(not arm.sft for arm in tried)
         for name, gap in choice.worse_half(tried, config.train.pilot).items():

@@ -71,12 +71,12 @@ def tags(config: Config, pipeline: str) -> dict[str, str]:
     """What the parent run says of its origin: code, image, and the page of Kubeflow."""
     cluster = config.cluster
     address = (cluster.ui or cluster.kubeflow).rstrip("/")
-    found = {
+    named = {
         "mlflow.source.git.commit": _commit(),
         "dcod.image": cluster.image,
         "dcod.kubeflow": f"{address}/#/runs/details/{pipeline}" if address else "",
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in named.items() if value}
 
 
 @cache

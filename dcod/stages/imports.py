@@ -69,11 +69,11 @@ def _names(node: ast.AST, package: str, top: str) -> Iterator[str | None]:
 def _files(name: str, root: Path) -> tuple[Path, ...]:
     """The files of a module and of the packages that it lies in; of a name that is no module, those of its packages."""
     top, *parts = name.split(".")
-    found = []
+    files = []
     if top == root.name:
         place = root
         for part in parts:
-            found.append(place / "__init__.py")
+            files.append(place / "__init__.py")
             place /= part
-        found += [place / "__init__.py", place.with_suffix(".py")]
-    return tuple(path for path in found if path.is_file())
+        files += [place / "__init__.py", place.with_suffix(".py")]
+    return tuple(path for path in files if path.is_file())

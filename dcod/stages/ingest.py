@@ -150,11 +150,11 @@ def _readings(item: Mapping[str, Any]) -> list[str]:
     several = (
         f" ({item['items']} items of {item['read']} rows)" if item.get("items", item["read"]) > item["read"] else ""
     )
-    found = []
+    lines = []
     for text, told in item.get("read_as", {}).items():
         unused = f"; unused: {', '.join(told['unused'])}" if told["unused"] else ""
-        found.append(f"{text}{unused}{several}")
-    return found
+        lines.append(f"{text}{unused}{several}")
+    return lines
 
 
 def look(config: Config, student: Path, rows: int = 3) -> Iterator[str]:
@@ -174,16 +174,16 @@ def look(config: Config, student: Path, rows: int = 3) -> Iterator[str]:
     for source, units in given.items():
         first = (row for block in feed.blocks({source: units}, config.ingest.row_bytes) for row in block.rows())
         for row in islice(first, rows):
-            for found in examiner.items(row):
-                name = f"{row.file}:{row.line}" + (f", item {found.item}" if found.item else "")
-                unused = f"; unused: {', '.join(found.reading.unused)}" if found.reading.unused else ""
-                yield f"{name}: {'read as ' + found.reading.text + unused if found.reading.text else 'not read'}"
-                if found.code:
-                    yield f"  refused: {found.code}: {found.message}"
-                if found.trace:
-                    yield from (f"  {turn['role']}: {turn['content']}" for turn in found.trace.prompt)
-                    yield f"  taught: {known.written(found.trace.completion)}{known.end}{known.names[known.last]}"
-                    facts = {"gold": found.trace.gold, "verdict": found.trace.verdict, "teacher": found.trace.teacher}
+            for item in examiner.items(row):
+                name = f"{row.file}:{row.line}" + (f", item {item.item}" if item.item else "")
+                unused = f"; unused: {', '.join(item.reading.unused)}" if item.reading.unused else ""
+                yield f"{name}: {'read as ' + item.reading.text + unused if item.reading.text else 'not read'}"
+                if item.code:
+                    yield f"  refused: {item.code}: {item.message}"
+                if item.trace:
+                    yield from (f"  {turn['role']}: {turn['content']}" for turn in item.trace.prompt)
+                    yield f"  taught: {known.written(item.trace.completion)}{known.end}{known.names[known.last]}"
+                    facts = {"gold": item.trace.gold, "verdict": item.trace.verdict, "teacher": item.trace.teacher}
                     yield "  " + ", ".join(f"{key} {value}" for key, value in facts.items() if value)
 
 

@@ -47,16 +47,16 @@ def _ordered(config: Config, student: Path, parts: dict[str, Path], read: dict[s
     """The shards' folders by their numbers, if they are of this ingestion; ``read`` are its sources."""
     resolved = config.model_dump(mode="json")
     wanted: dict[str, Any] = {"inputs": {"student": output_digest(student)}, "code": code_digest("examine")}
-    found: dict[int, Path] = {}
+    by_number: dict[int, Path] = {}
     for folder in parts.values():
         manifest = manifests.read(folder)
         shard = Shard.of(manifest["options"]["part"])
         wanted["config"] = {name: resolved[name] for name in manifest["config"]}
         known = all(manifest[name] == value for name, value in wanted.items())
-        if shard.count != len(parts) or shard.number in found or not known:
+        if shard.count != len(parts) or shard.number in by_number or not known:
             raise UserError(f"join {folder}: shard {shard} of another ingestion; give each shard of one once")
         odd = sorted(set(read.items()) ^ set(manifest["sources"].items()))
         if odd:
             raise examined_rows.changed(odd[0][0])
-        found[shard.number] = folder
-    return [found[number] for number in sorted(found)]
+        by_number[shard.number] = folder
+    return [by_number[number] for number in sorted(by_number)]

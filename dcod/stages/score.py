@@ -120,9 +120,9 @@ class Drift:
             self._add("abs_log_ratio", places, np.abs(logprobs - behavior))
 
     def _add(self, name: str, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        found, known = np.bincount(places, weights=values), self.sums[name]
-        longest = max(len(found), len(known))
-        self.sums[name] = np.pad(known, (0, longest - len(known))) + np.pad(found, (0, longest - len(found)))
+        summed, known = np.bincount(places, weights=values), self.sums[name]
+        longest = max(len(summed), len(known))
+        self.sums[name] = np.pad(known, (0, longest - len(known))) + np.pad(summed, (0, longest - len(summed)))
 
     def curve(self) -> dict[str, object]:
         """The means."""
@@ -149,13 +149,13 @@ class Totals:
         lengths = pc.list_value_length(table["completion_tokens"]).to_numpy()
         told = pc.is_valid(table["behavior_logprobs"]).to_numpy()
         summed = pc.is_valid(table["behavior_total"]).to_numpy()
-        found = {"traces": len(table), "tokens": lengths.sum(), "covered": lengths[told].sum()}
-        found |= {"totals": (~told & summed).sum()}
+        counts = {"traces": len(table), "tokens": lengths.sum(), "covered": lengths[told].sum()}
+        counts |= {"totals": (~told & summed).sum()}
         logprobs, entropies = (_by_position(table[name])[1] for name in ("student_logprobs", "entropies"))
         probabilities = np.exp(logprobs)
-        found |= {"logprobs": logprobs.sum(), "entropies": entropies.sum()}
-        found |= {"probabilities": probabilities.sum(), "unlikely": (probabilities < UNLIKELY).sum()}
-        for name, value in found.items():
+        counts |= {"logprobs": logprobs.sum(), "entropies": entropies.sum()}
+        counts |= {"probabilities": probabilities.sum(), "unlikely": (probabilities < UNLIKELY).sum()}
+        for name, value in counts.items():
             self.sums[name] += float(value)
 
     def metrics(self) -> dict[str, float]:

@@ -19,7 +19,7 @@ from dcod.config import Config
 from dcod.errors import UserError
 
 if TYPE_CHECKING:
-    from dcod.stages.table import Stage  # no more than the name: a change of the table is none of a stage's code
+    from dcod.stages.catalogue import Stage  # no more than the name: a change of the table is none of a stage's code
 
 EMPTY = "empty.json"
 

@@ -56,8 +56,8 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
         (out / "config.json").write_text("{}", encoding="utf-8")
         parts.copy(out / "config.json", f"{work}/{ERROR}")  # that of an earlier attempt must not speak
         (out / "config.json").unlink()
-        found = follower.start(build(cluster, name, pipeline, work))
-        print(f"TrainJob {name} in {cluster.namespace}: {'found running' if found else 'submitted'}", flush=True)
+        running = follower.start(build(cluster, name, pipeline, work))
+        print(f"TrainJob {name} in {cluster.namespace}: {'found running' if running else 'submitted'}", flush=True)
         began = time.monotonic()
         try:
             follower.follow()

@@ -60,15 +60,15 @@ def gathered(config: Config, folders: Iterable[Path]) -> dict[str, Tried]:
     Raises:
         UserError: one is missing, or its first seed is.
     """
-    found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    by_name: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for folder in folders:
         fields = storage.read_json(folder / ARM, made_by="dcod pilot")
-        found.setdefault(fields["arm"]["name"], []).append((folder, fields))
+        by_name.setdefault(fields["arm"]["name"], []).append((folder, fields))
     names = [arm.name for arm in config.train.compared]
-    firsts = {name for name, parts in found.items() if any(0 in fields["seeds"] for _, fields in parts)}
+    firsts = {name for name, parts in by_name.items() if any(0 in fields["seeds"] for _, fields in parts)}
     if missing := [name for name in names if name not in firsts]:
         raise UserError(f"choose: no pilot of {', '.join(missing)}")
-    return {name: _joined(found[name]) for name in names}
+    return {name: _joined(by_name[name]) for name in names}
 
 
 def _joined(parts: list[tuple[Path, dict[str, Any]]]) -> Tried:

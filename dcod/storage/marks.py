@@ -86,9 +86,9 @@ def _listed(folder: Path) -> dict[str, list[str]] | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         if (folder / MARK).is_symlink() or not (folder / MARK).is_file():
             return None
-        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        if found["made_by"] == "dcod" and all(isinstance(name, str) for name in (*found["files"], *found["later"])):
-            return {"files": found["files"], "later": found["later"]}
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        if mark["made_by"] == "dcod" and all(isinstance(name, str) for name in (*mark["files"], *mark["later"])):
+            return {"files": mark["files"], "later": mark["later"]}
     return None
 
 

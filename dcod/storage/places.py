@@ -41,16 +41,16 @@ def sources(stage: str, config: Config) -> dict[str, Path]:
 
 
 def _named(name: str, uris: Iterable[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    by_place: dict[str, Path] = {}
     for uri in filter(_is_local, uris):
         path = Path(uri.removeprefix("file://")).expanduser()
         if glob.has_magic(str(path)) and not path.exists():
             first = next(number for number, part in enumerate(path.parts) if glob.has_magic(part))
             reached = [str(Path(*path.parts[:first]))] if "**" in path.parts else glob.glob(str(path))
-            found |= {f"{name}, {place}": Path(place) for place in reached}
+            by_place |= {f"{name}, {place}": Path(place) for place in reached}
         else:
-            found[f"{name}, {uri}"] = path
-    return found
+            by_place[f"{name}, {uri}"] = path
+    return by_place
 
 
 def _is_local(place: str) -> bool:

@@ -81,7 +81,7 @@ def explained(
         text = _WORDS[number] + (f" ({free / 1e6:,.1f} MB are free)" if full and free < 1e9 and not in_database else "")
         ways = ["make room" if full else "raise the limit" if number == errno.EFBIG else "give leave to write there"]
         ways += [way] if way else []
-        where = _SCRATCH.sub(lambda found: f"/{found['name']}" if found["name"] else "", where)
+        where = _SCRATCH.sub(lambda match: f"/{match['name']}" if match["name"] else "", where)
         return UserError(f"{where or 'a file'}: {text}; {' or '.join(ways)}, and run it again: {_ENDS}")
     return None
 

@@ -33,11 +33,11 @@ def dated_objects(uri: str) -> list[tuple[str, float, int]]:
     bucket, key = split(uri)
     with explained(uri):
         pages = connect().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-        found = [item for page in pages for item in page.get("Contents", [])]
+        items = [item for page in pages for item in page.get("Contents", [])]
     at = key.rstrip("/")
     return sorted(
         (f"s3://{bucket}/{item['Key']}", _changed(item), int(item.get("Size", 0)))
-        for item in found
+        for item in items
         if not item["Key"].endswith("/") and (not at or item["Key"] == at or item["Key"].startswith(at + "/"))
     )
 
@@ -56,10 +56,10 @@ def fetch(uri: str, folder: Path | None = None) -> Path:
     if not is_s3(uri):
         path = Path(uri.removeprefix("file://"))
         try:
-            found = path.exists()
+            there = path.exists()
         except OSError as error:
             raise UserError(f"{uri}: cannot be read ({error.strerror}); check who may read it") from None
-        if not found:
+        if not there:
             raise UserError(f"{uri}: no such file or folder")
         return path
     objects = list_objects(uri)
@@ -180,8 +180,8 @@ def look(client: Any, bucket: str, key: str) -> tuple[str, str]:
     from botocore.exceptions import ClientError
 
     try:
-        found = client.get_object(Bucket=bucket, Key=key)
-        return str(found["ETag"]), found["Body"].read().decode(errors="replace")
+        held = client.get_object(Bucket=bucket, Key=key)
+        return str(held["ETag"]), held["Body"].read().decode(errors="replace")
     except ClientError as error:
         if error.response["Error"]["Code"] in _ABSENT:
             return "", ""

@@ -89,8 +89,8 @@ def beside(target: Path) -> str:
 
 def sweep(folder: Path) -> None:
     """Removes the scratch folders in ``folder`` whose processes have ended; nothing else, whatever its name."""
-    with suppress(OSError), os.scandir(folder) as found:
-        for entry in list(found):
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in list(entries):
             if _SCRATCH.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 with suppress(OSError):
                     _remove_dead(Path(entry.path))

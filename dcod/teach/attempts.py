@@ -87,9 +87,9 @@ class Attempts:
             for row in pq.read_table(shard, columns=_KEYS).to_pylist():
                 if row["question"] in self.tallies:
                     rows[row["question"]][row["attempt"]] = row
-        for name, found in rows.items():
-            while not self.done(name) and self.tallies[name].tries in found:
-                self._count(found[self.tallies[name].tries])
+        for name, by_number in rows.items():
+            while not self.done(name) and self.tallies[name].tries in by_number:
+                self._count(by_number[self.tallies[name].tries])
 
     def done(self, question: str) -> bool:
         """Whether nothing more is asked."""

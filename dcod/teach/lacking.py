@@ -42,34 +42,34 @@ def read(traces: Path, config: Config) -> tuple[list[Question], Mapping[str, set
     enough = config.teach.enough
     if enough == "never":
         return [], {}
-    found: dict[str, Question] = {}
+    known: dict[str, Question] = {}
     good: dict[str, set[str]] = {}
     there = set[str]()
     for trace in read_traces(traces):
         there.add(trace.prompt_id)
         if trace.split != "train" or trace.gold is None:
             continue
-        question = found.setdefault(trace.prompt_id, Question(trace.prompt, trace.gold))
+        question = known.setdefault(trace.prompt_id, Question(trace.prompt, trace.gold))
         right = good.setdefault(question.id, set())
         if trace.verdict == "correct":
             right.add(trace.trace_id)
-    found |= _without(traces, config, there)
-    asked = [question for question in found.values() if len(good.get(question.id, ())) < enough]
+    known |= _without(traces, config, there)
+    asked = [question for question in known.values() if len(good.get(question.id, ())) < enough]
     return asked, {question.id: good.get(question.id, set()) for question in asked}
 
 
 def _without(traces: Path, config: Config, there: set[str]) -> dict[str, Question]:
     """The prompts for training of which no trace came in, by their digest."""
-    found: dict[str, Question] = {}
+    asked: dict[str, Question] = {}
     for question in (*_refused(traces, config.ingest), *_given(config)):
         name = prompt_digest(question.prompt)
         if question.gold is not None and name not in there and side(name, config.ingest) == "train":
-            found.setdefault(name, question)
-    if not found or not config.ingest.decontaminate:
-        return found
+            asked.setdefault(name, question)
+    if not asked or not config.ingest.decontaminate:
+        return asked
     known = Contamination(config.evaluate.benchmarks)
-    hits = {name: known.find(question.prompt) for name, question in found.items()}
-    return {name: question for name, question in found.items() if (hit := hits[name]) is None or hit.kind == "ngram"}
+    hits = {name: known.find(question.prompt) for name, question in asked.items()}
+    return {name: question for name, question in asked.items() if (hit := hits[name]) is None or hit.kind == "ngram"}
 
 
 def _refused(traces: Path, ingest: IngestConfig) -> Iterator[Question]:

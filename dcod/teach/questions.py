@@ -44,7 +44,7 @@ def read(uris: Sequence[str], kind: str) -> tuple[list[Question], Counter[str]]:
     Raises:
         UserError: a source is missing or empty, or no row of them is a question.
     """
-    found: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     passed: Counter[str] = Counter()
     first = ""
     for uri in uris:
@@ -56,11 +56,11 @@ def read(uris: Sequence[str], kind: str) -> tuple[list[Question], Counter[str]]:
                 first = first or f"{row.file}:{row.line}: {error.message}"
                 continue
             name = prompt_digest(question.prompt)
-            passed["duplicate"] += name in found
-            found.setdefault(name, question)
-    if not found:
+            passed["duplicate"] += name in questions
+            questions.setdefault(name, question)
+    if not questions:
         raise UserError(f"teach.prompts: none of {passed.total()} rows is a question ({first or 'no source is given'})")
-    return list(found.values()), +passed
+    return list(questions.values()), +passed
 
 
 def _question(row: RawRow, kind: str) -> Question:

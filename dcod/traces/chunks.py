@@ -105,10 +105,10 @@ def _part(part: Any) -> tuple[str, str]:
     kind = filled.get("type", "reasoning" if "reasoningContent" in filled else "text" if "text" in filled else "")
     if kind in _THOUGHTS or (kind in _TEXTS and filled.get("thought") is True):
         keys = (kind, "thinking", "reasoningContent", "text", "content", "reasoning")
-        found = next((filled[key] for key in keys if key in filled and filled[key] is not True), None)
-        if found is None and filled.get("summary"):
+        first = next((filled[key] for key in keys if key in filled and filled[key] is not True), None)
+        if first is None and filled.get("summary"):
             raise ChunkError("a summary in place of the thought")
-        return _plain(found if found is not None else "", kind), ""
+        return _plain(first if first is not None else "", kind), ""
     if kind not in _TEXTS:
         known = f"of type {kind!r}" if kind else f"with the fields {', '.join(map(str, filled))[:80] or 'none'}"
         said = filled.get("refusal")

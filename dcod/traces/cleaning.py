@@ -65,8 +65,8 @@ def without_marks(text: str, own: Sequence[str] = ()) -> str:
     while cut:
         tail = cut[-_LONGEST_MARK:]
         mark = next((name for name in own if cut.endswith(name)), "")
-        found = None if mark else _LAST_MARK.search(tail)
-        size = len(mark) or (len(found.group()) if found else 0)
+        cut_mark = None if mark else _LAST_MARK.search(tail)
+        size = len(mark) or (len(cut_mark.group()) if cut_mark else 0)
         if not size:
             break
         cut = cut[:-size].rstrip()
@@ -97,7 +97,7 @@ def _identifier() -> LanguageIdentifier:
 
 def _prose(text: str) -> str:
     """Text without formulas, commands, tags and code, as much as is looked at; in time linear in the text."""
-    found, length, begin = [], 0, 0
+    pieces, length, begin = [], 0, 0
     never = set[str]()  # closing marks that do not come any more
     place = 0
     while length < 2 * _TAIL and (match := _NO_PROSE.search(text, place)):
@@ -108,9 +108,9 @@ def _prose(text: str) -> str:
                 never.add(close)
                 continue
             place = end + len(close)
-        found.append(text[begin : match.start()])
+        pieces.append(text[begin : match.start()])
         length, begin = length + match.start() - begin, place
-    return " ".join([*found, text[begin : begin + 2 * _TAIL]])
+    return " ".join([*pieces, text[begin : begin + 2 * _TAIL]])
 
 
 def fault(completion: str, *, loops: bool = True) -> tuple[str, str] | None:

@@ -99,21 +99,21 @@ def flat(text: str) -> str:
 @lru_cache(4096)
 def kinds(name: str) -> tuple[tuple[Kind, ...], bool, bool]:
     """What a name may say: the kinds its words are of, whether they also say what is left out, and a grader's own."""
-    found = words(name.rpartition(".")[2])
+    parts = words(name.rpartition(".")[2])
     return (
-        tuple(kind for kind, known in _WORDS.items() if found & known),
-        bool(found & _SAFE),
-        bool(found & _OWN),
+        tuple(kind for kind, known in _WORDS.items() if parts & known),
+        bool(parts & _SAFE),
+        bool(parts & _OWN),
     )
 
 
 @lru_cache(4096)
 def unsaid(name: str) -> Literal["media", "tools"] | None:
     """Whether a column of this name would hold what no text can say."""
-    found = words(name.rpartition(".")[2])
-    if found & _MEDIA and not found & (_SAFE - _PLACES):
+    parts = words(name.rpartition(".")[2])
+    if parts & _MEDIA and not parts & (_SAFE - _PLACES):
         return "media"
-    return "tools" if found & _TOOLS and not found & _SAFE else None
+    return "tools" if parts & _TOOLS and not parts & _SAFE else None
 
 
 def beside(row: Mapping[str, Any], used: Iterable[str]) -> Iterator[Overlooked]:
@@ -220,9 +220,9 @@ def _looked(name: str, value: Any, said: Said, left: list[int], level: int = 0) 
                 yield Overlooked(name, "context")  # such as the options of a choice, however short
             return
         for item in value:
-            found = list(_looked(name if not isinstance(item, dict) else f"{name}[]", item, said, left, level + 1))
-            yield from found
-            if found:
+            inside = list(_looked(name if not isinstance(item, dict) else f"{name}[]", item, said, left, level + 1))
+            yield from inside
+            if inside:
                 return
 
 
@@ -254,8 +254,8 @@ def _text(name: str, value: str, said: Said) -> Kind | None:
 
 def _modelled(name: str, text: str) -> bool:
     """Whether a solution is a model's: by a thought in it, or by a name that no human's has."""
-    found = words(name)
-    human = found & {"solution", "solutions", "reference", "gold", "truth", "answer", "expected", "proof", "target"}
+    parts = words(name)
+    human = parts & {"solution", "solutions", "reference", "gold", "truth", "answer", "expected", "proof", "target"}
     return not human or bool(thoughts.marks(text))
 
 
@@ -282,10 +282,10 @@ def _parsed(text: str) -> Any:
     if begin not in ("{", "[") or len(text) > 2**20:
         return None
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, (dict, list)) else None
+    return value if isinstance(value, (dict, list)) else None
 
 
 def turn_keys(*more: str) -> frozenset[str]:

@@ -64,30 +64,30 @@ class Verdict(NamedTuple):
 @lru_cache(4096)
 def meaning(name: str) -> Meaning:
     """What a column of this name would be a flag of; empty for none."""
-    folded, found = name.lower(), words(name)
+    folded, parts = name.lower(), words(name)
     if folded in _FINISH or folded.replace("_", "") in _FINISH or folded in ("stopreason", "stop_reason"):
         return "finish"
-    if folded in _REWARDS or (found & _SCORES and found & _OF_ANSWERS):
+    if folded in _REWARDS or (parts & _SCORES and parts & _OF_ANSWERS):
         return "reward"
-    if found & _NOT and not (found & {"answer"} and folded.endswith(("correct", "correctness"))):
+    if parts & _NOT and not (parts & {"answer"} and folded.endswith(("correct", "correctness"))):
         return ""
     if folded.removeprefix("is_").removeprefix("has_") in _PLAIN:
         return "wrong"
-    if found & _WRONG and found & _SCALES:
+    if parts & _WRONG and parts & _SCALES:
         return ""
     kinds: tuple[tuple[Meaning, set[str]], ...] = (
         ("cut", _CUT), ("whole", _WHOLE), ("wrong", _WRONG), ("valid", _VALID), ("right", _RIGHT),
     )  # fmt: skip
-    return next((kind for kind, known in kinds if found & known), "")
+    return next((kind for kind, known in kinds if parts & known), "")
 
 
 def of(row: Mapping[str, Any], used: Container[str]) -> dict[str, Any]:
     """The flags of a row in the columns that nobody reads, by name; in an object by its path."""
-    found = {name: row[name] for name in _candidates(tuple(row)) if name not in used and is_flag(name, row[name])}
+    flagged = {name: row[name] for name in _candidates(tuple(row)) if name not in used and is_flag(name, row[name])}
     for name, value in row.items():
         if type(value) is dict and name not in used:
-            _gather(name, value, found, 1)
-    return found
+            _gather(name, value, flagged, 1)
+    return flagged
 
 
 @lru_cache(4096)
@@ -95,20 +95,20 @@ def _candidates(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if meaning(name))
 
 
-def _gather(path: str, value: Mapping[str, Any], found: dict[str, Any], level: int) -> None:
+def _gather(path: str, value: Mapping[str, Any], flagged: dict[str, Any], level: int) -> None:
     """Adds the flags in an object; a score counts only among scores, and there ``value`` is one."""
     for key, inner in islice(value.items(), _MOST):
         if type(inner) is dict:
             if level < _DEEPEST:
-                _gather(f"{path}.{key}", inner, found, level + 1)
+                _gather(f"{path}.{key}", inner, flagged, level + 1)
             continue
         kind = meaning(key)
         if key == "value" and words(path) & _HOLDERS:
             inner = {"C": True, "I": False}.get(inner, inner) if isinstance(inner, str) else inner  # Inspect's letters
             if isinstance(inner, (bool, int, float)):
-                found[f"{path}.{key}"] = inner
+                flagged[f"{path}.{key}"] = inner
         elif kind and (kind != "reward" or words(path) & _HOLDERS) and is_flag(key, inner):
-            found[f"{path}.{key}"] = inner
+            flagged[f"{path}.{key}"] = inner
 
 
 @lru_cache(4096)

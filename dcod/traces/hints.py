@@ -51,15 +51,15 @@ def _of(path: str, value: Any, level: int) -> Iterator[tuple[str, str]]:
 
 @lru_cache(1024)
 def _told(paths: tuple[tuple[str, str], ...]) -> str:
-    found: dict[str, list[str]] = {}
+    by_role: dict[str, list[str]] = {}
     for path, kind in paths:
         if role := _role(path, kind):
-            found.setdefault(role, []).append(path)
-    needed = ("messages",) if "messages" in found and "prompt" not in found else ("prompt", "completion")
-    asked = found if all(role in found for role in needed) else (*found, "gold")
+            by_role.setdefault(role, []).append(path)
+    needed = ("messages",) if "messages" in by_role and "prompt" not in by_role else ("prompt", "completion")
+    asked = by_role if all(role in by_role for role in needed) else (*by_role, "gold")
     roles = [role for role in (*needed, "thought", "gold") if role in needed or role in asked]
-    told = address({role: found.get(role, ["COLUMN"])[0] for role in roles})
-    others = [f"{role} {' or '.join(found[role][:_SHOWN])}" for role in roles if len(found.get(role, ())) > 1]
+    told = address({role: by_role.get(role, ["COLUMN"])[0] for role in roles})
+    others = [f"{role} {' or '.join(by_role[role][:_SHOWN])}" for role in roles if len(by_role.get(role, ())) > 1]
     return f"say which column is what: {told}" + (f" ({', '.join(others)}?)" if others else "")
 
 

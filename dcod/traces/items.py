@@ -114,11 +114,11 @@ def offered(row: Mapping[str, Any]) -> Offer | None:
     for preset in addresses.candidates(tuple(filled), False):
         if all(checking.has(filled, paths.parse(path)) for path in preset.columns):
             try:
-                found = [item for item in _of_preset(dict(filled), preset).items if isinstance(item, Trace)]
+                items = [item for item in _of_preset(dict(filled), preset).items if isinstance(item, Trace)]
             except RowError:
                 continue
-            if found and all(len(trace.completion.split()) > _BARE for trace in found):
-                return Offer(preset, len(found))
+            if items and all(len(trace.completion.split()) > _BARE for trace in items):
+                return Offer(preset, len(items))
     return None
 
 
@@ -128,8 +128,8 @@ def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
     if traces:
         said = _said(traces, True)
         used = {key for key in filled if key not in read.reading.unused}
-        found = [*columns.beside(filled, used), *columns.overlooked(filled, (*used, *flags.of(filled, ())), said)]
-        _refuse(preset.name, found, {})
+        overlooked = [*columns.beside(filled, used), *columns.overlooked(filled, (*used, *flags.of(filled, ())), said)]
+        _refuse(preset.name, overlooked, {})
     return read
 
 
@@ -137,12 +137,12 @@ def _of_format(filled: dict[str, Any], name: str) -> Taken:
     name, items = (name, _made(name, filled)) if name != "auto" else _chosen(filled)
     read = _plan(name, tuple(filled))[0].values()
     flagged = flags.of(filled, read)
-    found = [item if isinstance(item, RowError) else _checked(item) for item in items]
-    for index, verdict in enumerate(flags.verdicts(flagged, len(found)) if flagged else ()):
-        found[index] = _flagged(found[index], verdict)
-    reading = _account(filled, name, found, flagged)
-    left = dict.fromkeys(item.left for item in found if isinstance(item, Trace) and item.left)
-    return Taken(found, replace(reading, text="; ".join((reading.text, *left))) if left else reading)
+    checked = [item if isinstance(item, RowError) else _checked(item) for item in items]
+    for index, verdict in enumerate(flags.verdicts(flagged, len(checked)) if flagged else ()):
+        checked[index] = _flagged(checked[index], verdict)
+    reading = _account(filled, name, checked, flagged)
+    left = dict.fromkeys(item.left for item in checked if isinstance(item, Trace) and item.left)
+    return Taken(checked, replace(reading, text="; ".join((reading.text, *left))) if left else reading)
 
 
 def mapped(row: Mapping[str, Any], text: str) -> Taken:
@@ -155,19 +155,19 @@ def mapped(row: Mapping[str, Any], text: str) -> Taken:
     Raises:
         RowError: the row has not what they say.
     """
-    found = list[Trace | RowError]()
+    items = list[Trace | RowError]()
     maps = engine.compiled(text)
     for one in maps:
         if not one.maps:  # a format reads it, without what is left out knowingly
             read = taken({key: value for key, value in row.items() if key not in one.ignore}, one.format or "auto")
             return replace(read, reading=replace(read.reading, unused=(*read.reading.unused, *one.ignore)))
         try:
-            found += engine.traces(row, one)
+            items += engine.traces(row, one)
         except RowError as error:
             if len(maps) == 1:
                 raise
-            found.append(error)
-    return Taken([item if isinstance(item, RowError) else _checked(item) for item in found], _map_reading(row, text))
+            items.append(error)
+    return Taken([item if isinstance(item, RowError) else _checked(item) for item in items], _map_reading(row, text))
 
 
 @lru_cache(256)
@@ -222,8 +222,8 @@ def _same(made: Sequence[list[Trace | RowError]]) -> bool:
 def _made(name: str, filled: dict[str, Any]) -> list[Trace | RowError]:
     chosen = formats.get(name)
     several = getattr(chosen, "to_traces", None)
-    found: Any = several(filled) if several else chosen.to_trace(filled)
-    return found if isinstance(found, list) else [found]
+    made: Any = several(filled) if several else chosen.to_trace(filled)
+    return made if isinstance(made, list) else [made]
 
 
 def _checked(trace: Trace) -> Trace | RowError:
@@ -275,13 +275,13 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
         return reading
     chats = [used[role] for role in _CHATS if role in used and isinstance(filled[used[role]], list)]
     objects = [column for column in used.values() if type(filled.get(column)) is dict]
-    found = list(columns.beside(filled, objects)) if objects else []
+    overlooked = list(columns.beside(filled, objects)) if objects else []
     if left or chats:
         said = _said(traces, "solution" not in used)
-        found += columns.overlooked(filled, (*used.values(), *flagged), said)
+        overlooked += columns.overlooked(filled, (*used.values(), *flagged), said)
         for column in chats:
-            found += columns.of_turns(column, filled[column], _TURNS, said)
-    _refuse(name, found, used)
+            overlooked += columns.of_turns(column, filled[column], _TURNS, said)
+    _refuse(name, overlooked, used)
     key = used.get("gold")
     if key is not None and key != "gold" and "completion" in (*used, *_CHATS) and _is_own_end(filled[key], traces):
         raise RowError(
@@ -292,17 +292,17 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
     return reading
 
 
-def _refuse(name: str, found: Sequence[columns.Overlooked], used: Mapping[str, str]) -> None:
+def _refuse(name: str, overlooked: Sequence[columns.Overlooked], used: Mapping[str, str]) -> None:
     """Refuses a row of which something that matters was overlooked.
 
     Raises:
         RowError: ``ambiguous_format``; ``bad_messages`` for what no text can say.
     """
-    if other := [column for column, kind in found if kind in ("media", "tools")]:
+    if other := [column for column, kind in overlooked if kind in ("media", "tools")]:
         named = ", ".join(dict.fromkeys(other))
         raise RowError("bad_messages", f"{named}: pictures, sounds and tools of a model are not taught, only texts")
-    if found:
-        raise RowError("ambiguous_format", f"read as {name}, but {_told(name, found, used)}")
+    if overlooked:
+        raise RowError("ambiguous_format", f"read as {name}, but {_told(name, overlooked, used)}")
 
 
 _ROLES = ("chat", "prompt", "completion", "thought", "system")
@@ -310,16 +310,16 @@ _MAPPED = {"messages": {"chat": "messages"}, "prompt_completion": {}}  # a mappi
 _ONE = {"answer": "another answer", "thought": "a thought", "gold": "a reference answer", "system": "a system prompt"}
 
 
-def _told(name: str, found: Sequence[columns.Overlooked], used: Mapping[str, str]) -> str:
+def _told(name: str, overlooked: Sequence[columns.Overlooked], used: Mapping[str, str]) -> str:
     """What was overlooked, and the option that decides."""
     kinds: dict[str, list[str]] = {}
-    for column, kind in dict.fromkeys(found):
+    for column, kind in dict.fromkeys(overlooked):
         kinds.setdefault(kind, []).append(column)
     parts = [
         f"{', '.join(names[:_SHOWN])} {'looks' if len(names) == 1 else 'look'} like {_ONE.get(kind, 'a context')}"
         for kind, names in kinds.items()
     ]
-    tops = list(dict.fromkeys(column.partition(".")[0].partition("[")[0] for column, _ in found))
+    tops = list(dict.fromkeys(column.partition(".")[0].partition("[")[0] for column, _ in overlooked))
     if name in _WORKED and ("answer" in kinds or "thought" in kinds):
         role, kind = ("completion", "answer") if "answer" in kinds else ("thought", "thought")
         advice = f"a mapping says what is taught, such as {role}: {kinds[kind][0]}"

@@ -57,13 +57,13 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: str) -> list[int]:
     """Token ids of a completion as it stands behind its prompt, the end of the turn included."""
-    found = turns.of(tokenizer)
-    text = found.written(completion) + found.end
-    if found.anchor:
-        begin, whole = _ids(tokenizer, found.anchor), _ids(tokenizer, found.anchor + text)
+    ends = turns.of(tokenizer)
+    text = ends.written(completion) + ends.end
+    if ends.anchor:
+        begin, whole = _ids(tokenizer, ends.anchor), _ids(tokenizer, ends.anchor + text)
         if whole[: len(begin)] == begin:
-            return [*whole[len(begin) :], found.last]
-    return [*_ids(tokenizer, text), found.last]
+            return [*whole[len(begin) :], ends.last]
+    return [*_ids(tokenizer, text), ends.last]
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -80,13 +80,13 @@ def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 def _renders(tokenizer: PreTrainedTokenizerBase) -> str:
     """A template's source, and what it makes of a few conversations: what it writes of itself, on the fixed day."""
     system, user, said = ({"role": role, "content": f"{role} 7"} for role in ("system", "user", "assistant"))
-    found = [str(tokenizer.chat_template)]
+    rendered = [str(tokenizer.chat_template)]
     for messages in ([user], [system, user], [user, said], [user, said, user]):
         try:
-            found.append(turns.render(tokenizer, messages, generate=messages[-1] is user))
+            rendered.append(turns.render(tokenizer, messages, generate=messages[-1] is user))
         except turns.TemplateError as error:
-            found.append(str(error))
-    return "\x1d".join(found)
+            rendered.append(str(error))
+    return "\x1d".join(rendered)
 
 
 def _digest(text: str) -> str:

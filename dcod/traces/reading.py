@@ -340,8 +340,8 @@ def _arrow(path: Path) -> Iterator[tuple[pa.RecordBatch, list[int]]]:
     """The rows of an Arrow file or stream, as `datasets` saves them, and how many bytes each takes."""
     with pa.memory_map(str(path)) as mapped:
         try:
-            found = pa.ipc.open_file(mapped)
-            whole = (found.get_batch(number) for number in range(found.num_record_batches))
+            file = pa.ipc.open_file(mapped)
+            whole = (file.get_batch(number) for number in range(file.num_record_batches))
         except pa.ArrowInvalid:
             mapped.seek(0)
             whole = iter(pa.ipc.open_stream(mapped))

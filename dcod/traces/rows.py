@@ -181,10 +181,10 @@ class _DuplicateKeyError(Exception):
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; Python would silently keep the last of equal keys."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         raise _DuplicateKeyError(repr(Counter(key for key, _ in pairs).most_common(1)[0][0]))
-    return found
+    return members
 
 
 def _foreign(value: Any) -> dict[str, str]:

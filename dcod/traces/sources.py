@@ -73,17 +73,17 @@ class Unit:
 def odd(path: Path) -> str:
     """Why something cannot be read like a file, although it is there; empty for a file or folder."""
     try:
-        found = path.stat()
+        state = path.stat()
     except ValueError:
         return "no name that a file can have"
     except OSError as error:
         if path.is_symlink():
             return "a link that leads nowhere" if isinstance(error, FileNotFoundError) else "a link in a circle"
         return "" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-    pseudo = [root for root in _PSEUDO if Path(root).exists() and Path(root).stat().st_dev == found.st_dev]
-    if pseudo and not stat.S_ISDIR(found.st_mode):
+    pseudo = [root for root in _PSEUDO if Path(root).exists() and Path(root).stat().st_dev == state.st_dev]
+    if pseudo and not stat.S_ISDIR(state.st_mode):
         return f"no ordinary file: it lies in {pseudo[0]}; copy it"
-    return next((why for kind, why in _TYPES if kind(found.st_mode)), "")
+    return next((why for kind, why in _TYPES if kind(state.st_mode)), "")
 
 
 def expand(uri: str, left: list[tuple[str, str]] | None = None) -> list[Unit]:
@@ -113,9 +113,9 @@ def expand(uri: str, left: list[tuple[str, str]] | None = None) -> list[Unit]:
         return [_unit(path)]
     if not glob.has_magic(str(path)):
         raise UserError(f"source {uri}: no such file or folder; set ingest.sources to a file, a folder or a glob")
-    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-    left += [(str(item), why) for item in found if (why := odd(item))]
-    tables = [item for item in found if item.is_file() or item.suffix == ".parquet"]
+    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    left += [(str(item), why) for item in matches if (why := odd(item))]
+    tables = [item for item in matches if item.is_file() or item.suffix == ".parquet"]
     shards = dict.fromkeys(shard for table in tables for shard in parquet.shards(table))
     units = [_unit(shard) for shard in shards]
     if not units:
@@ -194,10 +194,10 @@ def _steady(unit: Unit, path: Path, row_bytes: int) -> Iterator[Block]:
 
 def _state(path: Path) -> tuple[int, int, int]:
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:
         return 0, 0, 0
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _unit(path: Path) -> Unit:

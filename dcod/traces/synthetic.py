@@ -99,19 +99,19 @@ def problems(uri: str) -> list[SyntheticProblem]:
     large = any(not isinstance(value, str) and abs(value) > _SURE for _, value in name.options)
     if large and not worker.ask("dcod.traces.synthetic", [name.task, name.seed, dict(name.options)]):
         raise UserError(f"{uri}: {_SLOW}")
-    found: dict[str, SyntheticProblem] = {}
+    by_question: dict[str, SyntheticProblem] = {}
     try:
         rows = reasoning_gym.create_dataset(name.task, size=4 * name.problems, seed=name.seed, **dict(name.options))
     except (AssertionError, ValueError, TypeError) as error:
         raise UserError(f"{uri}: the task refuses these options ({error})") from None
     for entry in rows:
         question = str(entry["question"])
-        if question not in found:
+        if question not in by_question:
             identity = hashlib.sha256(f"{name.task}\x1f{question}".encode()).hexdigest()[:16]
-            found[question] = SyntheticProblem(identity, name.task, question, str(entry["answer"]), entry)
-        if len(found) == name.problems:
-            return list(found.values())
-    raise UserError(f"{uri}: only {len(found)} different problems with these options, {name.problems} asked for")
+            by_question[question] = SyntheticProblem(identity, name.task, question, str(entry["answer"]), entry)
+        if len(by_question) == name.problems:
+            return list(by_question.values())
+    raise UserError(f"{uri}: only {len(by_question)} different problems with these options, {name.problems} asked for")
 
 
 def possible(task: str, seed: int, options: dict[str, Any]) -> bool:

@@ -66,9 +66,9 @@ class RoleError(ValueError):
 
 def mark(text: str) -> str:
     """The first mark of a chat template in a text; empty for none."""
-    found = _MARKS.search(text) if "<" in text or "[" in text else None
-    if found:
-        return found.group()
+    match = _MARKS.search(text) if "<" in text or "[" in text else None
+    if match:
+        return match.group()
     if _worded(text):
         return "the roles in words"
     return "the roles alone on lines" if _bare(text) else ""
@@ -85,12 +85,12 @@ def apart(text: str) -> list[Message] | None:
     if not mark(text):
         return None
     for opening in _OPENS:
-        found = list(opening.finditer(text))
-        if found:
-            ends = [*(match.start() for match in found[1:]), len(text)]
-            turns = [(_role(match[1]), text[match.end() : end]) for match, end in zip(found, ends, strict=True)]
+        openings = list(opening.finditer(text))
+        if openings:
+            ends = [*(match.start() for match in openings[1:]), len(text)]
+            turns = [(_role(match[1]), text[match.end() : end]) for match, end in zip(openings, ends, strict=True)]
             asked = "user" if turns[0][0] == "assistant" else "system"  # whose turn had no opening
-            turns = [(asked, _BEGINS.sub("", text[: found[0].start()])), *turns]
+            turns = [(asked, _BEGINS.sub("", text[: openings[0].start()])), *turns]
             return [{"role": role, "content": said} for role, part in turns if (said := _open_ended(part).strip())]
     alone = _bare(text)
     worded = alone or _worded(text)

@@ -94,8 +94,8 @@ class Turns:
         kind = thoughts.kind(completion)
         if not kind:
             return f"{self.blank}{closing}\n\n{completion}"
-        found = thoughts.marks(completion)
-        if any(thoughts.closing(completion[m.begin : m.end]) != closing for m in found if m.does == "open") or (
+        thought_marks = thoughts.marks(completion)
+        if any(thoughts.closing(completion[m.begin : m.end]) != closing for m in thought_marks if m.does == "open") or (
             kind == "unopened" and closing not in completion
         ):
             completion = thoughts.tagged(completion, opening, closing)
@@ -117,8 +117,8 @@ _KNOWN: WeakKeyDictionary[Any, tuple[str, Turns]] = WeakKeyDictionary()
 
 def of(tokenizer: PreTrainedTokenizerBase) -> Turns:
     """The turns of a tokenizer that :func:`dcod.traces.prompts.load_tokenizer` gave, or of one without a folder."""
-    template, found = _KNOWN.get(tokenizer) or ("", None)
-    return found if found and template == str(tokenizer.chat_template) else learn(tokenizer, None)
+    template, learnt = _KNOWN.get(tokenizer) or ("", None)
+    return learnt if learnt and template == str(tokenizer.chat_template) else learn(tokenizer, None)
 
 
 def render(
@@ -208,12 +208,12 @@ def learn(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> Turns:
         lead = ""
     other = dt.datetime(2031, 11, 22)
     dated = bool(prompt) and _tried(tokenizer, [user], True, other) != prompt
-    found = Turns(
+    learnt = Turns(
         int(last), stops, text, stop_text, lead, blank, anchor, opened, dated, said,
         {token: names[token] for token in stops}, frozenset(tags),
     )  # fmt: skip
-    _KNOWN[tokenizer] = (str(tokenizer.chat_template), found)
-    return found
+    _KNOWN[tokenizer] = (str(tokenizer.chat_template), learnt)
+    return learnt
 
 
 def specials(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -225,12 +225,12 @@ def specials(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def marks_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """The student's own tokens that may stand at the end of a text and are no part of it, longest first."""
     turns = of(tokenizer)
-    found = {
+    names = {
         name for token in specials(tokenizer) if _ENDING.search(name := str(tokenizer.convert_ids_to_tokens(token)))
     }
-    found -= {str(tokenizer.convert_ids_to_tokens(token)) for token in turns.tags}
-    found |= {turns.names[token] for token in turns.stops}
-    return tuple(sorted({*found, *filter(None, [turns.stop_text])}, key=lambda name: (-len(name), name)))
+    names -= {str(tokenizer.convert_ids_to_tokens(token)) for token in turns.tags}
+    names |= {turns.names[token] for token in turns.stops}
+    return tuple(sorted({*names, *filter(None, [turns.stop_text])}, key=lambda name: (-len(name), name)))
 
 
 def ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int:
@@ -266,14 +266,14 @@ def settle(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     value: int | list[int] = ends[0] if len(ends) == 1 else ends
     for name in ("config.json", "generation_config.json"):
         path = folder / name
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if name == "generation_config.json" and not path.is_file():
-            found = {"pad_token_id": turns.last if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
-        found["eos_token_id"] = value
-        nested = found.get("text_config")
+            settings = {"pad_token_id": turns.last if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
+        settings["eos_token_id"] = value
+        nested = settings.get("text_config")
         if isinstance(nested, dict) and "eos_token_id" in nested:
             nested["eos_token_id"] = value
-        path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _of_thoughts(names: Mapping[int, str]) -> set[int]:
@@ -288,9 +288,9 @@ def _answers(name: str) -> bool:
 
 def _named(tokenizer: PreTrainedTokenizerBase, folder: Path | None, names: Mapping[int, str]) -> dict[int, list[str]]:
     """Ends that files and tokenizer name. An id that is an ordinary token here is of another tokenizer."""
-    found: dict[int, list[str]] = {}
+    by_token: dict[int, list[str]] = {}
     if tokenizer.eos_token_id is not None:
-        found[int(tokenizer.eos_token_id)] = ["tokenizer"]
+        by_token[int(tokenizer.eos_token_id)] = ["tokenizer"]
     for name in ("generation_config.json", "config.json") if folder else ():
         path = Path(str(folder)) / name
         try:
@@ -302,8 +302,8 @@ def _named(tokenizer: PreTrainedTokenizerBase, folder: Path | None, names: Mappi
         value = data.get("eos_token_id", nested.get("eos_token_id") if isinstance(nested, dict) else None)
         for token in value if isinstance(value, list) else [value]:
             if type(token) is int and token in names and not thoughts.marks(names[token]):
-                found.setdefault(token, []).append(name)
-    return found
+                by_token.setdefault(token, []).append(name)
+    return by_token
 
 
 def _tried(

@@ -19,5 +19,5 @@ def of_run(uri: str, experiment: str, run: str, model: str, version: int | None)
     if web.scheme not in ("http", "https"):
         return {"MLflow run": run}
     start = f"{web.scheme}://{web.netloc.rpartition('@')[2]}{web.path.rstrip('/')}/#"
-    found = {"MLflow run": f"{start}/experiments/{quote(experiment)}/runs/{quote(run)}"}
-    return found | ({"MLflow version": f"{start}/models/{quote(model)}/versions/{version}"} if version else {})
+    links = {"MLflow run": f"{start}/experiments/{quote(experiment)}/runs/{quote(run)}"}
+    return links | ({"MLflow version": f"{start}/models/{quote(model)}/versions/{version}"} if version else {})

@@ -51,9 +51,9 @@ def origin(registry: Registry, version: Version | None, traces: Path | None) -> 
         version: of the student; None where it is not registered.
         traces: that it was trained on.
     """
-    found = files(registry, version) if version else {}
+    scored = files(registry, version) if version else {}
     own = sources_of(traces) if traces else {}
-    return Origin(found | own, len(own.keys() - found.keys()))
+    return Origin(scored | own, len(own.keys() - scored.keys()))
 
 
 def files(registry: Registry, version: Version) -> dict[str, str]:
@@ -61,7 +61,7 @@ def files(registry: Registry, version: Version) -> dict[str, str]:
 
     A start that dcod did not train has none. What a run without tracking did, or a run that was deleted, leads nowhere.
     """
-    found: dict[str, str] = {}
+    by_digest: dict[str, str] = {}
     known: set[str] = set()
     waiting = [f"attributes.run_id = '{version.run_id}'"] if version.run_id else []
     while waiting:
@@ -73,21 +73,21 @@ def files(registry: Registry, version: Version) -> dict[str, str]:
             stage = run.data.tags.get("dcod.stage", "")
             for context, name, digest in _inputs(run):
                 if context == SOURCE:
-                    found |= {digest: name} if stage == "score" else {}
+                    by_digest |= {digest: name} if stage == "score" else {}
                 elif stage == "train" and context == "student":  # elsewhere a model only judges, or lends its tokenizer
                     waiting += [f"attributes.run_id = '{maker}'" for maker in _makers(registry.tracker, digest)]
                 elif stage in ("train", "merge"):
                     waiting.append(f"tags.`dcod.digest` = '{digest}'")
-    return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
+    return dict(sorted(by_digest.items(), key=lambda item: (item[1], item[0])))
 
 
 def sources_of(traces: Path) -> dict[str, str]:
     """The files that the traces of a set came from: names by SHA-256."""
-    found: dict[str, str] = {}
+    by_digest: dict[str, str] = {}
     for batch in read_batches(traces, columns=_COLUMNS):
         distinct = pa.Table.from_batches([batch]).group_by(_COLUMNS).aggregate([])
-        found |= {row["source_digest"]: row["source_file"] for row in distinct.to_pylist() if row["source_digest"]}
-    return found
+        by_digest |= {row["source_digest"]: row["source_file"] for row in distinct.to_pylist() if row["source_digest"]}
+    return by_digest
 
 
 def _runs(tracker: Tracker, query: str) -> Iterator[Any]:
@@ -103,8 +103,8 @@ def _runs(tracker: Tracker, query: str) -> Iterator[Any]:
 
 def _makers(tracker: Tracker, digest: str) -> list[str]:
     """Ids of the runs that logged a model."""
-    found = tracker.client.search_logged_models([tracker.experiment_id], f"tags.`dcod.digest` = '{digest}'")
-    return [str(model.source_run_id) for model in found]
+    models = tracker.client.search_logged_models([tracker.experiment_id], f"tags.`dcod.digest` = '{digest}'")
+    return [str(model.source_run_id) for model in models]
 
 
 def _inputs(run: Any) -> Iterator[tuple[str, str, str]]:

@@ -163,8 +163,8 @@ class LoggedModels:
         """Shows the models with these digests, those that were logged, as inputs of a run."""
         from mlflow.entities import LoggedModelInput
 
-        if found := [model_id for digest in sorted(set(digests)) if (model_id := self.find(digest))]:
-            self.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in found])
+        if models := [model_id for digest in sorted(set(digests)) if (model_id := self.find(digest))]:
+            self.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in models])
 
     def _link(self, run_id: str, model_id: str) -> None:
         """Shows the model as an output of the run; MLflow refuses a second link."""

@@ -58,10 +58,10 @@ class Registry:
         model, such as ``start``.
         """
         digest = loading.digest(folder)
-        found = self.find(name, digest)
-        if found is not None:
-            self.tag(found, tags or {})
-            return found
+        known = self.find(name, digest)
+        if known is not None:
+            self.tag(known, tags or {})
+            return known
         self._create_name(name)
         logged = self.tracker.client.get_logged_model(self.models.log(folder, run_id, role, digest))
         version = self.tracker.client.create_model_version(
@@ -79,13 +79,13 @@ class Registry:
     def find(self, name: str, digest: str) -> Version | None:
         """The version with this digest, the oldest if another tool made several."""
         query = f"name = {quoted(name)} and tags.`dcod.digest` = {quoted(digest)}"
-        found = sorted(self.tracker.client.search_model_versions(query), key=lambda version: int(version.version))
-        return _version(found[0]) if found else None
+        versions = sorted(self.tracker.client.search_model_versions(query), key=lambda version: int(version.version))
+        return _version(versions[0]) if versions else None
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a model, oldest first."""
-        found = self.tracker.client.search_model_versions(f"name = {quoted(name)}")
-        return sorted((_version(item) for item in found), key=lambda item: item.version)
+        items = self.tracker.client.search_model_versions(f"name = {quoted(name)}")
+        return sorted((_version(item) for item in items), key=lambda item: item.version)
 
     def champion(self, name: str) -> Version | None:
         """The version with the alias ``champion``; None if there is none yet."""
@@ -167,8 +167,8 @@ class Registry:
         """The model card beside the weights of a version, from its URI; empty where there is none."""
         version = self.version_of(uri)
         logged = self.models.find(version.digest)
-        found = self.tracker.client.list_logged_model_artifacts(logged, "model") if logged else []
-        if not any(Path(item.path).name == cards.FILE for item in found):
+        artifacts = self.tracker.client.list_logged_model_artifacts(logged, "model") if logged else []
+        if not any(Path(item.path).name == cards.FILE for item in artifacts):
             return ""
         place = self.tracker.client.get_model_version_download_uri(version.name, str(version.version)).rstrip("/")
         where = f"{place}/model/{cards.FILE}"
@@ -177,8 +177,8 @@ class Registry:
 
     def note(self, name: str, key: str) -> str:
         """A tag of the registered model itself; empty where there is none."""
-        found = self.tracker.client.search_registered_models(f"name = {quoted(name)}", max_results=1)
-        return str(found[0].tags.get(key, "")) if found else ""
+        models = self.tracker.client.search_registered_models(f"name = {quoted(name)}", max_results=1)
+        return str(models[0].tags.get(key, "")) if models else ""
 
     def set_note(self, name: str, key: str, value: str) -> None:
         """Sets such a tag. Hold the promotion lease."""
@@ -201,8 +201,8 @@ class Registry:
         name = version.name
         location = self.tracker.client.get_model_version_download_uri(name, str(version.version))
         here = local(location)
-        if here is not None and not references.is_reference(found := checkpoint(here, uri)):
-            return found
+        if here is not None and not references.is_reference(folder := checkpoint(here, uri)):
+            return folder
         cached = storage.cache_folder() / "registry" / (version.digest or f"{name}-{version.version}")
         if not cached.is_dir():
             with storage.output_folder(cached) as scratch:

@@ -69,13 +69,13 @@ def removable(tracker: Tracker, config: Config, days: float, now: float) -> list
     spared_models = {run.data.tags.get("dcod.model_id", "") for run in runs if run.info.run_id in spared}
     find = tracker.client.search_logged_models
     logged = _paged(lambda token: find(where, max_results=_PAGE, page_token=token))
-    found = [*_outputs(tracker, stages, spared), *_models(tracker, logged, kept, spared_models, versions)]
+    items = [*_outputs(tracker, stages, spared), *_models(tracker, logged, kept, spared_models, versions)]
     # Weights go with the last model that names them, and not while a run is open that may be about to fetch them.
     young_models = {model.model_id for model in logged if model.creation_timestamp / 1000 >= before} | spared_models
     kept |= {model.tags.get("dcod.digest", "") for model in logged if model.model_id in young_models}
     young = [run for run in runs if run.info.run_id in opened and run.info.start_time / 1000 >= before]
-    found += [*([] if young else _weights(config, kept)), *_remains(config)]
-    return sorted((item for item in found if item.when < before), key=lambda item: item.when)
+    items += [*([] if young else _weights(config, kept)), *_remains(config)]
+    return sorted((item for item in items if item.when < before), key=lambda item: item.when)
 
 
 def _versions(registry: Registry) -> Iterator[Version]:
@@ -207,14 +207,14 @@ def _parent(run: Any) -> str:
 
 
 def _paged(ask: Callable[[str | None], Any]) -> list[Any]:
-    found: list[Any] = []
+    items: list[Any] = []
     token: str | None = None
     while True:
         page = ask(token)
-        found += page
+        items += page
         token = page.token
         if not token:
-            return found
+            return items
 
 
 def _delete(tracker: Tracker, uri: str, folder: str) -> None:

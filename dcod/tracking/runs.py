@@ -97,9 +97,9 @@ class Tracker:
     def parent(self, pipeline_id: str, name: str, config: Config, tags: Mapping[str, str] | None = None) -> str:
         """The run id of a pipeline's parent run, found by its tag or created; running again if it had ended."""
         with self._serialised():
-            found = self._parents(pipeline_id)
-            if found:
-                run = found[0]
+            runs = self._parents(pipeline_id)
+            if runs:
+                run = runs[0]
                 self._noted = run.data.tags.get("dcod.error", "")
                 if run.info.status != "RUNNING" and FOREIGN not in run.data.tags:
                     self.client.update_run(run.info.run_id, status="RUNNING")
@@ -202,21 +202,21 @@ class Tracker:
 
     def _experiment(self) -> str:
         name = self.config.experiment
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             location = None if self.remote else self._artifacts()
             try:
                 return str(self.client.create_experiment(name, artifact_location=location, tags=KIND))
             except StoreError:  # another process was quicker
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        if found.lifecycle_stage == "deleted":
+        if experiment.lifecycle_stage == "deleted":
             raise UserError(
                 f"tracking.experiment {name}: was deleted in MLflow; restore it (`mlflow experiments restore "
-                f"--experiment-id {found.experiment_id}`) or choose another name"
+                f"--experiment-id {experiment.experiment_id}`) or choose another name"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _artifacts(self) -> str:
         place = self.config.artifacts
@@ -359,19 +359,19 @@ class StageRun:
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        found = []
+        datasets = []
         for name, digest, place in rows:
             where = json.dumps({"uri": hidden(place), "digest": digest})  # whole; MLflow cuts its own at 36 characters
             row = Dataset(name=hidden(name)[:500], digest=digest[:36], source_type="local", source=where)
-            found.append(DatasetInput(row, [InputTag("mlflow.data.context", context or name[:500])]))
-        for start in range(0, len(found), 100):
+            datasets.append(DatasetInput(row, [InputTag("mlflow.data.context", context or name[:500])]))
+        for start in range(0, len(datasets), 100):
             for last in (False, False, True):  # runs that name the same new data set at once: all but one are refused
                 with contextlib.nullcontext() if last else contextlib.suppress(Exception):
-                    self.tracker.client.log_inputs(self.run_id, found[start : start + 100])
+                    self.tracker.client.log_inputs(self.run_id, datasets[start : start + 100])
                     break
-        if context == SOURCE and self.parent and found:
+        if context == SOURCE and self.parent and datasets:
             with contextlib.suppress(Exception):  # the stage's own are what lineage reads
-                self.tracker.client.log_inputs(self.parent, found[:100])
+                self.tracker.client.log_inputs(self.parent, datasets[:100])
 
     def headline(self, values: Mapping[str, float], description: str = "", report: str = "") -> None:
         """Figures, a description and files on the parent run, where there is one: what runs are compared by.

@@ -95,15 +95,15 @@ def through(client: Any, uri: str) -> Any:
 
     class Asking:
         def __getattr__(self, name: str) -> Any:
-            found = getattr(client, name)
-            if not callable(found):
-                return found
+            attribute = getattr(client, name)
+            if not callable(attribute):
+                return attribute
             bounded = remote and not name.startswith(_LONG)
 
-            @functools.wraps(found)
+            @functools.wraps(attribute)
             def call(*args: Any, **named: Any) -> Any:
                 with asked(uri, name):
-                    return _within(_limit(), found, args, named) if bounded else found(*args, **named)
+                    return _within(_limit(), attribute, args, named) if bounded else attribute(*args, **named)
 
             return call
 
@@ -121,22 +121,22 @@ def _within(seconds: float, function: Any, args: Any, named: Any) -> Any:
 
     A time-out of requests begins anew with every byte, so a server that sends one now and then is never given up.
     """
-    found: list[Any] = []
+    outcome: list[Any] = []
 
     def work() -> None:
         try:
-            found.extend((function(*args, **named), None))
+            outcome.extend((function(*args, **named), None))
         except BaseException as error:
-            found.extend((None, error))
+            outcome.extend((None, error))
 
     thread = threading.Thread(target=work, daemon=True)  # nobody waits for it at the end
     thread.start()
     thread.join(seconds)
-    if not found:
+    if not outcome:
         raise TimeoutError(f"no whole answer within {seconds:.0f} s")
-    if found[1] is not None:
-        raise found[1]
-    return found[0]
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
 
 
 @contextmanager

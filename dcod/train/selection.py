@@ -139,12 +139,12 @@ def _gradable(traces: TraceSet, seed: int) -> tuple[list[ScoredTrace], int]:
     """A trace of each problem that has a reference, up to :data:`MOST` of them, drawn; and how many were looked at."""
     _, first = np.unique(traces.prompts, return_index=True)
     rows = Random(seed).sample(first.tolist(), len(first))
-    found: list[ScoredTrace] = []
+    graded: list[ScoredTrace] = []
     for begin in range(0, len(rows), _BATCH):
-        found += [trace for trace in traces.take(rows[begin : begin + _BATCH]) if (trace.gold or "").strip()]
-        if len(found) >= MOST:
+        graded += [trace for trace in traces.take(rows[begin : begin + _BATCH]) if (trace.gold or "").strip()]
+        if len(graded) >= MOST:
             break
-    return found[:MOST], len(rows)
+    return graded[:MOST], len(rows)
 
 
 def measure(learner: Learner, held: Held, state: TrainState) -> tuple[float, float]:
@@ -222,7 +222,7 @@ def _accuracy(learner: Learner, quiz: Quiz) -> float:
 def _likeliest(learner: Learner, traces: Sequence[ScoredTrace]) -> list[ScoredTrace]:
     """Traces with the likeliest tokens of the student as it is; every rank has all of them."""
     wrapped, device = learner.wrapped.eval(), learner.accelerator.device
-    found = []
+    copies = []
     tokens = first_size(learner.config, device, learner.ranks)
     top_k = min(TOP, learner.student.config.get_text_config().vocab_size)
     for group in micro_batches(traces, min(tokens, _POSITIONS), layout=learner.layout):
@@ -230,10 +230,10 @@ def _likeliest(learner: Learner, traces: Sequence[ScoredTrace]) -> list[ScoredTr
         logprobs, ids, _ = wrapped(batch, None, Objective(), live=False, top_k=top_k)
         sizes = [len(trace.completion_tokens) for trace in group]
         for trace, top, of in zip(group, ids.cpu().split(sizes), logprobs.cpu().split(sizes), strict=True):
-            found.append(replace(trace, start_top_ids=top.tolist(), start_top_logprobs=of.tolist()))
+            copies.append(replace(trace, start_top_ids=top.tolist(), start_top_logprobs=of.tolist()))
     wrapped.train()
     parallel.settle(wrapped)
-    return found
+    return copies
 
 
 @torch.no_grad()

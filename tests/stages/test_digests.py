@@ -14,8 +14,8 @@ import pytest
 
 from dcod.config import Config
 from dcod.stages import imports
+from dcod.stages.catalogue import STAGES
 from dcod.stages.digests import attempt_digest, code_digest
-from dcod.stages.table import STAGES
 
 INGESTING = {"teach", "ingest", "examine", "join"}
 TRAINING = {"train", "train_job"}
@@ -43,7 +43,7 @@ def reached() -> dict[str, set[str]]:
         ("stages/pages.py", set(), set(STAGES)),
         ("cli/runs.py", set(), set(STAGES)),
         ("stages/execute.py", set(), set(STAGES)),
-        ("stages/table.py", set(), set(STAGES)),
+        ("stages/catalogue.py", set(), set(STAGES)),
         ("tracking/runs.py", {"fetch", "promote"}, {"teach", "ingest", "evaluate"} | TRAINING),
         ("traces/formats/gsm8k.py", INGESTING, {"fetch", "promote"} | TRAINING),
         ("benchmarks/amc23.py", {"ingest", "examine", "join", "evaluate", "gate", "decide"}, TRAINING),
@@ -169,7 +169,7 @@ def test_no_module_is_imported_by_a_name_that_is_not_seen() -> None:
     """What looks modules up by a made name does so in its own folder, or is told the name by who imports it."""
     made = {file for file, called, name in calls() if called == "import_module" and name is None}
     whole = {"traces/formats/_find.py", "benchmarks/_load.py"}  # iter_modules stands beside it
-    assert made == whole | {"stages/table.py", "grading/worker.py"}
+    assert made == whole | {"stages/catalogue.py", "grading/worker.py"}
     assert all("iter_modules" in (imports.ROOT / file).read_text() for file in whole)
 
 

@@ -11,7 +11,7 @@ import pytest
 from dcod import storage
 from dcod.errors import UserError
 from dcod.stages import pages
-from dcod.stages.table import STAGES
+from dcod.stages.catalogue import STAGES
 from dcod.tracking import NullLog
 
 

@@ -12,8 +12,8 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.score.scores import read_scores
 from dcod.stages import component, shards
+from dcod.stages.catalogue import stage_of
 from dcod.stages.execute import RunContext, execute
-from dcod.stages.table import stage_of
 from tests.pipelines.test_distill import write_inputs
 
 HERE = RunContext(tracked=False)

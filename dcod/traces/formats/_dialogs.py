@@ -41,7 +41,7 @@ def parsed(filled: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RowError: one is the print of a list.
     """
-    found = dict[str, Any]()
+    opened = dict[str, Any]()
     if _HELD.isdisjoint(filled):
         return filled
     for key, value in filled.items():
@@ -55,8 +55,8 @@ def parsed(filled: dict[str, Any]) -> dict[str, Any]:
             except (ValueError, RecursionError):
                 continue
             if has_turns(inner) and inner and all("role" in turn or "from" in turn for turn in inner):
-                found[key] = inner
-    return {**filled, **found} if found else filled
+                opened[key] = inner
+    return {**filled, **opened} if opened else filled
 
 
 def unpaired(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -68,14 +68,14 @@ def unpaired(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
     pair = next((pair for pair in _PAIRS if value and all(key in value[0] for key in pair)), None)
     if pair is None or "role" in value[0] or "from" in value[0]:
         return value
-    found = list[dict[str, Any]]()
+    messages = list[dict[str, Any]]()
     for index, item in enumerate(value):
         if other := [key for key in item if key not in (*pair, "system") and item[key] not in (None, "", [])]:
             raise RowError("bad_messages", f"turn {index}: {', '.join(other)}: not known beside {' and '.join(pair)}")
         if item.get("system"):
-            found.append({"role": "system", "content": item["system"]})
-        found += [{"role": role, "content": item.get(key)} for role, key in zip(_SAID, pair, strict=True)]
-    return found
+            messages.append({"role": "system", "content": item["system"]})
+        messages += [{"role": role, "content": item.get(key)} for role, key in zip(_SAID, pair, strict=True)]
+    return messages
 
 
 def history(row: Mapping[str, Any]) -> list[Message]:

@@ -97,8 +97,8 @@ def name(row: dict[str, Any], *keys: str) -> str | None:
     Raises:
         RowError: it is no text, or too long for a name.
     """
-    found = optional_text(row, *keys)
-    return found and _bounded(found, keys[0], NAME, "bad_field")
+    said = optional_text(row, *keys)
+    return said and _bounded(said, keys[0], NAME, "bad_field")
 
 
 def optional_text(row: dict[str, Any], *keys: str) -> str | None:
@@ -118,12 +118,12 @@ def number(row: dict[str, Any], key: str) -> float | None:
     if isinstance(value, str):
         _bounded(value, key, _NUMBER, "bad_field")
     try:
-        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+        parsed = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         raise RowError("bad_field", f"{key}: expected a number, got {value!r:.40}")
-    return found
+    return parsed
 
 
 def count(row: dict[str, Any], key: str) -> int | None:
@@ -180,8 +180,8 @@ def after_hashes(solution: str) -> str | None:
 
 def last_box(solution: str) -> str | None:
     r"""The last ``\boxed`` of a solution with anything in it."""
-    found = [answer for answer in boxed(solution) if answer]
-    return found[-1] if found else None
+    boxes = [answer for answer in boxed(solution) if answer]
+    return boxes[-1] if boxes else None
 
 
 def make(
@@ -263,20 +263,20 @@ def with_thought(completion: str, row: Mapping[str, Any]) -> str:
     Raises:
         RowError: it says another one.
     """
-    found = thought_of(row)
-    if not found or columns.flat(found) in columns.flat(completion):
+    thought = thought_of(row)
+    if not thought or columns.flat(thought) in columns.flat(completion):
         return completion
     if thoughts.marks(completion):
         raise RowError("ambiguous_format", "a thought stands beside a completion with another; a mapping says which")
-    return Spoken(completion, found).tagged()
+    return Spoken(completion, thought).tagged()
 
 
 def thought_of(row: Mapping[str, Any]) -> str:
     """The thought in a column of a row; empty for none. A word such as `on` is a setting, no thought."""
     if _REASONING.isdisjoint(row):
         return ""
-    found = next((row[key] for key in REASONING if isinstance(row.get(key), str) and row[key].strip()), "")
-    return _bounded(found, "thought") if len(found.split()) > 1 else ""
+    thought = next((row[key] for key in REASONING if isinstance(row.get(key), str) and row[key].strip()), "")
+    return _bounded(thought, "thought") if len(thought.split()) > 1 else ""
 
 
 def asked(prompt: str) -> tuple[list[Message], str]:
@@ -286,10 +286,10 @@ def asked(prompt: str) -> tuple[list[Message], str]:
         RowError: a turn has an unknown role.
     """
     try:
-        found = templates.apart(prompt)
+        messages = templates.apart(prompt)
     except templates.RoleError as error:
         raise RowError("bad_messages", str(error)) from None
-    return templates.opened(found) if found is not None else ([{"role": "user", "content": prompt}], "")
+    return templates.opened(messages) if messages is not None else ([{"role": "user", "content": prompt}], "")
 
 
 def goes_on(opening: str, completion: str) -> str:
@@ -301,13 +301,13 @@ def goes_on(opening: str, completion: str) -> str:
 
 def each(take: Callable[[Any], Trace], parts: Iterable[Any]) -> list[Trace | RowError]:
     """The traces of several parts of a row; in place of one that cannot be, why."""
-    found = list[Trace | RowError]()
+    taken = list[Trace | RowError]()
     for part in parts:
         try:
-            found.append(take(part))
+            taken.append(take(part))
         except RowError as error:
-            found.append(error)
-    return found
+            taken.append(error)
+    return taken
 
 
 def ask(kind: str, problem: str) -> list[Message]:

@@ -79,10 +79,10 @@ def detect(row: dict[str, Any]) -> str:
         RowError: ``unknown_format`` where none does, ``ambiguous_format`` where several do.
     """
     filled = {key: value for key, value in row.items() if value is not None}  # Parquet fills gaps with nulls
-    found = fitting(filled)
-    if not found:
+    fits = fitting(filled)
+    if not fits:
         keys = ", ".join(key[:40] for key in sorted(filled)[:20]) or "none"
         raise RowError("unknown_format", f"no format has these fields: {keys}")
-    if len(found) > 1:
-        raise RowError("ambiguous_format", f"fits {' and '.join(found)}; set ingest.format to one of them")
-    return found[0]
+    if len(fits) > 1:
+        raise RowError("ambiguous_format", f"fits {' and '.join(fits)}; set ingest.format to one of them")
+    return fits[0]

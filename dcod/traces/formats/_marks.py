@@ -74,10 +74,10 @@ def check_row(row: Mapping[str, Any]) -> None:
 
 def _yes(key: str, value: Any) -> bool:
     if isinstance(value, list) and value:
-        found = {_yes(key, one) for one in value}
-        if len(found) > 1:
+        marks = {_yes(key, one) for one in value}
+        if len(marks) > 1:
             raise RowError("not_taught", f"{key} takes a part of the turn out; a turn is taught whole or not")
-        return found.pop()
+        return marks.pop()
     if key in WEIGHTS and type(value) in (int, float) and value > 0:
         return True
     plain = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}.get(str(value).lower())

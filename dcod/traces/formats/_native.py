@@ -96,8 +96,8 @@ class Pair:
 
     def said(self, key: str) -> Any:
         """A field of the request, which may stand in the row itself."""
-        found = self.request.get(key)
-        return self.row.get(key) if found is None else found
+        value = self.request.get(key)
+        return self.row.get(key) if value is None else value
 
     def params(self, key: str) -> Mapping[str, Any]:
         """A section of the request.
@@ -105,12 +105,12 @@ class Pair:
         Raises:
             RowError: it is none, or there are several.
         """
-        found = self.said(key)
-        if isinstance(found, list):
-            raise RowError("ambiguous_format", f"{key}: {len(found)} of them: a batch of requests in one row")
-        if found is not None and not isinstance(found, dict):
-            raise RowError("bad_field", f"{key}: expected an object, got {type(found).__name__}")
-        return found or {}
+        value = self.said(key)
+        if isinstance(value, list):
+            raise RowError("ambiguous_format", f"{key}: {len(value)} of them: a batch of requests in one row")
+        if value is not None and not isinstance(value, dict):
+            raise RowError("bad_field", f"{key}: expected an object, got {type(value).__name__}")
+        return value or {}
 
 
 def is_sglang(value: Any) -> bool:
@@ -149,10 +149,10 @@ def check_said(completion: str) -> str:
     """
     if completion.lstrip()[:1] in ("{", "[") and any(mark in completion for mark in _MARKS):
         try:
-            found = json.loads(completion)
+            content = json.loads(completion)
         except (ValueError, RecursionError):
             return completion
-        first = found[0] if isinstance(found, list) and found else found
+        first = content[0] if isinstance(content, list) and content else content
         if is_sglang(first) or is_tgi(first) or is_llama_cpp(first):
             told = "an engine's response as text of JSON; record the object itself, or map what is in it"
             raise RowError("ambiguous_format", f"{told}: {completion[:60]!r}")
@@ -162,9 +162,9 @@ def check_said(completion: str) -> str:
 def _responses(row: Mapping[str, Any], known: Callable[[Any], bool]) -> list[dict[str, Any]] | None:
     for key in RESPONSES:
         value = row.get(key)
-        found: list[Any] = value if isinstance(value, list) else [value]
-        if found and all(map(known, found)):
-            return found
+        responses: list[Any] = value if isinstance(value, list) else [value]
+        if responses and all(map(known, responses)):
+            return responses
     return None
 
 
@@ -185,12 +185,12 @@ def traces(
     Raises:
         RowError: the request is none, or of several prompts.
     """
-    found = _responses(row, known)
-    if found is None and not known(row):
+    responses = _responses(row, known)
+    if responses is None and not known(row):
         raise RowError("no_completion", f"no response of this engine in {', '.join(map(str, row))[:200] or 'the row'}")
     body: dict[str, Any] = next((row[key] for key in REQUESTS if isinstance(row.get(key), dict)), {})
     inner = body.get("body") if isinstance(body.get("body"), dict) else body.get("json")
-    pair = Pair(row, inner if isinstance(inner, dict) else body, found or [row], found is None)
+    pair = Pair(row, inner if isinstance(inner, dict) else body, responses or [row], responses is None)
     prompt, opening = _prompt(pair)
     _account(pair, prompt, of_response)
     parts = [part for response in pair.responses for part in answers(pair, response)]

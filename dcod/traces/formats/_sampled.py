@@ -109,7 +109,7 @@ def check_plain(params: Mapping[str, Any], beside: Callable[[str], Any], needed:
 
 def shifts(params: Mapping[str, Any]) -> list[str]:
     """The settings, with their values, that make a sampler draw from another distribution than the model's own."""
-    found = []
+    changed = []
     for key, value in params.items():
         if value is None or key not in _IDLE:
             continue
@@ -123,8 +123,8 @@ def shifts(params: Mapping[str, Any]) -> list[str]:
         else:
             shifted = value != idle
         if shifted:
-            found.append(f"{key}={value!r:.40}")
-    return found
+            changed.append(f"{key}={value!r:.40}")
+    return changed
 
 
 def _refuse(missing: Sequence[str], shifted: Sequence[str]) -> None:

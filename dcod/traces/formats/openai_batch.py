@@ -222,11 +222,9 @@ def _check_ids(row: dict[str, Any]) -> None:
     parts = [row, *(row[name] for name in ("request", "response", "result") if isinstance(row.get(name), dict))]
     parts += [part["body"] for part in parts if isinstance(part.get("body"), dict)]
     for key in ("custom_id", "key"):
-        found = list(dict.fromkeys(str(part[key]) for part in parts if part.get(key) is not None))
-        if len(found) > 1:
-            raise RowError(
-                "other_request", f"{key}: the answer to {found[0]!r:.60} beside the request {found[1]!r:.60}"
-            )
+        ids = list(dict.fromkeys(str(part[key]) for part in parts if part.get(key) is not None))
+        if len(ids) > 1:
+            raise RowError("other_request", f"{key}: the answer to {ids[0]!r:.60} beside the request {ids[1]!r:.60}")
 
 
 def _failure(row: dict[str, Any]) -> tuple[str, str] | None:

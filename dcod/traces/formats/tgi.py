@@ -71,8 +71,8 @@ def _answer(pair: Pair, said: str, details: Mapping[str, Any]) -> Answer:
         ids=[token for token, _ in pairs],
         logprobs=[value for _, value in pairs],
         tops=native.likeliest(details.get("top_tokens"), native.objects, "details.top_tokens"),
-        temperature=1.0 if (found := number(params, "temperature")) is None else found,
-        top_p=1.0 if (found := number(params, "top_p")) is None else found,
+        temperature=1.0 if (told := number(params, "temperature")) is None else told,
+        top_p=1.0 if (told := number(params, "top_p")) is None else told,
     )
 
 
@@ -89,11 +89,11 @@ def _stop(params: Mapping[str, Any], said: str) -> str:
     """
     stops = params.get("stop") or params.get("stop_sequences") or []
     listed = [stops] if isinstance(stops, str) else stops
-    found = {one for one in listed if isinstance(one, str) and one and said.endswith(one)}
-    if len(found) != 1:
+    ends = {one for one in listed if isinstance(one, str) and one and said.endswith(one)}
+    if len(ends) != 1:
         raise RowError(
             "no_end",
             f"the text ends in a stop string ({said[-20:]!r}), and parameters.stop does not say which; put the request "
             "beside it",
         )
-    return found.pop()
+    return ends.pop()

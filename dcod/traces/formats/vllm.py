@@ -104,11 +104,11 @@ def _chosen(logprobs: Any, ids: list[int]) -> list[float]:
     if not isinstance(logprobs, list) or len(logprobs) != len(ids):
         size = len(logprobs) if isinstance(logprobs, list) else "no list of"
         raise RowError("bad_field", f"logprobs: {size} positions for {len(ids)} tokens")
-    found = []
+    values = []
     for position, (entry, token) in enumerate(zip(logprobs, ids, strict=True)):
         value = entry.get(str(token)) if isinstance(entry, dict) else entry
         value = value.get("logprob") if isinstance(value, dict) else value
         if value is None:
             raise RowError("bad_field", f"logprobs: none for the sampled token {token} at position {position}")
-        found.append(value)
-    return check_logprobs(found)
+        values.append(value)
+    return check_logprobs(values)

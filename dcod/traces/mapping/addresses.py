@@ -61,12 +61,12 @@ def presets() -> dict[str, Preset]:
 @lru_cache(4096)
 def candidates(names: tuple[str, ...], auto: bool) -> tuple[Preset, ...]:
     """The presets that a row with these columns may be of: tools' outputs, or sets; the most special first."""
-    found = [
+    fitting = [
         preset
         for preset in presets().values()
         if preset.auto == auto and all(_may_have(names, paths.parse(path)) for path in preset.columns)
     ]
-    return tuple(sorted(found, key=lambda preset: -len(preset.columns)))
+    return tuple(sorted(fitting, key=lambda preset: -len(preset.columns)))
 
 
 def _may_have(names: tuple[str, ...], path: paths.Path) -> bool:
@@ -112,13 +112,13 @@ def text_of(maps: Maps) -> str:
             near = difflib.get_close_matches(maps, presets(), 1)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"ingest map {maps!r:.80}: no such preset{meant}; known: {', '.join(presets())}")
-        found: Sequence[MapConfig] = presets()[maps].maps
+        chosen: Sequence[MapConfig] = presets()[maps].maps
     else:
-        found = maps
-    for one in found:
+        chosen = maps
+    for one in chosen:
         for text in (text for texts in values.paths_of(one).values() for text in texts):
             paths.parse(text)
-    return json.dumps([one.model_dump(mode="json", exclude_defaults=True) for one in found])
+    return json.dumps([one.model_dump(mode="json", exclude_defaults=True) for one in chosen])
 
 
 @lru_cache(256)

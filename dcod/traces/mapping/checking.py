@@ -63,5 +63,5 @@ def near(text: str, rows: Sequence[dict[str, Any]]) -> str:
         except MissingError as error:
             return f" ({error})"
         return ""
-    found = difflib.get_close_matches(path.column, columns, 3, 0.5)
-    return f"; did you mean {' or '.join(found)}?" if found else f"; columns: {', '.join(columns[:20])}"
+    alike = difflib.get_close_matches(path.column, columns, 3, 0.5)
+    return f"; did you mean {' or '.join(alike)}?" if alike else f"; columns: {', '.join(columns[:20])}"

@@ -36,8 +36,8 @@ def traces(row: Mapping[str, Any], chosen: MapConfig) -> list[Trace | RowError]:
         raise RowError("too_many_items", f"{len(places)} traces in one row, at most {paths.MOST} are read")
     if not places:
         raise RowError("no_completion", f"nothing stands at {_lead(chosen)}")
-    found = fields.each(lambda place: _trace(Mapped(row, chosen, place)), places)
-    return _flagged(row, chosen, places, found)
+    items = fields.each(lambda place: _trace(Mapped(row, chosen, place)), places)
+    return _flagged(row, chosen, places, items)
 
 
 def _lead(chosen: MapConfig) -> str:
@@ -63,16 +63,16 @@ def _trace(one: Mapped[MapConfig]) -> Trace:
     if not recorded:
         completion = _with_thought(one.text("thought"), fields.goes_on(opening, completion))
     gold, no_gold = _gold(one)
-    found = {name: one.value(name) for name in ("temperature", "top_p", "attempts")}
+    numbers = {name: one.value(name) for name in ("temperature", "top_p", "attempts")}
     names: dict[str, Any] = {name: one.text(name) or None for name in ("teacher", "licence", "tokenizer_digest")}
     trace = Trace(
         prompt,
         completion,
         gold=gold,
         no_gold=no_gold,
-        temperature=fields.number(found, "temperature"),
-        top_p=fields.number(found, "top_p"),
-        attempts=fields.count(found, "attempts"),
+        temperature=fields.number(numbers, "temperature"),
+        top_p=fields.number(numbers, "top_p"),
+        attempts=fields.count(numbers, "attempts"),
         stopped_by=stop({"stop_reason": one.value("stop_reason")}),
         teacher=fields.name(names, "teacher"),
         licence=fields.name(names, "licence"),
@@ -150,16 +150,18 @@ def _gold(one: Mapped[MapConfig]) -> tuple[str | None, str]:
         return None, ""
     if columns.is_none(value):
         return None, f"gold: {value!s:.40}"
-    found = fields.final_answer({"gold": value}, ("gold",))
-    if found and isinstance(value, str) and len(found) > _WORKED and "####" not in value:
-        found = fields.last_box(found) or found
-    return found, ""
+    answer = fields.final_answer({"gold": value}, ("gold",))
+    if answer and isinstance(value, str) and len(answer) > _WORKED and "####" not in value:
+        answer = fields.last_box(answer) or answer
+    return answer, ""
 
 
 def _sampled(one: Mapped[MapConfig], trace: Trace) -> Trace:
     """A trace with its recorded tokens and their log-probs, if they are the sampler's."""
     ids, logprobs = (one.all(getattr(one.chosen, name)) for name in ("token_ids", "logprobs"))
-    ids, logprobs = (found[0] if len(found) == 1 and isinstance(found[0], list) else found for found in (ids, logprobs))
+    ids, logprobs = (
+        listed[0] if len(listed) == 1 and isinstance(listed[0], list) else listed for listed in (ids, logprobs)
+    )
     if not logprobs:
         return trace
     if not all(type(item) is int and 0 <= item < 2**31 for item in ids) or len(ids) != len(logprobs):
@@ -171,16 +173,16 @@ def _sampled(one: Mapped[MapConfig], trace: Trace) -> Trace:
 def _holds(one: Mapped[MapConfig], wanted: Mapping[str, Any]) -> bool:
     for text, value in wanted.items():
         try:
-            found = one.at(text)
+            there = one.at(text)
         except (MissingError, UnevenError):
             return False
-        if found != value or isinstance(found, bool) != isinstance(value, bool):
+        if there != value or isinstance(there, bool) != isinstance(value, bool):
             return False
     return True
 
 
 def _flagged(
-    row: Mapping[str, Any], chosen: MapConfig, places: Sequence[Place], found: list[Trace | RowError]
+    row: Mapping[str, Any], chosen: MapConfig, places: Sequence[Place], items: list[Trace | RowError]
 ) -> list[Trace | RowError]:
     """The traces with what their flags say: those that the mapping names, else those that are known by name."""
     if chosen.flags:
@@ -190,7 +192,7 @@ def _flagged(
         named = flags.of({key: value for key, value in row.items() if value is not None}, used)
         verdicts = flags.verdicts(named, len(places)) if named else [flags.Verdict()] * len(places)
     out = list[Trace | RowError]()
-    for item, verdict in zip(found, verdicts, strict=True):
+    for item, verdict in zip(items, verdicts, strict=True):
         if isinstance(item, RowError):
             out.append(item)
         elif verdict.cut:

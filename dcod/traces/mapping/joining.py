@@ -57,14 +57,14 @@ class Joined:
         name = _id(row, self._on)
         if name is None:
             return replace(row, row=None, error="no_match", message=f"no {self._join.on} in the row, to join it by")
-        found = self._db.execute("select raw, times from other where id = ?", (name,)).fetchone()
-        if found is None:
+        match = self._db.execute("select raw, times from other where id = ?", (name,)).fetchone()
+        if match is None:
             told = f"{self._join.on} {name[:_SHOWN]!r}: no row of {self._join.file} has it"
             return replace(row, row=None, error="no_match", message=told)
-        if found[1] > 1:
-            told = f"{self._join.on} {name[:_SHOWN]!r}: {found[1]} rows of {self._join.file} have it"
+        if match[1] > 1:
+            told = f"{self._join.on} {name[:_SHOWN]!r}: {match[1]} rows of {self._join.file} have it"
             return replace(row, row=None, error="joins_twice", message=told)
-        whole = {**row.row, self._join.name: json.loads(found[0])}
+        whole = {**row.row, self._join.name: json.loads(match[0])}
         return replace(row, row=whole, raw=json.dumps(whole).encode())
 
 
@@ -77,9 +77,9 @@ def joined(join: JoinConfig) -> Iterator[Joined]:
     """
     with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "join.sqlite")) as database:
         database.executescript("pragma journal_mode = off; pragma synchronous = off;")
-        found = Joined(join, database)
-        found.fill()
-        yield found
+        rows = Joined(join, database)
+        rows.fill()
+        yield rows
 
 
 def _id(row: RawRow, path: paths.Path) -> str | None:

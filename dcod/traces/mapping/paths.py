@@ -154,8 +154,8 @@ def _stars(value: Any, step: Step, path: Path) -> list[tuple[int | str, Any]]:
         return list(enumerate(value))
     if not isinstance(value, dict):
         raise MissingError(f"{path.text}: expected an object, got {_shown(value)}")
-    found = [(match, inner) for key, inner in value.items() if (match := step.names.fullmatch(str(key)))]
-    return [("\x1f".join(match.groups()), inner) for match, inner in found]
+    matches = [(match, inner) for key, inner in value.items() if (match := step.names.fullmatch(str(key)))]
+    return [("\x1f".join(match.groups()), inner) for match, inner in matches]
 
 
 def _named(step: Step, star: str) -> str:
@@ -180,10 +180,10 @@ def _follow(value: Any, step: Step, path: Path) -> Any:
             raise MissingError(f"{path.text}: {len(value)} items, none at [{step.number}]")
         return value[step.number]
     key, _, wanted = step.key.partition("=")
-    found = [item for item in value if isinstance(item, dict) and str(item.get(key)) == wanted]
-    if not found:
+    items = [item for item in value if isinstance(item, dict) and str(item.get(key)) == wanted]
+    if not items:
         raise MissingError(f"{path.text}: no item with {step.key}")
-    return found[0]
+    return items[0]
 
 
 def entered(value: Any) -> Any:

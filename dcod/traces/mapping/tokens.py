@@ -129,9 +129,9 @@ def _without_end(text: str, marks: tuple[str, ...]) -> str:
 def student_tokens(trace: Trace, tokenizer: PreTrainedTokenizerBase, digest: str) -> Trace:
     """A trace with the student's token ids, where its sampled texts are those of the student's tokens, one by one."""
     pieces = trace.sampled_texts or []
-    found = tokenizer(trace.completion, add_special_tokens=False, return_offsets_mapping=True)
-    ids, text = list(found["input_ids"]), trace.completion
-    spans = [text[begin:end] for begin, end in found["offset_mapping"]]
+    encoded = tokenizer(trace.completion, add_special_tokens=False, return_offsets_mapping=True)
+    ids, text = list(encoded["input_ids"]), trace.completion
+    spans = [text[begin:end] for begin, end in encoded["offset_mapping"]]
     whole = "".join(spans) == text  # not where a token is a part of a character
     known = turns.of(tokenizer)
     end = next((token for token in known.stops if pieces[-1:] == [known.names[token]]), None)

@@ -42,11 +42,13 @@ def holes(template: Template) -> list[tuple[str, str]]:
 
 def paths_of(chosen: MapConfig | ProblemMap) -> dict[str, list[str]]:
     """The paths of a mapping, by what they are of."""
-    found = {name: texts_of(getattr(chosen, name)) for name in (_TRACE if isinstance(chosen, MapConfig) else _PROBLEM)}
-    found["flags"] = chosen.flags if isinstance(chosen, MapConfig) else []
-    found["where"] = [path for one in chosen.where for path in one]
-    found["join"] = [join.on for join in chosen.join]
-    return {name: texts for name, texts in found.items() if texts}
+    by_field = {
+        name: texts_of(getattr(chosen, name)) for name in (_TRACE if isinstance(chosen, MapConfig) else _PROBLEM)
+    }
+    by_field["flags"] = chosen.flags if isinstance(chosen, MapConfig) else []
+    by_field["where"] = [path for one in chosen.where for path in one]
+    by_field["join"] = [join.on for join in chosen.join]
+    return {name: texts for name, texts in by_field.items() if texts}
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Mapped(Generic[M]):
         if isinstance(said, str):
             return self.at(said) if said else None
         if isinstance(said, list):
-            return next((found for text in said if (found := self._tried(text)) not in (None, "")), None)
+            return next((value for text in said if (value := self._tried(text)) not in (None, "")), None)
         if isinstance(said, Constant):
             return said.value
         if isinstance(said, Star):
@@ -110,12 +112,12 @@ class Mapped(Generic[M]):
         return _HOLE.sub(lambda hole: self._hole(*hole[1].partition("|")[::2]), said.text).strip()
 
     def _hole(self, text: str, form: str) -> str:
-        found = self.all(text) if paths.parse(text).stars > len(self.place) else self.at(text)
+        value = self.all(text) if paths.parse(text).stars > len(self.place) else self.at(text)
         try:
-            if not isinstance(found, list):
-                return text_of(found)
-            marks = [f"({chr(65 + number)}) " if form == "letters" else "" for number in range(len(found))]
-            return "\n".join(f"{mark}{text_of(item)}" for mark, item in zip(marks, found, strict=True))
+            if not isinstance(value, list):
+                return text_of(value)
+            marks = [f"({chr(65 + number)}) " if form == "letters" else "" for number in range(len(value))]
+            return "\n".join(f"{mark}{text_of(item)}" for mark, item in zip(marks, value, strict=True))
         except RowError as error:
             raise RowError(error.code, f"{text}: {error.message}") from None
 
@@ -139,9 +141,9 @@ class Mapped(Generic[M]):
         """All that a path finds: the items of a list of which it is one."""
         path = paths.parse(text)
         if path.stars > len(self.place):
-            return [found for place, found in paths.spread(self.row, path) if place[: len(self.place)] == self.place]
-        found = self.at(text)
-        return [] if found is None else [found]
+            return [value for place, value in paths.spread(self.row, path) if place[: len(self.place)] == self.place]
+        value = self.at(text)
+        return [] if value is None else [value]
 
 
 def starred(texts: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ import pytest
 import dcod
 from dcod.config import Config
 from dcod.errors import UserError
+from dcod.stages.catalogue import STAGES
 from dcod.stages.execute import execute
-from dcod.stages.table import STAGES
 
 FOLDER = Path(dcod.__file__).parent / "stages"
 
