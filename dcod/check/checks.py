@@ -197,8 +197,7 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check
         yield Check(name, "warning", f"{text}; without report problems nothing is left to tell the result on")
     else:
         yield Check(name, "ok", text)
-    first = problems[0]
-    added = first.prompt[-1]["content"].removeprefix(first.text.strip()).strip()
+    added = next((one.prompt[-1]["content"].removeprefix(one.text.strip()).strip() for one in problems), "")
     if benchmark.role == "primary" and added and findings.sample and findings.sample.bare:
         way_out = "kind=as_is behind its file asks as the traces do, or " if benchmark.name == "custom" else ""
         yield Check(
