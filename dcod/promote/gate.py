@@ -195,14 +195,20 @@ def _pooled(contests: Mapping[str, tuple[Values, Values]], level: float) -> list
 
     Where there are at least two with as many answers a problem; by each problem's share of right answers.
     """
-    samples = {len(answers) for sides in contests.values() for side in sides for answers in side.values()}
-    if len(contests) < 2 or len(samples) > 1:
-        return []
-    ours, theirs = (
-        {f"{key}/{problem}": given for key, sides in contests.items() for problem, given in sides[side].items()}
-        for side in (0, 1)
-    )
-    return [compare(f"{' '.join(sorted(contests))} pooled", "report", ours, theirs, level)]
+    alike: dict[int, list[str]] = {}
+    for key, sides in contests.items():
+        samples = {len(answers) for side in sides for answers in side.values()}
+        if len(samples) == 1:
+            alike.setdefault(samples.pop(), []).append(key)
+    out = []
+    for keys in alike.values():
+        ours, theirs = (
+            {f"{key}/{problem}": given for key in keys for problem, given in contests[key][side].items()}
+            for side in (0, 1)
+        )
+        if len(keys) > 1:
+            out.append(compare(f"{' '.join(sorted(keys))} pooled", "report", ours, theirs, level))
+    return out
 
 
 def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tuple[list[Comparison], list[Reason]]:

@@ -104,12 +104,13 @@ def test_a_guard_may_not_fall() -> None:
 
 
 def test_contests_are_also_told_as_one() -> None:
-    """Of each problem the share of right answers counts; large ones and other numbers of answers are not pooled."""
+    """By each problem's share of right answers; no large one, and only with others of as many answers a problem."""
 
     def told(name: str, right: int, size: int = 30, samples: int = 2) -> Results:
         contest = {"outcomes": [["correct"] * samples] * right + [["wrong"] * samples] * (size - right)}
         other = {"outcomes": [["correct", "wrong"]] * 40}
-        return side(name, sums={"outcomes": answers(range(9))}, aime24=contest | ROLE, amc23=other | ROLE)
+        once = {"outcomes": answers(range(9))}
+        return side(name, sums=once, aime24=contest | ROLE, amc23=other | ROLE, once=once | ROLE)
 
     def pooled(ours: Results, theirs: Results) -> list[Comparison]:
         return [one for one in run(ours, theirs).comparisons if one.benchmark.endswith("pooled")]
