@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,78 @@ def test_a_run_compares_chooses_and_tells(tmp_path: Path, tiny_student: Path) ->
     runs = tracker.client.search_runs([tracker.experiment_id])
     names = [run.data.tags.get("mlflow.runName", "") for run in runs]
     assert sum(name.startswith("pilot") for name in names) >= 2
+
+
+# As `sitecustomize` of every process of a run: the second pilot that has written what it is dies there.
+KILLER = """
+import os, signal, sys
+
+def hook(event, arguments):
+    if event == "os.rename" and os.path.basename(str(arguments[1])) == "arm.json":
+        with open(os.environ["DCOD_TEST_COUNT"], "a") as file:
+            file.write(".")
+        if os.path.getsize(os.environ["DCOD_TEST_COUNT"]) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_whose_pilot_is_killed_fails_and_the_next_takes_the_finished_arm(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    """As the kernel kills one for its memory: nothing is caught. The first arm's output is found by its digest."""
+    path, config = write_inputs(tmp_path, tiny_student, epochs=2)
+    values = yaml.safe_load(path.read_text())
+    values["train"] |= {"arms": [{"name": "trust", "loss": {"name": "gce"}}],
+                        "pilot": {"min_problems": 5, "share": 0.5, "seeds": 1, "temperatures": [0.0]}}  # fmt: skip
+    values["ingest"] |= {"selection_share": 0.2, "pilot_share": 0.2}
+    path.write_text(yaml.safe_dump(values))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(KILLER)
+    search = f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}"
+    killed = dcod(tmp_path, "run", "--config", str(path), PYTHONPATH=search, DCOD_TEST_COUNT=str(tmp_path / "count"))
+    print(killed.stdout)
+    assert (tmp_path / "count").stat().st_size == 2
+    assert killed.returncode != 0
+    tracker = Tracker(config.tracking)
+
+    def pilots() -> dict[str, Any]:
+        found = tracker.client.search_runs([tracker.experiment_id], order_by=["attributes.start_time"])
+        return {str(run.data.tags.get("mlflow.runName")): run for run in found
+                if str(run.data.tags.get("mlflow.runName", "")).startswith("pilot")}  # fmt: skip
+
+    assert "pilot sft" in pilots()
+    done = dcod(tmp_path, "run", "--config", str(path))
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: "dcod.reused_from" in run.data.tags for name, run in pilots().items()} == {
+        "pilot sft": True, "pilot trust": False,
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_of_many_arms_drops_the_worse_half(tmp_path: Path, tiny_student: Path) -> None:
+    """Both rounds on this machine: all begin, half of the arms get no second seed, and the choice knows all of them."""
+    path, _ = write_inputs(tmp_path, tiny_student, epochs=2)
+    values = yaml.safe_load(path.read_text())
+    many = [{"name": f"a{n}", "focus": 0.4 * n} for n in range(1, 4)] + [{"name": "trust", "loss": {"name": "gce"}}]
+    values["train"] |= {"arms": many, "pilot": {"min_problems": 5, "share": 0.5, "temperatures": [0.0]}}
+    values["ingest"] |= {"selection_share": 0.2, "pilot_share": 0.2}
+    path.write_text(yaml.safe_dump(values))
+    done = dcod(tmp_path, "run", "--config", str(path))
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json.loads((tmp_path / "runs/latest/answer.json").read_text())
+    arms = {arm["arm"]["name"]: arm for arm in answer["choice"]["arms"]}
+    states = [arms[f"a{n}"]["state"] for n in range(1, 4)] + [arms["trust"]["state"]]
+    assert sorted(states) == ["dropped", "dropped", "trained", "trained"]
+    assert arms["sft"]["state"] == "trained"
+    assert {name: arm["seeds"] for name, arm in arms.items() if arm["state"] == "trained"} == {
+        name: [0, 1] for name, arm in arms.items() if arm["state"] == "trained"
+    }
+    report = (tmp_path / "runs/latest/report.html").read_text()
+    for name, arm in arms.items():
+        assert name in report
+        assert arm["state"] != "dropped" or "worse half" in arm["why"]

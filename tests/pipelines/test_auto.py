@@ -1,0 +1,64 @@
+"""`train.arms=auto` on a reasoning-gym task, with one and four verified traces a prompt: what is tried, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.pipelines.test_distill import dcod
+from tests.tiny import save_tiny_teacher
+from tests.tracked import fresh_store
+
+SUMS = "min_terms=4&max_terms=4&min_digits=1&max_digits=1"
+FITTING = {1: {"gce", "support_text"}, 4: {"naturalness", "naturalness_gce", "support_text"}}
+
+
+@pytest.fixture(scope="module")
+def half_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny student that has seen such sums, in one style, and knows some."""
+    from dcod.traces import sources
+
+    rows = [row.row or {} for row in sources.read_rows(f"reasoning-gym://chain_sum?problems=80&seed=5000000&{SUMS}")]
+    said = {row["prompt"][0]["content"]: row["completion"] for row in rows}
+    return save_tiny_teacher(tmp_path_factory.mktemp("auto") / "start", said, steps=100, hidden=48)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("traces", FITTING)
+def test_auto_offers_what_fits_the_traces(tmp_path: Path, half_trained: Path, traces: int) -> None:
+    """A pilot of its own size, on the least number of pilot problems; keeping plain fine-tuning is as good an end."""
+    source = f"reasoning-gym://chain_sum?problems=260&traces={traces}&seed=1&{SUMS}"
+    values = {
+        "name": f"auto-{traces}",
+        "student": {"model": str(half_trained), "max_length": 400},
+        "ingest": {"sources": [source], "selection_share": 0.2, "pilot_share": 0.45},
+        "train": {"arms": "auto", "learning_rate": 2e-3, "epochs": 2, "traces_per_step": 8, "pilot": {"share": 1.0}},
+        "evaluate": {
+            "benchmarks": [
+                {"name": "reasoning_gym", "source": f"reasoning-gym://chain_sum?problems=120&seed=9000000&{SUMS}",
+                 "max_new_tokens": 64}
+            ],
+            "few_shot": 0,
+        },
+        "promote": {"min_problems": 20, "lease": str(tmp_path / "lease")},
+        "tracking": fresh_store(tmp_path / "store").model_dump(),
+    }  # fmt: skip
+    path = tmp_path / "dcod.yaml"
+    path.write_text(yaml.safe_dump(values))
+    done = dcod(tmp_path, "run", "--config", str(path))
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json.loads((tmp_path / "runs/latest/answer.json").read_text())
+    states = {arm["arm"]["name"]: arm for arm in answer["choice"]["arms"]}
+    tried = {name for name, arm in states.items() if arm["state"] == "trained"}
+    assert tried == {"sft", *FITTING[traces]}
+    assert all(arm["why"] for arm in states.values() if arm["state"] == "left_out")
+    chosen = answer["choice"]["choice"]
+    assert chosen["arm"] in tried
+    assert chosen["problems"] >= 100
+    assert chosen["why"]
+    assert chosen["why"] in done.stdout, "the run says what it chose, and why"
+    assert done.stdout.count(answer["text"]) == 1
