@@ -38,7 +38,7 @@ VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench examples docs tests .ci docker setup.py)
 
-.PHONY: help run test test-avx2 test-lowest test-services test-vllm lint docs images bench sweep fuzz gpu-pack golden lock setup release clean
+.PHONY: help run test test-avx2 test-lowest test-runs test-services test-vllm lint docs images bench sweep fuzz gpu-pack golden lock setup release clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -50,7 +50,7 @@ run: setup  ## the quickstart: a student from the first trace to the registry, i
 # One thread a process: two that share a processor wait for each other, and tests took seven times as long.
 test test-services: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),1)
 test: setup lint  ## lint, types and all tests that need no server
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not service and not vllm" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long and not service and not vllm" $(PYTEST_ARGS)
 
 test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
@@ -62,6 +62,11 @@ test-services: .venv/services.stamp  ## the slow tests and those with real serve
 	@docker/chromium.sh
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or service" $(PYTEST_ARGS)
 
+test-runs: export OMP_NUM_THREADS := 1
+test-runs: setup  ## whole runs with arms, and the preset reasoning (half an hour), into tests/runs.log
+	bash -o pipefail -c '$(BIN)/python -m pytest -m long -p no:cacheprovider --durations=0 $(PYTEST_ARGS) tests/pipelines | tee build/runs.log'
+	{ date -u +%F; grep -E "^(FAILED|ERROR)|passed|failed| call " build/runs.log; } | tee tests/runs.log
+
 test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 4 GB into .venv-vllm
 	.venv-vllm/bin/python -m pytest -m vllm -p no:cacheprovider $(PYTEST_ARGS) tests/engines
 
@@ -71,7 +76,7 @@ LOWEST_TESTS := tests/objective tests/models tests/score tests/train tests/evalu
 
 test-lowest: export OMP_NUM_THREADS := 1
 test-lowest: .venv-lowest/setup.stamp  ## the same code on the lowest versions allowed (torch 2.11: 3 GB), into tests/lowest.log
-	bash -o pipefail -c '.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not service and not vllm" \
+	bash -o pipefail -c '.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not long and not service and not vllm" \
 	  -p no:cacheprovider $(PYTEST_ARGS) $(LOWEST_TESTS) | tee build/lowest.log'
 	{ .venv-lowest/bin/python --version; .venv-lowest/bin/pip list --format freeze | grep -iE "^($(LOWEST_SAID))=="; \
 	  date -u +%F; grep -E "^(FAILED|ERROR|SKIPPED)|passed|failed" build/lowest.log; } | tee tests/lowest.log

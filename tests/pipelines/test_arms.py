@@ -122,7 +122,7 @@ sys.addaudithook(hook)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_whose_pilot_is_killed_fails_and_the_next_takes_the_finished_arm(
     tmp_path: Path, tiny_student: Path
 ) -> None:
@@ -156,7 +156,7 @@ def test_a_run_whose_pilot_is_killed_fails_and_the_next_takes_the_finished_arm(
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_many_arms_drops_the_worse_half(tmp_path: Path, tiny_student: Path) -> None:
     """Both rounds on this machine: all begin, half of the arms get no second seed, and the choice knows all of them."""
     path, _ = write_inputs(tmp_path, tiny_student, epochs=2)

@@ -26,7 +26,7 @@ def half_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_teacher(tmp_path_factory.mktemp("auto") / "start", said, steps=100, hidden=48)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("traces", FITTING)
 def test_auto_offers_what_fits_the_traces(tmp_path: Path, half_trained: Path, traces: int) -> None:
     """A pilot of its own size, on the least number of pilot problems; keeping plain fine-tuning is as good an end."""

@@ -17,7 +17,7 @@ FILES = {name: "input_data.jsonl" if name == "ifeval" else "test.jsonl" for name
 TRACES = ("gsm8k/train.jsonl", "traces/nemo_math_train/openmathinstruct2_100.jsonl")  # the first of each
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_here_with_eight_problems_of_every_set(tmp_path: Path, tiny_student: Path, data_dir: Path) -> None:
     """Other than the preset are the student, the traces, the engine, the precision and the sizes alone."""
     values = yaml.safe_load(presets.text_of("reasoning"))
