@@ -64,6 +64,7 @@ test-services: .venv/services.stamp  ## the slow tests and those with real serve
 
 test-runs: export OMP_NUM_THREADS := 1
 test-runs: setup  ## whole runs with arms, and the preset reasoning (half an hour), into tests/runs.log
+	@mkdir -p build
 	bash -o pipefail -c '$(BIN)/python -m pytest -m long -p no:cacheprovider --durations=0 $(PYTEST_ARGS) tests/pipelines | tee build/runs.log'
 	{ date -u +%F; grep -E "^(FAILED|ERROR)|passed|failed| call " build/runs.log; } | tee tests/runs.log
 
