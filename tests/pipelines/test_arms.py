@@ -147,13 +147,13 @@ def test_a_run_whose_pilot_is_killed_fails_and_the_next_takes_the_finished_arm(
         return {str(run.data.tags.get("mlflow.runName")): run for run in found
                 if str(run.data.tags.get("mlflow.runName", "")).startswith("pilot")}  # fmt: skip
 
-    assert "pilot sft" in pilots()
+    finished = {name for name, run in pilots().items() if run.info.status == "FINISHED"}
+    assert len(finished) == 1  # either: both run beside each other
     done = dcod(tmp_path, "run", "--config", str(path))
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {name: "dcod.reused_from" in run.data.tags for name, run in pilots().items()} == {
-        "pilot sft": True, "pilot trust": False,
-    }  # fmt: skip
+    taken = {name: "dcod.reused_from" in run.data.tags for name, run in pilots().items()}
+    assert taken == {name: name in finished for name in ("pilot sft", "pilot trust")}
 
 
 @pytest.mark.long
