@@ -143,7 +143,9 @@ def test_a_pilot_takes_them_too(
     """An arm with such weights is tried as it would be trained."""
     part = stored(tmp_path / "set", examples)
     config = Config.model_validate({"train": {**KNOBS, "checkpoints": {"uri": str(tmp_path / "kept")}}, "seed": 3})
-    history = pilot._trained(config, part, 0, tmp_path / "out", NullLog(), tmp_path / "set", tiny_student)
+    history = pilot._trained(
+        config, part, 0, tmp_path / "out", NullLog(), tmp_path / "set", tiny_student, pilot._Pace(0)
+    )
     assert capsys.readouterr().err.count("8 steps on half of the prompts") == 2
     assert not list((tmp_path / "kept").glob("*"))
     splits = {"train": part, "selection": stored(tmp_path / "none", [])}
