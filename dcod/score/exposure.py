@@ -23,12 +23,12 @@ import torch
 
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.models import attention
+from dcod.models import attention, fitting
 from dcod.models.batches import collate, micro_batches, to_device
 from dcod.models.heads import Logits
 from dcod.objective.losses import forward_kl
 from dcod.progress import track
-from dcod.traces import prompts, read_traces
+from dcod.traces import Trace, prompts, read_traces
 from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
@@ -50,60 +50,86 @@ def compare(config: Config, teacher: Path, students: Mapping[str, Path], traces:
         students: their folders, by their names.
         traces: a trace set.
 
+    Raises:
+        UserError: a model or its tokenizer cannot be loaded, or the teacher has no room for the longest text.
+
     Returns:
         ``why``, where nothing can be measured; else ``traces``, their mean ``length`` in tokens, and ``students``: the
         curve of :func:`excess` by name, with its value at that length, or where the curve ends, as ``excess_error``.
     """
-    chosen = {t.prompt_id: t for t in read_traces(traces) if t.split == "selection"}
-    held = list(chosen.values())[: config.promote.exposure_traces]
+    held = _held(traces, config.promote.exposure_traces)
     if len(held) < FEWEST:
         return {"why": f"{len(held)} prompts are held back (ingest.selection_share), {FEWEST} are the fewest"}
     said = prompts.load_tokenizer(teacher, config.teach.chat_template)
     tokenizer = prompts.load_tokenizer(next(iter(students.values())), config.student.chat_template)
     if said.get_vocab() != tokenizer.get_vocab():
         return {"why": "the teacher's tokens are not those of the student"}
+
+    def student(name: str) -> TransformersEngine:
+        return TransformersEngine(students[name], tokenizer, config.student.dtype)
+
+    # No engine gets a name in here: the one before would stay loaded beside it.
     asked = [prompts.encode_prompt(tokenizer, trace.prompt) for trace in held]
-    written = {"": [prompts.encode_completion(tokenizer, trace.completion) for trace in held]}
-    longest = max(map(len, written[""]))
-    for name, folder in students.items():
-        sampling = Sampling(longest, temperature=1.0, seed=config.seed)
-        engine = TransformersEngine(folder, tokenizer, config.student.dtype)
-        answers = engine.generate(asked, sampling, config.evaluate.batch_size)
-        written[name] = [answer.token_ids for answer in answers]
-    expert = TransformersEngine(teacher, said, config.teach.dtype)
+    texts = {"": [prompts.encode_completion(tokenizer, trace.completion) for trace in held]}
+    sampling = Sampling(max(map(len, texts[""])), temperature=1.0, seed=config.seed)
+    for name in students:
+        written = student(name).generate(asked, sampling, config.evaluate.batch_size)
+        texts[name] = [answer.token_ids for answer in written]
     told = [prompts.encode_prompt(said, trace.prompt) for trace in held]
-    judged = {name: _judged(expert, told, asked, texts) for name, texts in written.items()}
-    del expert
-    length = round(sum(map(len, written[""])) / len(held))
+    longest = max(map(len, told)) + sampling.max_new_tokens
+    fitting.check_room(teacher, longest, "promote.exposure_traces (prompt and answer)", "set it to 0")
+    judged = _judged(TransformersEngine(teacher, said, config.teach.dtype), told, asked, texts)
+    length = round(sum(map(len, texts[""])) / len(held))
     curves = {}
-    for name, folder in students.items():
-        engine = TransformersEngine(folder, tokenizer, config.student.dtype)
-        curve = excess(*(divergences(engine, judged[one], BATCH_TOKENS) for one in ("", name)))
+    for name in students:
+        on_teacher, on_own = _divergences_of(student(name), judged[""], judged[name])
+        curve = excess(on_teacher, on_own)
         end = min(length, len(curve["lengths"]))
         curves[name] = curve | ({"excess_error": curve["excess"][end - 1], "at": end} if end else {})
     return {"traces": len(held), "length": length, "students": curves}
 
 
+def _held(traces: Path, count: int) -> list[Trace]:
+    """One trace of each of the first prompts that are held back."""
+    held: dict[str, Trace] = {}
+    for trace in read_traces(traces):
+        if len(held) == count:
+            break
+        if trace.split == "selection":
+            held.setdefault(trace.prompt_id, trace)
+    return list(held.values())
+
+
+def _divergences_of(engine: TransformersEngine, *sets: list[ScoredTrace]) -> list[list[list[float]]]:
+    return [divergences(engine, one, BATCH_TOKENS) for one in sets]
+
+
 def _judged(
-    expert: TransformersEngine, told: Sequence[list[int]], asked: Sequence[list[int]], texts: Sequence[list[int]]
-) -> list[ScoredTrace]:
+    expert: TransformersEngine,
+    told: Sequence[list[int]],
+    asked: Sequence[list[int]],
+    texts: Mapping[str, Sequence[list[int]]],
+) -> dict[str, list[ScoredTrace]]:
     """Texts with the teacher's likeliest tokens at every position, behind the prompts as the students read them."""
-    read = [
-        ScoredTrace(f"{i}", f"{i}", prompt, text, [], [])
-        for i, (prompt, text) in enumerate(zip(told, texts, strict=True))
-    ]
-    expert.annotate(read, BATCH_TOKENS, TOP_K)
-    return [
-        replace(
-            one,
-            prompt_tokens=prompt,
-            teacher_top_ids=one.start_top_ids,
-            teacher_top_logprobs=one.start_top_logprobs,
-            start_top_ids=None,
-            start_top_logprobs=None,
-        )
-        for one, prompt in zip(read, asked, strict=True)
-    ]
+    judged = {}
+    for name, given in texts.items():
+        read = [
+            ScoredTrace(f"{i}", f"{i}", prompt, text, [], [])
+            for i, (prompt, text) in enumerate(zip(told, given, strict=True))
+        ]
+        expert.annotate(read, BATCH_TOKENS, TOP_K)
+        judged[name] = [
+            replace(
+                one,
+                prompt_tokens=prompt,
+                teacher_top_ids=one.start_top_ids,
+                teacher_top_logprobs=one.start_top_logprobs,
+                start_top_ids=None,
+                start_top_logprobs=None,
+            )
+            for one, prompt in zip(read, asked, strict=True)
+        ]
+    return judged
 
 
 @torch.inference_mode()

@@ -174,7 +174,10 @@ def _exposed(config: Config, out: Path, given: Inputs) -> dict[str, Any]:
 
     students = {"start": given.start, "SFT twin": given.twin, "student": given.student}
     there = {name: folder for name, folder in students.items() if folder is not None}
-    errors = exposure.compare(config, given.teacher, there, given.traces)
+    try:
+        errors = exposure.compare(config, given.teacher, there, given.traces)
+    except UserError as error:  # a figure of the report is no reason to lose the decision
+        errors = {"why": str(error)}
     storage.write_json(out / EXPOSURE, errors)
     return errors
 
