@@ -118,6 +118,21 @@ class Results:
         """The figures of a split that has problems, by benchmark."""
         return sorted((row for row in self.rows if row.split == split and row.n), key=lambda row: row.benchmark)
 
+    def told(self) -> list[dict[str, Any]]:
+        """What it answered to the report problems of each benchmark, guards among them, as JSON holds it."""
+        figures = ("n", "samples", "accuracy", "low", "high", "mean_tokens")
+        return [
+            {
+                "benchmark": row.benchmark,
+                "role": self.benchmarks[row.benchmark].role,
+                **{name: getattr(row, name) for name in figures},
+                "at_k": {name: list(value) for name, value in row.at_k.items()},
+                "stability": dict(row.stability),
+            }
+            for row in self.on("report")
+            if row.prompting == ZERO_SHOT
+        ]
+
     def by_problem(self, split: str) -> dict[str, dict[str, list[Answer]]]:
         """Zero-shot answers of a split, by benchmark and problem, in the order of the samples."""
         sampled: dict[str, dict[str, dict[int, Answer]]] = {}

@@ -110,7 +110,8 @@ def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:
     """How steady the answers are: shares of answers, token counts, and agreement where a problem has several.
 
     ``truncated`` counts every answer that the limit ended, also a right one; ``looping`` ends in a loop or is half
-    one line; ``contradicting`` states arithmetic that does not hold; ``agreement`` is the share of a problem's
+    one line; ``contradicting`` states arithmetic that does not hold; ``openings`` counts the ways to begin of each
+    problem's first sample (:func:`dcod.evaluate.statistics.openings`); ``agreement`` is the share of a problem's
     samples that say what most say, ``entropy`` (nats) that of its answers.
     """
     rows = [row for group in problems for row in group]
@@ -123,6 +124,7 @@ def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:
         "looping": share("looping"),
         "contradicting": share("contradicting"),
         "repetition": float(np.mean([row["repetition"] for row in rows])),
+        "openings": statistics.openings([group[0]["response"] for group in problems]),
         "tokens_sd": float(tokens.std()),
         "tokens_p50": float(np.quantile(tokens, 0.5)),
         "tokens_p95": float(np.quantile(tokens, 0.95)),

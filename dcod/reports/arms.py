@@ -6,12 +6,13 @@ between the pilot's students. Figures on problems that were used to choose are l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dcod.reports import figures
-from dcod.reports.html import joined, minus, missing, note, part, plot, table
+from dcod.reports import figures, side_by_side
+from dcod.reports.html import joined, missing, note, part, plot, table
+from dcod.reports.side_by_side import points
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -22,7 +23,6 @@ ANSWER = "answer.json"
 NOTHING = (
     "What the correction brought against plain fine-tuning was not measured: set train.twin=true, or train.arms=auto."
 )
-_STATES = {"left_out": "not tried", "kept": "not tried", "few": "not tried", "failed": "failed", "dropped": "dropped"}
 _SHOWN = 1200  # characters of an answer
 
 
@@ -35,12 +35,14 @@ class Answer:
         size: ``full``, ``pilot``, or empty where nothing was compared on report problems.
         comparisons: on the report problems, the correction against plain fine-tuning.
         choice: of the pilot (choice.json); empty where there was none.
+        students: the student and its twin (:func:`dcod.reports.side_by_side.student`), where both were trained.
     """
 
     text: str
     size: str = ""
     comparisons: tuple[Comparison, ...] = ()
     choice: Mapping[str, Any] | None = None
+    students: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -64,6 +66,7 @@ def answer(
     full: Sequence[Comparison] = (),
     choice: Mapping[str, Any] | None = None,
     trial: Sequence[Comparison] = (),
+    students: Sequence[Mapping[str, Any]] = (),
 ) -> Answer:
     """The answer of a run.
 
@@ -72,13 +75,16 @@ def answer(
         full: student against twin on the report problems.
         choice: of the pilot.
         trial: the pilot's students on the report problems.
+        students: those of ``full``, side by side.
     """
     if plain:
         if choice:
             return Answer(f"Plain fine-tuning was kept: {choice['choice']['why']}.", "", (), choice)
         return Answer("Plain fine-tuning: nothing was corrected, and nothing was compared with it.")
     if full:
-        return Answer(" ".join(_told(one, "at full size") for one in full), "full", tuple(full), choice)
+        return Answer(
+            " ".join(_told(one, "at full size") for one in full), "full", tuple(full), choice, tuple(students)
+        )
     if trial:
         return Answer(" ".join(_told(one, "at pilot size") for one in trial), "pilot", tuple(trial), choice)
     if choice and not choice["choice"]["seeds"]:
@@ -95,22 +101,37 @@ def section(given: Answer) -> Markup:
             note(f"Problems that nothing was chosen on, {given.size} size."),
             table(head, list(_rows(given)), "The correction against plain fine-tuning"),
         ]
-    choice = given.choice
-    if choice:
-        parts += _pilot(choice)
+    if given.students:
+        caption = "Side by side at full size, on the report problems"
+        shown, took = side_by_side.asked(_by_name(given.students)), side_by_side.took(given.students)
+        parts += [
+            part("heading", caption),
+            note(side_by_side.WORDS),
+            table(*side_by_side.filled(shown), caption),
+            table(*side_by_side.filled(took), "What the trainings took, and where they led"),
+        ]
+    if given.choice:
+        parts += _pilot(given.choice)
     return joined(parts) if parts else missing(given.text)
 
 
 def lines(given: Mapping[str, Any]) -> list[str]:
     """The answer of a run (answer.json) as lines of text."""
-    text = [given["text"]]
+    text, tables = [given["text"]], list[side_by_side.Table]()
     if choice := given.get("choice"):
-        head, rows = side_by_side(choice)
+        tables += [side_by_side.accuracies(choice), side_by_side.writing(choice)]
+    if students := given.get("students"):
+        tables += [side_by_side.asked(_by_name(students)), side_by_side.took(students)]
+    for head, rows in map(side_by_side.filled, tables):
         full = [head, *(row for row in rows if any(row[1:]))]  # the others are a sentence each
         widths = [max(len(row[i]) for row in full) for i in range(len(head))]
         text += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                  for row in [head, *rows]]  # fmt: skip
+                  for row in [head, *rows] if rows]  # fmt: skip
     return text
+
+
+def _by_name(students: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {one["name"]: one["asked"] for one in students}
 
 
 def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
@@ -126,21 +147,16 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         f"problems, which chose: {made['why']}. Between seeds a difference spreads by {made['deviation'] * 100:.1f} "
         f"points ({spread}); a difference of {made['detectable'] * 100:.1f} points would be found with 80 % power."
     )
-    yield table(*side_by_side(choice))
+    yield table(*side_by_side.accuracies(choice), "The arms on the pilot problems")
     if made["against"]:
         yield plot(figures.arms_figure(made["against"]), "arms")
-    if rows := list(_asked(choice)):
-        head = [
-            "arm",
-            "report problems",
-            "role",
-            "accuracy",
-            "95 % interval",
-            "majority and pass",
-            "length",
-            "problems",
-        ]
-        yield table(head, rows, "The pilot's students on problems that nothing was chosen on")
+    yield part("heading", "How the arms write, and what they took")
+    yield note(side_by_side.WORDS)
+    yield table(*side_by_side.filled(side_by_side.writing(choice)), "How the arms write, and what they took")
+    if students := choice.get("asked"):
+        caption = "The pilot's students on problems that nothing was chosen on"
+        yield part("heading", caption)
+        yield table(*side_by_side.filled(side_by_side.asked(students)), caption)
     for number, one in enumerate(choice.get("examples", ()), 1):
         right = "plain fine-tuning" if one["right"] == "sft" else "the arm"
         yield part("heading", f"A pilot problem answered differently, {number}: {right} is right")
@@ -149,65 +165,23 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         )
 
 
-def _asked(choice: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The pilot's students of plain fine-tuning and of the chosen arm on the report problems, guards among them."""
-    for name, rows in choice.get("asked", {}).items():
-        for row in rows:
-            at_k = ", ".join(f"{key} {value[0]:.1%}" for key, value in row["at_k"].items())
-            interval = f"{row['low']:.1%} to {row['high']:.1%}"
-            sizes = [f"{row['mean_tokens']:.0f}", f"{row['n']}"]
-            yield [name, row["benchmark"], row["role"], f"{row['accuracy']:.1%}", interval, at_k, *sizes]
-
-
-def side_by_side(choice: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Every arm: accuracy on the pilot problems by temperature, and against SFT at each one's best."""
-    against = {one["name"]: one for one in choice["choice"]["against"]}
-    told = choice["arms"]
-    tried = [arm for arm in told if arm["state"] == "trained"]
-    temperatures = sorted(
-        {k.split("/")[1] for arm in tried for k in arm["figures"] if k.startswith("pilot/")}, key=float
-    )
-    named = ["greedy" if t == "0" else f"at {t}" for t in temperatures]
-    head = ["arm (pilot problems)", *named, "best at", "against plain", "95 % interval", "tokens", "length", "cut off"]
-    rows = []
-    for arm in told:
-        name = arm["arm"]["name"]
-        chosen = " (chosen)" if name == choice["choice"]["arm"] else ""
-        if arm["state"] != "trained":
-            why = f"{name}: {_STATES[arm['state']]}: {arm['why']}"
-            rows.append([why, *[""] * (len(head) - 1)])
-            continue
-        got, one = arm["figures"], against.get(name)
-        gap = [_points(one["difference"]), f"{_points(one['low'])} to {_points(one['high'])}"] if one else ["", ""]
-        best = "greedy" if not arm["best"] else f"{arm['best']:g}"
-        accuracies = [f"{got[f'pilot/{t}']:.1%}" for t in temperatures]
-        last = [f"{got['tokens']:,.0f}", f"{got['mean_tokens']:.0f}", f"{got['truncated']:.1%}"]
-        rows.append([f"{name}{chosen}", *accuracies, best, *gap, *last])
-    return head, rows
-
-
 def _rows(given: Answer) -> Iterator[list[str]]:
     for one in given.comparisons:
-        interval = f"{_points(one.low)} to {_points(one.high)}"
-        shares = [f"{one.challenger:.1%}", f"{one.baseline:.1%}", _points(one.difference)]
+        interval = f"{points(one.low)} to {points(one.high)}"
+        shares = [f"{one.challenger:.1%}", f"{one.baseline:.1%}", points(one.difference)]
         yield [one.benchmark, *shares, interval, f"{one.p_value:.2g}", f"{one.n}"]
 
 
 def _told(one: Comparison, size: str) -> str:
-    where = f"95 % interval {_points(one.low)} to {_points(one.high)}; {one.benchmark}, report split, {one.n} problems"
+    where = f"95 % interval {points(one.low)} to {points(one.high)}; {one.benchmark}, report split, {one.n} problems"
     where += f", {size}"
     if one.low > 0.0:
-        return f"The correction brought {_points(one.difference)} points over plain fine-tuning ({where})."
+        return f"The correction brought {points(one.difference)} points over plain fine-tuning ({where})."
     if one.high < 0.0:
-        return f"The correction cost {_points(one.difference)} points against plain fine-tuning ({where})."
+        return f"The correction cost {points(one.difference)} points against plain fine-tuning ({where})."
     seen = f"{one.detectable * 100:.0f} points would have been seen"
-    gap = _points(one.difference)
+    gap = points(one.difference)
     return f"What the correction brought could not be told from none: {gap} points ({where}); {seen}."
-
-
-def _points(share: float) -> str:
-    """A difference in points."""
-    return minus(f"{share * 100:+.1f}")
 
 
 def _cut(text: str) -> str:

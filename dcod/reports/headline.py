@@ -53,12 +53,12 @@ def headline(
     )
     primaries = [one for one in decision.comparisons if one.role == "primary"] if decision else []
     gains = [(f"{_points(one.difference)} points", _how(one)) for one in primaries]
-    told = [*_on_report(results), *_correction(training, brought)]
+    told = [*_on_report(results), *_correction(training)]
     facts: dict[str, str | Markup] = {**_facts(decision, training, ingest, costs, date)}
     for name, address in (links or {}).items():
         web = address.startswith(("https://", "http://"))
         facts[name] = part("link", address, address.rpartition("/")[2][:12]) if web else address
-    return part("headline", kind, word, title, sentence, gains, told, facts)
+    return part("headline", brought, kind, word, title, sentence, gains, told, facts)
 
 
 def checks(decision: Decision | None) -> Markup:
@@ -95,10 +95,8 @@ def _on_report(results: Mapping[str, Results]) -> Iterator[str]:
         yield f"{text}; {ours.n} problems"
 
 
-def _correction(training: Path | None, brought: str) -> Iterator[str]:
-    """What the correction brought; which it was, and how strong."""
-    if brought:
-        yield brought
+def _correction(training: Path | None) -> Iterator[str]:
+    """Which correction it was, and how strong."""
     settings, history = sections.settings(training), sections.history_of(training)
     name = str(settings.get("correction", "")).partition(",")[0]
     if not name:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.evaluate.results import ZERO_SHOT
-from dcod.reports import arms
 from dcod.reports import sections as accounts
+from dcod.reports import side_by_side
 
 if TYPE_CHECKING:
     from dcod.evaluate.results import Results
@@ -148,12 +148,19 @@ def _method(settings: Mapping[str, object], history: Sequence[Mapping[str, float
 
 
 def _correction(answer: Answer) -> str:
-    """The answer, and the arms side by side where there was a pilot."""
+    """The answer, and the arms side by side."""
     lines = [_plain(answer.text)]
     if answer.choice:
-        head, rows = arms.side_by_side(answer.choice)
-        lines += ["", *(f"| {' | '.join(map(_plain, row))} |" for row in [head, ["---"] * len(head), *rows])]
+        lines += _table(side_by_side.accuracies(answer.choice)) + _table(side_by_side.writing(answer.choice))
+    if answer.students:
+        lines += _table(side_by_side.asked({one["name"]: one["asked"] for one in answer.students}))
+        lines += _table(side_by_side.took(answer.students))
     return "\n".join(lines)
+
+
+def _table(table: side_by_side.Table) -> list[str]:
+    head, rows = side_by_side.filled(table)
+    return ["", *(f"| {' | '.join(map(_plain, row))} |" for row in [head, ["---"] * len(head), *rows])] if rows else []
 
 
 def _evidence(decision: Decision, results: Mapping[str, Results]) -> str:

@@ -136,13 +136,14 @@ _STEADINESS = {  # shares, but those of _PLAIN
     "looping": "loops",
     "contradicting": "wrong steps",
     "repetition": "repeated words",
+    "openings": "ways to begin",
     "agreement": "agreement",
     "entropy": "entropy (nats)",
     "tokens_p50": "tokens, median",
     "tokens_p95": "tokens, 95 %",
     "tokens_sd": "tokens, spread",
 }
-_PLAIN = {"entropy": ".2f", "tokens_p50": ".0f", "tokens_p95": ".0f", "tokens_sd": ".0f"}
+_PLAIN = {"openings": ".1f", "entropy": ".2f", "tokens_p50": ".0f", "tokens_p95": ".0f", "tokens_sd": ".0f"}
 
 
 def _steadiness(results: Mapping[str, Results]) -> Markup:
@@ -159,8 +160,9 @@ def _steadiness(results: Mapping[str, Results]) -> Markup:
         return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
     words = (
-        "Shares of answers on the report split. Wrong steps are stated sums that do not hold; agreement is the share "
-        "of a problem's samples that say what most say."
+        "Shares of answers on the report split. Wrong steps are stated sums that do not hold; ways to begin are the "
+        "effective number of first three words (numbers as one); agreement is the share of a problem's samples that "
+        "say what most say."
     )
     head = ["benchmark", "model", *_STEADINESS.values(), "further figures"]
     told = [column for column in range(len(head)) if column < 2 or any(row[column] for row in rows)]

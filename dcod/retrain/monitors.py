@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
@@ -19,10 +18,9 @@ import numpy as np
 from scipy.special import rel_entr
 
 from dcod.config.retrain import LimitsConfig
+from dcod.evaluate import statistics
 from dcod.objective.weighting import octaves
 from dcod.traces.scored import ScoredTrace
-
-_WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|\n+")
 
 Answers = Mapping[str, Mapping[str, str]]  # by problem: what was said (a digest), and the outcome
 
@@ -134,7 +132,7 @@ def _judged(counts: Mapping[str, int]) -> tuple[int, int]:
 def _words(texts: Sequence[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update("0" if word.isdigit() else word.casefold() for word in _WORD.findall(text))
+        counts.update(statistics.words(text))
     return counts
 
 

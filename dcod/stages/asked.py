@@ -18,6 +18,7 @@ from dcod import grading
 from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.errors import UserError
+from dcod.evaluate import statistics, summaries
 from dcod.traces import Trace, prompts, read_traces
 from dcod.traces.scored import ScoredTrace
 
@@ -46,12 +47,13 @@ SCHEMA = pa.schema(
 
 
 class Problem(NamedTuple):
-    """A prompt that was held back, with its reference answer, and its traces where these are what is looked at."""
+    """A prompt that was held back, its reference answer, a trace's text, and all traces where these are scored."""
 
     split: str
     id: str
     tokens: list[int]
     gold: str
+    trace: str
     said: tuple[list[int], ...] = ()
 
 
@@ -82,6 +84,7 @@ def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -
     return [
         Problem(
             split, name, prompts.encode_prompt(tokenizer, held[name][0].prompt), held[name][0].gold or "",
+            held[name][0].completion,
             tuple(prompts.encode_completion(tokenizer, one.completion) for one in held[name]) if by_nll else (),
         )
         for split, held in known.items()
@@ -133,12 +136,33 @@ def _likelihoods(engine: Any, problems: Sequence[Problem], seed: int) -> Iterato
 
 
 def of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Length and cuts of answers, and the mean value by split and temperature, such as ``pilot/0.6``."""
+    """What an arm's answers are like, and the mean value by split and temperature, such as ``pilot/0.6``.
+
+    Returns:
+        ``mean_tokens``, and the share that was ``truncated``; of what was written the shares ``looping`` and
+        ``contradicting``, ``repetition`` and ``openings`` as evaluations have them
+        (:func:`dcod.evaluate.summaries.stability`), the last of the coldest answers, student by student.
+    """
     hits: dict[str, list[float]] = {}
     for row in rows:
         hits.setdefault(f"{row['split']}/{row['temperature']:g}", []).append(row["value"])
     return {
         "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
         "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
+        **_steady([row for row in rows if row["response"]]),
         **{name: sum(each) / len(each) for name, each in hits.items()},
+    }
+
+
+def _steady(written: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    if not written:
+        return {}
+    shown = [summaries.of_answer(row["response"]) for row in written]
+    coldest, begun = min(row["temperature"] for row in written), dict[int, list[str]]()
+    for row in written:
+        if (row["split"], row["temperature"], row["sample"]) == ("pilot", coldest, 0):
+            begun.setdefault(row["seed"], []).append(row["response"])
+    return {
+        **{name: sum(one[name] for one in shown) / len(shown) for name in ("looping", "contradicting", "repetition")},
+        "openings": sum(map(statistics.openings, begun.values())) / max(len(begun), 1),
     }

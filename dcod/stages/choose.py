@@ -23,7 +23,7 @@ from dcod import storage
 from dcod.config import Config
 from dcod.config.arms import SFT
 from dcod.errors import UserError
-from dcod.evaluate.results import ZERO_SHOT, Results, load_results
+from dcod.evaluate.results import Results, load_results
 from dcod.promote import choice, twins
 from dcod.promote.choice import Choice
 from dcod.retrain import arms as taken_over
@@ -82,7 +82,7 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
                 {**arm.fields, "best": tried[name].best if name in tried else None} for name, arm in told.items()
             ],
             "report": [one.__dict__ for one in compared],
-            "asked": {name: _figures(one) for name, one in results.items()},
+            "asked": {name: one.told() for name, one in results.items()},
             "examples": _examples(config, told[made.sft].folder, _other(told, made)),
         },
     )  # fmt: skip
@@ -122,20 +122,6 @@ def _reported(config: Config, out: Path, folders: Mapping[str, Path]) -> dict[st
         evaluate.run(asked, place, NullLog(), student=folder / STUDENT, report_only=True)
         results[name] = load_results(place)
     return results
-
-
-def _figures(results: Results) -> list[dict[str, Any]]:
-    """What one student answered to the report problems of each benchmark, guards among them."""
-    return [
-        {
-            "benchmark": row.benchmark,
-            "role": results.benchmarks[row.benchmark].role,
-            **{name: getattr(row, name) for name in ("n", "samples", "accuracy", "low", "high", "mean_tokens")},
-            "at_k": {name: list(value) for name, value in row.at_k.items()},
-        }
-        for row in results.on("report")
-        if row.prompting == ZERO_SHOT
-    ]
 
 
 def _bare(config: Config) -> Any:

@@ -31,7 +31,8 @@ from dcod.promote.compare import Comparison
 from dcod.promote.decision import Decision
 from dcod.promote.gate import Contest
 from dcod.promote.promote import ARM, TRAINED_ON, challenge
-from dcod.reports import arms, model_card, report, sections, trace_pages
+from dcod.reports import arms, model_card, report, sections, side_by_side, trace_pages
+from dcod.reports.sections import Cost
 from dcod.stages import evaluate, manifests
 from dcod.stages.arms import CHOICE
 from dcod.stages.digests import code_digest, output_digest
@@ -122,7 +123,8 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     results |= {"champion": champion, "student": student} | ({} if twin is None else {"SFT twin": twin})
     version = registry.by_version(decision.registered_model, decision.challenger.version)
     origin = lineage.origin(registry, version, given.traces)
-    answer, exposed = _answer(given, student, twin), _exposed(config, out, given)
+    exposed, costs = _exposed(config, out, given), sections.costs(log)
+    answer = _answer(given, student, twin, costs, exposed)
     describe(config, registry, decision, results, given, origin, answer)
     viewer = _viewer(config, out, log, given)
     folders = {"start": given.start, "student": given.student, "traces": given.traces, "scores": given.scores}
@@ -137,7 +139,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
         lineage={name: output_digest(path) for name, path in folders.items() if path is not None}
         | {"seed": str(config.seed), "dcod": f"{dcod.__version__}, code {code_digest('gate')}"},
         origin=origin,
-        costs=sections.costs(log),
+        costs=costs,
         viewer=viewer,
         card=_card(out, log, given),
         links=addresses.of_run(
@@ -222,15 +224,27 @@ def _twin(given: Inputs) -> Results | None:
     return None if results.model.digest == loading.digest(given.student) else results  # plain fine-tuning was chosen
 
 
-def _answer(given: Inputs, student: Results, twin: Results | None) -> arms.Answer:
+def _answer(
+    given: Inputs, student: Results, twin: Results | None, costs: Sequence[Cost], exposed: Mapping[str, Any]
+) -> arms.Answer:
     """What the correction brought, as far as this run can tell."""
     told = None if given.choice is None else storage.read_json(given.choice / CHOICE, made_by="dcod choose")
     trained = sections.of_json(given.student / manifests.FILE) or {}
+    students = []
+    if twin is not None and given.twin is not None:
+        curves = exposed.get("students", {})
+        for title, label, verb, folder, one in (
+            (f"correction ({side_by_side.name_of(given.student)})", "student", "train", given.student, student),
+            ("plain fine-tuning", "SFT twin", "train sft", given.twin, twin),
+        ):
+            spent = [cost for cost in costs if cost.stage == verb]
+            students.append(side_by_side.student(title, folder, one, spent, curves.get(label, {})))
     return arms.answer(
         plain=trained.get("stage") == "train" and twins.is_plain(TrainConfig(**trained["config"]["train"])),
         full=[] if twin is None else twins.on_report(student, twin),
         choice=told,
         trial=[Comparison(**one) for one in told["report"]] if told else [],
+        students=students,
     )
 
 

@@ -31,6 +31,7 @@ from dcod import storage
 from dcod.config import Config
 from dcod.config.arms import SFT, ArmConfig, PilotConfig
 from dcod.errors import UserError
+from dcod.evaluate import statistics
 from dcod.models import fitting, loading
 from dcod.objective import arms
 from dcod.objective.feasibility import Holdings
@@ -212,7 +213,9 @@ def _compared(
             shutil.rmtree(folder)
     pq.write_table(pa.Table.from_pylist(rows, schema=asked.SCHEMA), out / ANSWERS, compression="zstd")
     cost = {"steps": float(steps), "tokens": tokens, "seconds": time.monotonic() - began}
-    return {"share": share, "traces": float(len(some)), **cost, **asked.of_answers(rows)}
+    begun = statistics.openings([problem.trace for problem in problems if problem.split == "pilot"])
+    told = {"share": share, "traces": float(len(some)), "traces_openings": begun}
+    return {**told, **cost, **asked.of_answers(rows)}
 
 
 def _outlook(config: Config, pilot: PilotConfig, problems: int) -> str:

@@ -84,7 +84,7 @@ def _joined(parts: list[tuple[Path, dict[str, Any]]]) -> Tried:
         figures = {**fields["figures"], **{key: fields["figures"][key] + more["figures"][key] for key in _SUMS}}
         fields = {**fields, "seeds": [*fields["seeds"], *more["seeds"]], "figures": figures}
     if len(whole) > 1:
-        columns = ["split", "temperature", "value", "tokens", "truncated"]
+        columns = ["split", "seed", "temperature", "sample", "value", "tokens", "truncated", "response"]
         rows = [row for place in whole for row in pq.read_table(place / ANSWERS, columns=columns).to_pylist()]
         fields = {**fields, "figures": {**fields["figures"], **of_answers(rows)}}
     return Tried(folder, fields, whole)

@@ -158,3 +158,10 @@ def test_the_bootstrap_of_one_problem_is_that_problem_and_of_none_an_error() -> 
     assert statistics.bootstrap_interval([0.5, 0.5]) == (0.5, 0.5)
     with pytest.raises(ValueError, match="at least one problem"):
         statistics.bootstrap_interval([])
+
+
+def test_openings_count_ways_to_begin_and_no_problems() -> None:
+    assert statistics.openings(["2 + 3 = 5", "41 + 7 = 48"]) == 1.0
+    assert statistics.openings(["2 + 3 = 5", "First 2 and 3", "Let us see"]) == pytest.approx(3.0)
+    assert statistics.openings(["a b c", "a b c", "d e f", "d e g"]) == pytest.approx(2.0 * 2**0.5)  # 1.5 bits
+    assert statistics.openings([]) == 1.0

@@ -11,7 +11,7 @@ from dcod.evaluate import statistics, summaries
 
 def row(problem: str, outcome: str, answer: str | None, **fields: Any) -> dict[str, Any]:
     steady = {"truncated": False, "looping": False, "contradicting": False, "repetition": 0.0, "tokens": 10}
-    return {"problem_id": problem, "outcome": outcome, "answer": answer, **steady, **fields}
+    return {"problem_id": problem, "outcome": outcome, "answer": answer, "response": "So", **steady, **fields}
 
 
 ROWS = [
@@ -37,6 +37,7 @@ def test_at_k_and_stability_by_hand() -> None:
     assert (steady["truncated"], steady["looping"], steady["contradicting"]) == (1 / 8, 1 / 8, 1 / 8)
     assert steady["agreement"] == 0.5  # two fours (and 4.0 is one) of four; two ones of four
     assert steady["entropy"] == pytest.approx(statistics.answer_entropy(["4", "4", "5", None]))
+    assert steady["openings"] == 1.0
     assert (steady["tokens_p50"], found["mean_tokens"]) == (10, 12.5)
 
 

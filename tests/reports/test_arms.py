@@ -45,12 +45,13 @@ def test_the_pilots_students_show_majority_pass_and_guards_on_report_problems() 
         "low": 0.35,
         "high": 0.45,
         "mean_tokens": 321.4,
+        "stability": {"openings": 1.2},
         "at_k": {"maj@8": [0.5, 0.45, 0.55], "pass@8": [0.7, 0.65, 0.75]},
     }
     guard = row | {"benchmark": "ifeval", "role": "guard", "accuracy": 0.62, "at_k": {}, "samples": 1}
     asked = {"sft": [row, guard], "support": [row | {"accuracy": 0.47}, guard | {"accuracy": 0.61}]}
     text = str(arms.section(arms.answer(plain=False, choice=CHOICE | {"asked": asked})))
-    for said in ("maj@8 50.0%, pass@8 70.0%", "ifeval", "guard", "61.0%", "47.0%", "321"):
+    for said in ("maj@8 50.0%, pass@8 70.0%", "ifeval", "guard", "61.0%", "47.0%", "321", "ways to begin", "1.2"):
         assert said in text
     assert "maj@8" not in str(arms.section(arms.answer(plain=False, choice=CHOICE)))
 

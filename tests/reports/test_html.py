@@ -21,7 +21,7 @@ PIECES = {
     "links": [{EVIL: EVIL}],
     "table": [[EVIL], [[EVIL]], EVIL],
     "pairs": [{EVIL: EVIL}],
-    "headline": [EVIL, EVIL, EVIL, EVIL, [(EVIL, EVIL)], [EVIL], {EVIL: EVIL}],
+    "headline": [EVIL, EVIL, EVIL, EVIL, EVIL, [(EVIL, EVIL)], [EVIL], {EVIL: EVIL}],
     "checks": [[(EVIL, EVIL, False)], [(EVIL, EVIL, True)], EVIL, EVIL],
     "check_rows": [[(EVIL, EVIL, True)]],
     "plot": [EVIL, EVIL, EVIL, EVIL],

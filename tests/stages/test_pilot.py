@@ -107,6 +107,8 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
     greedy = [row["outcome"] == "correct" for row in rows if row["split"] == "pilot" and row["temperature"] == 0.0]
     assert figures["pilot/0"] == pytest.approx(sum(greedy) / len(greedy))
     assert figures["pilot/0"] > 0.3  # it has learned the one thing that there is
+    assert 1.0 <= figures["openings"] <= len(asked["pilot"])
+    assert figures["traces_openings"] == 1.0  # all traces begin alike
     trained = -(-len(by_split["train"]) * 8 // 10)
     assert figures["traces"] == trained
 

@@ -1,0 +1,153 @@
+"""The arms side by side: accuracy, how they write, what they took; as tables for page, model card and terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dcod.reports import sections
+from dcod.reports.html import minus
+from dcod.reports.sections import Cost
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dcod.evaluate.results import Results
+
+Table = tuple[list[str], list[list[str]]]
+
+_STATES = {"left_out": "not tried", "kept": "not tried", "few": "not tried", "failed": "failed", "dropped": "dropped"}
+_WRITING = {  # by the names of figures
+    "mean_tokens": ("length", ".0f"),
+    "openings": ("ways to begin", ".1f"),
+    "truncated": ("cut off", ".1%"),
+    "looping": ("loops", ".1%"),
+    "contradicting": ("wrong steps", ".1%"),
+    "repetition": ("repeated words", ".1%"),
+}
+WORDS = (
+    "Length is in tokens. Ways to begin: the effective number of first three words, numbers as one; an arm that fell "
+    "into one style shows fewer. Wrong steps are stated sums that do not hold."
+)
+
+
+def accuracies(choice: Mapping[str, Any]) -> Table:
+    """Every arm of a pilot: accuracy on the pilot problems by temperature, and against SFT at each one's best."""
+    against = {one["name"]: one for one in choice["choice"]["against"]}
+    tried = _tried(choice)
+    temperatures = sorted(
+        {k.split("/")[1] for arm in tried for k in arm["figures"] if k.startswith("pilot/")}, key=float
+    )
+    named = ["greedy" if t == "0" else f"at {t}" for t in temperatures]
+    head = ["arm (pilot problems)", *named, "best at", "against plain", "95 % interval"]
+    rows = []
+    for arm in choice["arms"]:
+        name = arm["arm"]["name"]
+        if arm["state"] != "trained":
+            why = f"{name}: {_STATES[arm['state']]}: {arm['why']}"
+            rows.append([why, *[""] * (len(head) - 1)])
+            continue
+        got, one = arm["figures"], against.get(name)
+        gap = [points(one["difference"]), f"{points(one['low'])} to {points(one['high'])}"] if one else ["", ""]
+        best = "greedy" if not arm["best"] else f"{arm['best']:g}"
+        rows.append([_named(arm, choice), *(f"{got[f'pilot/{t}']:.1%}" for t in temperatures), best, *gap])
+    return head, rows
+
+
+def writing(choice: Mapping[str, Any]) -> Table:
+    """Every arm that was tried: what its training took, and how its answers are written; no row where none was."""
+    head, rows = ["arm (pilot)", "tokens learnt", "time", *(title for title, _ in _WRITING.values())], []
+    for arm in _tried(choice):
+        got = arm["figures"]
+        took = sections.duration(got["seconds"]) if "seconds" in got else ""
+        rows.append([_named(arm, choice), f"{got['tokens']:,.0f}", took, *_written(got)])
+    known = [arm["figures"]["traces_openings"] for arm in _tried(choice) if "traces_openings" in arm["figures"]]
+    if known:
+        rows.append(["the traces of these problems", "", "", *_written({"openings": known[0]})])
+    return head, rows
+
+
+def asked(students: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """Students on problems that nothing was chosen on, guards among them.
+
+    Args:
+        students: by their names what :meth:`dcod.evaluate.results.Results.told` gives.
+    """
+    head = ["arm", "report problems", "role", "accuracy", "95 % interval", "majority and pass"]
+    head += [*(title for title, _ in _WRITING.values()), "problems"]
+    rows = []
+    for name, told in students.items():
+        for row in told:
+            at_k = ", ".join(f"{key} {value[0]:.1%}" for key, value in row["at_k"].items())
+            interval = f"{row['low']:.1%} to {row['high']:.1%}"
+            written = _written(row | row.get("stability", {}))
+            rows.append([name, row["benchmark"], row["role"], f"{row['accuracy']:.1%}", interval, at_k, *written])
+            rows[-1].append(f"{row['n']}")
+    return head, rows
+
+
+def name_of(training: Path) -> str:
+    """What the correction of a training is called: its name, or that of the loss."""
+    settings = sections.settings(training)
+    correction = str(settings.get("correction", "")).partition(",")[0]
+    return str(settings.get("loss", "")).partition(",")[0] if correction.startswith("none") else correction
+
+
+def student(
+    name: str, folder: Path, results: Results, costs: Iterable[Cost], exposed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is known of one student at full size, as JSON holds it.
+
+    Args:
+        name: that readers see.
+        folder: its model folder, with the history of its training.
+        results: of its evaluation.
+        costs: of the stages that trained it.
+        exposed: its curve of :func:`dcod.score.exposure.compare`; empty where none was measured.
+    """
+    history = sections.history_of(folder)
+    took = [one.seconds for one in costs if one.seconds is not None and not one.reused]
+    moved = [row["selection_kl"] for row in history if "selection_kl" in row]
+    known = {
+        "tokens": sum(row.get("tokens", 0.0) for row in history) or None,
+        "seconds": sum(took) or None,
+        "kl_from_start": moved[-1] if moved else None,
+        "excess_error": exposed.get("excess_error"),
+    }
+    return {"name": name, **{key: value for key, value in known.items() if value is not None}, "asked": results.told()}
+
+
+def took(students: Iterable[Mapping[str, Any]]) -> Table:
+    """Students at full size: what their training took, how far it went from the start, and whether errors compound."""
+    rows = []
+    for one in students:
+        tokens = f"{one['tokens']:,.0f}" if "tokens" in one else ""
+        time = sections.duration(one["seconds"]) if "seconds" in one else ""
+        moved = f"{one['kl_from_start']:.3f}" if "kl_from_start" in one else ""
+        error = minus(f"{one['excess_error']:+.2f}") if "excess_error" in one else ""
+        rows.append([one["name"], tokens, time, moved, error])
+    return ["arm (full size)", "tokens learnt", "time", "KL from the start (nats)", "excess error"], rows
+
+
+def filled(table: Table) -> Table:
+    """A table without the columns that nothing stands in."""
+    head, rows = table
+    some = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    return [head[place] for place in some], [[row[place] for place in some] for row in rows]
+
+
+def points(share: float) -> str:
+    """A difference in points."""
+    return minus(f"{share * 100:+.1f}")
+
+
+def _tried(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [arm for arm in choice["arms"] if arm["state"] == "trained"]
+
+
+def _named(arm: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
+    return str(arm["arm"]["name"]) + (" (chosen)" if arm["arm"]["name"] == choice["choice"]["arm"] else "")
+
+
+def _written(figures: Mapping[str, float]) -> list[str]:
+    return [format(figures[key], shape) if key in figures else "" for key, (_, shape) in _WRITING.items()]
