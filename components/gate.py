@@ -24,6 +24,7 @@ def gate(
     summary: dsl.Output[dsl.Markdown],
     twin: dsl.Input[dsl.Model] = None,  # how kfp says optional
     twin_results: dsl.Input[dsl.Dataset] = None,
+    seeds: dsl.Input[dsl.Dataset] = None,
     choice: dsl.Input[dsl.Artifact] = None,
     teacher: dsl.Input[dsl.Model] = None,
 ) -> str:
@@ -40,7 +41,8 @@ def gate(
         "champion_results": champion_results.path,
         "results": results.path,
     }
-    optional = {"twin": twin, "twin_results": twin_results, "choice": choice, "teacher": teacher}
+    optional = {"twin": twin, "twin_results": twin_results, "seeds": seeds, "choice": choice}
+    optional |= {"teacher": teacher}
     inputs |= {name: given.path for name, given in optional.items() if given}
     pages = report.path, trace_page.path
     outcome, figures = run_gate(config.path, pipeline, decision.path, inputs, pages, summary.path)

@@ -7,6 +7,7 @@
      pilot, choose   where arms are configured: each is tried on a share of the prompts, and the best is chosen;
   4. train     corrected supervision: the student, in this pod or by a TrainJob on several nodes; and beside it one by
                plain fine-tuning, where a twin is wanted;
+     again, seeds    with `train.seeds`: both with other seeds, asked the report problems alone;
   5. evaluate  start, start with worked examples, champion and student, on the same problems;
   6. gate      a paired test on the gate split; the student is registered as challenger either way;
   7. promote   only if the gate says so: the champion alias moves.
@@ -14,7 +15,8 @@
 
 First of all `settle` merges the inputs of the run into its configuration. `build` makes the pipeline for a cluster;
 `dcod run` and `dcod submit` both run what it returns. Its shape depends on `cluster.shards`,
-`cluster.train.num_nodes`, the names of `train.arms`, `train.twin`, and who is asked (dcod_pipelines.tasks).
+`cluster.train.num_nodes`, the names of `train.arms`, `train.twin`, `train.seeds`, and who is asked
+(dcod_pipelines.tasks).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -45,7 +47,8 @@ def build(settings: "Config | None" = None) -> Any:
             scores = tasks.score(traces, start)
             choice = tasks.choose(scores, start, traces)
             student = tasks.train(scores, start, **choice)
-            tasks.gate(start, champion, student, traces, scores, **choice, **tasks.twin(scores, start, traces))
+            twin = tasks.twin(scores, start, traces, **choice)
+            tasks.gate(start, champion, student, traces, scores, **choice, **twin)
 
     return distill
 

@@ -47,7 +47,7 @@ def build(settings: "Config | None" = None) -> Any:
                     scores = tasks.score(traces, student, which)
                     chosen = chosen or tasks.choose(scores, begin, traces)
                     student = tasks.train(scores, student, which, **chosen)
-                twin = tasks.twin(scores, begin, traces)
+                twin = tasks.twin(scores, begin, traces, **chosen)
                 tasks.gate(begin, champion, student, traces, scores, **chosen, **twin)
 
     return retrain

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from dcod_components.again import again
 from dcod_components.choose import choose
 from dcod_components.choose_halved import choose_halved
 from dcod_components.decide import decide
@@ -26,6 +27,7 @@ from dcod_components.merge import merge
 from dcod_components.pilot import pilot
 from dcod_components.promote import promote
 from dcod_components.score import score
+from dcod_components.seeds import seeds
 from dcod_components.settle import settle
 from dcod_components.teach import teach
 from dcod_components.train import train
@@ -171,12 +173,30 @@ class Tasks:
 
         return self._merged(part, f"evaluate {label} shards", "evaluate", traces, f"merge {label}")
 
-    def twin(self, scores: Any, start: Any, traces: Any) -> dict[str, Any]:
-        """The student of plain fine-tuning at full size, and its results; nothing where none is wanted."""
+    def twin(self, scores: Any, start: Any, traces: Any, **choice: Any) -> dict[str, Any]:
+        """The student of plain fine-tuning at full size, and its results; nothing where none is wanted.
+
+        With ``train.seeds`` also the answers of further students and twins; ``choice`` is of :meth:`choose`.
+        """
         if not self.settings.train.twin:
             return {}
         model = self.train(scores, start, f" {SFT}", arm=SFT)
-        return {"twin": model, "twin_results": self.evaluate(model, traces, SFT)}
+        made = {"twin": model, "twin_results": self.evaluate(model, traces, SFT)}
+        return made | self._further(scores, start, **choice)
+
+    def _further(self, scores: Any, start: Any, **choice: Any) -> dict[str, Any]:
+        """What students with other seeds answer to the report problems, as `seeds`; nothing where none are wanted."""
+        from dcod.stages.seeds import names
+
+        if not (wanted := names(self.settings.train.seeds)):
+            return {}
+        with dsl.ParallelFor(items=wanted, name="further seeds") as arm:
+            given = {"scores": scores, "student": start}
+            looked = None if choice else self._look("again", "train again", given, arm=arm)
+            task = again(**self.common, scores=scores, start=start, arm=arm, **choice)
+            task = self.place.task(task, "train again", gpu=True, look=looked)
+        gathered = seeds(**self.common, students=dsl.Collected(task.outputs["answers"]))
+        return {"seeds": self.place.task(gathered, "gather seeds").outputs["gathered"]}
 
     def gate(self, start: Any, champion: Any, student: Any, traces: Any, scores: Any, **compared: Any) -> None:
         """All models on the same problems, the gate, and the promotion if it says so.

@@ -63,8 +63,8 @@ class StageConfig(Section):
 
 
 Placed = Literal[
-    "choose", "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "pilot", "promote",
-    "score", "teach", "train",
+    "again", "choose", "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "pilot",
+    "promote", "score", "teach", "train",
 ]  # fmt: skip
 
 

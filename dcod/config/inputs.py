@@ -94,6 +94,7 @@ def shape_of(config: Config) -> dict[str, Any]:
         "train.arms": [arm.name for arm in config.train.compared],
         "train.pilot.halve": config.train.halves,
         "train.twin": config.train.twin,
+        "train.seeds": config.train.seeds,
         "teach.enough": config.asks or "never",
         "promote.exposure_traces": "asked for" if config.promote.exposure_traces else 0,
     }

@@ -297,6 +297,12 @@ class Config(Section):
                 "promote.exposure_traces needs the distribution of a teacher at given texts: set teach.model, and "
                 "teach.engine to transformers or vllm"
             )
+        if self.train.seeds > 1 and not self.train.twin:
+            raise ValueError(
+                "train.seeds > 1 trains further students to compare them with plain fine-tuning: set train.twin=true"
+            )
+        if self.train.seeds > 1 and self.cluster.train.num_nodes > 1:
+            raise ValueError("train.seeds > 1 trains in one pod a student: cluster.train.num_nodes must be 1")
         return self
 
     @model_validator(mode="after")

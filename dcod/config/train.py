@@ -102,6 +102,13 @@ class TrainConfig(Section):
         False, description="Also train plain fine-tuning at full size, so that the report says what the correction did."
     )
 
+    seeds: Few = Field(
+        1,
+        description="Students that are trained alike but for the seed, and as many twins, so that the answer is over "
+        "seeds as well; the first one is judged.",
+        examples=[3],
+    )
+
     @model_validator(mode="after")
     def _exclude(self) -> TrainConfig:
         check_together(self.correction, self.loss, self.focus)
@@ -150,4 +157,4 @@ class TrainConfig(Section):
         return self.model_copy(update=_ALONE)
 
 
-_ALONE = {"arms": [], "pilot": PilotConfig(), "twin": False}
+_ALONE = {"arms": [], "pilot": PilotConfig(), "twin": False, "seeds": 1}

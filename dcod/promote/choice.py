@@ -191,6 +191,45 @@ def detectable(
     return float(min(1.0, (stats.norm.isf(level) + stats.norm.isf(1.0 - power)) * math.sqrt(variance)))
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A difference over problems and seeds, as :class:`dcod.promote.compare.Comparison` has its parts."""
+
+    gains: int
+    losses: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    worst: float
+    detectable: float
+
+
+def over_seeds(gap: Hits, pilot: PilotConfig, level: float) -> Spread:
+    """The mean of a difference by seed and problem, with its interval over both.
+
+    Args:
+        gap: differences of shares of right answers [S, P], at least two seeds.
+        pilot: says by how much a difference spreads between seeds; it counts as much as five.
+        level: of the one-sided bound ``worst``.
+    """
+    deviation, freedom = _between_seeds([gap], pilot)
+    error, degrees = _error(gap, deviation, freedom)
+    mean, by_problem = float(gap.mean()), gap.mean(axis=0)
+    half = float(stats.t.isf(0.025, degrees)) * error
+    seen = (stats.norm.isf(level) + stats.norm.isf(0.2)) * error
+    return Spread(
+        gains=int((by_problem > 0).sum()),
+        losses=int((by_problem < 0).sum()),
+        difference=mean,
+        low=mean - half,
+        high=mean + half,
+        p_value=_p_value(mean, error, degrees),
+        worst=mean - float(stats.t.isf(level, degrees)) * error,
+        detectable=float(min(1.0, seen)),
+    )
+
+
 def _between_seeds(gaps: Sequence[Hits], pilot: PilotConfig) -> tuple[float, float]:
     """The standard deviation of a difference between seeds, and its degrees of freedom; pooled over the arms.
 

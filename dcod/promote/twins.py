@@ -6,14 +6,19 @@ which nothing was chosen on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dcod import storage
 from dcod.config import TrainConfig
-from dcod.config.arms import ArmConfig
+from dcod.config.arms import ArmConfig, PilotConfig
 from dcod.errors import UserError
-from dcod.evaluate.results import Results
+from dcod.evaluate.results import Answer, Results
+from dcod.promote import choice
 from dcod.promote.compare import Comparison
 from dcod.promote.gate import compared_with_twin
 
@@ -28,6 +33,47 @@ def on_report(student: Results, twin: Results) -> list[Comparison]:
         UserError: the two were not evaluated alike.
     """
     return compared_with_twin(student, twin, "report", LEVEL)
+
+
+def over_seeds(ours: Sequence[Results], theirs: Sequence[Results], pilot: PilotConfig) -> list[Comparison]:
+    """Students against their twins, seed by seed, on the report problems: intervals over problems and seeds.
+
+    With one seed it is :func:`on_report`. With more, the variance is that of a pilot (:mod:`dcod.promote.choice`): of
+    the mean over problems, and of the mean over seeds.
+
+    Args:
+        ours: the student's results by seed, the judged one first.
+        theirs: the twin's.
+        pilot: says by how much a difference spreads between seeds, where few tell it.
+
+    Raises:
+        UserError: two were not evaluated alike, or not as many of both were.
+    """
+    if len(ours) != len(theirs):
+        raise UserError(f"train.seeds: {len(ours)} students and {len(theirs)} twins; there must be as many of both")
+    by_seed = [on_report(mine, other) for mine, other in zip(ours, theirs, strict=True)]
+    if len(by_seed) == 1:
+        return by_seed[0]
+    whole = []
+    for place, first in enumerate(by_seed[0]):
+        key, rows = first.benchmark, [one[place] for one in by_seed]
+        gaps = [_gaps(mine, other, key) for mine, other in zip(ours, theirs, strict=True)]
+        if any(gap.keys() != gaps[0].keys() for gap in gaps):
+            raise UserError(f"train.seeds: the students were not asked the same problems of {key}")
+        spread = choice.over_seeds(np.array([[gap[one] for one in sorted(gap)] for gap in gaps]), pilot, LEVEL)
+        accuracies = {name: sum(getattr(row, name) for row in rows) / len(rows) for name in ("challenger", "baseline")}
+        whole.append(replace(first, **accuracies, **vars(spread)))
+    return whole
+
+
+def _gaps(ours: Results, theirs: Results, key: str) -> dict[str, float]:
+    """Ours less theirs, in shares of right answers by problem."""
+    mine, other = ({p: _share(a) for p, a in one.by_problem("report")[key].items()} for one in (ours, theirs))
+    return {problem: mine[problem] - other[problem] for problem in mine.keys() & other.keys()}
+
+
+def _share(answers: Sequence[Answer]) -> float:
+    return sum(answer.outcome == "correct" for answer in answers) / len(answers)
 
 
 def equal_compute(student: Path, twin: Path) -> None:

@@ -36,6 +36,7 @@ class Answer:
         comparisons: on the report problems, the correction against plain fine-tuning.
         choice: of the pilot (choice.json); empty where there was none.
         students: the student and its twin (:func:`dcod.reports.side_by_side.student`), where both were trained.
+        seeds: trainings of each at full size, that the comparisons are over.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Answer:
     comparisons: tuple[Comparison, ...] = ()
     choice: Mapping[str, Any] | None = None
     students: tuple[Mapping[str, Any], ...] = ()
+    seeds: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -67,6 +69,7 @@ def answer(
     choice: Mapping[str, Any] | None = None,
     trial: Sequence[Comparison] = (),
     students: Sequence[Mapping[str, Any]] = (),
+    seeds: int = 1,
 ) -> Answer:
     """The answer of a run.
 
@@ -76,15 +79,15 @@ def answer(
         choice: of the pilot.
         trial: the pilot's students on the report problems.
         students: those of ``full``, side by side.
+        seeds: trainings of each that ``full`` is over.
     """
     if plain:
         if choice:
             return Answer(f"Plain fine-tuning was kept: {choice['choice']['why']}.", "", (), choice)
         return Answer("Plain fine-tuning: nothing was corrected, and nothing was compared with it.")
     if full:
-        return Answer(
-            " ".join(_told(one, "at full size") for one in full), "full", tuple(full), choice, tuple(students)
-        )
+        size = "at full size" + (f", {seeds} seeds each" if seeds > 1 else "")
+        return Answer(" ".join(_told(one, size) for one in full), "full", tuple(full), choice, tuple(students), seeds)
     if trial:
         return Answer(" ".join(_told(one, "at pilot size") for one in trial), "pilot", tuple(trial), choice)
     if choice and not choice["choice"]["seeds"]:
@@ -98,7 +101,7 @@ def section(given: Answer) -> Markup:
     if given.comparisons:
         head = ["report problems", "correction", "plain", "difference", "95 % interval", "p", "problems"]
         parts += [
-            note(f"Problems that nothing was chosen on, {given.size} size."),
+            note(f"Problems that nothing was chosen on, {given.size} size. {_over(given)}"),
             table(head, list(_rows(given)), "The correction against plain fine-tuning"),
         ]
     if given.students:
@@ -128,6 +131,12 @@ def lines(given: Mapping[str, Any]) -> list[str]:
         text += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                   for row in [head, *rows] if rows]  # fmt: skip
     return text
+
+
+def _over(given: Answer) -> str:
+    if given.seeds > 1:
+        return f"The interval is over problems and {given.seeds} trainings of each; the first of them is judged."
+    return "The interval is over problems: another training would differ, too (train.seeds)."
 
 
 def _by_name(students: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -41,12 +41,12 @@ def narrowed(verb: str, config: Config, arm: str, inputs: dict[str, Path], optio
         config: the whole configuration.
         arm: that is tried or trained; of any other stage empty.
         inputs: a training's choice is taken out of them.
-        options: a pilot's arm is put into them.
+        options: the arm of a pilot, or of a further seed, is put into them.
 
     Raises:
         UserError: as :func:`of_training`.
     """
-    if verb == "pilot":
+    if verb in ("pilot", "again"):
         options["arm"] = arm
     return of_training(config, arm, inputs.pop("choice", None)) if verb == "train" else config
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
@@ -23,16 +23,15 @@ from dcod import storage
 from dcod.config import Config
 from dcod.config.arms import SFT
 from dcod.errors import UserError
-from dcod.evaluate.results import Results, load_results
+from dcod.evaluate.results import Results
 from dcod.promote import choice, twins
 from dcod.promote.choice import Choice
 from dcod.retrain import arms as taken_over
 from dcod.retrain.arms import Kept
-from dcod.stages import evaluate
+from dcod.stages import reported
 from dcod.stages.arms import CHOICE
 from dcod.stages.pilot import ANSWERS, DROPPED, FEW, STUDENT, TAKEN_OVER, TRAINED, level_of, share_of
 from dcod.stages.tried import Tried, gathered
-from dcod.tracking import NullLog
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -114,19 +113,9 @@ def _reported(config: Config, out: Path, folders: Mapping[str, Path]) -> dict[st
     """What the pilot's students answer to the report problems; nothing where no benchmark is configured or none won."""
     if len(folders) < 2 or not config.evaluate.benchmarks:
         return {}
-    results = {}
-    for name, folder in folders.items():
-        place = out / f"report-{name}"
-        place.mkdir()
-        asked = config.model_copy(update={"evaluate": _bare(config)})
-        evaluate.run(asked, place, NullLog(), student=folder / STUDENT, report_only=True)
-        results[name] = load_results(place)
-    return results
-
-
-def _bare(config: Config) -> Any:
-    """The section ``evaluate`` without what needs traces."""
-    return config.evaluate.model_copy(update={"few_shot": 0, "drift_traces": 0})
+    return {
+        name: reported.results_of(config, folder / STUDENT, out / f"report-{name}") for name, folder in folders.items()
+    }
 
 
 def _other(told: Mapping[str, Tried], made: Choice) -> Path | None:

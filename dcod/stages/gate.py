@@ -23,6 +23,7 @@ from typing import Any
 import dcod
 from dcod import storage
 from dcod.config import Config, TrainConfig
+from dcod.config.arms import SFT
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
@@ -33,7 +34,7 @@ from dcod.promote.gate import Contest
 from dcod.promote.promote import ARM, TRAINED_ON, challenge
 from dcod.reports import arms, model_card, report, sections, side_by_side, trace_pages
 from dcod.reports.sections import Cost
-from dcod.stages import evaluate, manifests
+from dcod.stages import evaluate, manifests, seeds
 from dcod.stages.arms import CHOICE
 from dcod.stages.digests import code_digest, output_digest
 from dcod.tracking import NullLog, StageRun, addresses, lineage
@@ -56,6 +57,7 @@ class Inputs:
         traces: that the student was trained on.
         scores: of them; only for the report.
         twin: a student trained like this one, without correction, with its results.
+        seeds: the answers of both with further seeds.
         choice: of the pilot that chose the student's arm.
         teacher: model folder; only for the report.
     """
@@ -70,6 +72,7 @@ class Inputs:
     scores: Path | None = None
     twin: Path | None = None
     twin_results: Path | None = None
+    seeds: Path | None = None
     choice: Path | None = None
     teacher: Path | None = None
 
@@ -124,7 +127,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     version = registry.by_version(decision.registered_model, decision.challenger.version)
     origin = lineage.origin(registry, version, given.traces)
     exposed, costs = _exposed(config, out, given), sections.costs(log)
-    answer = _answer(given, student, twin, costs, exposed)
+    answer = _answer(config, given, student, twin, costs, exposed)
     describe(config, registry, decision, results, given, origin, answer)
     viewer = _viewer(config, out, log, given)
     folders = {"start": given.start, "student": given.student, "traces": given.traces, "scores": given.scores}
@@ -225,26 +228,37 @@ def _twin(given: Inputs) -> Results | None:
 
 
 def _answer(
-    given: Inputs, student: Results, twin: Results | None, costs: Sequence[Cost], exposed: Mapping[str, Any]
+    config: Config,
+    given: Inputs,
+    student: Results,
+    twin: Results | None,
+    costs: Sequence[Cost],
+    exposed: Mapping[str, Any],
 ) -> arms.Answer:
     """What the correction brought, as far as this run can tell."""
     told = None if given.choice is None else storage.read_json(given.choice / CHOICE, made_by="dcod choose")
     trained = sections.of_json(given.student / manifests.FILE) or {}
-    students = []
+    full, students, trainings = list[Comparison](), list[dict[str, Any]](), 1
     if twin is not None and given.twin is not None:
-        curves = exposed.get("students", {})
-        for title, label, verb, folder, one in (
-            (f"correction ({side_by_side.name_of(given.student)})", "student", "train", given.student, student),
-            ("plain fine-tuning", "SFT twin", "train sft", given.twin, twin),
+        further, plain = (seeds.read(given.seeds, which) for which in ("student", SFT))
+        full, trainings = twins.over_seeds([student, *further], [twin, *plain], config.train.pilot), 1 + len(further)
+        curves, named = exposed.get("students", {}), f"correction ({side_by_side.name_of(given.student)})"
+        for title, label, verb, folder, one, others in (
+            (named, "student", "train", given.student, student, further),
+            ("plain fine-tuning", "SFT twin", f"train {SFT}", given.twin, twin, plain),
         ):
             spent = [cost for cost in costs if cost.stage == verb]
             students.append(side_by_side.student(title, folder, one, spent, curves.get(label, {})))
+            students += [
+                {"name": f"{title}, seed {number}", "asked": other.told()} for number, other in enumerate(others, 1)
+            ]
     return arms.answer(
         plain=trained.get("stage") == "train" and twins.is_plain(TrainConfig(**trained["config"]["train"])),
-        full=[] if twin is None else twins.on_report(student, twin),
+        full=full,
         choice=told,
         trial=[Comparison(**one) for one in told["report"]] if told else [],
         students=students,
+        seeds=trainings,
     )
 
 

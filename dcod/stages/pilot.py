@@ -71,7 +71,7 @@ def share_of(config: Config) -> float:
     train = config.train
     if train.pilot.share != "auto":
         return train.pilot.share
-    return min(1.0, COST / (1.0 - COST) * (2 if train.twin else 1) / _students(config))
+    return min(1.0, COST / (1.0 - COST) * (2 if train.twin else 1) * train.seeds / _students(config))
 
 
 def _students(config: Config) -> int:

@@ -18,6 +18,7 @@ KEYS = [key for part in reference.parts() for key in part.keys]
 STORAGE = ["cluster.storage=s3://bucket/dcod"]
 ALONE = {
     "promote.exposure_traces": ["teach.model=owner/teacher"],
+    "train.seeds": ["train.twin=true"],
     "cluster.train.num_nodes": STORAGE,
     "promote.log_model": STORAGE,
 }  # examples that need another key

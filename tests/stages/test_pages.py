@@ -47,7 +47,7 @@ def test_scores_show_their_drift_and_merged_answers_nothing(tmp_path: Path) -> N
 
 def test_all_other_stages_have_none(tmp_path: Path) -> None:
     others = STAGES.keys() - {"ingest", "join", "train", "train_job", "score", "merge"}
-    assert len(others) == 10
-    assert [shown(stage, tmp_path) for stage in others] == [[]] * 10
+    assert len(others) == 12
+    assert [shown(stage, tmp_path) for stage in others] == [[]] * 12
     with pytest.raises(UserError, match=r"no counts\.json in it"):
         shown("join", tmp_path)
