@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +20,7 @@ from dcod.errors import UserError
 from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
+from dcod.promote import compare, gate
 from dcod.storage import marks
 from dcod.traces.mapping import addresses
 
@@ -230,6 +232,10 @@ def _held_out(advice: Advice, share: float, looked: Sample, folder: Path) -> str
     if enough < advice.config.promote.min_problems:
         few = f"{len(chosen)} problems were held out in {file.name}; so few tell only a large gain from noise"
         advice.set("promote.min_problems", enough, few)
+    least = -compare.lower_bound(0, 0, max(enough, 1), gate.level_of(advice.config.promote))
+    if least >= advice.config.promote.stability_margin:
+        few = "on so few problems a smaller rise of answers that are cut off or loop cannot be ruled out"
+        advice.set("promote.stability_margin", math.floor(20 * least + 1) / 20, few)
     return str(file)
 
 

@@ -16,10 +16,11 @@ from dcod import benchmarks
 from dcod.check import sample, student
 from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
-from dcod.config import BenchmarkConfig, Config
+from dcod.config import BenchmarkConfig, Config, PromoteConfig
 from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
 from dcod.objective import arms, feasibility
+from dcod.promote import compare, gate
 from dcod.traces import sources
 from dcod.traces.mapping import addresses
 
@@ -50,6 +51,7 @@ class Findings:
     config: Config
     folder: Path | None = None
     sample: Sample | None = None
+    asked: float = 0.0  # tokens of one model's evaluation at most, prompts and answers
     answers: list[Check] = field(default_factory=list)
 
 
@@ -183,20 +185,25 @@ def _benchmarks(findings: Findings) -> Iterator[Check]:
 def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check]:
     config = findings.config
     problems = benchmarks.load(benchmark, config.evaluate.report_share)
-    gate = sum(problem.split == "gate" for problem in problems)
+    deciding = sum(problem.split == "gate" for problem in problems)
     name, needed = benchmarks.key(benchmark), config.promote.min_problems
-    text = f"{len(problems):,} problems: {gate:,} for the gate, {len(problems) - gate:,} for the report"
-    if benchmark.role == "primary" and gate < needed:
+    text = f"{len(problems):,} problems: {deciding:,} for the gate, {len(problems) - deciding:,} for the report"
+    if benchmark.role != "report" and deciding < needed:
         enough = round(needed / (1.0 - config.evaluate.report_share) * 1.1)
         way_out = (
             f"the gate needs {needed} (promote.min_problems): bring about {enough} problems, or set "
             "evaluate.report_share or promote.min_problems lower"
         )
         yield Check(name, "failed", f"{text}; {way_out}")
-    elif benchmark.role != "report" and gate == len(problems):
+    elif benchmark.role != "report" and deciding == len(problems):
         yield Check(name, "warning", f"{text}; without report problems nothing is left to tell the result on")
     else:
         yield Check(name, "ok", text)
+    plan = benchmarks.plan(benchmark)
+    prompt = findings.sample.prompt_tokens if findings.sample else 0.0
+    findings.asked += len(problems) * plan.samples * (prompt + plan.max_new_tokens)
+    if benchmark.role != "report" and plan.samples == 1 and deciding >= max(1, needed):
+        yield from _too_few(name, deciding, benchmark.role == "guard", config.promote)
     added = next((one.prompt[-1]["content"].removeprefix(one.text.strip()).strip() for one in problems), "")
     if benchmark.role == "primary" and added and findings.sample and findings.sample.bare:
         way_out = "kind=as_is behind its file asks as the traces do, or " if benchmark.name == "custom" else ""
@@ -207,6 +214,25 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check
             f"asked otherwise than it is taught, and may copy these words; {way_out}a mapping with `instruction` "
             "teaches them",
         )
+
+
+def _too_few(name: str, problems: int, guard: bool, promote: PromoteConfig) -> Iterator[Check]:
+    """Limits that so many gate problems cannot show to be kept, even where no answer changes."""
+    level = gate.level_of(promote)
+    limits = {"promote.margin": promote.margin} if guard else {}
+    if promote.stability:
+        limits["promote.stability_margin"] = promote.stability_margin
+    for key, margin in limits.items():
+        if -compare.lower_bound(0, 0, problems, level) >= margin:
+            counts = (count for count in range(problems, 100_000) if -compare.lower_bound(0, 0, count, level) < margin)
+            enough = next(counts, 0) if margin else 0
+            way_out = f"bring {enough:,} to the gate, or set {key} higher" if enough else f"set {key} above 0"
+            yield Check(
+                name,
+                "failed",
+                f"{problems:,} gate problems cannot show that {key}={margin:g} is kept, even where no answer changes, "
+                f"so every student would be refused; {way_out}",
+            )
 
 
 def _room(findings: Findings) -> Iterator[Check]:
@@ -224,19 +250,25 @@ def _room(findings: Findings) -> Iterator[Check]:
     if there:
         yield _against("memory", memory, there, "this machine", "set train.lora.rank=16, or take a smaller student")
     if findings.sample:
-        yield _time(config, findings.sample, size)
+        yield _time(config, findings.sample, size, findings.asked)
 
 
-def _time(config: Config, taken: Sample, size: int) -> Check:
+def _time(config: Config, taken: Sample, size: int, asked: float) -> Check:
     from joblib import cpu_count
 
+    train, evaluate = config.train, config.evaluate
+    trainings = (1 + train.twin) * train.seeds * (1.25 if train.arms else 1.0)  # a pilot takes a fifth of the run
+    models = 2 + train.twin + evaluate.report_share * bool(evaluate.few_shot)
     share = len(taken.traces) / max(taken.rows, 1)
     each = sum(sum(pair) for pair in taken.tokens) / max(len(taken.tokens), 1)
     tokens = share * taken.total * each
-    hours = 6.0 * size * tokens * (config.train.epochs + 0.5) / (FLOPS * cpu_count()) / 3600
-    text = f"about {tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {config.train.epochs} epochs: "
+    # Writing a token takes about as long as learning one: it cannot be done in batches as large.
+    work = tokens * (train.epochs * trainings + 0.5) + asked * models
+    hours = 6.0 * size * work / (FLOPS * cpu_count()) / 3600
+    text = f"about {tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {train.epochs} epochs"
+    text += f", {trainings:g} trainings: " if trainings > 1 else ": "
     text += f"{60 * hours:,.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
-    text += f" of training and scoring on these {cpu_count()} cores"
+    text += f" of scoring, training and evaluation on these {cpu_count()} cores"
     if hours > SLOW_H:
         return Check("time", "warning", f"{text}; take a GPU, a smaller student, or ingest.limit")
     return Check("time", "ok", text)

@@ -60,6 +60,11 @@ class Sample:
         return self.rows == self.total
 
     @property
+    def prompt_tokens(self) -> float:
+        """Of a prompt, in the mean."""
+        return sum(prompt for prompt, _ in self.tokens) / max(len(self.tokens), 1)
+
+    @property
     def bare(self) -> bool:
         """Whether no prompt says how to answer."""
         return bool(self.traces) and not any(_FORM.search(trace.problem) for trace in self.traces)

@@ -68,6 +68,7 @@ def test_prompts_are_held_out_where_there_is_no_benchmark(tmp_path: Path, tiny_s
     config = advice.config
     assert config.evaluate.benchmarks[0].source == f"{file}?kind=as_is"
     assert config.promote.min_problems == 3
+    assert config.promote.stability_margin == 0.5
     assert any("12 problems were held out" in line for line in advice.why)
     assert {check.state for check in checks(config)} <= {"ok", "warning"}
     found = contamination.Contamination(config.evaluate.benchmarks)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from dcod.check import student
-from dcod.check.checks import Check, checks, early
-from dcod.config import Config, StudentConfig, parse_config
+from dcod.check.checks import Check, _time, checks, early
+from dcod.check.sample import Sample
+from dcod.config import Config, IngestConfig, StudentConfig, TrainConfig, parse_config
 from dcod.errors import UserError
+from dcod.promote.compare import compare
+from dcod.traces import Trace
 
 
 def lines(path: Path, rows: Iterable[object]) -> str:
@@ -83,6 +87,9 @@ def test_nothing_is_wrong_with_what_is_right(good: list[str]) -> None:
         ("evaluate.benchmarks=[{name: gsm9k}]", "benchmarks", "'gsm9k' is unknown; known: aime24"),
         ("evaluate.benchmarks.0.source=nowhere.jsonl", "benchmarks", "evaluate.benchmarks.0.source: no such file"),
         ("evaluate.benchmarks.0.limit=20", "custom:problems", "the gate needs 50 (promote.min_problems)"),
+        ("evaluate.benchmarks.0.role=guard", "custom:problems", "promote.margin=0.02 is kept, even where no answer"),
+        ("promote.stability_margin=0.01", "custom:problems", "to the gate, or set promote.stability_margin higher"),
+        ("promote.stability_margin=0", "custom:problems", "set promote.stability_margin above 0"),
     ],
 )
 def test_a_planted_fault_is_found(good: list[str], override: str, name: str, told: str) -> None:
@@ -142,3 +149,28 @@ def test_a_run_is_not_started_without_traces() -> None:
     with pytest.raises(UserError, match="name your traces"):
         early(Config())
     early(parse_config("{}", ["ingest.sources=[s3://bucket/traces/]", "evaluate.benchmarks=[{name: gsm8k}]"]))
+
+
+def test_what_a_guard_needs_is_what_the_gate_asks(good: list[str]) -> None:
+    """With as many problems as it says the limit can be kept, with one fewer it cannot."""
+    asked = answers([*good, "evaluate.benchmarks.0.role=guard"])["custom:problems"]
+    (check,) = [check for check in asked if check.state == "failed"]
+    enough = int(re.findall(r"bring (\d+) to the gate", check.text)[0])
+    ours = {count: {str(n): [1.0] for n in range(count)} for count in (enough - 1, enough)}
+    worst = [compare("sums", "guard", ours[count], ours[count], 0.05).worst for count in (enough - 1, enough)]
+    assert worst[0] <= -0.02 < worst[1]
+
+
+def test_the_time_counts_all_trainings_and_the_evaluation(good: list[str]) -> None:
+    findings = [answers([*good, *more])["time"][0].text for more in ([], ["train.twin=true", "train.seeds=3"])]
+    assert "2 epochs: " in findings[0]
+    assert "2 epochs, 6 trainings: " in findings[1]
+    sample = Sample("d", IngestConfig(), traces=[Trace([{"role": "user", "content": "p"}], "c")] * 100, rows=100,
+                    total=100, tokens=[(50, 50)] * 100)  # fmt: skip
+    size = 10**9
+    minutes = [
+        float(_time(Config(train=TrainConfig(twin=twin)), sample, size, asked).text.rpartition(": ")[2].split()[0])
+        for twin, asked in ((False, 0.0), (True, 0.0), (False, 1e5))
+    ]
+    assert minutes[1] / minutes[0] == pytest.approx(4.5 / 2.5, rel=0.2)
+    assert minutes[2] > 3 * minutes[0]
