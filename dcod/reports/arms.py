@@ -111,6 +111,7 @@ def section(given: Answer) -> Markup:
             part("heading", caption),
             note(side_by_side.WORDS),
             table(*side_by_side.filled(shown), caption),
+            part("heading", "What the trainings took, and where they led"),
             table(*side_by_side.filled(took), "What the trainings took, and where they led"),
         ]
     if given.choice:

@@ -46,7 +46,7 @@ def page(
         student: a model folder with the tokenizer of the scores; it writes the answers, where some are asked for.
         traces: the trace set that was scored: verdicts, sources, licences, and prompts as messages.
         results: results of an evaluation; its answers to the prompts of traces stand beside them.
-        answers: let the student answer so many of the prompts itself, greedily.
+        answers: let the student answer so many of the prompts itself, greedily; those that the page opens with.
         limit: traces on the page, the first ones in the order of the set.
 
     Raises:
@@ -67,7 +67,7 @@ def page(
     shown = examples[:limit]
     own = _recorded(results) if results else {}
     if answers:
-        own |= _asked(config, student, tokenizer, shown, known, answers)
+        own |= _asked(config, student, tokenizer, looked_at_first(shown, weights), known, answers)
     pieces = Pieces(tokenizer, scores)
     rows = []
     for example in shown:
@@ -82,6 +82,23 @@ def page(
         "traces": rows,
     }
     return viewer.render("viewer", f"{config.name}: traces", data)
+
+
+def looked_at_first(shown: Sequence[ScoredTrace], weights: Mapping[str, Sequence[float]]) -> list[ScoredTrace]:
+    """The traces as the page orders them when it opens (assets/viewer_data.js).
+
+    First those whose weights are furthest from 1; where all weigh the same, those that surprise the student most.
+    """
+
+    def mean(values: Sequence[float]) -> float:
+        finite = [value for value in values if math.isfinite(value)]
+        return sum(finite) / len(finite) if finite else -math.inf
+
+    far = {name: mean([abs(math.log2(max(weight, 1e-3))) for weight in each]) for name, each in weights.items()}
+    known = [far[example.trace_id] for example in shown if example.trace_id in far]
+    if known and max(known) - min(known) > 1e-3:
+        return sorted(shown, key=lambda example: -far.get(example.trace_id, -math.inf))
+    return sorted(shown, key=lambda example: -mean([-value for value in example.student_logprobs]))
 
 
 def of_training(folder: Path, fallback: Config) -> Config:
@@ -207,7 +224,7 @@ def _asked(
     known: Mapping[str, Trace],
     count: int,
 ) -> dict[str, dict[str, Any]]:
-    """The student's own greedy answers to the first prompts.
+    """The student's own greedy answers to the prompts of the first traces.
 
     They have room for twice the longest trace on the page, and for no more than a benchmark gives.
     """

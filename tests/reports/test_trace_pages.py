@@ -132,17 +132,29 @@ def test_the_students_own_answers(tmp_path: Path, tiny_student: Path) -> None:
     }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "results" / "examples.parquet")
     page = trace_pages.page(Config(), scores, tiny_student, traces=traces, results=tmp_path / "results", answers=1)
-    found = [row["own"] for row in data_of(page)["traces"]]
-    assert [own["from"][:15] if own else None for own in found] == [
-        "written for thi",
-        None,
-        None,
-        None,
-        "b",
-        "b",
-    ]
-    assert found[4]["text"] == "3, I say"
-    assert found[0]["outcome"] in ("correct", "wrong", "unparseable", "truncated")
+    rows = data_of(page)["traces"]
+    found = [row["own"] for row in rows]
+    # All weigh the same, so the page opens with the trace that surprises the student most: its prompt is answered.
+    surprises = [-sum(row["logp"]) / len(row["logp"]) for row in rows]
+    opened = rows[surprises.index(max(surprises))]["prompt_id"]
+    said = [row["prompt_id"] for row in rows if row["own"] and row["own"]["from"].startswith("written for this page")]
+    assert set(said) == {opened}
+    others = [own["text"] for row, own in zip(rows, found, strict=True) if own and row["prompt_id"] != opened]
+    assert set(others) <= {"3, I say"}
+    assert len(others) + len(said) == sum(own is not None for own in found) >= 2
+    written = next(own for own in found if own and own["from"] != "b")
+    assert written["outcome"] in ("correct", "wrong", "unparseable", "truncated")
+
+
+def test_answers_are_to_the_prompts_that_the_page_opens_with(tmp_path: Path, tiny_student: Path) -> None:
+    _, _, examples = write_set(tmp_path, tiny_student, 5, hostile=False)
+    weights = {e.trace_id: [weight] for e, weight in zip(examples, (1.0, 0.9, 0.25, 2.0), strict=False)}
+    order = [examples.index(e) for e in trace_pages.looked_at_first(examples, weights)]
+    assert order == [2, 3, 1, 0, 4]  # 0.25 is two octaves from 1; the last one has no weight
+    equal = {name: [1.0] for name in weights}
+    surprised = trace_pages.looked_at_first(examples, equal)
+    means = [-sum(e.student_logprobs) / len(e.student_logprobs) for e in surprised]
+    assert means == sorted(means, reverse=True)
 
 
 def test_the_configuration_of_a_trained_student(tmp_path: Path, tiny_student: Path) -> None:
