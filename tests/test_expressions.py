@@ -21,7 +21,7 @@ from tests import growth
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("match", "fullmatch", "search", "finditer", "findall", "sub", "subn", "split")
-COUNT = 223
+COUNT = 224
 
 
 class Expression(NamedTuple):

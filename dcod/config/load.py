@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from dcod.config import settings
 from dcod.config.base import SECRET
+from dcod.config.losses import WITHDRAWN
 from dcod.config.reference import parts, section_in
 from dcod.config.schema import Config
 from dcod.errors import UserError, one_line
@@ -57,12 +58,22 @@ def parse_config(text: str, overrides: Iterable[str] = (), origin: str = "config
         _apply(data, override)
     data = {key: {} if value is None else value for key, value in data.items()}
     try:
-        return Config.model_validate(data)
+        return _offered(Config.model_validate(data), origin)
     except ValidationError as error:
         mistakes = error.errors()
         told = [_explain(item) for item in mistakes[:_TOLD]]
         more = [f"and {len(mistakes) - _TOLD} more"] if len(mistakes) > _TOLD else []
         raise UserError(f"{origin}: " + "; ".join([*told, *more])) from None
+
+
+def _offered(config: Config, origin: str) -> Config:
+    """Refuses corrections that are withdrawn; studies and tests name them from Python."""
+    own = [("train.correction.name", config.train.correction.name)]
+    own += [(f"train.arms, {arm.name}: correction.name", arm.correction.name) for arm in config.train.compared]
+    for place, name in own:
+        if name in WITHDRAWN:
+            raise UserError(f"{origin}: {place}: {name} {WITHDRAWN[name]}")
+    return config
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -118,8 +129,16 @@ def _explain(item: Any) -> str:
         told = isinstance(item["input"], str) and item["loc"][:1] != ("notify",)  # its address is a secret
         value = _cut(one_line(item["input"]), 40) if told else "…"
         return f"{place}: expected keys below it, such as {place}.{first}={value}{_got(item)}"
-    message = _cut(one_line(item["msg"].removeprefix("Value error, ")), 400)
+    message = _cut(one_line(_without_withdrawn(item["msg"]).removeprefix("Value error, ")), 400)
     return f"{place}: {message}{_got(item)}{_way_out(item)}"
+
+
+def _without_withdrawn(message: str) -> str:
+    """A message that lists the names of corrections, without those that are refused."""
+    if "'student_likelihood_only'" not in message:
+        return message
+    *names, last = [name for name in re.findall(r"'([a-z_]+)'", message) if name not in WITHDRAWN]
+    return f"Input should be {', '.join(map(repr, names))} or {last!r}"
 
 
 def _got(item: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,18 @@ _NOT_CROSSED = {
     **dict.fromkeys(("token_support", "rsr", "local_naturalness"), _START),
     **dict.fromkeys(("given", "position_decay", "length_only"), _NOTHING),
 }
+
+
+_CONTROL = "is a control of the study, no correction: Python alone takes it (CorrectionConfig); use surprisal"
+WITHDRAWN = {  # names that no configuration file takes any more, and what to use instead
+    "iw_sft": "is withdrawn: it gained nothing in any situation (docs/method.md, section 6.1); use surprisal",
+    **dict.fromkeys(("position_decay", "shuffled", "length_only", "student_likelihood_only"), _CONTROL),
+}
+
+
+def _offered(schema: dict[str, Any]) -> None:
+    """Leaves out, in the schema of a name, those that are withdrawn."""
+    schema["enum"] = [name for name in schema["enum"] if name not in WITHDRAWN]
 
 
 class CorrectionConfig(Section):
@@ -39,13 +51,18 @@ class CorrectionConfig(Section):
         "shuffled",
         "length_only",
         "student_likelihood_only",
-    ] = Field("none", description="The correction; `none` is plain fine-tuning (SFT).", examples=["surprisal"])
+    ] = Field(
+        "none",
+        description="The correction; `none` is plain fine-tuning (SFT).",
+        examples=["surprisal"],
+        json_schema_extra=_offered,
+    )
     scope: Literal["token", "trace"] = Field(
         "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."
     )
     rho: Share = Field(0.5, description="`mixed` only: the share of the log-ratios from t on; 0 `prefix`, 1 `trace`.")
     base: Literal["prefix", "trace", "mixed", "surprisal"] = Field(
-        "trace", description="`shuffled` only: whose weights go to another trace of the prompt."
+        "trace", description="Of the study's control `shuffled`: whose weights go to another trace of the prompt."
     )
     group: Literal["auto", "prompt", "position", "length", "batch"] = Field(
         "auto", description="What weights are compared within; `auto` is the correction's own."
@@ -79,7 +96,7 @@ class CorrectionConfig(Section):
     truncate: Annotated[float, Field(ge=1.0)] = Field(4.0, description="C, on the normalised weight.")
     floor: Share = Field(0.1, description="eta, so that no trace loses all supervision.")
     bucket_width: Positive = Field(16, description="Positions (or tokens of length) per normalisation bucket.")
-    tau: Annotated[float, Field(gt=0.0)] = Field(1.0, description="`iw_sft` only: the exponent on the mean log-ratio.")
+    tau: Annotated[float, Field(gt=0.0)] = Field(1.0, description="Of `iw_sft`, withdrawn: the exponent.")
     bias: float = Field(
         0.0, description="`support`, `support_text` only: the log-ratio, nats, whose weight is 1/2.", examples=[-1.0]
     )

@@ -35,7 +35,7 @@ config train.epochs=0
 config student=tiny
 config train.correction=surprisal
 config train.correction.name=suprisal
-config train.correction.name=iw_sft
+config train.correction.name=shuffled
 config train.focus=1 train.loss.name=gce
 config ingest.sources=traces.jsonl
 config evaluate.benchmarks.0.name=gsm8k

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from dcod.config import Config, CorrectionConfig, Section, load_config, parse_config
+from dcod.config import Config, CorrectionConfig, Section, load_config, parse_config, reference
+from dcod.config.losses import WITHDRAWN
 from dcod.errors import UserError
 from dcod_pipelines import presets
 
@@ -256,3 +257,19 @@ def test_reading_a_configuration_loads_nothing_heavy() -> None:
     code = f"import sys, dcod.config\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", WITHDRAWN)
+def test_withdrawn_corrections_are_refused_in_files_and_arms(name: str) -> None:
+    """With the successor in the message; from Python studies and tests still name them."""
+    live = "train.correction.weights=live"
+    with pytest.raises(UserError, match=f"train.correction.name: {name} is .*; use surprisal$"):
+        parse_config("{}", [f"train.correction.name={name}", live])
+    arm = f'train.arms=[{{"name": "mine", "correction": {{"name": "{name}", "weights": "live"}}}}]'
+    with pytest.raises(UserError, match=f"train.arms, mine: correction.name: {name} is "):
+        parse_config("{}", [arm, "ingest.pilot_share=0.1"])
+    assert CorrectionConfig.model_validate({"name": name}).name == name
+    assert name not in reference.schema()["$defs"]["CorrectionConfig"]["properties"]["name"]["enum"]
+    with pytest.raises(UserError) as refused:
+        parse_config("{}", ["train.correction.name=suprisal"])
+    assert name not in str(refused.value)
