@@ -19,7 +19,9 @@ HUB_KEYS = {"token": "HF_TOKEN"}
 ENDPOINT_KEYS = {"key": "OPENAI_API_KEY"}
 SIGNED = {f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}": "true" for way in ("UPLOAD", "DOWNLOAD")}
 # Tasks without settings of their own in `cluster.stages`, by the stage whose they take.
-GOES_BY = {"gate": "evaluate", "promote": "evaluate", "ingest-more": "ingest", "choose-halved": "choose"}
+GOES_BY = {
+    "gate": "evaluate", "promote": "evaluate", "ingest-more": "ingest", "choose-halved": "choose", "again": "train"
+}  # fmt: skip
 WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
 
 

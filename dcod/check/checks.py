@@ -217,21 +217,21 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check
 
 
 def _too_few(name: str, problems: int, guard: bool, promote: PromoteConfig) -> Iterator[Check]:
-    """Limits that so many gate problems cannot show to be kept, even where no answer changes."""
+    """Limits that so many gate problems cannot show to be kept by a student that answers as the champion does."""
     level = gate.level_of(promote)
     limits = {"promote.margin": promote.margin} if guard else {}
-    if promote.stability:
+    if set(promote.stability) - {"disagreeing"}:  # which a single answer a problem cannot show
         limits["promote.stability_margin"] = promote.stability_margin
     for key, margin in limits.items():
         if -compare.lower_bound(0, 0, problems, level) >= margin:
             counts = (count for count in range(problems, 100_000) if -compare.lower_bound(0, 0, count, level) < margin)
             enough = next(counts, 0) if margin else 0
-            way_out = f"bring {enough:,} to the gate, or set {key} higher" if enough else f"set {key} above 0"
+            way_out = f"bring {enough:,} or more to the gate, or set {key} higher" if enough else f"set {key} above 0"
             yield Check(
                 name,
-                "failed",
-                f"{problems:,} gate problems cannot show that {key}={margin:g} is kept, even where no answer changes, "
-                f"so every student would be refused; {way_out}",
+                "warning",
+                f"{problems:,} gate problems cannot show that {key}={margin:g} is kept where no answer changes: a "
+                f"student that is not better in that would be refused; {way_out}",
             )
 
 
@@ -258,7 +258,7 @@ def _time(config: Config, taken: Sample, size: int, asked: float) -> Check:
 
     train, evaluate = config.train, config.evaluate
     trainings = (1 + train.twin) * train.seeds * (1.25 if train.arms else 1.0)  # a pilot takes a fifth of the run
-    models = 2 + train.twin + evaluate.report_share * bool(evaluate.few_shot)
+    models = 2 + train.twin + evaluate.report_share * (bool(evaluate.few_shot) + 2 * (train.seeds - 1))
     share = len(taken.traces) / max(taken.rows, 1)
     each = sum(sum(pair) for pair in taken.tokens) / max(len(taken.tokens), 1)
     tokens = share * taken.total * each

@@ -63,7 +63,7 @@ class StageConfig(Section):
 
 
 Placed = Literal[
-    "again", "choose", "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "pilot",
+    "choose", "decide", "evaluate", "examine", "fetch", "finish", "gate", "ingest", "join", "merge", "pilot",
     "promote", "score", "teach", "train",
 ]  # fmt: skip
 

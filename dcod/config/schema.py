@@ -303,6 +303,13 @@ class Config(Section):
             )
         if self.train.seeds > 1 and self.cluster.train.num_nodes > 1:
             raise ValueError("train.seeds > 1 trains in one pod a student: cluster.train.num_nodes must be 1")
+        if self.train.seeds > 1 and self.evaluate.engine.name != "transformers":
+            raise ValueError(
+                "train.seeds > 1 asks every further student where it was trained: evaluate.engine.name must be "
+                "transformers"
+            )
+        if self.train.seeds > 1 and not self.evaluate.report_share:
+            raise ValueError("train.seeds > 1 asks further students the report problems: set evaluate.report_share")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import entr
 
+from dcod.grading import thoughts
+
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # drawn indices held at once
 
@@ -132,10 +134,17 @@ def words(text: str) -> list[str]:
 def openings(texts: Sequence[str]) -> float:
     """How many ways to begin there are among some texts: exp of the entropy of their first three words.
 
-    1 where all begin alike. It grows with the number of texts, so compare equally many. A student that fell into one of
-    its teacher's styles shows fewer than the traces do.
+    Behind a tag that opens a thought. 1 where all begin alike. It grows with the number of texts, so compare equally
+    many. A student that fell into one of its teacher's styles shows fewer than others.
     """
-    return math.exp(answer_entropy([" ".join(words(text[:200])[:3]) for text in texts]))
+    return math.exp(answer_entropy([" ".join(words(_begun(text))[:3]) for text in texts]))
+
+
+def _begun(text: str) -> str:
+    """The beginning of a text, without a tag that opens a thought."""
+    text = text.lstrip()[:400]
+    first = next(iter(thoughts.marks(text)), None)
+    return text[first.end :] if first and first.does == "open" and first.begin == 0 else text
 
 
 def repetition_rate(text: str, n: int = 8) -> float:

@@ -210,10 +210,13 @@ def over_seeds(gap: Hits, pilot: PilotConfig, level: float) -> Spread:
 
     Args:
         gap: differences of shares of right answers [S, P], at least two seeds.
-        pilot: says by how much a difference spreads between seeds; it counts as much as five.
+        pilot: by how much a difference spreads between seeds at least; where these spread by less, it counts as five.
         level: of the one-sided bound ``worst``.
     """
-    deviation, freedom = _between_seeds([gap], pilot)
+    measured = float(gap.mean(axis=1).std(ddof=1))
+    # Unlike a pilot, which must choose on few seeds, a claim does not shrink what it saw towards what is usual.
+    wide = measured > pilot.seed_deviation
+    deviation, freedom = (measured, float(len(gap) - 1)) if wide else _between_seeds([gap], pilot)
     error, degrees = _error(gap, deviation, freedom)
     mean, by_problem = float(gap.mean()), gap.mean(axis=0)
     half = float(stats.t.isf(0.025, degrees)) * error

@@ -23,6 +23,10 @@ ANSWER = "answer.json"
 NOTHING = (
     "What the correction brought against plain fine-tuning was not measured: set train.twin=true, or train.arms=auto."
 )
+NO_REPORT = (
+    "What the correction brought was not measured: there are no report problems of a primary benchmark "
+    "(evaluate.report_share)."
+)
 _SHOWN = 1200  # characters of an answer
 
 
@@ -37,6 +41,7 @@ class Answer:
         choice: of the pilot (choice.json); empty where there was none.
         students: the student and its twin (:func:`dcod.reports.side_by_side.student`), where both were trained.
         seeds: trainings of each at full size, that the comparisons are over.
+        missing: further trainings that were wanted and are not there, with why.
     """
 
     text: str
@@ -45,6 +50,7 @@ class Answer:
     choice: Mapping[str, Any] | None = None
     students: tuple[Mapping[str, Any], ...] = ()
     seeds: int = 1
+    missing: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -70,6 +76,7 @@ def answer(
     trial: Sequence[Comparison] = (),
     students: Sequence[Mapping[str, Any]] = (),
     seeds: int = 1,
+    missing: str = "",
 ) -> Answer:
     """The answer of a run.
 
@@ -80,6 +87,7 @@ def answer(
         trial: the pilot's students on the report problems.
         students: those of ``full``, side by side.
         seeds: trainings of each that ``full`` is over.
+        missing: further ones that were wanted and are not there.
     """
     if plain:
         if choice:
@@ -87,12 +95,14 @@ def answer(
         return Answer("Plain fine-tuning: nothing was corrected, and nothing was compared with it.")
     if full:
         size = "at full size" + (f", {seeds} seeds each" if seeds > 1 else "")
-        return Answer(" ".join(_told(one, size) for one in full), "full", tuple(full), choice, tuple(students), seeds)
+        return Answer(
+            " ".join(_told(one, size) for one in full), "full", tuple(full), choice, tuple(students), seeds, missing
+        )
     if trial:
         return Answer(" ".join(_told(one, "at pilot size") for one in trial), "pilot", tuple(trial), choice)
     if choice and not choice["choice"]["seeds"]:
         return Answer(f"What the correction brought was not measured anew: {choice['choice']['why']}.", "", (), choice)
-    return Answer(NOTHING, "", (), choice)
+    return Answer(NO_REPORT if students else NOTHING, "", (), choice, tuple(students))
 
 
 def section(given: Answer) -> Markup:
@@ -135,9 +145,13 @@ def lines(given: Mapping[str, Any]) -> list[str]:
 
 
 def _over(given: Answer) -> str:
+    gone = f" Not there: {given.missing}." if given.missing else ""
     if given.seeds > 1:
-        return f"The interval is over problems and {given.seeds} trainings of each; the first of them is judged."
-    return "The interval is over problems: another training would differ, too (train.seeds)."
+        return (
+            f"The interval is over problems and {given.seeds} trainings of each, the first of which is judged; where "
+            f"few seeds spread by less than train.pilot.seed_deviation, that is reckoned with.{gone}"
+        )
+    return f"The interval is over problems: another training would differ, too (train.seeds).{gone}"
 
 
 def _by_name(students: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

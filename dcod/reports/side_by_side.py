@@ -26,8 +26,9 @@ _WRITING = {  # by the names of figures
     "repetition": ("repeated words", ".1%"),
 }
 WORDS = (
-    "Length is in tokens. Ways to begin: the effective number of first three words, numbers as one; an arm that fell "
-    "into one style shows fewer. Wrong steps are stated sums that do not hold."
+    "Length is in tokens. Ways to begin: the effective number of first three words of each problem's first answer, the "
+    "coldest in a pilot, numbers as one; an arm that fell into one style shows fewer. Wrong steps are stated "
+    "sums that do not hold."
 )
 
 
@@ -57,13 +58,14 @@ def accuracies(choice: Mapping[str, Any]) -> Table:
 def writing(choice: Mapping[str, Any]) -> Table:
     """Every arm that was tried: what its training took, and how its answers are written; no row where none was."""
     head, rows = ["arm (pilot)", "tokens learnt", "time", *(title for title, _ in _WRITING.values())], []
+    generated = any("openings" in arm["figures"] for arm in _tried(choice))  # else traces were scored, none written
     for arm in _tried(choice):
         got = arm["figures"]
         took = sections.duration(got["seconds"]) if "seconds" in got else ""
-        rows.append([_named(arm, choice), f"{got['tokens']:,.0f}", took, *_written(got)])
+        rows.append([_named(arm, choice), f"{got['tokens']:,.0f}", took, *_written(got if generated else {})])
     known = [arm["figures"]["traces_openings"] for arm in _tried(choice) if "traces_openings" in arm["figures"]]
-    if known:
-        rows.append(["the traces of these problems", "", "", *_written({"openings": known[0]})])
+    if known and generated:
+        rows.append(["the traces of these problems, sampled", "", "", *_written({"openings": known[0]})])
     return head, rows
 
 

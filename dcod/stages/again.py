@@ -4,10 +4,13 @@ Another order of the traces makes another student. With ``train.seeds`` > 1 the 
 over seeds as well as problems (:func:`dcod.promote.twins.over_seeds`). The gate judges the first seed's student; of the
 others only the answers stay.
 
-1. nothing, where a pilot chose plain fine-tuning: there is nothing to compare;
-2. train as the stage `train` does, with the seed of the run plus the number;
+1. nothing, where plain fine-tuning is the student's own arm: there is nothing to compare;
+2. train as the stage `train` does; the configuration is that of this one training, its seed among it
+   (:func:`dcod.stages.arms.narrowed`), so that more seeds or other arms do not void it;
 3. ask the report problems;
 4. keep again.json, the results and the training's history; the weights go.
+
+A training that fails for a reason that dcod knows is an output that says so: the judged student is judged without it.
 """
 
 from __future__ import annotations
@@ -18,11 +21,10 @@ from typing import TYPE_CHECKING
 
 from dcod import storage
 from dcod.config import Config
-from dcod.config.arms import SFT
 from dcod.errors import UserError
-from dcod.promote import twins
-from dcod.stages import arms, manifests, reported, train
-from dcod.stages.seeds import FILE, RESULTS, STUDENT, names
+from dcod.progress import MARK
+from dcod.stages import manifests, reported, train
+from dcod.stages.seeds import FILE, RESULTS, STUDENT
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -31,45 +33,43 @@ HISTORY = "training.jsonl"
 
 
 def run(
-    config: Config, out: Path, log: Log, *, scores: Path, student: Path, arm: str, choice: Path | None = None
+    config: Config, out: Path, log: Log, *, scores: Path, student: Path, arm: str, idle: bool = False
 ) -> dict[str, float]:
     """Trains and asks one further student; see the module.
 
     Args:
-        config: the whole configuration.
+        config: ``train`` and ``seed`` are those of this training.
         out: an empty folder.
         log: its training goes there.
         scores: the scored traces.
         student: where training begins.
         arm: one of :func:`dcod.stages.seeds.names`.
-        choice: of the pilot that chose the student's arm.
-
-    Raises:
-        UserError: ``arm`` is none of them; or as :func:`dcod.stages.train.run`.
+        idle: there is nothing to compare.
     """
-    which, number = _parsed(config, arm)
-    corrected = arms.of_training(config, "", choice)
-    told = {"arm": which, "seed": number}
-    if twins.is_plain(corrected.train):
-        storage.write_json(out / FILE, told | {"compared": False})
+    which, _, number = arm.partition(" ")
+    told = {"arm": which, "seed": int(number)}
+    if idle:
+        storage.write_json(out / FILE, told | {"compared": False, "why": "plain fine-tuning is the student's own arm"})
         return {"trained": 0.0}
-    own = corrected if which == STUDENT else arms.of_training(config, SFT)
     place = out / STUDENT
     place.mkdir()
-    own = own.model_copy(update={"seed": config.seed + number})
-    figures = train.run(own, place, log, scores=scores, student=student)
-    manifests.write(place, told, figures)  # so that the folder is a student as `train` leaves one
-    results = reported.results_of(config, place, out / RESULTS)
+    try:
+        figures = train.run(config, place, log, scores=scores, student=student)
+        manifests.write(place, told, figures)  # so that the folder is a student as `train` leaves one
+        results = reported.results_of(config, place, out / RESULTS)
+    except UserError as error:
+        for folder in (place, out / RESULTS):
+            shutil.rmtree(folder, ignore_errors=True)
+        print(f"{MARK}{arm}: {error}", flush=True)
+        storage.write_json(out / FILE, told | {"compared": False, "why": str(error)})
+        return {"trained": 0.0}
     (place / HISTORY).rename(out / HISTORY)
     shutil.rmtree(place)
-    storage.write_json(out / FILE, told | {"compared": True})
+    storage.write_json(out / FILE, told | {"compared": True, "why": ""})
     shown = {f"{row.benchmark}/report/accuracy": row.accuracy for row in results.on("report")}
     return {"trained": 1.0, **figures, **shown}
 
 
-def _parsed(config: Config, arm: str) -> tuple[str, int]:
-    there = names(config.train.seeds)
-    if arm not in there:
-        raise UserError(f"again: {arm!r} is no further student; train.seeds={config.train.seeds} has {there or 'none'}")
-    which, _, number = arm.partition(" ")
-    return which, int(number)
+def settle(config: Config, *, scores: Path, student: Path) -> None:
+    """Drops the checkpoints of a training whose answers are kept."""
+    train.settle(config, scores=scores, student=student)

@@ -9,6 +9,8 @@ from dcod import storage
 from dcod.config import Config
 from dcod.config.arms import SFT, ArmConfig
 from dcod.errors import UserError
+from dcod.promote import twins
+from dcod.stages import seeds
 
 CHOICE = "choice.json"
 
@@ -41,13 +43,19 @@ def narrowed(verb: str, config: Config, arm: str, inputs: dict[str, Path], optio
         config: the whole configuration.
         arm: that is tried or trained; of any other stage empty.
         inputs: a training's choice is taken out of them.
-        options: the arm of a pilot, or of a further seed, is put into them.
+        options: the arm of a pilot is put into them, and that of a further seed, with whether it has nothing to do.
 
     Raises:
         UserError: as :func:`of_training`.
     """
-    if verb in ("pilot", "again"):
+    if verb == "pilot":
         options["arm"] = arm
+    if verb == "again":
+        which, number = seeds.parsed(config, arm)
+        corrected = of_training(config, "", inputs.pop("choice", None))
+        options |= {"arm": arm, "idle": twins.is_plain(corrected.train)}
+        own = corrected if which == seeds.STUDENT else of_training(config, SFT)
+        return own.model_copy(update={"seed": config.seed + number})
     return of_training(config, arm, inputs.pop("choice", None)) if verb == "train" else config
 
 

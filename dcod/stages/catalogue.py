@@ -69,7 +69,7 @@ STAGES = {
         Stage("train_job", _TRAIN, way_to="train", of_pipeline=True, sources=True, settles=True),
         Stage("pilot", ("student", "ingest", "train")),
         Stage("halve", ("train",)),
-        Stage("again", (*_TRAIN, "evaluate")),
+        Stage("again", (*_TRAIN, "evaluate"), settles=True),
         Stage("seeds", ("train",)),
         Stage("choose", ("student", "train", "evaluate")),
         Stage("evaluate", ("student", "evaluate"), joined_by="merge"),

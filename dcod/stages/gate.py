@@ -238,10 +238,11 @@ def _answer(
     """What the correction brought, as far as this run can tell."""
     told = None if given.choice is None else storage.read_json(given.choice / CHOICE, made_by="dcod choose")
     trained = sections.of_json(given.student / manifests.FILE) or {}
-    full, students, trainings = list[Comparison](), list[dict[str, Any]](), 1
+    full, students, trainings, missing = list[Comparison](), list[dict[str, Any]](), 1, ""
     if twin is not None and given.twin is not None:
-        further, plain = (seeds.read(given.seeds, which) for which in ("student", SFT))
-        full, trainings = twins.over_seeds([student, *further], [twin, *plain], config.train.pilot), 1 + len(further)
+        pairs, missing = seeds.pairs(given.seeds)
+        further, plain = [mine for mine, _ in pairs], [other for _, other in pairs]
+        full, trainings = twins.over_seeds([student, *further], [twin, *plain], config.train.pilot), 1 + len(pairs)
         curves, named = exposed.get("students", {}), f"correction ({side_by_side.name_of(given.student)})"
         for title, label, verb, folder, one, others in (
             (named, "student", "train", given.student, student, further),
@@ -259,6 +260,7 @@ def _answer(
         trial=[Comparison(**one) for one in told["report"]] if told else [],
         students=students,
         seeds=trainings,
+        missing=missing,
     )
 
 

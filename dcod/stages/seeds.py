@@ -24,6 +24,19 @@ def names(seeds: int) -> list[str]:
     return [f"{which} {number}" for number in range(1, seeds) for which in (STUDENT, SFT)]
 
 
+def parsed(config: Config, arm: str) -> tuple[str, int]:
+    """Whose further student it is, and the how manieth.
+
+    Raises:
+        UserError: it is none of :func:`names`.
+    """
+    there = names(config.train.seeds)
+    if arm not in there:
+        raise UserError(f"again: {arm!r} is no further student; train.seeds={config.train.seeds} has {there or 'none'}")
+    which, _, number = arm.partition(" ")
+    return which, int(number)
+
+
 def run(config: Config, out: Path, log: Log, **students: Path) -> dict[str, float]:
     """Puts the outputs of `again` together.
 
@@ -51,15 +64,19 @@ def run(config: Config, out: Path, log: Log, **students: Path) -> dict[str, floa
     return {"students": float(compared)}
 
 
-def read(folder: Path | None, which: str) -> list[Results]:
-    """The results of the further students in order of their seeds; none where nothing was compared.
+def pairs(folder: Path | None) -> tuple[list[tuple[Results, Results]], str]:
+    """The results of further students and their twins, of each seed that has both, in the order of the seeds.
 
     Args:
         folder: what :func:`run` made; None: there is none.
-        which: ``student`` or ``sft``.
+
+    Returns:
+        The pairs, and what is missing, with why; empty where nothing is.
     """
     if folder is None:
-        return []
-    told = [(storage.read_json(path, made_by="dcod run"), path.parent) for path in folder.glob(f"*/{FILE}")]
-    wanted = sorted((one["seed"], place) for one, place in told if one["arm"] == which and one["compared"])
-    return [load_results(place / RESULTS) for _, place in wanted]
+        return [], ""
+    told = [(storage.read_json(path, made_by="dcod run"), path.parent) for path in sorted(folder.glob(f"*/{FILE}"))]
+    there = {(one["arm"], one["seed"]): place / RESULTS for one, place in told if one["compared"]}
+    missing = "; ".join(f"{place.name}: {one['why']}" for one, place in told if not one["compared"])
+    whole = sorted({seed for _, seed in there if {(STUDENT, seed), (SFT, seed)} <= there.keys()})
+    return [(load_results(there[STUDENT, seed]), load_results(there[SFT, seed])) for seed in whole], missing

@@ -165,3 +165,6 @@ def test_openings_count_ways_to_begin_and_no_problems() -> None:
     assert statistics.openings(["2 + 3 = 5", "First 2 and 3", "Let us see"]) == pytest.approx(3.0)
     assert statistics.openings(["a b c", "a b c", "d e f", "d e g"]) == pytest.approx(2.0 * 2**0.5)  # 1.5 bits
     assert statistics.openings([]) == 1.0
+    thinking = ["<think>\nOkay, so", "<think>\nLet me see", "[THINK]The problem is"]
+    assert statistics.openings(thinking) == pytest.approx(3.0)
+    assert statistics.openings([f"<think>{text}" for text in ("1 + 1 = 2", "2 + 1 = 3")]) == 1.0

@@ -48,6 +48,8 @@ def test_one_seed_adds_nothing(tmp_path: Path) -> None:
     [
         ({"train": {"seeds": 2}}, "set train.twin=true"),
         ({"train": {"seeds": 2, "twin": True}, "cluster": CLUSTERS["distill-multi-node"]}, "num_nodes must be 1"),
+        ({"train": {"seeds": 2, "twin": True}, "evaluate": {"engine": {"name": "vllm"}}}, "must be transformers"),
+        ({"train": {"seeds": 2, "twin": True}, "evaluate": {"report_share": 0.0}}, "set evaluate.report_share"),
     ],
 )
 def test_what_cannot_be_is_refused(values: dict[str, Any], said: str) -> None:

@@ -62,9 +62,12 @@ def test_a_pilots_arms_and_their_traces() -> None:
     head, rows = side_by_side.filled(side_by_side.writing(CHOICE | {"arms": told}))
     assert head == ["arm (pilot)", "tokens learnt", "time", "length", "ways to begin", "cut off", "loops"]
     assert rows[0] == ["sft", "1,000", "1 min 01 s", "12", "2.5", "1.0%", "10.0%"]
-    assert rows[1][0] == "the traces of these problems"
+    assert rows[1][0] == "the traces of these problems, sampled"
     assert rows[1][4] == "3.2"
     assert side_by_side.writing(CHOICE | {"arms": told[1:]})[1] == []
+    scored = [one_arm("sft", seconds=61.0, traces_openings=3.2)]  # by likelihood: nothing was written
+    head, rows = side_by_side.filled(side_by_side.writing(CHOICE | {"arms": scored}))
+    assert (head, rows) == (["arm (pilot)", "tokens learnt", "time"], [["sft", "1,000", "1 min 01 s"]])
 
 
 @pytest.mark.parametrize(("correction", "loss", "name"), [("support", "log", "support"), ("none", "gce", "gce")])

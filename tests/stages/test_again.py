@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcod.config import Config
+from dcod.config.arms import PilotConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.stages import again, seeds
-from dcod.stages.arms import CHOICE
+from dcod.stages import again, seeds, train
+from dcod.stages.arms import CHOICE, narrowed
+from dcod.stages.execute import RunContext, execute
 from tests.stages.test_pilot import Place
 
 
@@ -27,9 +29,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return made
 
 
-def made(place: Place, name: str, out: str = "", **inputs: Path) -> Path:
-    given: Any = {"scores": place.folder / "scores", "student": place.student, **inputs}
-    return place.run("again", out or name, None, arm=name, **given)
+def made(place: Place, name: str, out: str = "", config: Config | None = None, **inputs: Path) -> Path:
+    """As a pod has it run: with the configuration of that one training."""
+    given: dict[str, Path] = {"scores": place.folder / "scores", "student": place.student, **inputs}
+    options: dict[str, Any] = {}
+    own = narrowed("again", config or place.config, name, given, options)
+    execute("again", own, place.folder / (out or name), given, RunContext(tracked=False), **options)
+    return place.folder / (out or name)
 
 
 def numbered(folders: Iterable[Path]) -> Any:
@@ -59,10 +65,11 @@ def test_a_further_seed_is_another_order_and_its_weights_go(place: Place) -> Non
     assert first != (folders["sft 1"] / again.HISTORY).read_text()
 
     gathered = place.run("seeds", "gathered", None, **numbered(folders.values()))
-    ours, theirs = (seeds.read(gathered, which) for which in ("student", "sft"))
-    assert len(ours) == len(theirs) == 2
-    assert len({one.model.digest for one in (*ours, *theirs)}) == 4
-    assert seeds.read(None, "student") == []
+    both, missing = seeds.pairs(gathered)
+    assert (len(both), missing) == (2, "")
+    assert len({one.model.digest for pair in both for one in pair}) == 4
+    assert seeds.pairs(None) == ([], "")
+    assert not list((place.folder / "checkpoints").rglob("*.safetensors"))
     with pytest.raises(UserError, match="seeds: no training of sft 2"):
         place.run("seeds", "few", None, **numbered(list(folders.values())[:3]))
 
@@ -83,7 +90,34 @@ def test_where_plain_fine_tuning_was_chosen_nothing_is_trained(place: Place) -> 
     folders = {name: made(place, name, f"kept-{name}", choice=choice) for name in seeds.names(3)}
     assert not any((folder / again.HISTORY).exists() for folder in folders.values())
     gathered = place.run("seeds", "none", None, **numbered(folders.values()))
-    assert seeds.read(gathered, "student") == seeds.read(gathered, "sft") == []
+    both, missing = seeds.pairs(gathered)
+    assert both == []
+    assert missing.count("plain fine-tuning is the student's own arm") == 4
+
+
+def test_one_that_fails_is_left_out_with_its_twin(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = train.run
+
+    def fails(config: Config, *args: Any, **inputs: Any) -> dict[str, float]:
+        if config.seed == place.config.seed + 2 and config.train.loss.name == "gce":
+            raise UserError("train: loss not finite")
+        return trained(config, *args, **inputs)
+
+    monkeypatch.setattr(train, "run", fails)
+    folders = {name: made(place, name, f"failing-{name}") for name in seeds.names(3)}
+    assert not (folders["student 2"] / "student").exists()
+    gathered = place.run("seeds", "one-pair", None, **numbered(folders.values()))
+    both, missing = seeds.pairs(gathered)
+    assert len(both) == 1
+    assert missing == "student 2: train: loss not finite"
+
+
+def test_more_seeds_or_another_pilot_void_no_training(place: Place) -> None:
+    other = place.config.train.model_copy(update={"seeds": 5, "pilot": PilotConfig(samples=3)})
+    options: list[dict[str, Any]] = [{}, {}]
+    ours = narrowed("again", place.config, "sft 1", {}, options[0])
+    theirs = narrowed("again", place.config.model_copy(update={"train": other}), "sft 1", {}, options[1])
+    assert (ours, options[0]) == (theirs, options[1])
 
 
 def test_an_unknown_student_is_named(place: Place) -> None:

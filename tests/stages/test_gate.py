@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dcod import storage
@@ -12,7 +14,7 @@ from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
 from dcod.errors import UserError
 from dcod.promote.decision import read_decision
 from dcod.promote.promote import TRAINED_ON
-from dcod.stages import component, gate
+from dcod.stages import component, gate, seeds
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.gate import EXPOSURE
 from dcod.traces import FILE, Trace, write_traces
@@ -99,6 +101,40 @@ def test_the_report_says_whether_errors_compound(tmp_path: Path, tiny_student: P
     assert set(told) == {"start", "SFT twin", "student"}
     assert {name for name in found if name.startswith("exposure/")} == {f"exposure/{name}" for name in told}
     assert "the errors of its own answers exceed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def on_both_splits(folder: Path) -> Path:
+    """The same answers once more, as if they were to report problems."""
+    file = folder / "examples.parquet"
+    rows = pq.read_table(file).to_pylist()
+    pq.write_table(pa.Table.from_pylist([*rows, *({**row, "split": "report"} for row in rows)]), file)
+    return folder
+
+
+def test_the_answer_is_over_all_seeds_that_have_both(tmp_path: Path, tiny_student: Path) -> None:
+    """Two pairs and a student whose twin is missing; the answers are on the report split."""
+    place = Place(tmp_path, tiny_student)
+    given = folders(place, tmp_path) | {"seeds": tmp_path / "seeds"}
+    for name in ("results", "twin_results"):
+        on_both_splits(given[name])
+    for name, right in (("student 1", 70), ("sft 1", 50), ("student 2", 60), ("sft 2", 55), ("student 3", 99)):
+        which, number = name.split()
+        model = place.student(10 * int(number) + (which == "sft"))
+        on_both_splits(results(given["seeds"] / name / seeds.RESULTS, model, range(right)))
+        told = {"arm": which, "seed": int(number), "compared": True, "why": ""}
+        storage.write_json(given["seeds"] / name / seeds.FILE, told)
+    lost = {"arm": "sft", "seed": 3, "compared": False, "why": "no room"}
+    storage.write_json(given["seeds"] / "sft 3" / seeds.FILE, lost)
+    config = place.config.model_copy(update={"train": TrainConfig(twin=True, seeds=4)})
+    execute("gate", config, tmp_path / "out", given, RunContext())
+    answer = storage.read_json(tmp_path / "out" / "answer.json", made_by="dcod promote")
+    (one,) = answer["comparisons"]
+    assert one["difference"] == pytest.approx((1 + 20 + 5) / 3 / 100)
+    assert "3 seeds each" in answer["text"]
+    assert answer["missing"] == "sft 3: no room"
+    assert [student["name"].rpartition(", ")[2] for student in answer["students"]].count("seed 2") == 2
+    assert "3 trainings of each" in (tmp_path / "out" / "report.html").read_text()
+    assert "Not there: sft 3: no room" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_twin_needs_both(tmp_path: Path, tiny_student: Path) -> None:
