@@ -4,7 +4,7 @@ The list of `auto` is :data:`dcod.config.arms.AUTO`. It is short, since each fur
 can tell apart: what the second study confirmed (docs/method.md, section 6), likeness to the student where a prompt has
 several traces, and a loss that trusts a token less where the student finds it unlikely, with it or, where a prompt has
 one trace, alone; and the support of each token, of which the screening alone speaks: it was the one gain there for a
-student that knows little.
+student that knows little. Where the scores say that the start is such a student, the others are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dcod.config.arms import ArmConfig
 from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
 
+KNOWN = 0.6  # mean probability of the traces' tokens: below it what leans on the start's own belief brought nothing
 _OF_SEVERAL = ("naturalness", "naturalness_gce")
+_LEANING = (*_OF_SEVERAL, "gce")
 
 
 def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
@@ -31,6 +33,11 @@ def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
         return why
     if train.arms != "auto":
         return ""
+    if arm.name in _LEANING and holdings.known is not None and holdings.known < KNOWN:
+        return (
+            f"the start gives the traces' tokens a mean probability of {holdings.known:.2f}, and below {KNOWN:g} it "
+            "gained nothing or lost (docs/method.md, section 6)"
+        )
     lone = holdings.alone >= holdings.traces / 2
     if arm.name in _OF_SEVERAL and lone:
         return f"{holdings.alone:,} of {holdings.traces:,} traces are alone with their prompt"

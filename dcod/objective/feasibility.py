@@ -44,6 +44,7 @@ class Holdings:
         selection: held back to choose checkpoints; in none of the other counts.
         pilot: held back to compare arms; likewise.
         sampled: the counts are of some traces only, so no number says how many there are.
+        known: the mean probability that the start gives their tokens; None before they are scored.
     """
 
     traces: int
@@ -60,6 +61,7 @@ class Holdings:
     selection: int = 0
     pilot: int = 0
     sampled: bool = False
+    known: float | None = None
 
     def __str__(self) -> str:
         each = self.traces / self.prompts if self.prompts else 0.0

@@ -11,6 +11,7 @@ import torch
 from dcod.config import TrainConfig
 from dcod.models.batches import stored_record
 from dcod.objective import family, weighting
+from dcod.objective.arms import KNOWN
 from dcod.objective.corrections import CORRECTIONS, mean
 from dcod.objective.feasibility import Remark
 from dcod.score.scores import SCHEMA, traces_of
@@ -79,7 +80,7 @@ def of_start(config: TrainConfig, mean_probability: float) -> list[Remark]:
     """What the start's own probability of the traces says of losses and weights that lean on it (arXiv 2510.00526)."""
     leaning = config.correction.name in ("support", "support_text", "token_support", "idft")
     leaning |= config.loss.name in ("gce", "deft") or config.focus > 0
-    if not leaning or mean_probability >= _DOUBTFUL:
+    if not leaning or mean_probability >= KNOWN:
         return []
     how = "is harmful" if mean_probability < _HARMFUL else "brought nothing in published trials"
     text = f"the start gives the traces' tokens a mean probability of {mean_probability:.2f}"
@@ -87,10 +88,10 @@ def of_start(config: TrainConfig, mean_probability: float) -> list[Remark]:
         Remark(
             "warning",
             "unknown_to_the_start",
-            f"{text}: what leans on the student's own belief {how} below {_DOUBTFUL:g} (some 0.8 is needed)",
+            f"{text}: what leans on the student's own belief {how} below {KNOWN:g} (some 0.8 is needed)",
             "compare it with plain fine-tuning, or take train.loss.name=log and a correction within prompts",
         )
     ]
 
 
-_DOUBTFUL, _HARMFUL = 0.6, 0.1
+_HARMFUL = 0.1

@@ -117,9 +117,8 @@ def is_there(
             if stage == "pilot":  # whether it is tried at all: its output cannot be looked for without its start
                 from dcod.stages import pilot
 
-                idle, _ = pilot.untried(
-                    parsed, paths["traces"], arm, remarks.held(paths["traces"]), paths.get("dropped")
-                )
+                held = remarks.held(paths["traces"], paths.get("scores"))
+                idle, _ = pilot.untried(parsed, paths["traces"], arm, held, paths.get("dropped"))
                 print(f"{MARK}{name:<28} {'not tried, no GPU is needed' if idle else 'to be tried'}", flush=True)
                 return bool(idle)
             if stage == "teach" and more.nothing(parsed, paths["traces"]):

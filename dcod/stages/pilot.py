@@ -110,7 +110,7 @@ def run(
         UserError: the scores are of another student, there is no problem to ask, or plain fine-tuning itself fails.
     """
     chosen = config.train.arm(arm)
-    held = remarks.held(traces)
+    held = remarks.held(traces, scores)
     alone = held.alone / held.traces if held.traces else 0.0
     state, why = untried(config, traces, arm, held, dropped)
     if state == KEPT:

@@ -7,6 +7,7 @@ so it is no part of an output, and is said of one that was taken over from an ea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dcod.config import Config
@@ -41,6 +42,7 @@ def of(
         from dcod.score.outlook import of_start
 
         remarks += of_start(config.train, metrics["mean_student_probability"])
+        holding = replace(holding, known=metrics["mean_student_probability"])
     told = [remark for remark in remarks if remark.level != "note"]
     if tried := arms.said(config.train, holding):
         told.append(Remark("note", "arms", tried))
@@ -68,8 +70,11 @@ def check(stage: str, config: Config, inputs: Mapping[str, Path]) -> None:
         raise UserError(why)
 
 
-def held(traces: Path) -> Holdings:
-    """What a trace set holds for training, as its ingestion counted; else counted now."""
+def held(traces: Path, scores: Path | None = None) -> Holdings:
+    """What a trace set holds for training, as its ingestion counted, else counted now; and what its scores say."""
+    if scores is not None and (scores / manifests.FILE).is_file():
+        known = manifests.read(scores)["metrics"].get("mean_student_probability")
+        return replace(held(traces), known=known)
     if (traces / manifests.FILE).is_file():
         told = manifests.read(traces).get("facts", {}).get("holdings")
         if told is not None:

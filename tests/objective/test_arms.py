@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,9 @@ def config(wanted: Any) -> TrainConfig:
         (ALONE, ["gce", "support_text"]),
         (FOUR, ["naturalness", "naturalness_gce", "support_text"]),
         (WITH_LOGPROBS, ["naturalness", "naturalness_gce", "support_text"]),
+        (replace(FOUR, known=0.76), ["naturalness", "naturalness_gce", "support_text"]),
+        (replace(FOUR, known=0.59), ["support_text"]),
+        (replace(ALONE, known=0.49), ["support_text"]),
     ],
 )
 def test_auto_takes_what_suits_the_traces(holdings: Holdings, tried: list[str]) -> None:
@@ -33,6 +37,13 @@ def test_auto_takes_what_suits_the_traces(holdings: Holdings, tried: list[str]) 
     assert [name for name, why in found.items() if not why] == tried
     text = arms.said(config("auto"), holdings)
     assert text.startswith(f"arms: sft, {', '.join(tried)}; not tried: ")
+
+
+def test_what_the_start_knows_is_said_and_binds_auto_alone() -> None:
+    little = replace(FOUR, known=0.49)
+    assert "a mean probability of 0.49, and below 0.6" in arms.tried(config("auto"), little)["naturalness"]
+    listed = config([{"name": "naturalness", "correction": {"name": "naturalness"}}])
+    assert arms.tried(listed, little) == {"naturalness": ""}
 
 
 def test_a_listed_arm_is_left_out_only_where_it_does_nothing() -> None:

@@ -11,9 +11,10 @@ import pytest
 from dcod.config import parse_config
 from dcod.errors import UserError
 from dcod.objective.feasibility import Holdings
-from dcod.stages import component, remarks
+from dcod.stages import component, manifests, pilot, remarks
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import holdings
+from tests.stages.test_pilot import Place, told
 from tests.tiny import TWICE
 
 
@@ -94,3 +95,19 @@ def test_a_pipeline_does_not_score_what_training_can_do_nothing_with(
         execute("train", parse_config(text()), tmp_path / "student", by_hand, RunContext(tracked=False))
     short = parse_config(text(allow_idle=True, epochs=1, checkpoints={"uri": ""}))
     execute("train", short, tmp_path / "student", by_hand, RunContext(tracked=False))
+
+
+def test_what_the_start_knows_comes_from_its_scores(tmp_path: Path) -> None:
+    """An untrained start gives each of its some hundred tokens next to nothing, so of `auto` one arm is left."""
+    place = Place(tmp_path)
+    scores = place.folder / "scores"
+    known = remarks.held(place.folder / "traces", scores).known
+    assert known == manifests.read(scores)["metrics"]["mean_student_probability"]
+    assert known is not None
+    assert known < 0.1
+    assert remarks.held(place.folder / "traces").known is None
+    auto = place.config.model_copy(update={"train": place.config.train.model_copy(update={"arms": "auto"})})
+    out = place.run("pilot", "unknown", auto, arm="gce", student=place.student, traces=place.folder / "traces",
+                    scores=scores)  # fmt: skip
+    assert told(out)["state"] == pilot.LEFT_OUT
+    assert "gained nothing or lost" in told(out)["why"]
