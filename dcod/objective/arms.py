@@ -36,7 +36,7 @@ def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
     if arm.name in _LEANING and holdings.known is not None and holdings.known < KNOWN:
         return (
             f"the start gives the traces' tokens a mean probability of {holdings.known:.2f}, and below {KNOWN:g} it "
-            "gained nothing or lost (docs/method.md, section 6)"
+            "gained nothing or lost (docs/method.md, section 6); name it in train.arms to try it"
         )
     lone = holdings.alone >= holdings.traces / 2
     if arm.name in _OF_SEVERAL and lone:

@@ -12,28 +12,32 @@ from tests.pipelines.test_distill import dcod
 from tests.tiny import save_tiny_teacher
 from tests.tracked import fresh_store
 
-SUMS = "min_terms=4&max_terms=4&min_digits=1&max_digits=1"
-FITTING = {1: {"gce", "support_text"}, 4: {"naturalness", "naturalness_gce", "support_text"}}
+SUMS = "min_terms=3&max_terms=3&min_digits=1&max_digits=1"
+# Traces a prompt, steps of the start: of 250 it gives such traces' tokens 0.67 in the mean, of 100 it gives them 0.49.
+FITTING = {
+    (1, 250): {"gce", "support_text"},
+    (4, 250): {"naturalness", "naturalness_gce", "support_text"},
+    (4, 100): {"support_text"},
+}
 
 
-@pytest.fixture(scope="module")
-def half_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half_trained(folder: Path, steps: int) -> Path:
     """A tiny student that has seen such sums, in one style, and knows some."""
     from dcod.traces import sources
 
     rows = [row.row or {} for row in sources.read_rows(f"reasoning-gym://chain_sum?problems=80&seed=5000000&{SUMS}")]
     said = {row["prompt"][0]["content"]: row["completion"] for row in rows}
-    return save_tiny_teacher(tmp_path_factory.mktemp("auto") / "start", said, steps=100, hidden=48)
+    return save_tiny_teacher(folder, said, steps=steps, hidden=48)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("traces", FITTING)
-def test_auto_offers_what_fits_the_traces(tmp_path: Path, half_trained: Path, traces: int) -> None:
+@pytest.mark.parametrize(("traces", "steps"), FITTING)
+def test_auto_offers_what_fits_the_traces(tmp_path: Path, traces: int, steps: int) -> None:
     """A pilot of its own size, on the least number of pilot problems; keeping plain fine-tuning is as good an end."""
     source = f"reasoning-gym://chain_sum?problems=260&traces={traces}&seed=1&{SUMS}"
     values = {
         "name": f"auto-{traces}",
-        "student": {"model": str(half_trained), "max_length": 400},
+        "student": {"model": str(half_trained(tmp_path / "start", steps)), "max_length": 400},
         "ingest": {"sources": [source], "selection_share": 0.2, "pilot_share": 0.45},
         "train": {"arms": "auto", "learning_rate": 2e-3, "epochs": 2, "traces_per_step": 8, "pilot": {"share": 1.0}},
         "evaluate": {
@@ -54,7 +58,7 @@ def test_auto_offers_what_fits_the_traces(tmp_path: Path, half_trained: Path, tr
     answer = json.loads((tmp_path / "runs/latest/answer.json").read_text())
     states = {arm["arm"]["name"]: arm for arm in answer["choice"]["arms"]}
     tried = {name for name, arm in states.items() if arm["state"] == "trained"}
-    assert tried == {"sft", *FITTING[traces]}
+    assert tried == {"sft", *FITTING[traces, steps]}
     assert all(arm["why"] for arm in states.values() if arm["state"] == "left_out")
     chosen = answer["choice"]["choice"]
     assert chosen["arm"] in tried
