@@ -278,6 +278,8 @@ def test_colours_numbers_and_keys(viewed: Path, opened: Any) -> None:
     row = next(row for row in data_of(viewed.read_text(encoding="utf-8"))["traces"] if row["split"] == "train")
     with opened(viewed) as it:
         page = it.page
+        page.locator("#rows button").first.click()
+        assert page.locator("#own .text").count() == 1  # the student answers what the page opens with
         page.select_option("[name=order]", "")
         page.locator("#rows button").first.click()
         assert page.inner_text("#name") == "Trace 1 of 120"
@@ -302,7 +304,6 @@ def test_colours_numbers_and_keys(viewed: Path, opened: Any) -> None:
         page.focus("#tokens")
         page.keyboard.press("n")
         assert page.inner_text("#name") == "Trace 2 of 120"
-        assert page.locator("#own .text").count() == 1  # the student answered two prompts
         page.fill("[name=text]", "how much is 59 ")
         page.locator("#rows button").last.click()
         assert "12.5 nats" in page.inner_text("#why").replace("−", "")
