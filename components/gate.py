@@ -41,8 +41,7 @@ def gate(
         "champion_results": champion_results.path,
         "results": results.path,
     }
-    optional = {"twin": twin, "twin_results": twin_results, "seeds": seeds, "choice": choice}
-    optional |= {"teacher": teacher}
+    optional = {"twin": twin, "twin_results": twin_results, "seeds": seeds, "choice": choice, "teacher": teacher}
     inputs |= {name: given.path for name, given in optional.items() if given}
     pages = report.path, trace_page.path
     outcome, figures = run_gate(config.path, pipeline, decision.path, inputs, pages, summary.path)

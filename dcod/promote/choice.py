@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from scipy import stats
 
 from dcod.config.arms import SFT, PilotConfig
 from dcod.evaluate import statistics
+from dcod.promote.compare import POWER, Comparison
 
 _HALF = 0.25  # variance of the difference of two answers where every second problem is answered differently
 
@@ -191,24 +192,11 @@ def detectable(
     return float(min(1.0, (stats.norm.isf(level) + stats.norm.isf(1.0 - power)) * math.sqrt(variance)))
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A difference over problems and seeds, as :class:`dcod.promote.compare.Comparison` has its parts."""
-
-    gains: int
-    losses: int
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    worst: float
-    detectable: float
-
-
-def over_seeds(gap: Hits, pilot: PilotConfig, level: float) -> Spread:
-    """The mean of a difference by seed and problem, with its interval over both.
+def over_seeds(first: Comparison, gap: Hits, pilot: PilotConfig, level: float) -> Comparison:
+    """A comparison of one seed made one over several: the mean difference, with its interval over problems and seeds.
 
     Args:
+        first: of the judged seed.
         gap: differences of shares of right answers [S, P], at least two seeds.
         pilot: by how much a difference spreads between seeds at least; where these spread by less, it counts as five.
         level: of the one-sided bound ``worst``.
@@ -219,17 +207,17 @@ def over_seeds(gap: Hits, pilot: PilotConfig, level: float) -> Spread:
     deviation, freedom = (measured, float(len(gap) - 1)) if wide else _between_seeds([gap], pilot)
     error, degrees = _error(gap, deviation, freedom)
     mean, by_problem = float(gap.mean()), gap.mean(axis=0)
-    half = float(stats.t.isf(0.025, degrees)) * error
-    seen = (stats.norm.isf(level) + stats.norm.isf(0.2)) * error
-    return Spread(
+    half, bound, power = (float(stats.t.isf(tail, degrees)) * error for tail in (0.025, level, 1.0 - POWER))
+    return replace(
+        first,
         gains=int((by_problem > 0).sum()),
         losses=int((by_problem < 0).sum()),
         difference=mean,
         low=mean - half,
         high=mean + half,
         p_value=_p_value(mean, error, degrees),
-        worst=mean - float(stats.t.isf(level, degrees)) * error,
-        detectable=float(min(1.0, seen)),
+        worst=mean - bound,
+        detectable=min(1.0, bound + power),
     )
 
 

@@ -167,14 +167,14 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
         if incomparable is not None:
             reasons.append(Reason(incomparable.code, incomparable.text, role == "report"))
             continue
-        comparisons.append(compare(key, role, _correctness(ours[key]), _correctness(theirs[key]), level))
+        comparisons.append(compare(key, role, correctness(ours[key]), correctness(theirs[key]), level))
         if role != "report":
             reasons += _count_and_share_checks(
                 comparisons[-1], [answer.outcome for answers in ours[key].values() for answer in answers], config
             )
             comparisons += _steadiness(key, ours[key], theirs[key], config)
     contests = [c.benchmark for c in comparisons if c.role == "report" and c.n < FEW]
-    comparisons += _pooled({key: (_correctness(ours[key]), _correctness(theirs[key])) for key in contests}, level)
+    comparisons += _pooled({key: (correctness(ours[key]), correctness(theirs[key])) for key in contests}, level)
     reasons += _verdicts([c for c in comparisons if c.role == "primary"], config, level)
     reasons += [_holds(c, config.margin) for c in comparisons if c.role == "guard"]
     reasons += [_steady(c, config.stability_margin) for c in comparisons if c.role == "stability"]
@@ -249,7 +249,7 @@ def compared_with_twin(student: Results, twin: Results, split: str, level: float
         incomparable = _why_incomparable(key, asked, twin.benchmarks.get(key), ours.get(key, {}), theirs.get(key, {}))
         if incomparable is not None:
             raise UserError(f"twin: {incomparable.text}")
-        compared.append(compare(key, "twin", _correctness(ours[key]), _correctness(theirs[key]), level))
+        compared.append(compare(key, "twin", correctness(ours[key]), correctness(theirs[key]), level))
     return compared
 
 
@@ -264,7 +264,7 @@ def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
     return Reason("uncontaminated", text, not dirty)
 
 
-def _correctness(answers: AnswersByProblem) -> Values:
+def correctness(answers: AnswersByProblem) -> Values:
     """By problem, 1 for each right answer and 0 for any other."""
     return {problem: [float(answer.outcome == "correct") for answer in group] for problem, group in answers.items()}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from dcod import storage
 from dcod.config import TrainConfig
 from dcod.config.arms import ArmConfig, PilotConfig
 from dcod.errors import UserError
-from dcod.evaluate.results import Answer, Results
+from dcod.evaluate.results import Results
 from dcod.promote import choice
 from dcod.promote.compare import Comparison
-from dcod.promote.gate import compared_with_twin
+from dcod.promote.gate import compared_with_twin, correctness
 
 LEVEL = 0.05  # of the one-sided bound, which nothing here is decided by
 _NAMED = ("correction", "loss", "focus", "anchor", "learning_rate")  # what an arm may name
@@ -60,20 +61,16 @@ def over_seeds(ours: Sequence[Results], theirs: Sequence[Results], pilot: PilotC
         gaps = [_gaps(mine, other, key) for mine, other in zip(ours, theirs, strict=True)]
         if any(gap.keys() != gaps[0].keys() for gap in gaps):
             raise UserError(f"train.seeds: the students were not asked the same problems of {key}")
-        spread = choice.over_seeds(np.array([[gap[one] for one in sorted(gap)] for gap in gaps]), pilot, LEVEL)
         accuracies = {name: sum(getattr(row, name) for row in rows) / len(rows) for name in ("challenger", "baseline")}
-        whole.append(replace(first, **accuracies, **vars(spread)))
+        by_problem = np.array([[gap[one] for one in sorted(gap)] for gap in gaps])
+        whole.append(choice.over_seeds(replace(first, **accuracies), by_problem, pilot, LEVEL))
     return whole
 
 
 def _gaps(ours: Results, theirs: Results, key: str) -> dict[str, float]:
     """Ours less theirs, in shares of right answers by problem."""
-    mine, other = ({p: _share(a) for p, a in one.by_problem("report")[key].items()} for one in (ours, theirs))
-    return {problem: mine[problem] - other[problem] for problem in mine.keys() & other.keys()}
-
-
-def _share(answers: Sequence[Answer]) -> float:
-    return sum(answer.outcome == "correct" for answer in answers) / len(answers)
+    mine, other = (correctness(one.by_problem("report")[key]) for one in (ours, theirs))
+    return {problem: fmean(values) - fmean(other[problem]) for problem, values in mine.items()}
 
 
 def equal_compute(student: Path, twin: Path) -> None:

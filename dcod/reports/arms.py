@@ -6,7 +6,7 @@ between the pilot's students. Figures on problems that were used to choose are l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,12 +111,12 @@ def section(given: Answer) -> Markup:
     if given.comparisons:
         head = ["report problems", "correction", "plain", "difference", "95 % interval", "p", "problems"]
         parts += [
-            note(f"Problems that nothing was chosen on, {given.size} size. {_over(given)}"),
+            note(f"Problems that nothing was chosen on, {given.size} size.{_over(given)}"),
             table(head, list(_rows(given)), "The correction against plain fine-tuning"),
         ]
     if given.students:
         caption = "Side by side at full size, on the report problems"
-        shown, took = side_by_side.asked(_by_name(given.students)), side_by_side.took(given.students)
+        shown, took = side_by_side.asked(side_by_side.by_name(given.students)), side_by_side.took(given.students)
         parts += [
             part("heading", caption),
             note(side_by_side.WORDS),
@@ -135,7 +135,7 @@ def lines(given: Mapping[str, Any]) -> list[str]:
     if choice := given.get("choice"):
         tables += [side_by_side.accuracies(choice), side_by_side.writing(choice)]
     if students := given.get("students"):
-        tables += [side_by_side.asked(_by_name(students)), side_by_side.took(students)]
+        tables += [side_by_side.asked(side_by_side.by_name(students)), side_by_side.took(students)]
     for head, rows in map(side_by_side.filled, tables):
         full = [head, *(row for row in rows if any(row[1:]))]  # the others are a sentence each
         widths = [max(len(row[i]) for row in full) for i in range(len(head))]
@@ -145,17 +145,16 @@ def lines(given: Mapping[str, Any]) -> list[str]:
 
 
 def _over(given: Answer) -> str:
+    """What an interval at full size is over."""
+    if given.size != "full":
+        return ""
     gone = f" Not there: {given.missing}." if given.missing else ""
     if given.seeds > 1:
         return (
-            f"The interval is over problems and {given.seeds} trainings of each, the first of which is judged; where "
+            f" The interval is over problems and {given.seeds} trainings of each, the first of which is judged; where "
             f"few seeds spread by less than train.pilot.seed_deviation, that is reckoned with.{gone}"
         )
-    return f"The interval is over problems: another training would differ, too (train.seeds).{gone}"
-
-
-def _by_name(students: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return {one["name"]: one["asked"] for one in students}
+    return f" The interval is over problems: another training would differ, too (train.seeds).{gone}"
 
 
 def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:

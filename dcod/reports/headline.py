@@ -10,6 +10,7 @@ from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import sections
 from dcod.reports.html import minus, missing, part
 from dcod.reports.sections import Cost
+from dcod.reports.side_by_side import points
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -52,7 +53,7 @@ def headline(
         _VERDICTS[decision.outcome] if decision else ("plain", "No decision", "The gate did not run.")
     )
     primaries = [one for one in decision.comparisons if one.role == "primary"] if decision else []
-    gains = [(f"{_points(one.difference)} points", _how(one)) for one in primaries]
+    gains = [(f"{points(one.difference)} points", _how(one)) for one in primaries]
     told = [*_on_report(results), *_correction(training)]
     facts: dict[str, str | Markup] = {**_facts(decision, training, ingest, costs, date)}
     for name, address in (links or {}).items():
@@ -75,7 +76,7 @@ def checks(decision: Decision | None) -> Markup:
 def _how(one: Comparison) -> str:
     return (
         f"{one.benchmark}, on the gate problems, which decide: {one.challenger:.1%} against {one.baseline:.1%}; "
-        f"95 % interval {_points(one.low)} to {_points(one.high)}, p = {one.p_value:.2g}, {one.n} problems"
+        f"95 % interval {points(one.low)} to {points(one.high)}, p = {one.p_value:.2g}, {one.n} problems"
     )
 
 
@@ -90,7 +91,7 @@ def _on_report(results: Mapping[str, Results]) -> Iterator[str]:
         text = f"{ours.benchmark}, on the report problems, which decided nothing: {ours.accuracy:.1%}"
         for theirs in results[other].on("report") if other else ():
             if (theirs.benchmark, theirs.prompting) == (ours.benchmark, ours.prompting):
-                difference = _points(ours.accuracy - theirs.accuracy)
+                difference = points(ours.accuracy - theirs.accuracy)
                 text += f" against {theirs.accuracy:.1%} of the {other} ({difference} points)"
         yield f"{text}; {ours.n} problems"
 
@@ -126,8 +127,3 @@ def _facts(
     if costs:
         facts |= {"time": sections.duration(sum(one.seconds or 0.0 for one in costs))}
     return {name: value for name, value in facts.items() if value}
-
-
-def _points(share: float) -> str:
-    """A difference in points."""
-    return minus(f"{share * 100:+.1f}")

@@ -153,7 +153,7 @@ def _correction(answer: Answer) -> str:
     if answer.choice:
         lines += _table(side_by_side.accuracies(answer.choice)) + _table(side_by_side.writing(answer.choice))
     if answer.students:
-        lines += _table(side_by_side.asked({one["name"]: one["asked"] for one in answer.students}))
+        lines += _table(side_by_side.asked(side_by_side.by_name(answer.students)))
         lines += _table(side_by_side.took(answer.students))
     return "\n".join(lines)
 

@@ -88,6 +88,11 @@ def asked(students: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     return head, rows
 
 
+def by_name(students: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What :func:`asked` takes, of what :func:`student` made."""
+    return {one["name"]: one["asked"] for one in students}
+
+
 def name_of(training: Path) -> str:
     """What the correction of a training is called: its name, or that of the loss."""
     settings = sections.settings(training)
