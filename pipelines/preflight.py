@@ -134,13 +134,13 @@ def _student_and_traces(config: Config) -> str:
     from dcod.stages.execute import RunContext, execute
     from dcod.storage import scratch
     from dcod.traces import holdings, read_traces
-    from dcod.traces.prompts import load_tokenizer, tokenizer_digest
+    from dcod.traces.prompts import of_student, tokenizer_digest
     from dcod.tracking.registry import Registry
 
     student = loading.resolve(
         config.student.model, config.student.revision, lambda name: Registry(config.tracking).resolve(name)
     )
-    digest = tokenizer_digest(load_tokenizer(student, config.student.chat_template))
+    digest = tokenizer_digest(of_student(student, config.student))
     few: Whole = config.model_copy(update={"ingest": config.ingest.model_copy(update={"limit": SAMPLE})})
     with scratch() as folder:
         out = folder / "traces"

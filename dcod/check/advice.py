@@ -108,6 +108,9 @@ def advise(files: Sequence[str], benchmark: str, model: str, hold_out: float = 0
     more = f", and {back} prompts held back to choose a checkpoint" if back else ""
     advice.why.append(f"found {held}{more}; {len(looked.traces):,} traces in {looked.rows:,} rows")
     _lengths(advice, looked, room)
+    if 2 * held.alike > held.traces:
+        why = f"{held.alike} of {held.traces} traces have it, so problems are asked behind it as well"
+        advice.set("student.system_prompt", held.system_prompt, why)
     _verdicts(advice, looked, held, folder)
     _training(advice, held, looked)
     _benchmark(advice, benchmark or _held_out(advice, hold_out, looked, beside), looked)

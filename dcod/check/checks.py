@@ -112,7 +112,7 @@ def _student(findings: Findings) -> Iterator[Check]:
 
     config = findings.config.student
     folder = student.small_files(config)
-    tokenizer = prompts.load_tokenizer(folder, config.chat_template)
+    tokenizer = prompts.of_student(folder, config)
     fitting.check_student(folder, tokenizer, config.max_length)
     prompts.encode_prompt(tokenizer, [{"role": "user", "content": "What is 1 + 1?"}])
     findings.folder = folder

@@ -37,6 +37,12 @@ class StudentConfig(Section):
     chat_template: Literal["model", "plain"] = Field(
         "model", description="`plain` is for a base model that has no template of its own."
     )
+    system_prompt: str = Field(
+        "template",
+        description="What stands in front of every prompt without a system prompt of its own, in training and in "
+        "evaluation; it stays in the student's chat template. `template`: what that writes by itself; may be empty.",
+        examples=["Work step by step."],
+    )
     max_length: Positive = Field(
         1024, description="Prompt and completion together, in student tokens.", examples=[2048]
     )

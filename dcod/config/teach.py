@@ -55,6 +55,12 @@ class TeachConfig(Section):
     chat_template: Literal["model", "plain"] = Field(
         "model", description="`plain` is for a teacher that has no template of its own."
     )
+    system_prompt: str = Field(
+        "template",
+        description="As `student.system_prompt`, for the teacher. A trace does not hold it, and log-probs count only "
+        "where both are the same.",
+        examples=["Work step by step."],
+    )
     engine: EngineConfig = EngineConfig()
     prompts: list[str] = Field(
         default_factory=list,

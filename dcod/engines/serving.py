@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULTS: dict[str, Any] = {
     "max_tokens": 512, "temperature": 0.0, "top_p": 1.0, "seed": 0, "dtype": "float32",
-    "chat_template": "model",
+    "chat_template": "model", "system_prompt": prompts.OF_TEMPLATE,
 }  # fmt: skip
 _ASKED = ("max_tokens", "temperature", "top_p", "n", "stop")
 
@@ -38,7 +38,7 @@ class Student:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.settings = DEFAULTS | dict(settings)
-        self.tokenizer = prompts.load_tokenizer(folder, self.settings["chat_template"])
+        self.tokenizer = prompts.load_tokenizer(folder, self.settings["chat_template"], self.settings["system_prompt"])
         self.engine = TransformersEngine(folder, self.tokenizer, self.settings["dtype"])
         self.name = folder.parent.name
 

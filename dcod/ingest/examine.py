@@ -90,7 +90,7 @@ class Examiner:
     def __init__(self, config: Config, student: Path) -> None:
         ingest = config.ingest
         self.config, self.student = config, student
-        self.tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+        self.tokenizer = prompts.of_student(student, config.student)
         self.digest = prompts.tokenizer_digest(self.tokenizer)
         self._unknown = fitting.check_student(student, self.tokenizer, config.student.max_length)
         self._vocabulary = fitting.embeddings(student) or len(self.tokenizer)

@@ -45,6 +45,8 @@ class Holdings:
         pilot: held back to compare arms; likewise.
         sampled: the counts are of some traces only, so no number says how many there are.
         known: the mean probability that the start gives their tokens; None before they are scored.
+        systems: with a system prompt of their own.
+        system_prompt: the most frequent of those, and ``alike`` with it.
     """
 
     traces: int
@@ -62,6 +64,9 @@ class Holdings:
     pilot: int = 0
     sampled: bool = False
     known: float | None = None
+    systems: int = 0
+    alike: int = 0
+    system_prompt: str = ""
 
     def __str__(self) -> str:
         each = self.traces / self.prompts if self.prompts else 0.0
@@ -271,6 +276,7 @@ def _of_traces(config: Config, holdings: Holdings) -> Iterator[Remark]:
             f"{' and '.join(parts)}: what is wrong in them is taught",
             "give reference answers, and ingest with ingest.keep=correct",
         )
+    yield from _system_prompts(config, holdings)
     ratio = any(set(RATIOS) & set(alternatives) for alternatives in needs(train.correction))
     if ratio and holdings.greedy:
         yield Remark(
@@ -303,6 +309,23 @@ def _of_traces(config: Config, holdings: Holdings) -> Iterator[Remark]:
             "no trace is held back to choose a checkpoint, so the last one is kept",
             "set ingest.selection_share=0.1",
         )
+
+
+def _system_prompts(config: Config, holdings: Holdings) -> Iterator[Remark]:
+    """Traces that are taught behind another system prompt than the problems are asked behind."""
+    asked = config.student.system_prompt
+    if not holdings.systems or 2 * holdings.systems < holdings.traces or holdings.system_prompt == asked:
+        return
+    behind = "the chat template's own" if asked == "template" else f"student.system_prompt={asked!r:.60}"
+    whose = _of(holdings.alike, holdings.traces)
+    yield Remark(
+        "warning",
+        "other_system_prompt",
+        f"{_of(holdings.systems, holdings.traces)} traces have a system prompt of their own ({whose} "
+        f"{holdings.system_prompt!r:.60}), and problems are asked behind {behind}: the student is asked otherwise than "
+        "it is taught",
+        "set student.system_prompt to theirs",
+    )
 
 
 def _instead(holdings: Holdings) -> str:

@@ -207,6 +207,7 @@ def _serving(config: Config) -> dict[str, Any]:
         "seed": config.seed,
         "dtype": config.student.dtype,
         "chat_template": config.student.chat_template,
+        "system_prompt": config.student.system_prompt,
     }
     if plans:
         limit = max(plan.max_new_tokens for plan in plans)

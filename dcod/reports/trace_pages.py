@@ -59,7 +59,7 @@ def page(
     if not examples:
         raise UserError(f"{scores}: no trace in it; see the quarantine of the ingest stage")
     weights = loop.first_weights(splits["train"], config.train, config.seed) if splits["train"] else {}
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    tokenizer = prompts.of_student(student, config.student)
     known = _known(examples, traces)
     if known:
         places = {trace_id: place for place, trace_id in enumerate(known)}

@@ -60,8 +60,8 @@ def compare(config: Config, teacher: Path, students: Mapping[str, Path], traces:
     held = _held(traces, config.promote.exposure_traces)
     if len(held) < FEWEST:
         return {"why": f"{len(held)} prompts are held back (ingest.selection_share), {FEWEST} are the fewest"}
-    said = prompts.load_tokenizer(teacher, config.teach.chat_template)
-    tokenizer = prompts.load_tokenizer(next(iter(students.values())), config.student.chat_template)
+    said = prompts.load_tokenizer(teacher, config.teach.chat_template, config.teach.system_prompt)
+    tokenizer = prompts.of_student(next(iter(students.values())), config.student)
     if said.get_vocab() != tokenizer.get_vocab():
         return {"why": "the teacher's tokens are not those of the student"}
 

@@ -78,7 +78,7 @@ class Scorer:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.tokenizer = prompts.load_tokenizer(job.student, job.config.student.chat_template)
+        self.tokenizer = prompts.of_student(job.student, job.config.student)
         self.digest = prompts.tokenizer_digest(self.tokenizer)
         self.engine = TransformersEngine(job.student, self.tokenizer, job.config.student.dtype)
 

@@ -207,7 +207,7 @@ class Judge:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.digest = config, loading.digest(folder)
-        self.tokenizer: PreTrainedTokenizerBase = prompts.load_tokenizer(folder, config.student.chat_template)
+        self.tokenizer: PreTrainedTokenizerBase = prompts.of_student(folder, config.student)
         self.tokens = prompts.tokenizer_digest(self.tokenizer)
         self._engine = TransformersEngine(folder, self.tokenizer, config.student.dtype)
 

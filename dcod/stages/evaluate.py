@@ -240,7 +240,7 @@ def _ask(
 ) -> tuple[list[list[list[Response]]], dict[str, str], dict[str, Any]]:
     """Answers by benchmark, problem and sample; the model; and what ran it, which is part of every fingerprint."""
     section = config.evaluate
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    tokenizer = prompts.of_student(student, config.student)
     shots = worked_examples(traces, section.few_shot, config.seed) if few_shot and loaded and traces else []
     encoded = [
         [prompts.encode_prompt(tokenizer, _with_shots(problem.prompt, shots)) for problem in problems]

@@ -34,7 +34,7 @@ def run(config: Config, out: Path, log: Log, *, student: Path, **parts: Path) ->
     files = feed.files(config)
     digests = feed.digests(config)
     examined = [folder / examined_rows.FILE for folder in _ordered(config, student, parts, digests)]
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    tokenizer = prompts.of_student(student, config.student)
     note(out, turns=turns.of(tokenizer).table())
     rows = feed.watched(feed.blocks(files, config.ingest.row_bytes), files)
     with assemble.building(config.ingest, out) as builder:

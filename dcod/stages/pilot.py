@@ -120,7 +120,7 @@ def run(
     told |= {"before": _before(traces)}
     if state:
         return _told(out, told, state, why)
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    tokenizer = prompts.of_student(student, config.student)
     fitting.check_student(student, tokenizer, config.student.max_length)
     digest = prompts.tokenizer_digest(tokenizer)
     check_scored(scores, student, Scored(loading.digest(student), digest))
@@ -273,7 +273,7 @@ def _trained(
         kept = Checkpoints(
             f"{place.uri.rstrip('/')}/{attempt_digest('pilot', own, sections, scores, student)}", place.keep
         )
-    tokenizer = prompts.load_tokenizer(student, own.student.chat_template)
+    tokenizer = prompts.of_student(student, own.student)
     load = partial(loading.load, student, own.student.dtype)
     fitted = crossfit.fitted(some, own.train, own.seed + seed, load, tokenizer, kept)
     result = loop.train(load(), fitted, [], own.train, own.seed + seed, save, metrics, kept)

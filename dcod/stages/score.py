@@ -38,7 +38,7 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     """Scores a trace set with a student; see the module."""
     if isinstance(log, StageRun):  # for dcod.tracking.lineage; a shard names those of its part
         log.inputs([(file, key, file) for key, file in lineage.sources_of(traces).items()], SOURCE)
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    tokenizer = prompts.of_student(student, config.student)
     fitting.check_student(student, tokenizer, config.student.max_length)
     whose = scores.Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer))
     check_tokenizer(traces, whose.tokenizer, str(student))

@@ -37,6 +37,7 @@ from dcod.traces.schema import OWN
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from dcod.traces.schema import Message
     from dcod.tracking import Log
 
 USAGE = "usage.json"
@@ -88,7 +89,7 @@ def _taught(
 ) -> dict[str, float]:
     """Steps 2 to 4: asks questions, of which ``known`` has correct answers already; how many rows were passed over."""
     teach, by_id = config.teach, {question.id: question for question in asked}
-    tokenizer = prompts.load_tokenizer(teacher, teach.chat_template) if teacher else None
+    tokenizer = prompts.load_tokenizer(teacher, teach.chat_template, teach.system_prompt) if teacher else None
     constant = {
         "teacher": (OWN if teach.source == "student" else "") + (teach.engine.model or teach.model or str(teacher)),
         "temperature": teach.temperature,
@@ -144,7 +145,8 @@ def settled(config: Config) -> Config:
     if teach.source == "teacher":
         return config
     own: dict[str, Any] = {"model": student.model, "revision": student.revision, "dtype": student.dtype}
-    own |= {"chat_template": student.chat_template, "engine": config.evaluate.engine}
+    own |= {"chat_template": student.chat_template, "system_prompt": student.system_prompt}
+    own |= {"engine": config.evaluate.engine}
     other = [name for name in ("model", "engine") if getattr(teach, name) not in (own[name], _UNSET[name])]
     if other:
         raise UserError(
@@ -182,6 +184,7 @@ def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str
     decides: list[Any] = [VERSION, engine, model, teach.dtype, teach.chat_template, teach.endpoint_logprobs]
     decides += [sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.record]
     decides += [teach.source] if teach.source == "student" else []  # the rows say so
+    decides += [] if teach.system_prompt == prompts.OF_TEMPLATE else [{"system": teach.system_prompt}]
     return hashlib.sha256(json.dumps([*decides, sampling.top_k]).encode()).hexdigest()[:16]
 
 
@@ -197,7 +200,9 @@ def _asker(
         if teach.engine.name != "openai":
             raise UserError("teach: no teacher; give --teacher, set teach.model, or ask an endpoint (teach.engine)")
         chat = engines.load_chat(teach.engine)
-        return lambda some, how: chat.chat([one.prompt for one in some], how, teach.batch_size)
+        own = teach.system_prompt
+        behind = [] if own == prompts.OF_TEMPLATE else [{"role": "system", "content": own}]
+        return lambda some, how: chat.chat([_behind(behind, one.prompt) for one in some], how, teach.batch_size)
     encoded = {one.id: prompts.encode_prompt(tokenizer, one.prompt) for one in asked}
     longest = max(map(len, encoded.values())) + teach.max_new_tokens
     fitting.check_tokenizer(teacher, tokenizer)
@@ -207,6 +212,11 @@ def _asker(
     if isinstance(engine, OpenAIEngine) and teach.logprobs and (teach.temperature, teach.top_p) != (1.0, 1.0):
         engine.check_processed(list(encoded.values()), sampling)
     return lambda some, how: engine.generate([encoded[one.id] for one in some], how, teach.batch_size)
+
+
+def _behind(system: list[Message], prompt: list[Message]) -> list[Message]:
+    """A prompt behind a system prompt, unless it has one."""
+    return prompt if prompt[0]["role"] == "system" else [*system, *prompt]
 
 
 def _attempts(

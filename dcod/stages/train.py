@@ -45,7 +45,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     Raises:
         UserError: the scores are of another student, or it cannot be loaded whole; as :func:`dcod.train.loop.train`.
     """
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    tokenizer = prompts.of_student(student, config.student)
     fitting.check_student(student, tokenizer, config.student.max_length)
     check_scored(scores, student, Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer)))
     splits = open_scores(scores)
@@ -100,7 +100,7 @@ def on_this_rank(
     metrics: loop.Metrics,
 ) -> loop.Result:
     """The training itself, of which each rank does its part: :func:`dcod.train.loop.train` on what the stage reads."""
-    tokenizer = prompts.load_tokenizer(student, config.student.chat_template)
+    tokenizer = prompts.of_student(student, config.student)
     kept, load = checkpoints_of(config, scores, student), partial(loading.load, student, config.student.dtype)
     train_set = crossfit.fitted(splits["train"], config.train, config.seed, load, tokenizer, kept)
     sets = train_set, splits["selection"]

@@ -12,8 +12,9 @@ from dcod.traces.schema import Trace, read_batches, schema_of
 
 _COLUMNS = (
     *("prompt_id", "split", "verdict", "teacher", "temperature", "gold", "weight"),
-    *("tokenizer_digest", "behavior_logprobs", "top_ids"),
+    *("tokenizer_digest", "behavior_logprobs", "top_ids", "prompt"),
 )
+_SYSTEMS = 64  # different system prompts that are told apart
 
 
 class Count:
@@ -28,6 +29,7 @@ class Count:
         self.numbers: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
         self.teachers: Counter[str] = Counter()
+        self.systems: Counter[str] = Counter()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Takes one trace in; of the lists it is enough to say whether they are there."""
@@ -39,6 +41,9 @@ class Count:
             self.prompts[row["prompt_id"]] += 1
         self.verdicts[row["verdict"]] += 1
         self.teachers[row["teacher"] or ""] += 1
+        for message in row["prompt"][:1]:
+            if message["role"] == "system":
+                self._add_system(message["content"])
         self.numbers.update(
             logprobs=own and row["behavior_logprobs"],
             totals=bool(row["behavior_logprobs"]),
@@ -48,6 +53,11 @@ class Count:
             weights=row.get("weight") is not None,
         )
 
+    def _add_system(self, text: str) -> None:
+        self.numbers["systems"] += 1
+        if text in self.systems or len(self.systems) < _SYSTEMS:
+            self.systems[text] += 1
+
     def take(self, trace: Trace) -> None:
         """As :meth:`add`."""
         row = {name: getattr(trace, name) for name in _COLUMNS}
@@ -55,6 +65,7 @@ class Count:
 
     def holdings(self, *, sampled: bool = False, sizes: Iterable[int] | None = None) -> Holdings:
         """The counts so far; ``sizes`` are those of the prompts for training, where they were not counted."""
+        system, alike = self.systems.most_common(1)[0] if self.systems else ("", 0)
         by_size = Counter(self.prompts.values() if sizes is None else sizes)
         return Holdings(
             traces=self.verdicts.total(),
@@ -63,6 +74,8 @@ class Count:
             verdicts=dict(sorted(self.verdicts.items())),
             teachers=dict(sorted(self.teachers.items())),
             sampled=sampled,
+            alike=alike,
+            system_prompt=system,
             **{name: int(number) for name, number in self.numbers.items()},
         )
 

@@ -7,6 +7,8 @@ measured on another. Completions end as the chat template ends a turn, which is 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +18,13 @@ from dcod.traces import turns
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from dcod.config import StudentConfig
     from dcod.traces.schema import Message
+
+OF_TEMPLATE = "template"  # in place of a system prompt: what the chat template writes by itself
+_OPENS = "{% if not messages or messages[0].role != 'system' %}{% set messages = "
+_CLOSES = " + (messages | list) %}{% endif %}\n"
+_BEFORE = re.compile(rf"\A{re.escape(_OPENS)}\[.*?\]{re.escape(_CLOSES)}")
 
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ {'system': '', 'user': 'Question: ', 'assistant': 'Answer: '}[m.role] }}"
@@ -24,11 +32,24 @@ PLAIN_TEMPLATE = (
 )
 
 
-def load_tokenizer(folder: Path, template: Literal["model", "plain"] = "model") -> PreTrainedTokenizerBase:
+def of_student(folder: Path, student: StudentConfig) -> PreTrainedTokenizerBase:
+    """As :func:`load_tokenizer`, of a model that is asked as the student is: the start, the champion, the student."""
+    return load_tokenizer(folder, student.chat_template, student.system_prompt)
+
+
+def load_tokenizer(
+    folder: Path, template: Literal["model", "plain"] = "model", system_prompt: str = OF_TEMPLATE
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, with a chat template.
 
+    Args:
+        folder: of the model.
+        template: the model's own, or ours for one that has none.
+        system_prompt: what the template is to write for a prompt that has none; ``template``: what it writes by itself.
+
     Raises:
-        UserError: the folder has no tokenizer, no end token, or no chat template of its own.
+        UserError: the folder has no tokenizer, no end token, or no chat template of its own, or that takes no system
+            prompt.
     """
     from transformers import AutoTokenizer
 
@@ -45,8 +66,30 @@ def load_tokenizer(folder: Path, template: Literal["model", "plain"] = "model") 
         tokenizer.chat_template = ("{{ bos_token }}" if _begins(tokenizer) else "") + PLAIN_TEMPLATE
     elif not tokenizer.chat_template:
         raise UserError(f"student {folder}: its tokenizer has no chat template; set student.chat_template=plain")
+    if system_prompt != OF_TEMPLATE:
+        _put_before(tokenizer, system_prompt)
     turns.learn(tokenizer, folder)
     return tokenizer
+
+
+def _put_before(tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> None:
+    """Makes a system prompt a part of the chat template, so that whoever serves the student asks as it was taught.
+
+    Raises:
+        UserError: the template refuses it, or leaves it out.
+    """
+    text = json.dumps(system_prompt, ensure_ascii=False)
+    before = f"{_OPENS}[{{'role': 'system', 'content': {text}}}]{_CLOSES}"
+    own: str | dict[str, str] = tokenizer.chat_template or ""
+    named = own if isinstance(own, dict) else {"": own}
+    put = {name: before + _BEFORE.sub("", one) for name, one in named.items()}  # a student's has one already
+    tokenizer.chat_template = put if isinstance(own, dict) else put[""]
+    try:
+        asked, why = turns.render(tokenizer, [{"role": "user", "content": "?"}], generate=True), "leaves it out"
+    except turns.TemplateError as error:
+        asked, why = "", f"takes none ({error.of_template})"
+    if not asked or system_prompt.strip() not in asked:
+        raise UserError(f"system_prompt: the chat template {why}; leave it unset, and put it into the prompts")
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:

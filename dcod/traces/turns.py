@@ -34,7 +34,13 @@ _KEPT = re.compile(r"<\|(?:start|end|channel|message|constrain)\|>")  # parts of
 
 
 class TemplateError(UserError):
-    """A chat template refuses a conversation, or fails at it."""
+    """A chat template refuses a conversation, or fails at it.
+
+    Attributes:
+        of_template: its own words.
+    """
+
+    of_template = ""
 
 
 @dataclass(frozen=True)
@@ -145,9 +151,11 @@ def render(
     except Exception as error:  # whatever a template does
         roles = ", ".join(message["role"] for message in messages)
         why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise TemplateError(
+        refused = TemplateError(
             f"the student's chat template refuses {roles}: {why}; student.chat_template=plain takes any"
-        ) from None
+        )
+        refused.of_template = why
+        raise refused from None
 
 
 @lru_cache(64)

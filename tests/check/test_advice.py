@@ -159,3 +159,23 @@ def test_a_mapping_by_name_is_not_taken_for_few_rows_nor_beside_another(tmp_path
     assert advise([mixed], "", str(tiny_student)).values["ingest"]["sources"] == [mixed]
     mapped = f"{lines(tmp_path / 'known.jsonl', openr1(9))}?prompt=problem&completion=generations[0]"
     assert advise([mapped], "", str(tiny_student)).values["ingest"]["sources"] == [mapped]
+
+
+def test_the_system_prompt_of_the_traces_is_asked_behind_as_well(
+    tmp_path: Path, tiny_student: Path, problems: str
+) -> None:
+    system = {"role": "system", "content": "Work it out."}
+    given: list[dict[str, object]] = []
+    for row in rows(60, each=3):
+        asked = {"role": "user", "content": str(row["prompt"])}
+        said = {"role": "assistant", "content": str(row["completion"])}
+        given.append({"messages": [system, asked, said], "gold": row["gold"]})
+    advice = advise([lines(tmp_path / "mine.jsonl", given)], problems, str(tiny_student))
+    assert advice.config.student.system_prompt == "Work it out."
+    assert "problems are asked behind it as well" in "\n".join(advice.why)
+    config = parse_config(advice.text())
+    assert config == advice.config
+    assert {check.state for check in checks(config)} == {"ok"}
+    otherwise = parse_config(advice.text(), ["student.system_prompt=template"])
+    (told,) = [check for check in checks(otherwise) if check.state == "warning"]
+    assert "asked otherwise than it is taught" in told.text

@@ -89,3 +89,15 @@ def test_requests_that_say_more_or_nothing(tiny_student: Path) -> None:
     assert [len(answer["choices"]) for answer in answers] == [2, 1]
     with pytest.raises(UserError, match="needs messages"):
         student.predict({"prompt": "x"})
+
+
+def test_what_was_evaluated_behind_a_system_prompt_is_served_behind_it(tiny_student: Path) -> None:
+    """The start, too, which has its own template when it is registered as the first champion."""
+    config = Config.model_validate({"student": {"system_prompt": "Be brief."}})
+    said = Student(tiny_student, {**_serving(config), "max_tokens": LIMIT}).predict({"messages": MESSAGES})[0]
+    tokenizer = prompts.of_student(tiny_student, config.student)
+    asked = prompts.encode_prompt(tokenizer, MESSAGES)
+    assert asked == prompts.encode_prompt(
+        prompts.load_tokenizer(tiny_student), [{"role": "system", "content": "Be brief."}, *MESSAGES]
+    )
+    assert said["usage"]["prompt_tokens"] == len(asked)

@@ -264,3 +264,31 @@ def test_a_teacher_is_needed_and_must_have_room(tmp_path: Path, asked: Path, tin
         run(tmp_path / "out", tiny_teacher, {})
     with pytest.raises(UserError, match=r"has 2048 positions; lower teach\.max_new_tokens"):
         run(tmp_path / "out", tiny_teacher, section(asked, tmp_path / "work", max_new_tokens=2048))
+
+
+def test_a_teacher_is_asked_behind_its_system_prompt_which_no_trace_holds(
+    tmp_path: Path, asked: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    true = TransformersEngine.generate
+
+    def generate(self: TransformersEngine, given: Any, *more: Any) -> Any:
+        seen.extend(given)
+        return true(self, given, *more)
+
+    monkeypatch.setattr(TransformersEngine, "generate", generate)
+    work = section(asked, tmp_path / "work", attempts=1)
+    plain = run(tmp_path / "plain", tiny_teacher, work)
+    first = len(seen)
+    behind = run(tmp_path / "behind", tiny_teacher, {**work, "system_prompt": "Be brief."})
+    assert len(seen) == 2 * first  # another policy: nothing of the first is taken over
+    tokenizer = prompts.load_tokenizer(tiny_teacher)
+    system = {"role": "system", "content": "Be brief."}
+    assert seen[first:] == [prompts.encode_prompt(tokenizer, [system, *row["prompt"]]) for row in behind]
+    assert [row["prompt"] for row in behind] == [row["prompt"] for row in plain]
+    assert {row["tokenizer_digest"] for row in behind}.isdisjoint(row["tokenizer_digest"] for row in plain)
+
+
+def test_the_students_own_answers_are_to_what_it_is_taught(tiny_teacher: Path) -> None:
+    given = {"student": {"model": str(tiny_teacher), "system_prompt": "Be brief."}, "teach": {"source": "student"}}
+    assert teach.settled(parse_config(json.dumps(given))).teach.system_prompt == "Be brief."

@@ -56,3 +56,31 @@ def test_what_is_said_of_a_set(tmp_path: Path) -> None:
 def test_what_arms_are_compared_on_is_not_trained_on() -> None:
     assert holdings.of([trace("a", "x", split="pilot"), trace("b", "x")], "mine").pilot == 1
     assert holdings.of([trace("a", "x", split="pilot")], "mine") == Holdings(0, 0, 0, pilot=1)
+
+
+def behind(system: str, number: int) -> Trace:
+    return Trace([{"role": "system", "content": system}, {"role": "user", "content": f"p{number}"}], "x")
+
+
+def test_system_prompts_are_counted(tmp_path: Path) -> None:
+    traces = [behind("Be brief.", 1), behind("Be brief.", 2), behind("Be long.", 3), trace("p4", "x")]
+    write_traces(tmp_path / FILE, traces)
+    for held in (holdings.count(tmp_path, "mine"), holdings.of(traces, "mine")):
+        assert (held.systems, held.alike, held.system_prompt) == (3, 2, "Be brief.")
+    many = holdings.of([behind(f"Row {number}", number) for number in range(200)], "mine")
+    assert (many.systems, many.alike) == (200, 1)
+
+
+def test_problems_asked_otherwise_than_taught_are_said() -> None:
+    def said(held: Holdings, *overrides: str) -> list[str]:
+        told = feasibility.remarks(parse_config("{}", overrides), held)
+        return [str(remark) for remark in told if remark.code == "other_system_prompt"]
+
+    held = Holdings(10, 10, 10, systems=8, alike=7, system_prompt="Be brief.")
+    assert said(held) == [
+        "8 of 10 traces have a system prompt of their own (7 of 10 'Be brief.'), and problems are asked behind the "
+        "chat template's own: the student is asked otherwise than it is taught; set student.system_prompt to theirs"
+    ]
+    assert said(held, "student.system_prompt=Be brief.") == []
+    assert "student.system_prompt='Be long.'" in said(held, "student.system_prompt=Be long.")[0]
+    assert said(Holdings(10, 10, 10, systems=4, alike=4, system_prompt="Be brief.")) == []
