@@ -137,6 +137,9 @@ class CorrectionConfig(Section):
         return 0.5 if self.rule == "mass" else 0.4
 
 
+OF_TEACHER = frozenset({"forward_kl", "reverse_kl", "jsd", "skew_kl", "todi"})  # losses on the teacher's top-k
+
+
 class LossConfig(Section):
     """What is matched at a state; the correction says which states count."""
 

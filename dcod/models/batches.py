@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dcod.objective.corrections import StepScores
 from dcod.objective.losses import NO_TOKEN, TopK
+from dcod.objective.step_scores import StepScores
 from dcod.traces.scored import ScoredTrace
 
 Layout = Literal["padded", "masked", "packed", "apart"]

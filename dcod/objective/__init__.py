@@ -1,6 +1,6 @@
 """The method, docs/method.md as code: corrections, the weights made of them, losses. torch and ``config`` alone.
 
-A new correction is one entry in ``corrections``, with what it needs in ``family``; a new loss one in ``losses``; the
-names of both join dcod/config/losses.py. ``weighting`` plans and bounds them.
+A new correction is a formula and its entry in ``corrections``, a new loss the same in ``losses``; the names of both
+join dcod/config/losses.py. ``step_scores`` is what a formula sees, ``weighting`` plans and bounds what it says.
 This package imports nothing here, since its modules load torch.
 """

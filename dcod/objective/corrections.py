@@ -1,11 +1,13 @@
-"""The family of corrections: from log-probs to log-weights (docs/method.md, section 1).
+"""The family of corrections: what each weighs by, and what it asks of the traces (docs/method.md, section 1).
 
-This file says what each member weighs by; :mod:`dcod.objective.weighting` turns any of it into weights with their
-variance under control. `support` weighs every token by itself, as the method that dcod is named after does in kind;
-`prefix` and `trace` are importance ratios, `mixed` lies between them; `surprisal` is what is left of them without the
-teacher's log-probs, `naturalness` asks only what the student finds likely; `rsr`, `iw_sft`, `iw_opd`, `idft` and
-`token_support` are published relatives; `given` are the user's own weights. The last four are controls: a correction
-that does not beat them does nothing.
+:mod:`dcod.objective.weighting` turns any of it into weights with their variance under control. `support` weighs every
+token by itself, as the method that dcod is named after does in kind; `prefix` and `trace` are importance ratios,
+`mixed` lies between them; `surprisal` is what is left of them without the teacher's log-probs, `naturalness` asks only
+what the student finds likely; `rsr`, `iw_sft`, `iw_opd`, `idft` and `token_support` are published relatives; `given`
+are the user's own weights. The last four are controls: a correction that does not beat them does nothing.
+
+A new one is a formula and its entry in :data:`CORRECTIONS`; its name joins ``CorrectionConfig.name``. Formulas call
+methods of tensors, and nothing of torch by name, so that who only looks at traces reads the table without torch.
 
 Shape suffixes: B traces, T completion positions (0-based in code), W = T for weights of tokens, 1 of traces.
 """
@@ -13,307 +15,236 @@ Shape suffixes: B traces, T completion positions (0-based in code), W = T for we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from dcod.config import CorrectionConfig
-from dcod.objective.family import across_prompts
 
-LOWEST_LOGPROB = -1e4  # stands for -inf, so that no difference of two becomes NaN
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dcod.objective.step_scores import StepScores
+
 CHOICE_SCALE = 8.0  # of a choice made soft: at gamma_max = 4 the ESS floor decides and not the cap
 LARGEST_RANK = 100  # arXiv 2601.14249: a rank counts no further
 IDFT_RANGE = (0.1, 2.0)  # arXiv 2602.12222: of the exponent, before it is mixed with 1
+IW_SFT_BOUND = 16.0  # arXiv 2507.12856
+TINY = 2.0**-126  # the smallest normal float32
+
+Group = Literal["prompt", "position", "length", "batch", "none"]
+Needs = tuple[tuple[str, ...], ...]  # of each entry, any one field of a StepScores
 
 
-@dataclass
-class StepScores:
-    """What any correction may look at; one record serves them all.
+@dataclass(frozen=True)
+class Correction:
+    """One member of the family; called with a configuration and a step's scores, it gives log-weights.
 
     Attributes:
-        student_logprobs: log pi(y_t | s_t), nats [B, T].
-        mask: which positions hold a completion token; each row is a run of True from position 0 [B, T].
-        prompts: an integer per trace, equal for traces of one prompt [B].
-        behavior_logprobs: log mu(y_t | s_t) of the teacher's sampler, nats [B, T], or None.
-        behavior_total: log mu(y) of whole traces, nats [B], or None; all that a teacher with another
-            tokenizer can give.
-        entropies: H(pi(. | s_t)), nats [B, T], or None.
-        start_logprobs: log pi_0(y_t | s_t) of the student before training, nats [B, T], or None.
-        start_mass: what pi_0(. | s_t) gives y_t and all tokens less likely than it, in [0, 1] [B, T], or None.
-        start_ranks: how many tokens pi_0(. | s_t) finds at least as likely as y_t, itself included [B, T], or None.
-        local_logprobs: of the student before training, given a short window alone, nats [B, T], or None.
-        given: the weight that the user gave each trace [B], or None.
-        progress: share of the training that lies behind, in [0, 1], the same for all [B], or None.
+        log_weight: the log l of the untempered weight [B, W].
+        needs: from a configuration, what it cannot do without.
+        group: from a configuration, what its weights are compared within.
+        by_token: from a configuration, whether the tokens of a trace may weigh differently.
+        bound: the largest weight, before a step is rescaled, of what is compared with nothing.
     """
 
-    student_logprobs: Tensor
-    mask: Tensor
-    prompts: Tensor
-    behavior_logprobs: Tensor | None = None
-    behavior_total: Tensor | None = None
-    entropies: Tensor | None = None
-    start_logprobs: Tensor | None = None
-    start_mass: Tensor | None = None
-    start_ranks: Tensor | None = None
-    local_logprobs: Tensor | None = None
-    given: Tensor | None = None
-    progress: Tensor | None = None
+    log_weight: Callable[[CorrectionConfig, StepScores], Tensor]
+    needs: Callable[[CorrectionConfig], Needs]
+    group: Callable[[CorrectionConfig], Group]
+    by_token: Callable[[CorrectionConfig], bool]
+    bound: float = IW_SFT_BOUND
 
-    def pick(self, rows: Tensor) -> StepScores:
-        """The traces at ``rows`` (a mask or indices)."""
-        known: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        picked: dict[str, Any] = {name: None if value is None else value[rows] for name, value in known.items()}
-        return StepScores(**picked)
-
-    @staticmethod
-    def concatenate(records: Sequence[StepScores]) -> StepScores:
-        """One record of several, padded to the longest."""
-        width = max(r.mask.shape[1] for r in records)
-
-        def join(name: str) -> Tensor | None:
-            parts = [getattr(r, name) for r in records]
-            if any(part is None for part in parts):
-                return None
-            return torch.cat([F.pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])
-
-        return StepScores(**{f.name: join(f.name) for f in fields(StepScores)})  # type: ignore[arg-type]
+    def __call__(self, config: CorrectionConfig, step: StepScores) -> Tensor:
+        """The log-weights [B, W]."""
+        return self.log_weight(config, step)
 
 
-LogWeight = Callable[[CorrectionConfig, StepScores], Tensor]  # the log l of the untempered weight [B, W]
+def needs(config: CorrectionConfig) -> Needs:
+    """What the configured correction cannot do without."""
+    return CORRECTIONS[config.name].needs(config)
 
 
-def log_ratios(config: CorrectionConfig, record: StepScores) -> Tensor:
-    """Per-token log pi - log mu, clipped, 0 outside the mask and behind ``prefix_share`` of a trace [B, T]."""
-    assert record.behavior_logprobs is not None
-    raw = record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.behavior_logprobs.clamp(min=LOWEST_LOGPROB)
-    counted = record.mask
-    if config.prefix_share < 1.0:
-        positions = torch.arange(record.mask.shape[1], device=record.mask.device)
-        counted = counted & (positions < (config.prefix_share * lengths(record.mask)).ceil())
-    return raw.clamp(*clip_range(config)).masked_fill(~counted, 0.0)
+def group_of(config: CorrectionConfig) -> Group:
+    """What the weights of a configuration are compared within."""
+    own = CORRECTIONS[config.name].group(config)
+    return own if config.group == "auto" or own == "none" else config.group
 
 
-def clip_range(config: CorrectionConfig) -> tuple[float, float]:
-    """Between what a per-token log-ratio is clipped: [-c, c], or with another upper end."""
-    high = config.clip if config.clip_high == "clip" else config.clip_high
-    return -config.clip, 0.0 if config.one_sided else high
-
-
-def surprisals(config: CorrectionConfig, record: StepScores) -> Tensor:
-    """Entropy-centred surprisal -log pi - H(pi), clipped to [-c, c], 0 outside the mask [B, T].
-
-    See docs/method.md, section 1.
-    """
-    assert record.entropies is not None
-    raw = -record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.entropies
-    return raw.clamp(-config.clip, config.clip).masked_fill(~record.mask, 0.0)
-
-
-def running_sum(values: Tensor, mask: Tensor, decay: float) -> Tensor:
-    """l_t = decay * l_(t-1) + x_(t-1), l_1 = 0: what came *before* each token [B, T].
-
-    After the end of a trace it stays frozen (the end token included): ended traces stay in the mean.
-    """
-    if decay == 1.0:
-        return F.pad(values.cumsum(dim=1), (1, -1))
-    current = values.new_zeros(values.shape[0])
-    columns = []
-    for t in range(values.shape[1]):
-        columns.append(current)
-        current = torch.where(mask[:, t], decay * current + values[:, t], current)
-    return torch.stack(columns, dim=1) if columns else values
-
-
-def whole_sum(values: Tensor, mask: Tensor, decay: float) -> Tensor:
-    """The (decayed) sum over each trace [B, 1]."""
-    if decay == 1.0:
-        return values.sum(dim=1, keepdim=True)
-    return running_sum(F.pad(values, (0, 1)), F.pad(mask, (0, 1)), decay)[:, -1:]
-
-
-def lengths(mask: Tensor) -> Tensor:
-    """Tokens of each trace [B, 1]."""
-    return mask.sum(dim=1, keepdim=True)
-
-
-def mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the tokens of each trace [B, 1]."""
-    return values.masked_fill(~mask, 0.0).sum(dim=1, keepdim=True) / lengths(mask).clamp(min=1)
-
-
-def _support(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _support(config: CorrectionConfig, step: StepScores) -> Tensor:
     """Log sigmoid((log pi - log mu - bias) / temperature), each token by itself: bounded, so nothing is clipped.
 
     The teacher's log-probs stand for mu where ``support`` names it; ``support_text`` has -H(pi) in their place.
     """
-    if config.name == "support":
-        assert record.behavior_logprobs is not None
-        expected = record.behavior_logprobs.clamp(min=LOWEST_LOGPROB)
-    else:
-        assert record.entropies is not None
-        expected = -record.entropies
-    ratio = record.student_logprobs.clamp(min=LOWEST_LOGPROB) - expected
-    return F.logsigmoid((ratio - config.bias) / config.temperature)
+    expected = step.of("behavior_logprobs") if config.name == "support" else -step.of("entropies")
+    ratio = (step.of("student_logprobs") - expected - config.bias) / config.temperature
+    return ratio.clamp(max=0.0) - (-ratio.abs()).exp().log1p()
 
 
-def _prefix(config: CorrectionConfig, record: StepScores) -> Tensor:
-    return running_sum(log_ratios(config, record), record.mask, config.decay)
+def _prefix(config: CorrectionConfig, step: StepScores) -> Tensor:
+    return step.before(step.log_ratios(config), config.decay)
 
 
-def _trace(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _trace(config: CorrectionConfig, step: StepScores) -> Tensor:
     """Per-token ratios, clipped, where they are known; else the difference of the totals, unclipped."""
-    if record.behavior_logprobs is not None:
-        return whole_sum(log_ratios(config, record), record.mask, 1.0)
-    assert record.behavior_total is not None
-    total = record.student_logprobs.clamp(min=LOWEST_LOGPROB).masked_fill(~record.mask, 0.0).sum(1, keepdim=True)
-    ratio = total - record.behavior_total[:, None]
+    if step.behavior_logprobs is not None:
+        return step.total(step.log_ratios(config))
+    assert step.behavior_total is not None
+    ratio = step.total(step.counted(step.of("student_logprobs"))) - step.behavior_total[:, None]
     return ratio.clamp(max=0.0) if config.one_sided else ratio
 
 
-def _trace_mean(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _trace_mean(config: CorrectionConfig, step: StepScores) -> Tensor:
     """The mean log-ratio of a trace: R without its length, as the sequence ratio of GSPO (arXiv 2507.18071).
 
     No importance weight: a long trace is not less likely for being long.
     """
-    return _trace(config, record) / lengths(record.mask).clamp(min=1)
+    return _trace(config, step) / step.lengths.clamp(min=1)
 
 
-def _mixed(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _mixed(config: CorrectionConfig, step: StepScores) -> Tensor:
     """l_prefix + rho * l_future: never the product of both weights, which would square the prefix."""
-    before = _prefix(config, record)
-    steps = log_ratios(config, record)
-    future = steps.sum(dim=1, keepdim=True) - running_sum(steps, record.mask, 1.0)
-    return before + config.rho * future
+    ratios = step.log_ratios(config)
+    return _prefix(config, step) + config.rho * (step.total(ratios) - step.before(ratios))
 
 
-def _surprisal(config: CorrectionConfig, record: StepScores) -> Tensor:
-    add = running_sum if config.scope == "token" else whole_sum
-    return -add(surprisals(config, record), record.mask, config.decay).clamp(min=0.0)
+def _surprisal(config: CorrectionConfig, step: StepScores) -> Tensor:
+    add = step.before if config.scope == "token" else step.total
+    return -add(step.surprisals(config), config.decay).clamp(min=0.0)
 
 
-def _iw_sft(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _iw_sft(config: CorrectionConfig, step: StepScores) -> Tensor:
     """Tau * mean_t log(pi / pi_0): how much likelier a trace has become."""
-    assert record.start_logprobs is not None
-    low = LOWEST_LOGPROB
-    moved = record.student_logprobs.clamp(min=low) - record.start_logprobs.clamp(min=low)
-    return config.tau * mean(moved, record.mask)
+    return config.tau * step.mean(step.of("student_logprobs") - step.of("start_logprobs"))
 
 
-def _iw_opd(_: CorrectionConfig, record: StepScores) -> Tensor:
+def _iw_opd(_: CorrectionConfig, step: StepScores) -> Tensor:
     """log(1 + (1 - sum_{k<t} |A_k| / sum_k |A_k|) / 2), A = log mu - log pi: the tokens before the drift first."""
-    assert record.behavior_logprobs is not None
-    low = LOWEST_LOGPROB
-    apart = (record.behavior_logprobs.clamp(min=low) - record.student_logprobs.clamp(min=low)).abs()
-    apart = apart.masked_fill(~record.mask, 0.0)
-    total = apart.sum(dim=1, keepdim=True)
-    before = running_sum(apart, record.mask, 1.0) / total.clamp(min=torch.finfo(apart.dtype).tiny)
-    return torch.log1p(0.5 * (1.0 - before))
+    apart = step.counted((step.of("behavior_logprobs") - step.of("student_logprobs")).abs())
+    behind = step.before(apart) / step.total(apart).clamp(min=TINY)
+    return (0.5 * (1.0 - behind)).log1p()
 
 
-def _token_support(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _token_support(config: CorrectionConfig, step: StepScores) -> Tensor:
     """What the start gave a token: its probability, or only whether that, or the mass below it, reaches a threshold."""
-    if config.rule == "mass":
-        assert record.start_mass is not None
-        return torch.where(record.start_mass >= config.threshold_of_rule, 0.0, LOWEST_LOGPROB)
-    assert record.start_logprobs is not None
-    start = record.start_logprobs.clamp(min=LOWEST_LOGPROB)
+    start = step.of("start_mass" if config.rule == "mass" else "start_logprobs")
     if config.rule == "probability":
         return start
-    return torch.where(start >= math.log(config.threshold_of_rule), 0.0, LOWEST_LOGPROB)
+    least = config.threshold_of_rule if config.rule == "mass" else math.log(config.threshold_of_rule)
+    return (start < least) * step.LOWEST
 
 
-def _idft(_: CorrectionConfig, record: StepScores) -> Tensor:
+def _idft(_: CorrectionConfig, step: StepScores) -> Tensor:
     """Log of pi^g, g = 1 + progress (clip(exp(-(log pi + H))) - 1): DFT's weight, milder where a token surprises."""
-    assert record.entropies is not None
-    logprobs = record.student_logprobs.clamp(min=LOWEST_LOGPROB)
-    exponent = (-(logprobs + record.entropies)).exp().clamp(*IDFT_RANGE)
-    progress = torch.zeros(len(logprobs)) if record.progress is None else record.progress
-    return (1.0 + progress.to(logprobs)[:, None] * (exponent - 1.0)) * logprobs
+    logprobs = step.of("student_logprobs")
+    exponent = (-(logprobs + step.of("entropies"))).exp().clamp(*IDFT_RANGE)
+    progress = 0.0 if step.progress is None else step.progress.to(logprobs)[:, None]
+    return (1.0 + progress * (exponent - 1.0)) * logprobs
 
 
-def _naturalness(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _across_prompts(config: CorrectionConfig) -> bool:
+    """Whether `naturalness` compares the traces of different prompts."""
+    return config.group not in ("auto", "prompt")
+
+
+def _naturalness(config: CorrectionConfig, step: StepScores) -> Tensor:
     """The mean log-prob of a trace: GRAPE's choice (arXiv 2502.04194) made soft.
 
     Across prompts the entropy is added to each, so that a hard problem is not mistaken for a strange answer.
     """
-    fit = record.student_logprobs.clamp(min=LOWEST_LOGPROB)
-    if across_prompts(config):
-        assert record.entropies is not None
-        fit = fit + record.entropies
-    return CHOICE_SCALE * mean(fit, record.mask)
+    fit = step.of("student_logprobs")
+    return CHOICE_SCALE * step.mean(fit + step.of("entropies") if _across_prompts(config) else fit)
 
 
-def _local_naturalness(_: CorrectionConfig, record: StepScores) -> Tensor:
+def _local_naturalness(_: CorrectionConfig, step: StepScores) -> Tensor:
     """The mean log-prob of a trace whose every sentence was scored after a short window (arXiv 2510.03988)."""
-    assert record.local_logprobs is not None
-    return CHOICE_SCALE * mean(record.local_logprobs.clamp(min=LOWEST_LOGPROB), record.mask)
+    return CHOICE_SCALE * step.mean(step.of("local_logprobs"))
 
 
-def _rsr(_: CorrectionConfig, record: StepScores) -> Tensor:
+def _rsr(_: CorrectionConfig, step: StepScores) -> Tensor:
     """-log of the ranks over the surprisals of a trace: the choice of arXiv 2601.14249 (its least) made soft."""
-    assert record.start_ranks is not None
-    assert record.start_logprobs is not None
-    ranks = mean(record.start_ranks.clamp(max=LARGEST_RANK), record.mask)
-    surprise = mean(-record.start_logprobs.clamp(min=LOWEST_LOGPROB), record.mask)
-    tiny = torch.finfo(surprise.dtype).tiny
-    return CHOICE_SCALE * (surprise.clamp(min=tiny).log() - ranks.clamp(min=tiny).log())
+    ranks = step.mean(step.of("start_ranks").clamp(max=LARGEST_RANK))
+    surprise = step.mean(-step.of("start_logprobs"))
+    return CHOICE_SCALE * (surprise.clamp(min=TINY).log() - ranks.clamp(min=TINY).log())
 
 
-def _given(_: CorrectionConfig, record: StepScores) -> Tensor:
+def _given(_: CorrectionConfig, step: StepScores) -> Tensor:
     """The user's own."""
-    assert record.given is not None
-    return record.given.log().clamp(min=LOWEST_LOGPROB)[:, None]
+    return step.of("given").log().clamp(min=step.LOWEST)[:, None]
 
 
-def _position_decay(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _position_decay(config: CorrectionConfig, step: StepScores) -> Tensor:
     """Early tokens first, as strongly as the ESS floor allows: is it only that?"""
-    positions = torch.arange(record.mask.shape[1], device=record.mask.device, dtype=torch.float32)
-    return (-positions / config.bucket_width).expand(record.mask.shape)
+    return (-step.positions.float() / config.bucket_width).expand(step.mask.shape)
 
 
-def _length_only(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _length_only(config: CorrectionConfig, step: StepScores) -> Tensor:
     """Short traces of a prompt first: is it only that?"""
-    return -lengths(record.mask).float() / config.bucket_width
+    return -step.lengths.float() / config.bucket_width
 
 
-def _student_likelihood_only(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _student_likelihood_only(config: CorrectionConfig, step: StepScores) -> Tensor:
     """Traces that the student finds easy first, whatever the teacher's own probability: is it only that?"""
-    return record.student_logprobs.clamp(min=-config.clip).masked_fill(~record.mask, 0.0).sum(1, keepdim=True)
+    return step.total(step.counted(step.student_logprobs.clamp(min=-config.clip)))
 
 
-def _shuffled(config: CorrectionConfig, record: StepScores) -> Tensor:
+def _shuffled(config: CorrectionConfig, step: StepScores) -> Tensor:
     """The log-weights of the next trace of the same prompt: the same spread, on the wrong traces."""
-    weight = CORRECTIONS[config.base](config, record)
-    source = torch.arange(len(record.prompts), device=weight.device)
-    for prompt in record.prompts.unique():
-        rows = (record.prompts == prompt).nonzero()[:, 0]
-        source[rows] = rows.roll(-1)
-    return weight[source]
+    weight = CORRECTIONS[config.base](config, step)
+    moved = weight.clone()
+    for prompt in step.prompts.unique():
+        rows = (step.prompts == prompt).nonzero()[:, 0]
+        moved[rows] = weight[rows.roll(-1)]
+    return moved
 
 
-CORRECTIONS: dict[str, LogWeight] = {
-    "none": lambda _, record: torch.zeros_like(record.student_logprobs[:, :1]),
-    "support": _support,
-    "support_text": _support,
-    "prefix": _prefix,
-    "trace": _trace,
-    "trace_mean": _trace_mean,
-    "mixed": _mixed,
-    "surprisal": _surprisal,
-    "naturalness": _naturalness,
-    "local_naturalness": _local_naturalness,
-    "rsr": _rsr,
-    "iw_sft": _iw_sft,
-    "iw_opd": _iw_opd,
-    "idft": _idft,
-    "token_support": _token_support,
-    "given": _given,
-    "position_decay": _position_decay,
-    "shuffled": _shuffled,
-    "length_only": _length_only,
-    "student_likelihood_only": _student_likelihood_only,
-}  # what each needs and is compared within stands in dcod.objective.family
+def _entry(
+    log_weight: Callable[[CorrectionConfig, StepScores], Tensor],
+    group: Group,
+    *any_of: str,
+    by_token: bool = False,
+    bound: float = IW_SFT_BOUND,
+) -> Correction:
+    """An entry whose facts no other key decides; it needs one of the fields ``any_of``."""
+    fields: Needs = (any_of,) if any_of else ()
+    return Correction(log_weight, lambda _: fields, lambda _: group, lambda _: by_token, bound)
+
+
+CORRECTIONS: dict[str, Correction] = {
+    "none": _entry(lambda _, step: step.student_logprobs.new_zeros((len(step.mask), 1)), "none"),
+    "support": _entry(_support, "none", "behavior_logprobs", by_token=True),
+    "support_text": _entry(_support, "none", "entropies", by_token=True),
+    "prefix": _entry(_prefix, "position", "behavior_logprobs", by_token=True),
+    "trace": _entry(_trace, "prompt", "behavior_logprobs", "behavior_total"),
+    "trace_mean": _entry(_trace_mean, "prompt", "behavior_logprobs", "behavior_total"),
+    "mixed": _entry(_mixed, "position", "behavior_logprobs", by_token=True),
+    "surprisal": Correction(
+        _surprisal,
+        lambda _: (("entropies",),),
+        lambda c: "position" if c.scope == "token" else "prompt",
+        lambda c: c.scope == "token",
+    ),
+    "naturalness": Correction(
+        _naturalness, lambda c: (("entropies",),) if _across_prompts(c) else (), lambda _: "prompt", lambda _: False
+    ),
+    "local_naturalness": _entry(_local_naturalness, "prompt", "local_logprobs"),
+    "rsr": Correction(_rsr, lambda _: (("start_ranks",), ("start_logprobs",)), lambda _: "prompt", lambda _: False),
+    "iw_sft": _entry(_iw_sft, "none", "start_logprobs"),
+    "iw_opd": _entry(_iw_opd, "none", "behavior_logprobs", by_token=True),
+    "idft": _entry(_idft, "none", "entropies", by_token=True),
+    "token_support": Correction(
+        _token_support,
+        lambda c: (("start_mass" if c.rule == "mass" else "start_logprobs",),),
+        lambda _: "none",
+        lambda _: True,
+    ),
+    "given": _entry(_given, "none", "given", bound=math.inf),
+    "position_decay": _entry(_position_decay, "batch", by_token=True),
+    "shuffled": Correction(
+        _shuffled,
+        lambda c: CORRECTIONS[c.base].needs(c),
+        lambda c: CORRECTIONS[c.base].group(c),
+        lambda c: CORRECTIONS[c.base].by_token(c),
+    ),
+    "length_only": _entry(_length_only, "prompt"),
+    "student_likelihood_only": _entry(_student_likelihood_only, "prompt"),
+}

@@ -16,7 +16,8 @@ from typing import Literal
 
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.config.arms import SFT
-from dcod.objective.family import FAMILY, OF_TEACHER, group_of, needs
+from dcod.config.losses import OF_TEACHER
+from dcod.objective.corrections import CORRECTIONS, group_of, needs
 
 FEW_STEPS = 20  # optimizer steps below which a run is hardly more than its warm-up
 RATIOS = ("behavior_logprobs", "behavior_total")
@@ -158,7 +159,7 @@ def _unscored(config: Config) -> Iterator[tuple[str, str, str]]:
 def possible(holdings: Holdings) -> dict[str, str]:
     """Every correction by name, with why it cannot act on such traces; "" where it can. Controls are left out."""
     reasons = {}
-    for name in FAMILY:
+    for name in CORRECTIONS:
         if name in ("none", "shuffled", "length_only", "student_likelihood_only", "position_decay"):
             continue
         live = {"weights": "live"} if name == "iw_sft" else {}
@@ -228,7 +229,7 @@ def _idle(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
             text = f"{label} does nothing with train.correction.{key}={off:g}: every weight is 1"
             yield Remark("idle", "switched_off", text, f"leave {key} at its default, {_default(key):g}")
             return
-    lone = group in ("length", "batch") and train.traces_per_step == 1 and not FAMILY[name].by_token(correction)
+    lone = group in ("length", "batch") and train.traces_per_step == 1 and not CORRECTIONS[name].by_token(correction)
     if lone:
         text = f"{label} compares the traces of a step, and train.traces_per_step=1 leaves nothing to compare"
         yield Remark("idle", "one_a_step", text, "set train.traces_per_step=16")

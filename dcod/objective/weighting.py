@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from dcod.config import CorrectionConfig
-from dcod.objective.corrections import CORRECTIONS, LOWEST_LOGPROB, StepScores, clip_range, lengths, mean, surprisals
-from dcod.objective.family import FAMILY, IW_SFT_BOUND, Group, group_of
+from dcod.objective.corrections import CORRECTIONS, IW_SFT_BOUND, Group, group_of
+from dcod.objective.step_scores import StepScores, clip_range
 
 BISECTIONS = 30
 
@@ -113,7 +113,7 @@ def weights(config: CorrectionConfig, plan: WeightPlan, record: StepScores) -> T
         return record.mask.float()
     relative = _normalised(config, plan, record)
     if group_of(config) == "none":
-        weight = relative.clamp(max=FAMILY[config.name].bound)
+        weight = relative.clamp(max=CORRECTIONS[config.name].bound)
     else:  # lerp(min(r, C), 1, eta) = (1 - eta) * min(r, C) + eta
         weight = torch.lerp(relative.clamp(max=config.truncate), torch.ones_like(relative), config.floor)
     return (weight * plan.scale).float().masked_fill(~record.mask, 0.0)
@@ -133,16 +133,14 @@ def diagnostics(config: CorrectionConfig, plan: WeightPlan, record: StepScores) 
         return out
     curves = {}
     if record.behavior_logprobs is not None:
-        teacher = record.behavior_logprobs.clamp(min=LOWEST_LOGPROB)
-        ratio = record.student_logprobs.clamp(min=LOWEST_LOGPROB) - teacher
+        ratio = record.of("student_logprobs") - record.of("behavior_logprobs")
         curves["abs_log_ratio"] = ratio.abs()
         low, high = clip_range(config)
         out["clipped_share"] = ((ratio <= low) | (ratio >= high))[mask].double().mean().item()
     if record.entropies is not None:
-        raw = -record.student_logprobs.clamp(min=LOWEST_LOGPROB) - record.entropies
-        curves["surprisal"] = raw
+        curves["surprisal"] = -record.of("student_logprobs") - record.entropies
         if config.name == "surprisal":
-            out["clipped_share"] = (surprisals(config, record).abs() >= config.clip)[mask].double().mean().item()
+            out["clipped_share"] = (record.surprisals(config).abs() >= config.clip)[mask].double().mean().item()
     for name, values in curves.items():
         out[f"mean_{name}"] = values[mask].mean().item()
         for first, last, columns in octaves(mask.shape[1], config.bucket_width):
@@ -151,18 +149,18 @@ def diagnostics(config: CorrectionConfig, plan: WeightPlan, record: StepScores) 
                 out[f"{name}_{first:05d}_{last:05d}"] = values[:, columns][inside].mean().item()
     if plan.gamma > 0.0:
         relative = _normalised(config, plan, record)[mask]
-        bound = FAMILY[config.name].bound if group_of(config) == "none" else config.truncate
+        bound = CORRECTIONS[config.name].bound if group_of(config) == "none" else config.truncate
         out["truncated_share"] = (relative > bound).double().mean().item()
         used = weights(config, plan, record)
         out["weight_max"] = used[mask].max().item()
-        out |= _feedback(used, mask)
+        out |= _feedback(used, record)
     return out
 
 
-def _feedback(used: Tensor, mask: Tensor) -> dict[str, float]:
+def _feedback(used: Tensor, record: StepScores) -> dict[str, float]:
     """How far the weights of traces lie apart, and how they go with length; over a run, whether live ones feed back."""
-    traces = mask.any(dim=1)
-    each, long = mean(used, mask)[traces, 0].double(), lengths(mask)[traces, 0].double()
+    traces = record.mask.any(dim=1)
+    each, long = record.mean(used)[traces, 0].double(), record.lengths[traces, 0].double()
     out = {"weight_spread": each.std(correction=0).item()}
     if len(each) > 1 and each.std() > 0 and long.std() > 0:
         out["weight_length_correlation"] = torch.corrcoef(torch.stack([each, long]))[0, 1].item()
@@ -186,7 +184,7 @@ class WeightCounts:
     """
 
     def __init__(self, config: CorrectionConfig, bins: int = 48) -> None:
-        bound = FAMILY[config.name].bound if group_of(config) == "none" else config.truncate
+        bound = CORRECTIONS[config.name].bound if group_of(config) == "none" else config.truncate
         top = 1.2 * min(bound, IW_SFT_BOUND)
         self.edges = torch.linspace(0.0, top, bins + 1)
         self.counts: dict[str, Tensor] = {}
@@ -227,7 +225,7 @@ def _groups(config: CorrectionConfig, kind: Group, record: StepScores, width: in
         _, prompt = record.prompts.unique(return_inverse=True)
         return prompt[:, None] * width + columns, everywhere
     if kind == "length":
-        bucket = (lengths(record.mask) - 1).clamp(min=0) // config.bucket_width
+        bucket = (record.lengths - 1).clamp(min=0) // config.bucket_width
         return bucket.expand(rows, width), counted
     return torch.zeros((rows, width), dtype=torch.long, device=device), counted
 

@@ -10,9 +10,9 @@ import torch
 
 from dcod.config import TrainConfig
 from dcod.models.batches import stored_record
-from dcod.objective import family, weighting
+from dcod.objective import corrections, weighting
 from dcod.objective.arms import KNOWN
-from dcod.objective.corrections import CORRECTIONS, mean
+from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.feasibility import Remark
 from dcod.score.scores import SCHEMA, traces_of
 
@@ -64,11 +64,11 @@ class Outlook:
         if not traces or correction.name in ("none", "iw_sft"):  # the second compares with a student yet to come
             return figures
         record = stored_record(traces)
-        for alternatives in family.needs(correction):
+        for alternatives in corrections.needs(correction):
             if all(getattr(record, name) is None for name in alternatives):
                 return figures
         log_weights = CORRECTIONS[correction.name](correction, record).expand(record.mask.shape)
-        each = mean(log_weights, record.mask)[:, 0].double()
+        each = record.mean(log_weights)[:, 0].double()
         spreads = [each[record.prompts == prompt].std(correction=0) for prompt in record.prompts.unique()]
         return figures | {
             "log_weight_spread": float(torch.stack(spreads).mean()),

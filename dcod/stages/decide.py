@@ -32,7 +32,7 @@ from dcod.ingest import assemble
 from dcod.models import loading
 from dcod.models.batches import stored_record
 from dcod.objective import arms as objective
-from dcod.objective import family, weighting
+from dcod.objective import corrections, weighting
 from dcod.objective.feasibility import Holdings
 from dcod.promote.gate import Reason
 from dcod.promote.promote import ARM
@@ -307,14 +307,14 @@ def yardstick(correction: CorrectionConfig) -> CorrectionConfig:
     A correction that compares the traces of a prompt has nothing to say of one that is alone with its prompt, nor of
     how far all traces of a prompt are.
     """
-    if correction.name == "none" or family.group_of(correction) == "position":
+    if correction.name == "none" or corrections.group_of(correction) == "position":
         return correction
     return correction.model_copy(update={"name": "surprisal", "scope": "token", "group": "auto"})
 
 
 def alone(traces: Sequence[Trace], correction: CorrectionConfig) -> float:
     """The share of traces that are alone with their prompt, where the correction compares the traces of a prompt."""
-    if not traces or family.group_of(correction) != "prompt":
+    if not traces or corrections.group_of(correction) != "prompt":
         return 0.0
     counts = Counter(trace.prompt_id for trace in traces)
     return sum(count == 1 for count in counts.values()) / len(traces)

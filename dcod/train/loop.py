@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 from dcod.config import TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.models.batches import stored_record
-from dcod.objective import family, weighting
-from dcod.objective.corrections import StepScores
+from dcod.objective import corrections, weighting
 from dcod.objective.losses import LOSSES
+from dcod.objective.step_scores import StepScores
 from dcod.objective.weighting import WeightPlan
 from dcod.progress import track
 from dcod.storage.stopping import noticing
@@ -63,7 +63,7 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
             need = " or ".join(any_of)
             raise UserError(f"{who} needs {need}, which {missing} of {len(traces)} traces lack; {way_out}")
 
-    for alternatives in family.needs(config.correction):
+    for alternatives in corrections.needs(config.correction):
         fields = [_STORED_AS.get(name, name) for name in alternatives]
         require(f"train.correction.name={config.correction.name}", fields, _WAYS_OUT.get(alternatives[0], _TEACHER))
     if LOSSES[config.loss.name].needs_teacher:

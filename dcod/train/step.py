@@ -18,7 +18,7 @@ from dcod.errors import UserError
 from dcod.models.batches import Batch, collate, micro_batches, stored_record, to_device
 from dcod.models.fused_head import Objective
 from dcod.objective import weighting
-from dcod.objective.corrections import StepScores
+from dcod.objective.step_scores import StepScores
 from dcod.objective.weighting import WeightCounts, WeightPlan
 from dcod.traces.scored import ScoredTrace
 from dcod.train.learner import Learner

@@ -12,8 +12,7 @@ import dcod
 from dcod.config import CorrectionConfig, IngestConfig, LossConfig
 from dcod.config.teach import EngineConfig
 from dcod.ingest.examine import UNMARKED
-from dcod.objective.corrections import CORRECTIONS
-from dcod.objective.family import Group
+from dcod.objective.corrections import CORRECTIONS, Group
 from dcod.objective.losses import LOSSES
 
 ROOT = Path(dcod.__file__).parent

@@ -13,8 +13,9 @@ from dcod.models import fused_head, heads
 from dcod.models.batches import stored_record
 from dcod.models.fused_head import Objective
 from dcod.objective import weighting
-from dcod.objective.corrections import CORRECTIONS, StepScores
+from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES, TopK, forward_kl
+from dcod.objective.step_scores import StepScores
 from tests.gpu.students import DEVICE, traces
 
 N, D, V = 150, 64, 320

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dcod.config import CorrectionConfig
-from dcod.objective.corrections import StepScores
+from dcod.objective.step_scores import StepScores
 
 
 def plain(name: str, **knobs: object) -> CorrectionConfig:

@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
-from dcod.objective import family, weighting
-from dcod.objective.corrections import CORRECTIONS
-from dcod.objective.family import FAMILY, OF_TEACHER, Group
+from dcod.config.losses import OF_TEACHER
+from dcod.objective import corrections, weighting
+from dcod.objective.corrections import CORRECTIONS, Group
 from dcod.objective.feasibility import Holdings, of_setting, possible, refusal, remarks
 from dcod.objective.losses import LOSSES
 from tests.objective.records import random_record
@@ -45,12 +45,11 @@ def all_ones(correction: CorrectionConfig, prompts: int) -> bool:
 
 
 def test_the_facts_are_those_of_the_formulas() -> None:
-    assert list(FAMILY) == list(CORRECTIONS)
     assert {name for name, loss in LOSSES.items() if loss.needs_teacher} == OF_TEACHER
     for correction in SETTINGS:
         record = random_record()
         width = CORRECTIONS[correction.name](correction, record).shape[1]
-        assert (width > 1) == FAMILY[correction.name].by_token(correction), correction.name
+        assert (width > 1) == CORRECTIONS[correction.name].by_token(correction), correction.name
 
 
 def test_idle_is_said_where_all_weights_are_one_and_only_there() -> None:
@@ -110,7 +109,7 @@ def test_what_some_traces_lack_is_impossible(missing: str) -> None:
     lacking = replace(FULL, **{missing: 39})
     lacking = replace(lacking, logprobs=39) if missing == "totals" else lacking
     for correction in SETTINGS:
-        wanted = {field for alternatives in family.needs(correction) for field in alternatives}
+        wanted = {field for alternatives in corrections.needs(correction) for field in alternatives}
         hit = "behavior_logprobs" in wanted and (missing == "totals" or "behavior_total" not in wanted)
         hit &= missing != "top_k"
         assert ("impossible" in levels(correction, lacking)) == hit, correction.name

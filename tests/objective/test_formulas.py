@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dcod.config import CorrectionConfig
-from dcod.objective import corrections, family
-from dcod.objective.corrections import StepScores
+from dcod.objective import corrections
+from dcod.objective.step_scores import StepScores
 from dcod.objective.weighting import plan, weights
 from tests.objective.records import plain, random_record
 
@@ -147,8 +147,8 @@ def test_across_prompts_naturalness_is_centred_by_the_entropy_and_within_them_it
     for group, values in (("auto", plainly), ("prompt", plainly), ("batch", centred), ("length", centred)):
         expected = 8 * (values * record.mask).sum(1, keepdim=True) / record.mask.sum(1, keepdim=True)
         torch.testing.assert_close(log(group), expected)
-    assert family.needs(plain("naturalness", group="batch")) == (("entropies",),)
-    assert family.needs(plain("naturalness")) == ()
+    assert corrections.needs(plain("naturalness", group="batch")) == (("entropies",),)
+    assert corrections.needs(plain("naturalness")) == ()
 
 
 def test_local_naturalness_reads_the_local_scores_alone() -> None:
@@ -174,9 +174,9 @@ def test_a_narrow_upper_clip_and_a_share_of_the_prefix_bound_the_ratios() -> Non
     record = random_record(traces=6)
     assert record.behavior_logprobs is not None
     raw = record.student_logprobs - record.behavior_logprobs
-    narrow = corrections.log_ratios(plain("prefix", clip=1.0, clip_high=0.2), record)
+    narrow = record.log_ratios(plain("prefix", clip=1.0, clip_high=0.2))
     torch.testing.assert_close(narrow[record.mask], raw.clamp(-1.0, 0.2)[record.mask])
-    half = corrections.log_ratios(plain("prefix", prefix_share=0.5), record)
+    half = record.log_ratios(plain("prefix", prefix_share=0.5))
     for row, ratios, inside in zip(half, raw, record.mask, strict=True):
         count = int(inside.sum())
         counted = -(-count // 2)

@@ -138,7 +138,7 @@ def unknown() -> tuple[str, ...]:
 @functools.cache
 def idle(name: str, regime: Regime) -> bool:
     """Whether an entry is SFT to the last bit there: it compares the traces of a prompt, which has one."""
-    from dcod.objective.family import group_of
+    from dcod.objective.corrections import group_of
 
     if name in (START, SFT, *unknown()) or ENTRIES[name].data != "plain" or regime.traces > 1:
         return False

@@ -16,7 +16,7 @@ from bench.study.second.measure import answers, right
 from dcod.config import CorrectionConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
-from dcod.objective import family
+from dcod.objective import corrections
 from dcod.score.scores import read_scores, write_scores
 from dcod.traces.scored import ScoredTrace
 
@@ -84,7 +84,7 @@ def complete(
         engine: makes that of the start.
         window: tokens before a sentence that local scores see.
     """
-    needed = {name for any_of in family.needs(config) for name in any_of}
+    needed = {name for any_of in corrections.needs(config) for name in any_of}
     if needed & {"start_ranks", "start_mass"}:
         engine().annotate(examples, 2048, ranks=True)
     if "local_logprobs" in needed:
