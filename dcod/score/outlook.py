@@ -13,6 +13,7 @@ from dcod.models.batches import stored_record
 from dcod.objective import corrections, weighting
 from dcod.objective.arms import KNOWN
 from dcod.objective.corrections import CORRECTIONS
+from dcod.objective.losses import LOSSES
 from dcod.objective.feasibility import Remark
 from dcod.score.scores import SCHEMA, traces_of
 
@@ -78,9 +79,8 @@ class Outlook:
 
 def of_start(config: TrainConfig, mean_probability: float) -> list[Remark]:
     """What the start's own probability of the traces says of losses and weights that lean on it (arXiv 2510.00526)."""
-    leaning = config.correction.name in ("support", "support_text", "token_support", "idft")
-    leaning |= config.loss.name in ("gce", "deft") or config.focus > 0
-    if not leaning or mean_probability >= KNOWN:
+    leaning = CORRECTIONS[config.correction.name].leans or LOSSES[config.loss.name].leans
+    if not (leaning or config.focus) or mean_probability >= KNOWN:
         return []
     how = "is harmful" if mean_probability < _HARMFUL else "brought nothing in published trials"
     text = f"the start gives the traces' tokens a mean probability of {mean_probability:.2f}"

@@ -85,15 +85,19 @@ def test_without_arms_and_twin_nothing_of_them_is_compiled(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_run_compares_chooses_and_tells(tmp_path: Path, tiny_student: Path) -> None:
-    """Arms and twin on this machine, from the traces to the answer."""
+    """Arms, twin and a further seed on this machine, from the traces to the answer."""
     path, config = write_inputs(tmp_path, tiny_student)
     values = yaml.safe_load(path.read_text())
-    values["train"] |= {"twin": True, "arms": [{"name": "trust", "loss": {"name": "gce"}}],
+    values["train"] |= {"twin": True, "seeds": 2, "arms": [{"name": "trust", "loss": {"name": "gce"}}],
                         "pilot": {"min_problems": 5, "share": 0.5, "seeds": 1, "temperatures": [0.0]}}  # fmt: skip
     values["ingest"] |= {"selection_share": 0.2, "pilot_share": 0.2}
     path.write_text(yaml.safe_dump(values))
     done = dcod(tmp_path, "run", "--config", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
+    further = [json.loads(file.read_text()) for file in tmp_path.glob("runs/pipeline/*/*/again*/**/again.json")]
+    chosen = json.loads((tmp_path / "runs/latest/answer.json").read_text())["choice"]["choice"]["arm"]
+    assert {(one["arm"], one["seed"]) for one in further} == {("student", 1), ("sft", 1)}
+    assert {one["compared"] for one in further} == {chosen != "sft"}  # nothing is trained beside plain fine-tuning
     decision = next(tmp_path.glob("runs/latest"))
     answer = json.loads((decision / "answer.json").read_text())
     assert done.stdout.count(answer["text"]) == 1

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 from dcod.config import Config
 from dcod.errors import UserError
-from dcod.stages import train_ranks
+from dcod.stages import seeds, train_ranks
+from dcod.stages.arms import narrowed
 from dcod.stages.execute import RunContext, execute
 
 HERE = RunContext(tracked=False)
@@ -47,6 +49,19 @@ def test_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CROSS = {"sharding": "ddp", "correction": {"name": "surprisal", "scope": "token", "weights": "cross"}, "select": "auto"}
+
+
+@pytest.mark.slow
+def test_a_further_seed_is_trained_on_two_ranks(scored: tuple[Config, dict[str, Path]], tmp_path: Path) -> None:
+    config, inputs = scored
+    options: dict[str, Any] = {}
+    own = narrowed("again", on_two(config, tmp_path, twin=True, seeds=2), "student 1", inputs, options)
+    metrics = execute("again", own, tmp_path / "again", inputs, HERE, **options)
+    assert metrics["trained"] == 1.0
+    assert len((tmp_path / "again" / "training.jsonl").read_text().splitlines()) > 1
+    assert (tmp_path / "again" / seeds.RESULTS / "examples.parquet").is_file()
+    assert not (tmp_path / "again" / seeds.STUDENT).exists()
+    assert not list((tmp_path / "kept").iterdir())
 
 
 @pytest.mark.slow
