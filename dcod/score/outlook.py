@@ -13,8 +13,8 @@ from dcod.models.batches import stored_record
 from dcod.objective import corrections, weighting
 from dcod.objective.arms import KNOWN
 from dcod.objective.corrections import CORRECTIONS
-from dcod.objective.losses import LOSSES
 from dcod.objective.feasibility import Remark
+from dcod.objective.losses import LOSSES
 from dcod.score.scores import SCHEMA, traces_of
 
 _COLUMNS = [name for name in SCHEMA.names if "top" not in name.split("_")]  # which no correction looks at
