@@ -22,6 +22,7 @@ from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
 from dcod.promote import compare, gate
 from dcod.storage import marks
+from dcod.traces import prompts
 from dcod.traces.mapping import addresses
 
 STEPS = 40  # optimizer steps that a run should have at least
@@ -108,9 +109,7 @@ def advise(files: Sequence[str], benchmark: str, model: str, hold_out: float = 0
     more = f", and {back} prompts held back to choose a checkpoint" if back else ""
     advice.why.append(f"found {held}{more}; {len(looked.traces):,} traces in {looked.rows:,} rows")
     _lengths(advice, looked, room)
-    if 2 * held.alike > held.traces:
-        why = f"{held.alike} of {held.traces} traces have it, so problems are asked behind it as well"
-        advice.set("student.system_prompt", held.system_prompt, why)
+    _system_prompt(advice, held, folder)
     _verdicts(advice, looked, held, folder)
     _training(advice, held, looked)
     _benchmark(advice, benchmark or _held_out(advice, hold_out, looked, beside), looked)
@@ -151,6 +150,20 @@ def _lengths(advice: Advice, looked: Sample, room: int) -> None:
     longer = sum(size > length for size in sizes)
     lost = f"; {longer} of {len(sizes)} are longer and will be refused" if longer else ""
     advice.set("student.max_length", length, f"the longest traces have {usual:,} tokens{lost}")
+
+
+def _system_prompt(advice: Advice, held: Holdings, folder: Path) -> None:
+    """What most of the traces have is asked behind as well, where the chat template takes it."""
+    if 2 * held.alike <= held.traces:
+        return
+    own = advice.config.student.model_copy(update={"system_prompt": held.system_prompt})
+    share = f"{held.alike} of {held.traces} traces have"
+    try:
+        prompts.of_student(folder, own)
+    except UserError as error:
+        advice.why.append(f"student.system_prompt stays: {share} {held.system_prompt!r:.60}, but {error}")
+        return
+    advice.set("student.system_prompt", held.system_prompt, f"{share} it, so problems are asked behind it as well")
 
 
 def _verdicts(advice: Advice, looked: Sample, held: Holdings, folder: Path) -> None:

@@ -105,7 +105,8 @@ def commented(values: dict[str, Any], *, model: type[BaseModel] = Config, indent
         if inner and single:
             lines += [f"{indent}{name}:", commented(value, model=inner, indent=f"{indent}  ").strip("\n")]
         else:
-            text = yaml.safe_dump({name: value}, allow_unicode=True, sort_keys=False, width=1000).strip()
+            plain = not set("\x85\u2028\u2029") & set(str(value))  # YAML's further ends of a line
+            text = yaml.safe_dump({name: value}, allow_unicode=plain, sort_keys=False, width=1000).strip()
             lines += textwrap.indent(text, indent).splitlines()
     return "\n".join(lines).strip("\n") + "\n"
 

@@ -40,7 +40,8 @@ class StudentConfig(Section):
     system_prompt: str = Field(
         "template",
         description="What stands in front of every prompt without a system prompt of its own, in training and in "
-        "evaluation; it stays in the student's chat template. `template`: what that writes by itself; may be empty.",
+        "evaluation; it stays in the student's chat template. `template`: what that writes by itself; of a student of "
+        "dcod what it was taught with; may be empty.",
         examples=["Work step by step."],
     )
     max_length: Positive = Field(

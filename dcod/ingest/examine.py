@@ -92,6 +92,7 @@ class Examiner:
         self.config, self.student = config, student
         self.tokenizer = prompts.of_student(student, config.student)
         self.digest = prompts.tokenizer_digest(self.tokenizer)
+        self._own_prompts = prompts.digest_of_own_prompts(self.tokenizer)
         self._unknown = fitting.check_student(student, self.tokenizer, config.student.max_length)
         self._vocabulary = fitting.embeddings(student) or len(self.tokenizer)
         self._marks = turns.marks_of(self.tokenizer)
@@ -184,6 +185,8 @@ class Examiner:
         for text in (trace.completion, *(message["content"] for message in trace.prompt)):
             if token := next((token for token in self._unknown if token in text), None):
                 raise RowError("bad_field", f"{token!r} in a text: the student has no embedding for this token")
+        if trace.tokenizer_digest == self._own_prompts and trace.prompt[0]["role"] == "system":
+            trace = replace(trace, tokenizer_digest=self.digest)  # the same tokens, and the same in front of them
         if trace.tokenizer_digest == self.digest:
             ids = [*(trace.token_ids or ()), *(token for tokens in trace.top_ids or () for token in tokens)]
             if max(ids, default=0) >= self._vocabulary:

@@ -132,7 +132,7 @@ def _token_support(config: CorrectionConfig, step: StepScores) -> Tensor:
     if config.rule == "probability":
         return start
     least = config.threshold_of_rule if config.rule == "mass" else math.log(config.threshold_of_rule)
-    return (start < least) * step.LOWEST
+    return ~(start >= least) * step.LOWEST
 
 
 def _idft(_: CorrectionConfig, step: StepScores) -> Tensor:

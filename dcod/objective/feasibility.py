@@ -76,7 +76,7 @@ class Holdings:
             parts.append("text only, no log-probs")
         else:
             foreign = self.totals - self.logprobs
-            also = f", {foreign:,} only as a sum in another tokenizer" if foreign else ""
+            also = f", {foreign:,} only as a sum in another tokenizer or chat template" if foreign else ""
             parts.append(f"log-probs for {_of(self.totals, self.traces)}{also}")
         named = [name for name in self.teachers if name]
         if len(self.teachers) > 1:
@@ -188,7 +188,11 @@ def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
             )
         elif most < holdings.traces:
             foreign = holdings.totals - holdings.logprobs
-            also = f"; {foreign:,} have them in another tokenizer, of which only the sum counts" if foreign else ""
+            also = (
+                f"; {foreign:,} have them in another tokenizer or chat template, of which only the sum counts"
+                if foreign
+                else ""
+            )
             yield Remark(
                 "impossible",
                 "no_logprobs",
@@ -317,15 +321,18 @@ def _system_prompts(config: Config, holdings: Holdings) -> Iterator[Remark]:
     asked = config.student.system_prompt
     if not holdings.systems or 2 * holdings.systems < holdings.traces or holdings.system_prompt == asked:
         return
-    behind = "the chat template's own" if asked == "template" else f"student.system_prompt={asked!r:.60}"
-    whose = _of(holdings.alike, holdings.traces)
+    have = f"{_of(holdings.systems, holdings.traces)} traces have a system prompt of their own"
+    behind = (
+        "what the chat template writes by itself" if asked == "template" else f"student.system_prompt={asked!r:.60}"
+    )
+    most = 2 * holdings.alike > holdings.traces
+    which = f"{_of(holdings.alike, holdings.traces)} {holdings.system_prompt!r:.60}" if most else "different ones"
     yield Remark(
         "warning",
         "other_system_prompt",
-        f"{_of(holdings.systems, holdings.traces)} traces have a system prompt of their own ({whose} "
-        f"{holdings.system_prompt!r:.60}), and problems are asked behind {behind}: the student is asked otherwise than "
-        "it is taught",
-        "set student.system_prompt to theirs",
+        f"{have} ({which}), and problems are asked behind {behind}: where that is another one, the student is asked "
+        "otherwise than it is taught",
+        "set student.system_prompt to it (whole in the trace set's manifest.json; `dcod init` sets it)" if most else "",
     )
 
 

@@ -180,12 +180,12 @@ def table(folder: Path) -> str:
 
 def worked_examples(traces: Path, count: int, seed: int) -> list[Message]:
     """Worked examples as chat turns, from ``count`` different training problems."""
-    pool = {t.prompt_id: t for t in read_traces(traces) if t.split == "train" and len(t.prompt) == 1}
+    pool = {t.prompt_id: t for t in read_traces(traces) if t.split == "train" and len(_turns_of(t.prompt)) == 1}
     chosen = random.Random(seed).sample(sorted(pool), min(count, len(pool)))
     return [
         turn
         for name in chosen
-        for turn in (*pool[name].prompt, {"role": "assistant", "content": pool[name].completion})
+        for turn in (*_turns_of(pool[name].prompt), {"role": "assistant", "content": pool[name].completion})
     ]
 
 
@@ -223,7 +223,8 @@ def _problems(
         raise UserError(
             f"evaluate.benchmarks: {', '.join(twice)} stands there twice; evaluate them one after the other"
         )
-    if few_shot and (config.evaluate.few_shot == 0 or traces is None):
+    count = config.evaluate.few_shot
+    if few_shot and (not count or traces is None or not worked_examples(traces, count, config.seed)):
         return []  # nothing to ask: the results are there, and empty
     loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]
     narrow = few_shot or report_only
@@ -365,7 +366,11 @@ def _drift(engine: Engine, tokenizer: PreTrainedTokenizerBase, traces: Path, cou
 def _with_shots(prompt: list[Message], shots: Sequence[Message]) -> list[Message]:
     """Worked examples go after the system message, before the problem."""
     system = [m for m in prompt if m["role"] == "system"]
-    return [*system, *shots, *(m for m in prompt if m["role"] != "system")]
+    return [*system, *shots, *_turns_of(prompt)]
+
+
+def _turns_of(prompt: Sequence[Message]) -> list[Message]:
+    return [message for message in prompt if message["role"] != "system"]
 
 
 def _flat(rows: Sequence[SplitFigures]) -> dict[str, float]:

@@ -77,6 +77,6 @@ def held(traces: Path, scores: Path | None = None) -> Holdings:
         return replace(held(traces), known=known)
     if (traces / manifests.FILE).is_file():
         told = manifests.read(traces).get("facts", {}).get("holdings")
-        if told is not None:
+        if told is not None and "systems" in told:  # else of an earlier version
             return Holdings(**told)
     return holdings.count(traces, tokenizer_of(traces))

@@ -14,7 +14,7 @@ _COLUMNS = (
     *("prompt_id", "split", "verdict", "teacher", "temperature", "gold", "weight"),
     *("tokenizer_digest", "behavior_logprobs", "top_ids", "prompt"),
 )
-_SYSTEMS = 64  # different system prompts that are told apart
+_SYSTEMS = 64  # different system prompts that are told apart at a time
 
 
 class Count:
@@ -54,9 +54,11 @@ class Count:
         )
 
     def _add_system(self, text: str) -> None:
+        """Keeps the frequent ones, whatever came first (Misra and Gries 1982): counts are exact up to 64, else low."""
         self.numbers["systems"] += 1
-        if text in self.systems or len(self.systems) < _SYSTEMS:
-            self.systems[text] += 1
+        self.systems[text] += 1
+        if len(self.systems) > _SYSTEMS:
+            self.systems = Counter({kept: count - 1 for kept, count in self.systems.items() if count > 1})
 
     def take(self, trace: Trace) -> None:
         """As :meth:`add`."""

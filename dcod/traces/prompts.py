@@ -67,29 +67,41 @@ def load_tokenizer(
     elif not tokenizer.chat_template:
         raise UserError(f"student {folder}: its tokenizer has no chat template; set student.chat_template=plain")
     if system_prompt != OF_TEMPLATE:
-        _put_before(tokenizer, system_prompt)
+        _put_before(tokenizer, system_prompt, folder)
     turns.learn(tokenizer, folder)
     return tokenizer
 
 
-def _put_before(tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> None:
+def _put_before(tokenizer: PreTrainedTokenizerBase, system_prompt: str, folder: Path) -> None:
     """Makes a system prompt a part of the chat template, so that whoever serves the student asks as it was taught.
 
     Raises:
         UserError: the template refuses it, or leaves it out.
     """
+    asked = [{"role": "user", "content": "?"}]
+    tokenizer.chat_template = bare = _bare(tokenizer)
+    own = turns.render(tokenizer, asked, generate=True)
     text = json.dumps(system_prompt, ensure_ascii=False)
     before = f"{_OPENS}[{{'role': 'system', 'content': {text}}}]{_CLOSES}"
-    own: str | dict[str, str] = tokenizer.chat_template or ""
-    named = own if isinstance(own, dict) else {"": own}
-    put = {name: before + _BEFORE.sub("", one) for name, one in named.items()}  # a student's has one already
-    tokenizer.chat_template = put if isinstance(own, dict) else put[""]
+    whole = {name: before + one for name, one in bare.items()} if isinstance(bare, dict) else before + bare
+    tokenizer.chat_template = whole
     try:
-        asked, why = turns.render(tokenizer, [{"role": "user", "content": "?"}], generate=True), "leaves it out"
+        left_out = turns.render(tokenizer, asked, generate=True) == own and system_prompt.strip() not in own
+        why = "leaves it out" if left_out else ""
     except turns.TemplateError as error:
-        asked, why = "", f"takes none ({error.of_template})"
-    if not asked or system_prompt.strip() not in asked:
-        raise UserError(f"system_prompt: the chat template {why}; leave it unset, and put it into the prompts")
+        why = f"takes none ({error.of_template})"
+    if why:
+        raise UserError(
+            f"system_prompt: the chat template of {folder} {why}; leave it unset, and put it into the prompts"
+        )
+
+
+def _bare(tokenizer: PreTrainedTokenizerBase) -> str | dict[str, str]:
+    """The chat template, or templates by name, without the system prompt that was put before."""
+    whole: str | dict[str, str] = tokenizer.chat_template or ""
+    if isinstance(whole, dict):
+        return {name: _BEFORE.sub("", one) for name, one in whole.items()}
+    return _BEFORE.sub("", whole)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
@@ -113,6 +125,19 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Identity of vocabulary and chat template: log-probs are only comparable where it is the same."""
     vocabulary = "\x1f".join(f"{token}\x1e{index}" for token, index in sorted(tokenizer.get_vocab().items()))
     return _digest(f"{vocabulary}\x1d{tokenizer.eos_token}\x1d{_renders(tokenizer)}")
+
+
+def digest_of_own_prompts(tokenizer: PreTrainedTokenizerBase) -> str:
+    """As :func:`tokenizer_digest`, without the system prompt that is put before prompts that have none.
+
+    A prompt with one of its own has the same tokens either way, and so have the log-probs behind it.
+    """
+    whole = tokenizer.chat_template
+    tokenizer.chat_template = _bare(tokenizer)
+    try:
+        return tokenizer_digest(tokenizer)
+    finally:
+        tokenizer.chat_template = whole
 
 
 def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:

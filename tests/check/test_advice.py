@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,19 @@ def test_the_system_prompt_of_the_traces_is_asked_behind_as_well(
     otherwise = parse_config(advice.text(), ["student.system_prompt=template"])
     (told,) = [check for check in checks(otherwise) if check.state == "warning"]
     assert "asked otherwise than it is taught" in told.text
+
+
+def test_a_template_that_leaves_system_prompts_out_is_told(tmp_path: Path, tiny_student: Path, problems: str) -> None:
+    student = Path(shutil.copytree(tiny_student, tmp_path / "student"))
+    own = "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}</s>{% endif %}{% endfor %}"
+    (student / "chat_template.jinja").write_text(own + "{% if add_generation_prompt %}<assistant>{% endif %}")
+    system = {"role": "system", "content": "Work it out."}
+    given = [
+        {"messages": [system, {"role": "user", "content": f"What is {n} + 1?"},
+                      {"role": "assistant", "content": f"#### {n + 1}"}], "gold": str(n + 1)}
+        for n in range(60)
+    ]  # fmt: skip
+    advice = advise([lines(tmp_path / "mine.jsonl", given)], problems, str(student))
+    assert advice.config.student.system_prompt == "template"
+    (told,) = [line for line in advice.why if line.startswith("student.system_prompt stays")]
+    assert "leaves it out" in told

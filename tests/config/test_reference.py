@@ -39,6 +39,11 @@ def test_every_key_has_a_description_a_default_and_an_example() -> None:
             assert ".0." in key.path, key.path
 
 
+@pytest.mark.parametrize("text", ["a\u2028b", "a\x85b", "a\r\nb: # '\"", "  \ta\n", "{{ x }} %}", ""])
+def test_commented_text_reads_back_as_it_was(text: str) -> None:
+    assert parse_config(reference.commented({"student": {"system_prompt": text}})).student.system_prompt == text
+
+
 def within(example: Any, value: Any) -> bool:
     """Whether a value is an example with defaults filled in."""
     if isinstance(example, dict):

@@ -174,6 +174,13 @@ def test_overrides_reach_every_depth() -> None:
         ("evaluate.benchmarks=[{name: gsm_symbolic}]", lambda c: c.evaluate.benchmarks[0].name, "gsm_symbolic"),
         ("student.model=models:/m@champion", lambda c: c.student.model, "models:/m@champion"),
         ("name=a=b", lambda c: c.name, "a=b"),
+        (
+            "student.system_prompt=Note: end with #### and\nyes",
+            lambda c: c.student.system_prompt,
+            "Note: end with #### and\nyes",
+        ),
+        ("student.system_prompt=", lambda c: c.student.system_prompt, ""),
+        ("student.system_prompt='a: b'", lambda c: c.student.system_prompt, "a: b"),
     ],
 )
 def test_an_override_is_read_like_the_file(override: str, read: object, expected: object) -> None:

@@ -16,7 +16,7 @@ from dcod.errors import UserError
 from dcod.evaluate.summaries import OUTCOMES
 from dcod.stages import evaluate
 from dcod.stages.execute import RunContext, execute
-from dcod.traces import Trace, write_traces
+from dcod.traces import FILE, Trace, write_traces
 from dcod.tracking import NullLog
 
 SUMS = "reasoning-gym://chain_sum?problems=24&seed=5&min_terms=2&max_terms=2&min_digits=1&max_digits=1"
@@ -191,3 +191,13 @@ def test_the_stage_runs_on_responses_alone(tmp_path: Path) -> None:
     found = execute("evaluate", config, tmp_path / "out", {"responses": file}, RunContext(tracked=False))
     assert found["custom/own/gate/accuracy"] == 1.0
     assert benchmarks.key(config.evaluate.benchmarks[0]) == "custom:own"
+
+
+def test_worked_examples_are_single_questions_with_or_without_a_system_prompt(tmp_path: Path) -> None:
+    system, said = {"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "a"}
+    users = [{"role": "user", "content": text} for text in "pqr"]
+    some = [Trace([system, users[0]], "x"), Trace([users[1]], "y"), Trace([users[2], said, users[2]], "z")]
+    write_traces(tmp_path / FILE, some)
+    turns = evaluate.worked_examples(tmp_path, 3, 0)
+    assert {(turns[n]["content"], turns[n + 1]["content"]) for n in (0, 2)} == {("p", "x"), ("q", "y")}
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2

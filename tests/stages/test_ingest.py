@@ -16,7 +16,7 @@ from dcod.config import BenchmarkConfig, Config, EvaluateConfig, IngestConfig, S
 from dcod.errors import UserError
 from dcod.objective.feasibility import Holdings
 from dcod.stages import execute, ingest, pages
-from dcod.traces import Trace, holdings, read_traces, tokenizer_of
+from dcod.traces import Trace, holdings, prompts, read_traces, tokenizer_of
 from dcod.tracking import NullLog
 
 
@@ -68,6 +68,7 @@ class Ingest:
         *rows: Any,
         sources: list[str] | None = None,
         max_length: int = 2048,
+        system_prompt: str = prompts.OF_TEMPLATE,
         benchmarks: list[BenchmarkConfig] | None = None,
         earlier: dict[str, Path] | None = None,
         workers: int = 0,
@@ -79,7 +80,7 @@ class Ingest:
             file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
             sources = [str(file)]
         config = Config(
-            student=StudentConfig(max_length=max_length),
+            student=StudentConfig(max_length=max_length, system_prompt=system_prompt),
             ingest=IngestConfig(sources=sources, **options),
             evaluate=EvaluateConfig(benchmarks=benchmarks or []),
         )
@@ -192,7 +193,6 @@ def test_a_completion_longer_than_the_context(run: Ingest) -> None:
 
 
 def test_length_counts_prompt_completion_and_end_token(run: Ingest, tiny_student: Path) -> None:
-    from dcod.traces import prompts
 
     tokenizer = prompts.load_tokenizer(tiny_student)
     trace = run(solved(1)).traces[0]

@@ -15,7 +15,7 @@ import pytest
 from dcod.errors import UserError
 from dcod.reports import data_card
 from dcod.storage import parquet
-from dcod.traces import Trace, mapping, prompts, read_traces, reading, write_traces
+from dcod.traces import Trace, holdings, mapping, prompts, read_traces, reading, tokenizer_of, write_traces
 from tests.stages.test_ingest import Ingest, Ingested, response, solved
 
 
@@ -256,3 +256,17 @@ def test_any_number_of_processes_gives_the_same(run: Ingest, tmp_path: Path, mon
         assert (alone.out / name).read_bytes() == (together.out / name).read_bytes()
     assert alone.traces == together.traces
     assert alone.quarantine == together.quarantine
+
+
+def test_log_probs_behind_a_traces_own_system_prompt_stay_the_students_own(run: Ingest, tiny_student: Path) -> None:
+    """Such a prompt is the same tokens whatever student.system_prompt says; one without is not."""
+    tokenizer = prompts.load_tokenizer(tiny_student)
+    ids = prompts.encode_completion(tokenizer, "#### 6")
+    recorded = {"token_ids": ids, "behavior_logprobs": [-0.5] * len(ids), "gold": "6"}
+    recorded |= {"tokenizer_digest": prompts.tokenizer_digest(tokenizer), "completion": "#### 6"}
+    system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "3+3?"}
+    rows = [{"prompt": [system, user], **recorded}, {"prompt": [user], **recorded}]
+    for text, own in ((prompts.OF_TEMPLATE, 2), ("Be brief.", 1), ("Be long.", 1)):
+        found = run(*rows, system_prompt=text)
+        held = holdings.count(found.out, tokenizer_of(found.out))
+        assert (held.logprobs, held.totals) == (own, 2)

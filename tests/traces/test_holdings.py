@@ -41,7 +41,8 @@ def test_counts_of_a_set(tmp_path: Path) -> None:
     assert holdings.of(traces, "mine") == wanted
     assert holdings.of(traces[3:], "mine") == Holdings(0, 0, 0, selection=1)
     assert str(wanted) == (
-        "2 prompts, 1.5 traces each, log-probs for 2 of 3, 1 only as a sum in another tokenizer, 2 teachers (t, u)"
+        "2 prompts, 1.5 traces each, log-probs for 2 of 3, 1 only as a sum in another tokenizer or chat template, "
+        "2 teachers (t, u)"
     )
 
 
@@ -67,8 +68,11 @@ def test_system_prompts_are_counted(tmp_path: Path) -> None:
     write_traces(tmp_path / FILE, traces)
     for held in (holdings.count(tmp_path, "mine"), holdings.of(traces, "mine")):
         assert (held.systems, held.alike, held.system_prompt) == (3, 2, "Be brief.")
-    many = holdings.of([behind(f"Row {number}", number) for number in range(200)], "mine")
-    assert (many.systems, many.alike) == (200, 1)
+    many = [behind(f"Row {number}", number) for number in range(200)]
+    assert holdings.of(many, "mine").systems == 200
+    late = holdings.of([*many, *(behind("Be brief.", number) for number in range(1000))], "mine")
+    assert late.system_prompt == "Be brief."  # whatever came first
+    assert 1000 - 200 <= late.alike <= 1000
 
 
 def test_problems_asked_otherwise_than_taught_are_said() -> None:
@@ -78,9 +82,14 @@ def test_problems_asked_otherwise_than_taught_are_said() -> None:
 
     held = Holdings(10, 10, 10, systems=8, alike=7, system_prompt="Be brief.")
     assert said(held) == [
-        "8 of 10 traces have a system prompt of their own (7 of 10 'Be brief.'), and problems are asked behind the "
-        "chat template's own: the student is asked otherwise than it is taught; set student.system_prompt to theirs"
+        "8 of 10 traces have a system prompt of their own (7 of 10 'Be brief.'), and problems are asked behind what "
+        "the chat template writes by itself: where that is another one, the student is asked otherwise than it is "
+        "taught; "
+        "set student.system_prompt to it (whole in the trace set's manifest.json; `dcod init` sets it)"
     ]
     assert said(held, "student.system_prompt=Be brief.") == []
     assert "student.system_prompt='Be long.'" in said(held, "student.system_prompt=Be long.")[0]
+    differing = said(Holdings(10, 10, 10, systems=10, alike=1, system_prompt="Row 1"))
+    assert differing[0].endswith("is asked otherwise than it is taught")
+    assert "(different ones)" in differing[0]
     assert said(Holdings(10, 10, 10, systems=4, alike=4, system_prompt="Be brief.")) == []
