@@ -163,9 +163,9 @@ def quota(config: Config) -> str:
     from dcod.errors import AwayError, UserError
 
     cluster = config.cluster
-    needed = gpus_at_once(config)
-    if not needed:
+    if not cluster.gpu.count:
         return "no GPU is asked for"
+    most, least = gpus_at_once(config), cluster.gpu.count * cluster.train.num_nodes
     key = f"requests.{cluster.gpu.resource}"
     try:
         quotas = kube(config).quotas()
@@ -177,23 +177,26 @@ def quota(config: Config) -> str:
         hard = (status.get("hard") or quota.get("spec", {}).get("hard") or {}).get(key)
         if hard is not None:
             used = int(status.get("used", {}).get(key, 0))
-            if needed > int(hard):
+            if least > int(hard):
                 raise UserError(
-                    f"{needed} GPUs are needed at once, quota {quota['metadata']['name']} allows {hard}: lower "
-                    "cluster.gpu.count, cluster.shards or cluster.train.num_nodes, or have the quota raised"
+                    f"a training needs {least} GPUs, quota {quota['metadata']['name']} allows {hard}: lower "
+                    "cluster.gpu.count or cluster.train.num_nodes, or have the quota raised"
                 )
             free.append(f"{int(hard) - used} of {hard} free")
     if not free:
-        return f"{needed} GPUs at once; no quota limits them"
-    return f"{needed} GPUs at once; {', '.join(free)} now (pods wait for the others)"
+        return f"up to {most} GPUs at once; no quota limits them"
+    return f"up to {most} GPUs at once; {', '.join(free)} now (pods wait for the others)"
 
 
 def gpus_at_once(config: Config) -> int:
-    """GPUs that are asked for in the busiest moment of a run."""
-    cluster = config.cluster
+    """GPUs that are asked for in the busiest moment of a run; Argo lets pods above a quota wait."""
+    cluster, train = config.cluster, config.train
     # Three evaluations need no trained student, so they may run beside the scoring or the training.
     evaluations = 3 * min(cluster.shards, max(1, len(config.evaluate.benchmarks)))
-    return cluster.gpu.count * (max(cluster.shards, cluster.train.num_nodes) + evaluations)
+    nodes = cluster.train.num_nodes
+    further = 2 * (train.seeds - 1) if train.twin else 0
+    learning = max(len(train.compared), nodes + further) + nodes * train.twin  # the pilots, then what they chose
+    return cluster.gpu.count * (max(cluster.shards, learning) + evaluations)
 
 
 def trainer(config: Config) -> str:

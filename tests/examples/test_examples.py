@@ -18,6 +18,7 @@ from dcod import grading
 from dcod.check.checks import Check, checks
 from dcod.cli import app
 from dcod.config import Config, parse_config
+from dcod.config.reach import for_cluster
 from dcod.engines.transformers import TransformersEngine
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import prompts, read_traces
@@ -152,3 +153,11 @@ def test_the_line_for_cron() -> None:
     assert parse(" ".join(line.split()[:5])).words == "At 02:30 every day"
     assert "dcod run --config dcod.yaml" in line
     assert yaml.safe_load((ROOT / "nightly" / "dcod.yaml").read_text(encoding="utf-8"))["pipeline"] == "retrain"
+
+
+def test_the_schedule_on_a_cluster_names_all_that_a_pod_needs(tiny_student: Path) -> None:
+    (line,) = [line for line in (ROOT / "nightly" / "README.md").read_text().splitlines() if "dcod schedule" in line]
+    config = read(ROOT / "nightly", tiny_student, *(part for part in shlex.split(line) if "=" in part))
+    there = for_cluster(config.model_copy(update={"student": Config().student}))  # which the hub has
+    assert there.cluster.kubeflow
+    assert there.tracking.uri == config.cluster.tracking

@@ -100,7 +100,7 @@ def test_all_is_well(config: Config) -> None:
     seen = found(config)
     assert {check.state for check in seen.values()} == {"ok"}, seen
     assert len(seen) == 10
-    assert seen["GPU quota"].text == "4 GPUs at once; 2 of 8 free now (pods wait for the others)"
+    assert seen["GPU quota"].text == "up to 4 GPUs at once; 2 of 8 free now (pods wait for the others)"
 
 
 def test_what_is_missing_is_named_with_the_way_out(
@@ -114,8 +114,8 @@ def test_what_is_missing_is_named_with_the_way_out(
     del kubernetes.held["secrets"]["dcod-s3"]
     assert "lacks secret dcod-s3; see docs/cluster.md" in failed("namespace")
     assert "persistent volume claim other" in failed("namespace", volume="other")
-    gpu = config.cluster.gpu.model_copy(update={"count": 4})
-    assert "16 GPUs are needed at once, quota gpus allows 8: lower cluster.gpu.count" in failed("GPU quota", gpu=gpu)
+    gpu = config.cluster.gpu.model_copy(update={"count": 16})
+    assert "a training needs 16 GPUs, quota gpus allows 8: lower cluster.gpu.count" in failed("GPU quota", gpu=gpu)
     kubernetes.trainer = ""
     nodes = config.cluster.train.model_copy(update={"num_nodes": 2})
     assert "need Kubeflow Trainer v2, which is not installed" in failed("TrainJobs", train=nodes)
@@ -220,6 +220,13 @@ def test_gpus_of_the_busiest_moment() -> None:
     assert gpus_at_once(few) == 2 * (1 + 3)
     many = {"gpu": {"count": 8}, "shards": 4, "train": {"num_nodes": 2}, "storage": "s3://a/b"}
     assert gpus_at_once(Config.model_validate(plain | {"cluster": many})) == 8 * (4 + 3 * 2)
+    beside = {"twin": True, "seeds": 3}  # the student, its twin, and two more of each
+    assert gpus_at_once(Config.model_validate(plain | {"train": beside})) == 0
+    alone = plain | {"cluster": {"gpu": {"count": 1}}}
+    assert gpus_at_once(Config.model_validate(alone | {"train": beside})) == 2 + 4 + 3
+    pilots = {"twin": True, "arms": [{"name": f"a{n}", "focus": 0.1 * n} for n in range(1, 5)]}
+    held = {"ingest": {"selection_share": 0.1, "pilot_share": 0.1}}
+    assert gpus_at_once(Config.model_validate(alone | held | {"train": pilots})) == 5 + 1 + 3
 
 
 @pytest.mark.parametrize(
