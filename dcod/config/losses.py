@@ -42,6 +42,7 @@ class CorrectionConfig(Section):
         "naturalness",
         "local_naturalness",
         "rsr",
+        "success",
         "iw_sft",
         "iw_opd",
         "idft",

@@ -141,7 +141,7 @@ def stored_record(examples: Sequence[ScoredTrace], progress: float = 0.0) -> Ste
     assert logprobs is not None
     behavior = pad("behavior_logprobs")
     totals = [sum(e.behavior_logprobs) if e.behavior_logprobs is not None else e.behavior_total for e in examples]
-    given = [e.given for e in examples]
+    given, success = [e.given for e in examples], [e.success for e in examples]
     return StepScores(
         student_logprobs=logprobs,
         mask=torch.arange(width)[None, :] < lengths[:, None],
@@ -154,6 +154,7 @@ def stored_record(examples: Sequence[ScoredTrace], progress: float = 0.0) -> Ste
         start_ranks=pad("start_ranks"),
         local_logprobs=pad("local_logprobs"),
         given=None if None in given else torch.tensor(given, dtype=torch.float32),
+        success=None if None in success else torch.tensor(success, dtype=torch.float32),
         progress=torch.full((len(examples),), progress),
     )
 

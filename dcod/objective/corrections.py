@@ -169,6 +169,11 @@ def _rsr(_: CorrectionConfig, step: StepScores) -> Tensor:
     return CHOICE_SCALE * (surprise.clamp(min=TINY).log() - ranks.clamp(min=TINY).log())
 
 
+def _success(_: CorrectionConfig, step: StepScores) -> Tensor:
+    """The log of the student's own chance in the manner of the trace: the value of writing so, made a weight (ours)."""
+    return step.of("success").log()[:, None]
+
+
 def _given(_: CorrectionConfig, step: StepScores) -> Tensor:
     """The user's own."""
     return step.of("given").log().clamp(min=step.LOWEST)[:, None]
@@ -241,6 +246,7 @@ CORRECTIONS: dict[str, Correction] = {
         lambda _: True,
         leans=True,
     ),
+    "success": _entry(_success, "prompt", "success"),
     "given": _entry(_given, "none", "given", bound=math.inf),
     "position_decay": _entry(_position_decay, "batch", by_token=True),
     "shuffled": Correction(

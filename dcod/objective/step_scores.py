@@ -33,6 +33,7 @@ class StepScores:
         start_ranks: how many tokens pi_0(. | s_t) finds at least as likely as y_t, itself included [B, T], or None.
         local_logprobs: of the student before training, given a short window alone, nats [B, T], or None.
         given: the weight that the user gave each trace [B], or None.
+        success: how often the student is right in the manner of each trace, in (0, 1) [B], or None.
         progress: share of the training that lies behind, in [0, 1], the same for all [B], or None.
     """
 
@@ -49,6 +50,7 @@ class StepScores:
     start_ranks: Tensor | None = None
     local_logprobs: Tensor | None = None
     given: Tensor | None = None
+    success: Tensor | None = None
     progress: Tensor | None = None
 
     def pick(self, rows: Tensor) -> StepScores:

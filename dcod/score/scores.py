@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         ("local_logprobs", pa.list_(pa.float32())),
         ("given", pa.float32()),
         ("gold", pa.string()),
+        ("success", pa.float32()),
     ],
     metadata={"dcod.scores.version": "2"},
 )

@@ -21,6 +21,7 @@ class ScoredTrace:
         local_logprobs: of that student, given the few tokens before the sentence alone, or None.
         given: the weight that the user gave the trace, or None.
         gold: the reference answer of the problem, or None.
+        success: how often the student is right in the manner of the trace, in (0, 1), or None (dcod.score.success).
     """
 
     trace_id: str
@@ -40,6 +41,7 @@ class ScoredTrace:
     local_logprobs: list[float] | None = None
     given: float | None = None
     gold: str | None = None
+    success: float | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_tokens) + len(self.completion_tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,19 +30,27 @@ GUARDED = (FRESH, FRESH + 1)  # the seeds whose students are asked IFEval
 LATE = {"0.3": 0.3, "0.6": 0.6, "1.0": 1.0}
 
 
-def finish(cells: Iterable[Cell], into: Path, work: Path, workers: int, until: float, ifeval: str = "") -> None:
-    """Runs what ``into`` lacks; begins no cell after ``until``, of the monotonic clock."""
+def finish(
+    cells: Iterable[Cell],
+    into: Path,
+    work: Path,
+    workers: int,
+    until: float,
+    ifeval: str = "",
+    late: Sequence[str] = tuple(LATE),
+) -> None:
+    """Runs what ``into`` lacks; begins no cell after ``until``, of the monotonic clock; ``late``: temperatures."""
     place = str(work)
-    run = partial(_run, work=place, ifeval=ifeval)
+    run = partial(_run, work=place, ifeval=ifeval, late=tuple(late))
     jobs = Work(partial(_teach, work=place), partial(_prepare, work=place), run, _told)
     work_through(list(cells), into, jobs, workers, until)
 
 
-def row_of(cell: Cell, work: Path, ifeval: str = "") -> Row:
+def row_of(cell: Cell, work: Path, ifeval: str = "", late: Sequence[str] = tuple(LATE)) -> Row:
     """Trains and measures one student; ``ifeval`` is the file of its prompts, empty: not asked."""
     began, (task, per_prompt) = time.monotonic(), parsed(cell.regime)
     if cell.method == START:
-        found = known(lab.traces(task, per_prompt, cell.seed, work)) | measured(lab.base(), cell, ifeval)
+        found = known(lab.traces(task, per_prompt, cell.seed, work)) | measured(lab.base(), cell, ifeval, late)
         return {**asdict(cell), **found, "seconds": round(time.monotonic() - began)}
     entry = ENTRIES[cell.method]
     examples = lab.of_entry(task, per_prompt, entry.data, cell.seed, work)
@@ -56,11 +64,11 @@ def row_of(cell: Cell, work: Path, ifeval: str = "") -> Row:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         del model, result
-        found |= measured(Path(folder), cell, ifeval)
+        found |= measured(Path(folder), cell, ifeval, late)
     return {**asdict(cell), **found, "seconds": round(time.monotonic() - began)}
 
 
-def measured(student: Path, cell: Cell, ifeval: str = "") -> Row:
+def measured(student: Path, cell: Cell, ifeval: str = "", late: Sequence[str] = tuple(LATE)) -> Row:
     """Right or not, problem by problem; the styles of the greedy answers, and how often each was right."""
     engine, task = TransformersEngine(student, lab.tokenizer()), TASKS[parsed(cell.regime)[0]]
     fresh = cell.seed >= FRESH
@@ -87,7 +95,7 @@ def measured(student: Path, cell: Cell, ifeval: str = "") -> Row:
         return out | {"sampled": {"0.6": sampled}, "validation": {"greedy": share(right, 1), "0.6": share(sampled, 2)}}
     if ifeval and cell.seed in GUARDED:
         out |= guards.followed(engine, ifeval)
-    written = {name: answers(SAMPLED, 8, temperature) for name, temperature in LATE.items()}
+    written = {name: answers(SAMPLED, 8, temperature) for name, temperature in LATE.items() if name in late}
     out["sampled"] = {name: hits(some, 8) for name, some in written.items()}
     out["majority"] = {
         name: [_voted(some[i * 8 : i * 8 + 8]) == drawn[i].answer for i in range(SAMPLED)]
@@ -124,10 +132,10 @@ def _prepare(regime: str, seed: int, work: str) -> None:
     lab.traces(*parsed(regime), seed, Path(work))
 
 
-def _run(cell: Cell, work: str, ifeval: str) -> Row:
+def _run(cell: Cell, work: str, ifeval: str, late: Sequence[str]) -> Row:
     quiet()
     torch.manual_seed(cell.seed)
-    return row_of(cell, Path(work), ifeval)
+    return row_of(cell, Path(work), ifeval, late)
 
 
 def _told(row: Row) -> str:

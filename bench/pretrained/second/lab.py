@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +17,7 @@ from dcod.engines import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 from dcod.score.scores import read_scores, write_scores
+from dcod.score.success import Success
 from dcod.traces import prompts
 from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
@@ -25,6 +27,7 @@ VERSION = 1  # moves with every change of what is made here
 TEACHER_PROBLEMS, TRACES, TOP_K = 320, 200, 8
 TEACHER_RATE = CROSS_RATE = 3e-4
 TEACHER_EPOCHS, CROSS_EPOCHS = 2, 1
+OWN_ANSWERS = 4  # a prompt, of `manner`
 MARK = "Worked before:"  # what stands in front of the teacher's hint
 BATCH_TOKENS, BATCH = 2048, 160
 
@@ -118,6 +121,8 @@ def of_entry(name: str, per_prompt: int, data: Data, seed: int, work: Path) -> l
     whole = traces(name, per_prompt, seed, work)
     if data == "plain":
         return whole
+    if data == "manner":
+        return _with_success(name, per_prompt, seed, work)
     sets = _by_the_other_half(name, per_prompt, seed, work)
     if data == "cross":
         return sets["train"]
@@ -163,6 +168,39 @@ def _by_the_other_half(name: str, per_prompt: int, seed: int, work: Path) -> dic
         write_scores(folder / "scores.parquet", [*whole, *own], splits)
 
     return read_scores(cached(work / f"second-cross-{name}-{per_prompt}-{seed}-{VERSION}", make))
+
+
+def _with_success(name: str, per_prompt: int, seed: int, work: Path) -> list[ScoredTrace]:
+    """The traces with the chance of success in the manner of each, of two students' answers to the other half's prompts."""
+    file = cached(
+        work / f"second-manner-{name}-{per_prompt}-{seed}-{VERSION}", partial(_answer, name, per_prompt, seed, work)
+    )
+    own = read_scores(file)["train"]
+    text = partial(tokenizer().decode, skip_special_tokens=True)
+    hits = [each.trace_id.endswith("/right") for each in own]
+    whole = traces(name, per_prompt, seed, work)
+    chances = Success([text(each.completion_tokens) for each in own], hits).chances(
+        [text(each.completion_tokens) for each in whole]
+    )
+    return [replace(each, success=chance) for each, chance in zip(whole, chances, strict=True)]
+
+
+def _answer(name: str, per_prompt: int, seed: int, work: Path, folder: Path) -> None:
+    """Own answers to every prompt, four each at temperature 1, by the student of the other half; cut ones are wrong."""
+    task, whole = TASKS[name], traces(name, per_prompt, seed, work)
+    drawn = {problem.text: problem for problem in _taught(task, per_prompt, seed)}
+    half = {prompt: place % 2 for place, prompt in enumerate(dict.fromkeys(each.prompt_id for each in whole))}
+    own: list[ScoredTrace] = []
+    for part in (0, 1):
+        model = loading.load(base())
+        fit(model, [each for each in whole if half[each.prompt_id] == part], seed, CROSS_RATE, CROSS_EPOCHS)
+        engine = TransformersEngine(model.eval(), tokenizer())
+        asked = [drawn[prompt] for prompt, mine in half.items() if mine != part for _ in range(OWN_ANSWERS)]
+        sampling = Sampling(task.max_new_tokens, temperature=1.0, seed=seed)
+        for problem, said in zip(asked, engine.generate([ask(p) for p in asked], sampling, BATCH), strict=True):
+            mark = "right" if right(problem, said) else "wrong"
+            own.append(ScoredTrace(f"{len(own)}/{mark}", problem.text, ask(problem), said.token_ids, [], []))
+    write_scores(folder / "scores.parquet", own, ["train"] * len(own))
 
 
 def right(problem: Problem, completion: Completion) -> bool:

@@ -13,7 +13,7 @@ from bench.study.regimes import Regime
 from dcod.config import TrainConfig
 
 START, SFT, SUPPORT, PRESET = "start", "sft", "support_4", "surprisal"
-Data = Literal["plain", "cross", "own", "own_unverified", "success", "success_within"]
+Data = Literal["plain", "cross", "own", "own_unverified", "success", "success_within", "manner"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Entry:
     Attributes:
         train: what it sets of a :class:`dcod.config.TrainConfig`.
         data: the traces as scored by the start; scored by students of the other half of the prompts (`cross`); or with
-            the start's own answers beside them, or with weights from the success of these (:mod:`.success`).
+            the start's own answers beside them, or with weights from the success of these (:mod:`.success`); or with the
+            chance of success in the manner of each trace, of students of the other half (`manner`).
         control: whether it only shows that another does more.
         negatives: whether a short second stage makes wrong traces less likely (:mod:`.negatives`).
     """
@@ -101,6 +102,8 @@ ENTRIES: dict[str, Entry] = {
     "own_unverified": Entry(data="own_unverified", control=True),
     "success": Entry(_stored("given"), data="success"),
     "success_within": Entry(_stored("given"), data="success_within"),
+    "manner": Entry({"correction": {"name": "success", "weights": "cross", "gamma_max": 4.0}}, data="manner"),
+    "manner_1": Entry({"correction": {"name": "success", "weights": "cross", "gamma_max": 1.0}}, data="manner"),
     "negatives": Entry(negatives=True),
     "shuffled": Entry(_live("shuffled"), control=True),
     "length_only": Entry(_live("length_only"), control=True),
