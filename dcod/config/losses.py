@@ -161,5 +161,10 @@ def check_together(correction: CorrectionConfig, loss: LossConfig, focus: float)
     """
     if correction.name == "iw_sft" and correction.weights != "live":
         raise ValueError("correction iw_sft compares the student with its start: it needs correction.weights=live")
+    if correction.name == "success" and correction.weights != "cross":
+        raise ValueError(
+            "correction success asks students that were fine-tuned on the other half of the prompts: it needs "
+            "correction.weights=cross"
+        )
     if focus > 0.0 and loss.name != "log":
         raise ValueError(f"focus multiplies the `log` loss only; with loss.name={loss.name} it must be 0")

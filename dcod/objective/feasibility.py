@@ -162,7 +162,7 @@ def possible(holdings: Holdings) -> dict[str, str]:
     for name in CORRECTIONS:
         if name in ("none", "shuffled", "length_only", "student_likelihood_only", "position_decay"):
             continue
-        live = {"weights": "live"} if name == "iw_sft" else {}
+        live = {"iw_sft": {"weights": "live"}, "success": {"weights": "cross"}}.get(name, {})
         train = TrainConfig(correction=CorrectionConfig.model_validate({"name": name, **live}))
         why = [remark.text for remark in of_setting(train, holdings) if remark.level in ("impossible", "idle")]
         reasons[name] = why[0] if why else ""
@@ -175,11 +175,19 @@ def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
         "behavior_logprobs": holdings.logprobs,
         "behavior_total": holdings.totals,
         "given": holdings.weights,
+        "success": holdings.traces if holdings.golds else 0,
     }
     name = train.correction.name
     for alternatives in needs(train.correction):
         most = max(have.get(field, holdings.traces) for field in alternatives)
-        if alternatives == ("given",) and most < holdings.traces:
+        if alternatives == ("success",) and not most:
+            yield Remark(
+                "impossible",
+                "no_golds",
+                "train.correction.name=success verifies own answers by reference answers, and no trace has one",
+                "bring `gold` with the rows (docs/traces.md), or take another correction",
+            )
+        elif alternatives == ("given",) and most < holdings.traces:
             yield Remark(
                 "impossible",
                 "no_weights",

@@ -1,8 +1,8 @@
 """How often the student is right when it answers in the manner of a trace (docs/method.md, section 1.4).
 
-Likelihood says which manner is *familiar* to a student, not which one it can *carry out*. Its own answers say that: they
-are verified, and a trace is given the share of right ones among those that are most like it, whatever problem they are of.
-Ours. Texts are compared by their form: runs of up to three words and marks, every number the same.
+Likelihood says which manner is *familiar* to a student, not which one it can *carry out*. Its own answers say that:
+they are verified, and a trace gets the share of right ones among those that are most like it, whatever problem they
+are of. Ours. Texts are compared by their form: runs of up to three words and marks, every number the same.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcod.config import TrainConfig
+from dcod.config import CorrectionConfig, TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.models.batches import stored_record
 from dcod.objective import corrections, weighting
@@ -64,6 +64,12 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
             raise UserError(f"{who} needs {need}, which {missing} of {len(traces)} traces lack; {way_out}")
 
     for alternatives in corrections.needs(config.correction):
+        if made_in_training(config, traces):
+            if traces.missing(["gold"]) == len(traces):
+                raise UserError(
+                    f"train.correction.name={config.correction.name} needs reference answers: no trace has one"
+                )
+            continue
         fields = [_STORED_AS.get(name, name) for name in alternatives]
         require(f"train.correction.name={config.correction.name}", fields, _WAYS_OUT.get(alternatives[0], _TEACHER))
     if LOSSES[config.loss.name].needs_teacher:
@@ -71,6 +77,11 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
         require(f"train.loss.name={config.loss.name}", ["teacher_top_ids"], way_out)
     if config.anchor:
         require("train.anchor", ["start_top_ids"], "score with score.top_k=32 or so, or set train.anchor=0")
+
+
+def made_in_training(config: TrainConfig, traces: TraceSet) -> bool:
+    """Whether the weights are made of what only the training finds out: how often own answers are right."""
+    return config.correction.name == "success" and traces.missing(["success"]) == len(traces)
 
 
 _STORED_AS = {"start_logprobs": "student_logprobs"}
@@ -93,13 +104,15 @@ def first_epoch(
 ) -> Iterator[tuple[ScoredTrace, list[float]]]:
     """Every trace with the weights of its tokens in the first epoch: those that :func:`train` uses with stored scores.
 
-    Live weights follow the student; these are what they are before it has learned anything.
+    Live weights follow the student; these are what they are before it has learned anything: of `success` ones.
 
     Raises:
         UserError: the traces lack what the correction needs.
     """
     traces = trace_set(traces)
     check(config, traces)
+    if made_in_training(config, traces):
+        config = config.model_copy(update={"correction": CorrectionConfig()})
     schedule = Schedule(traces, config.model_copy(update={"epochs": 1}), seed)
     for number in range(len(schedule)):
         step = schedule[number]

@@ -77,6 +77,8 @@ def weighted(splits: Mapping[str, TraceSet], config: Config) -> Iterator[Weighte
             "train.correction.name=surprisal, which needs nothing but several traces a prompt"
         )
     loop.check(config.train, splits["train"])
+    if loop.made_in_training(config.train, splits["train"]):
+        raise UserError("train.correction.name=success: its weights are made in training, of the student's own answers")
     check_active(config.train, splits["train"])
     for example, weights in loop.first_epoch(splits["train"], config.train, config.seed):
         yield _row(example, "train", weights)

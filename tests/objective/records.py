@@ -24,4 +24,5 @@ def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int
     )
     record.start_mass, record.start_ranks, record.local_logprobs = draw().exp(), (-40 * draw()).ceil() + 1, draw()
     record.given, record.progress = 0.1 + torch.rand(traces, generator=generator), torch.full((traces,), 0.5)
+    record.success = 0.1 + 0.8 * torch.rand(traces, generator=generator)
     return record

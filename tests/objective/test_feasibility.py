@@ -21,8 +21,11 @@ FULL = Holdings(
 )
 LONE = replace(FULL, prompts=40, alone=40)
 GROUPS = ("auto", *(group for group in get_args(Group) if group != "none"))
+WEIGHTS = {"success": "cross"}  # of which it has no others
 SETTINGS = [
-    CorrectionConfig.model_validate({"name": name, "group": group, "scope": scope, "weights": "live", "base": base})
+    CorrectionConfig.model_validate(
+        {"name": name, "group": group, "scope": scope, "weights": WEIGHTS.get(name, "live"), "base": base}
+    )
     for name, group, scope in product(sorted(CORRECTIONS), GROUPS, ("trace", "token"))
     for base in (("trace", "prefix") if name == "shuffled" else ("trace",))
     if (name == "surprisal" or scope == "trace") and (name, group) != ("position_decay", "prompt")
@@ -140,7 +143,7 @@ def test_which_corrections_can_act() -> None:
     assert {name for name, why in possible(FULL).items() if why} == set()
     text = possible(Holdings(40, 40, 40))
     assert {name for name, why in text.items() if not why} == {"support_text", "token_support", "iw_sft", "idft"}
-    assert len(text) == 15
+    assert len(text) == 16
 
 
 def test_a_ratio_to_a_greedy_teacher_or_across_teachers_is_said() -> None:

@@ -159,6 +159,17 @@ def test_local_naturalness_reads_the_local_scores_alone() -> None:
     torch.testing.assert_close(log, expected)
 
 
+def test_success_weighs_by_the_chance_itself_within_a_prompt() -> None:
+    record = random_record()
+    config = plain("success", gamma_max=2.0)
+    made = plan(config, record)
+    assert made.gamma == 2.0  # no floor holds it back
+    found, chance = weights(config, made, record)[:, 0].double(), record.success.double() ** 2  # type: ignore[union-attr]
+    for prompt in record.prompts.unique():
+        rows = record.prompts == prompt
+        torch.testing.assert_close(found[rows] / found[rows].sum(), chance[rows] / chance[rows].sum())
+
+
 def test_given_weights_are_the_users_own_up_to_the_scale_of_a_step() -> None:
     record = random_record(traces=4)
     record.given = torch.tensor([0.5, 1.0, 400.0, 2.0])  # nothing bounds them

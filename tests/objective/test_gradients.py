@@ -42,6 +42,7 @@ def scored(tiny_student: Path) -> list[ScoredTrace]:
             out.append(ScoredTrace(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(out, 512, TOP, ranks=True)
     for example in out:
+        example.success = 1 / (2 + len(example.completion_tokens))
         example.given, example.local_logprobs = 1.0 + len(example.completion_tokens), example.student_logprobs
         size = len(example.completion_tokens)
         logprobs = torch.log_softmax(2 * torch.randn(size, 259, generator=generator), 1)

@@ -171,7 +171,7 @@ def _by_the_other_half(name: str, per_prompt: int, seed: int, work: Path) -> dic
 
 
 def _with_success(name: str, per_prompt: int, seed: int, work: Path) -> list[ScoredTrace]:
-    """The traces with the chance of success in the manner of each, of two students' answers to the other half's prompts."""
+    """The traces with the chance of success in the manner of each, by two students' answers to the other half."""
     file = cached(
         work / f"second-manner-{name}-{per_prompt}-{seed}-{VERSION}", partial(_answer, name, per_prompt, seed, work)
     )

@@ -1,17 +1,17 @@
 """`python -m bench.pretrained.second.manner`: does it pay to prefer the manner in which the student succeeds?
 
 Written after the core's confirmation had begun, and because of what it showed: by chance of the seed the students of
-`naturalness_gce` came to one style, and that was right in 22 % of the problems (seed 10) or in 63 % (seed 11), while SFT, with
-all three styles, was right in 43 and 47 %. So what counts is *which* style. The correction `success` weighs a trace by how
-often the student is right in its manner: two students, each fine-tuned on half of the prompts (3e-4, one epoch), answer
-every prompt of the other half four times at temperature 1; a trace's chance is that of the answers most like it
-(dcod.score.success), and traces of a prompt are compared, gamma_max 4 or 1, with the plain log loss.
+`naturalness_gce` came to one style, and that was right in 22 % of the problems (seed 10) or in 63 % (seed 11), while
+SFT, with all three styles, was right in 43 and 47 %. So what counts is *which* style. The correction `success` weighs
+a trace by how often the student is right in its manner: two students, each fine-tuned on half of the prompts (3e-4, one
+epoch), answer every prompt of the other half four times at temperature 1; a trace's chance is that of the answers most
+like it (dcod.score.success), and traces of a prompt are compared, gamma_max 4 or 1, with the plain log loss.
 
-Protocol, before the first cell: *sorting*, four traces a prompt, SFT's tuned setting for all (1e-4, two epochs), so SFT alone
-is tuned over rates. Seeds 0 and 1 and validation problems choose between gamma_max 4 and 1 and the temperature (greedy or
-0.6); then SFT and the chosen one on fresh seeds 20 to 24, of which nothing was seen: 240 test problems greedily, 40 of them
-eight times at 0.6. The figure is accuracy at each one's own temperature (SFT's is greedy, as the core tuned it), paired by
-seed, with a 95 % t interval over seeds.
+Protocol, before the first cell: *sorting*, four traces a prompt, SFT's tuned setting for all (1e-4, two epochs), so SFT
+alone is tuned over rates. Seeds 0 and 1 and validation problems choose between gamma_max 4 and 1 and the temperature
+(greedy or 0.6); then SFT and the chosen one on fresh seeds 20 to 24, of which nothing was seen: 240 test problems
+greedily, 40 of them eight times at 0.6. The figure is accuracy at each one's own temperature (SFT's is greedy, as the
+core tuned it), paired by seed, with a 95 % t interval over seeds.
 """
 
 from __future__ import annotations

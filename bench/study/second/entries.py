@@ -22,9 +22,9 @@ class Entry:
 
     Attributes:
         train: what it sets of a :class:`dcod.config.TrainConfig`.
-        data: the traces as scored by the start; scored by students of the other half of the prompts (`cross`); or with
-            the start's own answers beside them, or with weights from the success of these (:mod:`.success`); or with the
-            chance of success in the manner of each trace, of students of the other half (`manner`).
+        data: the traces as scored by the start; scored by students of the other half of the prompts (`cross`); with
+            the start's own answers beside them, or with weights from the success of these (:mod:`.success`); or with
+            the chance of success in the manner of each trace, by students of the other half (`manner`).
         control: whether it only shows that another does more.
         negatives: whether a short second stage makes wrong traces less likely (:mod:`.negatives`).
     """
