@@ -11,6 +11,7 @@ from dcod.config.base import Positive, Section, Share
 _START, _NOTHING = "what the start alone thinks", "nothing that the student thinks"
 _NOT_CROSSED = {
     **dict.fromkeys(("token_support", "rsr", "local_naturalness"), _START),
+    "success": "the answers of a student of its own",
     **dict.fromkeys(("given", "position_decay", "length_only"), _NOTHING),
 }
 
@@ -161,10 +162,7 @@ def check_together(correction: CorrectionConfig, loss: LossConfig, focus: float)
     """
     if correction.name == "iw_sft" and correction.weights != "live":
         raise ValueError("correction iw_sft compares the student with its start: it needs correction.weights=live")
-    if correction.name == "success" and correction.weights != "cross":
-        raise ValueError(
-            "correction success asks students that were fine-tuned on the other half of the prompts: it needs "
-            "correction.weights=cross"
-        )
+    if correction.name == "success" and correction.weights == "live":
+        raise ValueError("correction success asks a student before the training, and its weights stay: set stored")
     if focus > 0.0 and loss.name != "log":
         raise ValueError(f"focus multiplies the `log` loss only; with loss.name={loss.name} it must be 0")

@@ -156,5 +156,10 @@ class TrainConfig(Section):
         """The training that this section itself describes, without what it is compared with."""
         return self.model_copy(update=_ALONE)
 
+    def plain(self) -> TrainConfig:
+        """Plain fine-tuning, else as this one; nothing is held back to choose by."""
+        return self.model_copy(update={**_PLAIN, **_ALONE})
 
+
+_PLAIN = {"correction": CorrectionConfig(), "loss": LossConfig(), "focus": 0.0, "anchor": 0.0, "select": "nll"}
 _ALONE = {"arms": [], "pilot": PilotConfig(), "twin": False, "seeds": 1}

@@ -162,7 +162,7 @@ def possible(holdings: Holdings) -> dict[str, str]:
     for name in CORRECTIONS:
         if name in ("none", "shuffled", "length_only", "student_likelihood_only", "position_decay"):
             continue
-        live = {"iw_sft": {"weights": "live"}, "success": {"weights": "cross"}}.get(name, {})
+        live = {"weights": "live"} if name == "iw_sft" else {}
         train = TrainConfig(correction=CorrectionConfig.model_validate({"name": name, **live}))
         why = [remark.text for remark in of_setting(train, holdings) if remark.level in ("impossible", "idle")]
         reasons[name] = why[0] if why else ""

@@ -28,6 +28,7 @@ from dcod.storage import parts
 from dcod.storage import workers as processes
 from dcod.traces import Trace, prompts, read_traces
 from dcod.traces.scored import ScoredTrace
+from dcod.train.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +62,35 @@ class Parts:
         for left in Path(self._parts.uri).glob(".part-????????.*"):  # by earlier versions, killed in the middle
             shutil.rmtree(left, ignore_errors=True)
         self._parts.clear()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a preparation of a training keeps what is done, beside the checkpoints of that training.
+
+    Attributes:
+        uri: of those checkpoints.
+        keep: how many.
+        kind: of the preparation.
+    """
+
+    uri: str
+    keep: int
+    kind: str = "cross"
+
+    @property
+    def parts(self) -> Parts:
+        """The scored parts."""
+        return Parts(f"{self.uri}-{self.kind}")
+
+    def checkpoints(self, number: int) -> Checkpoints:
+        """Of one of its students."""
+        return Checkpoints(f"{self.uri}-{self.kind}-{number}", self.keep)
+
+    def clear(self) -> None:
+        """Forgets all of it."""
+        for each in (self.parts, self.checkpoints(0), self.checkpoints(1)):
+            each.clear()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from dcod.objective.feasibility import Holdings
 from dcod.progress import MARK
 from dcod.promote import choice, promote
 from dcod.retrain import arms as taken_over
-from dcod.score import crossfit
+from dcod.score import frozen
 from dcod.score.scores import Scored, check_scored, open_scores
 from dcod.stages import asked, remarks
 from dcod.stages.arms import settled
@@ -188,7 +188,8 @@ def _compared(
 ) -> dict[str, float]:
     own, began = settled(config, arm), time.monotonic()
     share = share_of(config)
-    some = part(open_scores(scores)["train"], share, config.seed)
+    splits = open_scores(scores)
+    some = part(splits["train"], share, config.seed)
     lengths = _lengths(some)
     limit = max(lengths) if config.train.pilot.max_new_tokens == "auto" else config.train.pilot.max_new_tokens
     students, whole = _students(config), sum(lengths) * config.train.epochs
@@ -204,7 +205,8 @@ def _compared(
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         folder = out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}")
-        history = _trained(own, some, seed, folder, log, scores, student, pace if seed == 0 else _Pace(0))
+        speed = pace if seed == 0 else _Pace(0)
+        history = _trained(own, (some, splits["selection"]), seed, folder, log, scores, student, speed)
         tokenizer.save_pretrained(folder)
         turns.settle(folder, tokenizer)
         steps, tokens = steps + len(history), tokens + sum(row["tokens"] for row in history)
@@ -251,9 +253,17 @@ class _Pace:
 
 
 def _trained(
-    own: Config, some: TraceSet, seed: int, folder: Path, log: Log, scores: Path, student: Path, pace: _Pace
+    own: Config,
+    sets: tuple[TraceSet, TraceSet],
+    seed: int,
+    folder: Path,
+    log: Log,
+    scores: Path,
+    student: Path,
+    pace: _Pace,
 ) -> list[dict[str, float]]:
-    """One student of the arm, kept at ``folder``; its training, step by step."""
+    """One student of the arm, kept at ``folder``; its training, step by step. ``sets``: taught and held back."""
+    some, held = sets
 
     def save(trained: PreTrainedModel) -> None:
         trained.save_pretrained(folder)
@@ -275,9 +285,9 @@ def _trained(
         )
     tokenizer = prompts.of_student(student, own.student)
     load = partial(loading.load, student, own.student.dtype)
-    fitted = crossfit.fitted(some, own.train, own.seed + seed, load, tokenizer, kept)
+    fitted = frozen.fitted(some, held, own.train, own.seed + seed, load, tokenizer, kept)
     result = loop.train(load(), fitted, [], own.train, own.seed + seed, save, metrics, kept)
-    crossfit.forget(own.train, kept)
+    frozen.forget(own.train, kept)
     return result.history
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading
-from dcod.score import crossfit
+from dcod.score import frozen
 from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
 from dcod.stages.digests import attempt_digest
@@ -102,14 +102,14 @@ def on_this_rank(
     """The training itself, of which each rank does its part: :func:`dcod.train.loop.train` on what the stage reads."""
     tokenizer = prompts.of_student(student, config.student)
     kept, load = checkpoints_of(config, scores, student), partial(loading.load, student, config.student.dtype)
-    train_set = crossfit.fitted(splits["train"], config.train, config.seed, load, tokenizer, kept)
-    sets = train_set, splits["selection"]
-    return loop.train(load(), *sets, config.train, config.seed, save_best, metrics, kept, tokenizer)
+    held = splits["selection"]
+    fitted = frozen.fitted(splits["train"], held, config.train, config.seed, load, tokenizer, kept)
+    return loop.train(load(), fitted, held, config.train, config.seed, save_best, metrics, kept, tokenizer)
 
 
 def settle(config: Config, *, scores: Path, student: Path) -> None:
     """Drops the checkpoints of a run whose student is kept."""
-    crossfit.forget(config.train, checkpoints_of(config, scores, student))
+    frozen.forget(config.train, checkpoints_of(config, scores, student))
 
 
 def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints | None:

@@ -129,3 +129,22 @@ def placed(tensor: Tensor, like: Tensor) -> Tensor:
         return tensor
     mesh: Any = like.device_mesh
     return distribute_tensor(tensor.to(like.device), mesh, like.placements, src_data_rank=None)
+
+
+def ranks() -> int:
+    """How many processes train together; 1 before they have met."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def gathered(items: list[Any]) -> list[Any]:
+    """The items of all ranks, on every rank; waits for all (collective)."""
+    if ranks() == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    return gather_object(items)

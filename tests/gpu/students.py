@@ -49,6 +49,7 @@ def traces(count: int, seed: int = 0, longest: int = 60) -> list[ScoredTrace]:
         scores = (-5.5 - torch.rand(len(said), generator=generator)).tolist()
         trace = ScoredTrace(str(index), str(index // 2), draw(6), said, scores, [4.0] * len(said), behavior)
         trace.start_ranks, trace.local_logprobs, trace.given = draw(len(said)), scores, 1.0 + index % 3
+        trace.success = 1 / (2 + index % 3)
         trace.start_mass = torch.rand(len(said), generator=generator).tolist()
         out.append(trace)
     return out

@@ -44,6 +44,7 @@ def examples(tiny_student: Path) -> list[ScoredTrace]:
     engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
     engine.annotate(out, 512, ranks=True)
     for number, example in enumerate(out):
+        example.success = 1 / (2 + number % 5)
         example.given, example.local_logprobs = 1.0 + number % 5, example.student_logprobs
     return out
 
@@ -61,7 +62,8 @@ def run(student: Path, examples: list[ScoredTrace], **knobs: object) -> tuple[lo
 
 
 # iw_sft compares the student with its start, so stored scores, which are the start's, are refused
-WEIGHED = [(n, w) for n in sorted(CORRECTIONS) for w in ("stored", "live") if (n, w) != ("iw_sft", "stored")]
+ONLY = {"iw_sft": ("live",), "success": ("cross",)}
+WEIGHED = [(n, w) for n in sorted(CORRECTIONS) for w in ONLY.get(n, ("stored", "live"))]
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed"])

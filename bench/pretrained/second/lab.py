@@ -16,6 +16,7 @@ from dcod.config import TrainConfig
 from dcod.engines import Completion, Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
+from dcod.score import asking
 from dcod.score.scores import read_scores, write_scores
 from dcod.score.success import Success
 from dcod.traces import prompts
@@ -27,7 +28,7 @@ VERSION = 1  # moves with every change of what is made here
 TEACHER_PROBLEMS, TRACES, TOP_K = 320, 200, 8
 TEACHER_RATE = CROSS_RATE = 3e-4
 TEACHER_EPOCHS, CROSS_EPOCHS = 2, 1
-OWN_ANSWERS = 4  # a prompt, of `manner`
+PLAIN, HELD_BACK = (1e-4, 2), 64  # of `manner`: the plain student's rate and epochs; the problems that it is asked
 MARK = "Worked before:"  # what stands in front of the teacher's hint
 BATCH_TOKENS, BATCH = 2048, 160
 
@@ -171,9 +172,9 @@ def _by_the_other_half(name: str, per_prompt: int, seed: int, work: Path) -> dic
 
 
 def _with_success(name: str, per_prompt: int, seed: int, work: Path) -> list[ScoredTrace]:
-    """The traces with the chance of success in the manner of each, by two students' answers to the other half."""
+    """The traces with the chance of success in the manner of each, by a plain student's answers to other problems."""
     file = cached(
-        work / f"second-manner-{name}-{per_prompt}-{seed}-{VERSION}", partial(_answer, name, per_prompt, seed, work)
+        work / f"second-asked-{name}-{per_prompt}-{seed}-{VERSION}", partial(_answer, name, per_prompt, seed, work)
     )
     own = read_scores(file)["train"]
     text = partial(tokenizer().decode, skip_special_tokens=True)
@@ -186,20 +187,20 @@ def _with_success(name: str, per_prompt: int, seed: int, work: Path) -> list[Sco
 
 
 def _answer(name: str, per_prompt: int, seed: int, work: Path, folder: Path) -> None:
-    """Own answers to every prompt, four each at temperature 1, by the student of the other half; cut ones are wrong."""
+    """Answers of a student of plain fine-tuning to problems that were held back; cut ones are wrong."""
     task, whole = TASKS[name], traces(name, per_prompt, seed, work)
-    drawn = {problem.text: problem for problem in _taught(task, per_prompt, seed)}
-    half = {prompt: place % 2 for place, prompt in enumerate(dict.fromkeys(each.prompt_id for each in whole))}
+    taught = {problem.text for problem in _taught(task, per_prompt, seed)}
+    drawn = task.problems(HELD_BACK + len(taught), seed_of(per_prompt, HELD_BACK + seed), "train")
+    held = [problem for problem in drawn if problem.text not in taught][:HELD_BACK]
+    model = loading.load(base())
+    fit(model, whole, seed, *PLAIN)
+    engine = TransformersEngine(model.eval(), tokenizer())
+    asked = [problem for problem in held for _ in range(asking.ATTEMPTS)]
+    sampling = Sampling(task.max_new_tokens, temperature=asking.TEMPERATURE, seed=seed)
     own: list[ScoredTrace] = []
-    for part in (0, 1):
-        model = loading.load(base())
-        fit(model, [each for each in whole if half[each.prompt_id] == part], seed, CROSS_RATE, CROSS_EPOCHS)
-        engine = TransformersEngine(model.eval(), tokenizer())
-        asked = [drawn[prompt] for prompt, mine in half.items() if mine != part for _ in range(OWN_ANSWERS)]
-        sampling = Sampling(task.max_new_tokens, temperature=1.0, seed=seed)
-        for problem, said in zip(asked, engine.generate([ask(p) for p in asked], sampling, BATCH), strict=True):
-            mark = "right" if right(problem, said) else "wrong"
-            own.append(ScoredTrace(f"{len(own)}/{mark}", problem.text, ask(problem), said.token_ids, [], []))
+    for problem, said in zip(asked, engine.generate([ask(p) for p in asked], sampling, BATCH), strict=True):
+        mark = "right" if right(problem, said) else "wrong"
+        own.append(ScoredTrace(f"{len(own)}/{mark}", problem.text, ask(problem), said.token_ids, [], []))
     write_scores(folder / "scores.parquet", own, ["train"] * len(own))
 
 
