@@ -265,7 +265,7 @@ def _about(
     if correction.name != "none" and correction.weights == "live":
         words["weights"] += "; live: these are the ones before the student has learned anything"
     if correction.name == "success":
-        words["weights"] = "1: those of `success` are made in training, of the student's own answers"
+        words["weights"] = "1: those of `success` are made in training, of a student's own answers"
     elif correction.name != "none" and correction.weights == "cross":
         words["weights"] += "; of the start's own scores: the cross-fitted ones are made in training"
     missing = [] if known else ["verdicts and sources (--traces)"]

@@ -21,7 +21,7 @@ FULL = Holdings(
 )
 LONE = replace(FULL, prompts=40, alone=40)
 GROUPS = ("auto", *(group for group in get_args(Group) if group != "none"))
-WEIGHTS = {"success": "cross"}  # of which it has no others
+WEIGHTS = {"success": "stored"}  # of which it has no others
 SETTINGS = [
     CorrectionConfig.model_validate(
         {"name": name, "group": group, "scope": scope, "weights": WEIGHTS.get(name, "live"), "base": base}

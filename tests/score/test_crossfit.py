@@ -10,16 +10,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dcod import grading
 from dcod.config import Config, TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.grading import Grade
 from dcod.models import loading
-from dcod.score import crossfit
+from dcod.score import crossfit, frozen
 from dcod.score.crossfit import Kept
 from dcod.score.scores import StoredTraces, open_scores, write_scores
-from dcod.score.success import Success
 from dcod.stages import pilot, train
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
@@ -67,10 +64,8 @@ def by_hand(student: Path, examples: list[ScoredTrace]) -> Iterator[ScoredTrace]
         yield from copies
 
 
-def crossed(
-    student: Path, traces: StoredTraces, kept: Kept | None = None, load: Any = None, name: str = "surprisal"
-) -> StoredTraces:
-    config = TrainConfig.model_validate({**KNOBS, "correction": {**KNOBS["correction"], "name": name}})
+def crossed(student: Path, traces: StoredTraces, kept: Kept | None = None, load: Any = None) -> StoredTraces:
+    config = TrainConfig.model_validate(KNOBS)
     load = load or (lambda: loading.load(student))
     return crossfit.crossed(traces, config, 3, load, load_tokenizer(student), kept)
 
@@ -149,7 +144,7 @@ def test_a_pilot_takes_them_too(
     part = stored(tmp_path / "set", examples)
     config = Config.model_validate({"train": {**KNOBS, "checkpoints": {"uri": str(tmp_path / "kept")}}, "seed": 3})
     history = pilot._trained(
-        config, part, 0, tmp_path / "out", NullLog(), tmp_path / "set", tiny_student, pilot._Pace(0)
+        config, (part, part), 0, tmp_path / "out", NullLog(), tmp_path / "set", tiny_student, pilot._Pace(0)
     )
     assert capsys.readouterr().err.count("8 steps on half of the prompts") == 2
     assert not list((tmp_path / "kept").glob("*"))
@@ -174,50 +169,5 @@ def test_what_cannot_be_crossed_is_refused(
     ):
         with pytest.raises(ValidationError, match=why):
             TrainConfig.model_validate({"correction": {"name": name, "weights": "cross"}})
-    assert not crossfit.wanted(TrainConfig.model_validate({"correction": {"weights": "cross"}}))
-
-
-@pytest.mark.usefixtures("small")
-def test_success_is_that_of_own_answers_to_prompts_of_the_other_half(
-    tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed between the halves it goes on with the answers of the first, and ends with the same chances."""
-    graded = lambda answers, **_: [Grade("correct" if len(text) % 2 else "wrong") for text, _, _ in answers]  # noqa: E731
-    monkeypatch.setattr(grading, "grade_many", graded)
-    traces, kept, loads = stored(tmp_path / "set", examples), Kept(str(tmp_path / "kept"), 2), list[int]()
-
-    def load(killed: bool) -> Any:
-        loads.append(1)
-        if killed and len(loads) == 2:
-            raise RuntimeError("killed")
-        return loading.load(tiny_student)
-
-    with pytest.raises(RuntimeError, match="killed"):
-        crossed(tiny_student, traces, kept, lambda: load(True), "success")
-    loads.clear()
-    found = crossed(tiny_student, traces, kept, lambda: load(False), "success")
-    assert len(loads) == 1, "one half was there, and its answers"
-    own = [each for half in (0, 1) for each in crossfit._part(kept.parts, crossfit._ANSWERS + half)]
-    assert len(own) == 14 * crossfit.ATTEMPTS
-    assert {each.prompt_id for each in own} == {each.prompt_id for each in examples}
-    assert len({tuple(each.completion_tokens) for each in own}) > 14, "an answer is drawn anew each time"
-    decode = load_tokenizer(tiny_student).decode
-    text = [decode(each.completion_tokens, skip_special_tokens=True) for each in own]
-    known = Success(text, [each.success == 1.0 for each in own])
-    assert 0.0 < known.mean < 1.0
-    rows = found.take(range(len(found)))
-    wanted = known.chances([decode(each.completion_tokens, skip_special_tokens=True) for each in rows])
-    assert [each.success for each in rows] == pytest.approx(wanted)
-    assert crossed(tiny_student, traces, name="success").take(range(len(found))) == rows
-    config = TrainConfig.model_validate({**KNOBS, "correction": {**KNOBS["correction"], "name": "success"}})
-    weights = loop.first_weights(found, config, 3)
-    assert any(len(set(values)) and values[0] != 1.0 for values in weights.values())
-    assert {value for values in loop.first_weights(examples, config, 3).values() for value in values} == {1.0}
-
-
-def test_success_needs_references_and_the_other_half(examples: list[ScoredTrace]) -> None:
-    with pytest.raises(ValidationError, match=r"it needs correction\.weights=cross"):
-        TrainConfig.model_validate({"correction": {"name": "success"}})
-    config = TrainConfig.model_validate({"correction": {"name": "success", "weights": "cross"}})
-    with pytest.raises(UserError, match="needs reference answers: no trace has one"):
-        loop.check(config, [replace(each, gold=None) for each in examples])
+    plain = TrainConfig.model_validate({"correction": {"weights": "cross"}})
+    assert frozen.fitted(alone, alone, plain, 3, lambda: None, None, None) is alone  # type: ignore

@@ -62,7 +62,7 @@ def run(student: Path, examples: list[ScoredTrace], **knobs: object) -> tuple[lo
 
 
 # iw_sft compares the student with its start, so stored scores, which are the start's, are refused
-ONLY = {"iw_sft": ("live",), "success": ("cross",)}
+ONLY = {"iw_sft": ("live",), "success": ("stored",)}
 WEIGHED = [(n, w) for n in sorted(CORRECTIONS) for w in ONLY.get(n, ("stored", "live"))]
 
 

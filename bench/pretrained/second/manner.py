@@ -5,18 +5,19 @@ Written after the core's confirmation had begun, and because of what it showed: 
 SFT, with all three styles, was right in 43 and 47 %. So it may count *which* style. The correction `success` weighs a
 trace by how often the student is right in its manner (dcod.score.success), with the plain log loss.
 
-A first way asked two students, each fine-tuned on half of the prompts (3e-4, one epoch), the prompts of the other half,
-four times at temperature 1. Two cells, `manner_cross`, seeds 0 and 1, gamma_max 4: 40.0 and 39.4 % on validation problems,
-SFT 56.3 and 43.1 %. Such students are right in 2 to 13 % of their answers, and not in the manner in which the trained one
-is: with seed 1 `at_once` was their best (11 %), while SFT's student is right in 33 % with it and in 46 % with `selection`.
-So the way was changed, before its first cell: the student of plain fine-tuning itself, on all traces, answers 64 problems
-that were held back, four times at 0.6 (dcod.score.asking).
+A first way asked two students, each fine-tuned on half of the prompts (3e-4, one epoch), the prompts of the other
+half, four times at temperature 1. Two cells, `manner_cross`, seeds 0 and 1, gamma_max 4: 40.0 and 39.4 % on
+validation problems, SFT 56.3 and 43.1 %. Such students are right in 2 to 13 % of their answers, and not in the manner
+in which the trained one is: with seed 1 `at_once` was their best (11 %), while SFT's student is right in 33 % with it
+and in 46 % with `selection`. So the way was changed, before its first cell: the student of plain fine-tuning itself,
+on all traces, answers 64 problems that were held back, four times at 0.6 (dcod.score.asking).
 
-Protocol: *sorting*, four traces a prompt, SFT's tuned setting for all (1e-4, two epochs), so SFT alone is tuned over rates.
-Seeds 0 and 1 and validation problems choose between gamma_max 4 (`manner`) and 1 (`manner_1`) and the temperature (greedy
-or 0.6). If the better one is above SFT there, it and SFT meet on fresh seeds 20 to 24, of which nothing was seen: 240 test
-problems greedily, 40 of them eight times at 0.6; accuracy at each one's own temperature (SFT's is greedy, as the core tuned
-it), paired by seed, with a 95 % t interval over seeds. Otherwise nothing is confirmed, and this page says so.
+Protocol: *sorting*, four traces a prompt, SFT's tuned setting for all (1e-4, two epochs), so SFT alone is tuned over
+rates. Seeds 0 and 1 and validation problems choose between gamma_max 4 (`manner`) and 1 (`manner_1`) and the
+temperature (greedy or 0.6). If the better one is above SFT there, it and SFT meet on fresh seeds 20 to 24, of which
+nothing was seen: 240 test problems greedily, 40 of them eight times at 0.6; accuracy at each one's own temperature
+(SFT's is greedy, as the core tuned it), paired by seed, with a 95 % t interval over seeds. Otherwise nothing is
+confirmed, and this page says so.
 """
 
 from __future__ import annotations
