@@ -1,8 +1,8 @@
 """How often the student is right when it answers in the manner of a trace (docs/method.md, section 1.4).
 
 Likelihood says which manner is *familiar* to a student, not which one it can *carry out*. Its own answers say that:
-they are verified, and a trace gets the share of right ones among those that are most like it, whatever problem they
-are of. Ours. Texts are compared by their form: runs of up to three words and marks, every number the same.
+they are verified, and a trace gets the success of those that are most like it, whatever problem they are of. Ours.
+Texts are compared by their form: runs of up to three words and marks, every number the same.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 GRAMS = 3  # words and marks of the longest run
-NEAREST = (
-    24  # own answers that a trace is compared with, or a sixteenth of all; those as near as the last one count, too
-)
+NEAREST = 24  # own answers that a trace is compared with, or a sixteenth of all; and those as near as the last
 PRIOR = 4.0  # answers that the mean of all counts for
 _WORDS = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d]+|[^\w\s]|\n")
 _BLOCK = 2**22  # similarities that are held at a time
@@ -29,35 +27,43 @@ class Success:
     Args:
         texts: the answers.
         right: whether each is whole and right; a cut one is not.
+        problems: what each answers; so that a manner does not suffer for the hard problems that it is used on, an
+            answer counts by how much better it is than the others to its problem.
     """
 
-    def __init__(self, texts: Sequence[str], right: Sequence[bool]) -> None:
-        self.right: NDArray[np.float64] = np.asarray(right, float)
+    def __init__(self, texts: Sequence[str], right: Sequence[bool], problems: Sequence[str]) -> None:
+        hits: NDArray[np.float64] = np.asarray(right, float)
+        _, of = np.unique(np.asarray(problems), return_inverse=True)
+        shares = np.bincount(of, hits) / np.bincount(of)
+        self.mean = float(hits.mean())
+        self.better: NDArray[np.float64] = hits - shares[of]
         self._numbers: dict[tuple[str, ...], int] = {}
         self._own = self._features(texts, new=True)
         self._sizes: NDArray[np.float64] = np.asarray(self._own.sum(axis=1), float).ravel()
 
     @property
-    def mean(self) -> float:
-        """The share of right answers."""
-        return float(self.right.mean())
+    def contrasts(self) -> int:
+        """Answers to problems that were solved in some answers and not in others: all that can be learnt from."""
+        return int(np.count_nonzero(self.better))
 
     def chances(self, texts: Sequence[str]) -> list[float]:
-        """The chance of success in the manner of each text, in (0, 1).
+        """The chance of success in the manner of each text, in (0, 1), at a problem like the mean one.
 
-        (right ones among the nearest + PRIOR x the share of all) / (nearest + PRIOR), by the Jaccard index of the runs.
+        Share of all right ones + sum over the nearest of (right - share of right ones to that problem) / (nearest +
+        PRIOR), by the Jaccard index of the runs.
         """
-        nearest = min(len(self.right), max(NEAREST, len(self.right) // 16))
+        count = len(self.better)
+        nearest, least_chance = min(count, max(NEAREST, count // 16)), 0.5 / count
         out: list[float] = []
-        for begin in range(0, len(texts), step := max(1, _BLOCK // len(self.right))):
+        for begin in range(0, len(texts), step := max(1, _BLOCK // count)):
             some = texts[begin : begin + step]
             sizes = np.asarray([len(_runs(text)) for text in some], float)
             common = np.asarray((self._features(some) @ self._own.T).todense(), float)
             like = common / np.maximum(sizes[:, None] + self._sizes[None, :] - common, 1.0)
             least = np.partition(like, -nearest, axis=1)[:, -nearest][:, None]
             near = like >= least
-            mean = min(max(self.mean, 0.5 / len(self.right)), 1.0 - 0.5 / len(self.right))
-            out += ((near @ self.right + PRIOR * mean) / (near.sum(axis=1) + PRIOR)).tolist()
+            chance = self.mean + (near @ self.better) / (near.sum(axis=1) + PRIOR)
+            out += np.clip(chance, least_chance, 1.0 - least_chance).tolist()
         return out
 
     def _features(self, texts: Sequence[str], new: bool = False) -> sparse.csr_matrix:

@@ -180,7 +180,8 @@ def _with_success(name: str, per_prompt: int, seed: int, work: Path) -> list[Sco
     text = partial(tokenizer().decode, skip_special_tokens=True)
     hits = [each.trace_id.endswith("/right") for each in own]
     whole = traces(name, per_prompt, seed, work)
-    chances = Success([text(each.completion_tokens) for each in own], hits).chances(
+    problems = [each.prompt_id for each in own]
+    chances = Success([text(each.completion_tokens) for each in own], hits, problems).chances(
         [text(each.completion_tokens) for each in whole]
     )
     return [replace(each, success=chance) for each, chance in zip(whole, chances, strict=True)]

@@ -103,7 +103,6 @@ ENTRIES: dict[str, Entry] = {
     "success": Entry(_stored("given"), data="success"),
     "success_within": Entry(_stored("given"), data="success_within"),
     "manner": Entry(_stored("success", gamma_max=4.0), data="manner"),
-    "manner_1": Entry(_stored("success", gamma_max=1.0), data="manner"),
     "negatives": Entry(negatives=True),
     "shuffled": Entry(_live("shuffled"), control=True),
     "length_only": Entry(_live("length_only"), control=True),
