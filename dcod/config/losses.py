@@ -163,6 +163,9 @@ def check_together(correction: CorrectionConfig, loss: LossConfig, focus: float)
     if correction.name == "iw_sft" and correction.weights != "live":
         raise ValueError("correction iw_sft compares the student with its start: it needs correction.weights=live")
     if correction.name == "success" and correction.weights == "live":
-        raise ValueError("correction success asks a student before the training, and its weights stay: set stored")
+        raise ValueError(
+            "correction success asks a student before the training, and its weights stay: set "
+            "train.correction.weights=stored"
+        )
     if focus > 0.0 and loss.name != "log":
         raise ValueError(f"focus multiplies the `log` loss only; with loss.name={loss.name} it must be 0")

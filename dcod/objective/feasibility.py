@@ -20,6 +20,7 @@ from dcod.config.losses import OF_TEACHER
 from dcod.objective.corrections import CORRECTIONS, group_of, needs
 
 FEW_STEPS = 20  # optimizer steps below which a run is hardly more than its warm-up
+HELD_BACK = 16  # problems with a reference that `success` asks a student at least
 RATIOS = ("behavior_logprobs", "behavior_total")
 MORE_TRACES = "ask a teacher for several traces a prompt (`dcod teach`)"
 
@@ -175,18 +176,19 @@ def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
         "behavior_logprobs": holdings.logprobs,
         "behavior_total": holdings.totals,
         "given": holdings.weights,
-        "success": holdings.traces if holdings.golds else 0,
     }
     name = train.correction.name
     for alternatives in needs(train.correction):
         most = max(have.get(field, holdings.traces) for field in alternatives)
-        if alternatives == ("success",) and not most:
-            yield Remark(
-                "impossible",
-                "no_golds",
-                "train.correction.name=success verifies own answers by reference answers, and no trace has one",
-                "bring `gold` with the rows (docs/traces.md), or take another correction",
-            )
+        if alternatives == ("success",):
+            if not holdings.sampled and holdings.selection < HELD_BACK:
+                yield Remark(
+                    "impossible",
+                    "nothing_to_ask",
+                    f"train.correction.name=success asks a student held-back problems, {HELD_BACK} at least with "
+                    f"reference answers: {holdings.selection:,} traces are held back",
+                    "set ingest.selection_share higher, or take another correction",
+                )
         elif alternatives == ("given",) and most < holdings.traces:
             yield Remark(
                 "impossible",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading
-from dcod.score import frozen
+from dcod.score import asking, frozen
 from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
 from dcod.stages.digests import attempt_digest
@@ -51,6 +51,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path) -> 
     splits = open_scores(scores)
     loop.check(config.train, splits["train"])
     check_active(config.train, splits["train"])
+    asking.check(config.train, splits["selection"], config.seed)
     count = train_ranks.wanted(config)
     if count > 1:
         return train_ranks.run(config, out, log, scores=scores, student=student, count=count)

@@ -65,10 +65,6 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
 
     for alternatives in corrections.needs(config.correction):
         if made_in_training(config, traces):
-            if traces.missing(["gold"]) == len(traces):
-                raise UserError(
-                    f"train.correction.name={config.correction.name} needs reference answers: no trace has one"
-                )
             continue
         fields = [_STORED_AS.get(name, name) for name in alternatives]
         require(f"train.correction.name={config.correction.name}", fields, _WAYS_OUT.get(alternatives[0], _TEACHER))
@@ -145,6 +141,8 @@ def train(
     """
     train_set, selection_set = trace_set(train_set), trace_set(selection_set)
     check(config, train_set)
+    if made_in_training(config, train_set):
+        raise UserError("train.correction.name=success: the traces lack their chances, which dcod.score.frozen makes")
     learner = learner_for(model, config, seed)
     schedule = Schedule(train_set, config, seed)
     total = len(schedule)

@@ -78,7 +78,10 @@ def weighted(splits: Mapping[str, TraceSet], config: Config) -> Iterator[Weighte
         )
     loop.check(config.train, splits["train"])
     if loop.made_in_training(config.train, splits["train"]):
-        raise UserError("train.correction.name=success: its weights are made in training, of the student's own answers")
+        raise UserError(
+            "train.correction.name=success: its weights are made by `dcod train`, which asks a student first; take "
+            "another correction here"
+        )
     check_active(config.train, splits["train"])
     for example, weights in loop.first_epoch(splits["train"], config.train, config.seed):
         yield _row(example, "train", weights)
@@ -107,7 +110,14 @@ def check_active(train: TrainConfig, traces: TraceSet) -> None:
     """
     per_prompt, count = np.bincount(traces.prompts), len(traces)
     held = Holdings(
-        count, len(per_prompt), int((per_prompt == 1).sum()), logprobs=count, totals=count, top_k=count, weights=count
+        count,
+        len(per_prompt),
+        int((per_prompt == 1).sum()),
+        logprobs=count,
+        totals=count,
+        top_k=count,
+        weights=count,
+        selection=count,
     )
     if why := feasibility.refused_as_idle(train, held):
         raise UserError(why)

@@ -17,7 +17,7 @@ from dcod.objective.losses import LOSSES
 from tests.objective.records import random_record
 
 FULL = Holdings(
-    40, 20, 0, logprobs=40, totals=40, top_k=40, golds=40, weights=40, verdicts={"correct": 40}, selection=4
+    40, 20, 0, logprobs=40, totals=40, top_k=40, golds=40, weights=40, verdicts={"correct": 40}, selection=16
 )
 LONE = replace(FULL, prompts=40, alone=40)
 GROUPS = ("auto", *(group for group in get_args(Group) if group != "none"))

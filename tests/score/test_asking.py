@@ -73,10 +73,9 @@ def test_chances_are_those_of_a_plain_students_answers(
     assert "held 3" not in {each.prompt_id for each in own}
     assert len({tuple(each.completion_tokens) for each in own}) > 16, "an answer is drawn anew each time"
     decode = load_tokenizer(tiny_student).decode
-    known = Success(
-        [decode(each.completion_tokens, skip_special_tokens=True) for each in own],
-        [each.success == 1.0 for each in own],
-    )
+    said = [decode(each.completion_tokens, skip_special_tokens=True) for each in own]
+    known = Success(said, [each.success == 1.0 for each in own], [each.prompt_id for each in own])
+    assert known.contrasts
     assert 0.0 < known.mean < 1.0
     rows = found.take(range(len(found)))
     wanted = known.chances([decode(each.completion_tokens, skip_special_tokens=True) for each in examples])
@@ -105,12 +104,31 @@ def test_it_is_prepared_where_it_is_wanted_and_forgotten(
 
 
 def test_what_it_cannot_do_is_said(examples: list[ScoredTrace], held: StoredTraces, tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="its weights stay: set stored"):
+    with pytest.raises(ValidationError, match="its weights stay: set train"):
         TrainConfig.model_validate({"correction": {"name": "success", "weights": "live"}})
     with pytest.raises(ValidationError, match="weights=cross does not change"):
         TrainConfig.model_validate({"correction": {"name": "success", "weights": "cross"}})
-    with pytest.raises(UserError, match="needs reference answers: no trace has one"):
-        loop.check(CONFIG, [replace(each, gold=None) for each in examples])
+    loop.check(CONFIG, examples)
+    with pytest.raises(UserError, match="the traces lack their chances"):
+        loop.train(None, examples, [], CONFIG, 3, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
     few = stored(tmp_path / "few", held.take(range(12)))
     with pytest.raises(UserError, match=r"11 of them have a reference answer; 16 are the fewest"):
         asking.asked(stored(tmp_path / "set", examples), few, CONFIG, 3, lambda: None, None, None)  # type: ignore
+
+
+def test_answers_that_tell_nothing_are_an_error(
+    tiny_student: Path, examples: list[ScoredTrace], held: StoredTraces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "grade_many", lambda answers, **_: [Grade("wrong") for _ in answers])
+    with pytest.raises(UserError, match="0% are right, and no problem was solved in one and missed in another"):
+        asked(tiny_student, stored(tmp_path / "set", examples), held)
+
+
+def test_a_reference_and_the_longest_answer_are_found_in_any_trace_of_a_problem(
+    held: StoredTraces, tmp_path: Path
+) -> None:
+    rows = held.take(range(len(held)))
+    long = replace(rows[3], gold="7", completion_tokens=[*rows[3].completion_tokens[:-1], *[5] * 90, 2])
+    problems, longest = asking._problems(stored(tmp_path / "more", [*rows, long]), 3)
+    assert len(problems) == 17
+    assert longest == len(long.completion_tokens)

@@ -18,11 +18,10 @@ gamma_max 4 and 1; 51.3 and 47.8 %, SFT 49.7 %); with seed 1 the weights had the
 counts by how much better it is than the others to its problem, and the two seeds were run anew (`manner`).
 
 Protocol: *sorting*, four traces a prompt, SFT's tuned setting for all (1e-4, two epochs), so SFT alone is tuned over
-rates. Seeds 0 and 1 and validation problems choose between gamma_max 4 (`manner`) and 1 (`manner_1`) and the
-temperature (greedy or 0.6). If it is above SFT there, it and SFT meet on fresh seeds 20 to 24, of which nothing was
-seen: 240 test problems greedily, 40 of them eight times at 0.6; accuracy at each one's own temperature (SFT's is
-greedy, as the core tuned it), paired by seed, with a 95 % t interval over seeds. Otherwise nothing is confirmed, and
-this page says so.
+rates; gamma_max 4. Seeds 0 and 1 and validation problems choose the temperature (greedy or 0.6). If it is above SFT
+there, it and SFT meet on fresh seeds 20 to 24, of which nothing was seen: 240 test problems greedily, 40 of them
+eight times at 0.6; accuracy at each one's own temperature (SFT's is greedy, as the core tuned it), paired by seed,
+with a 95 % t interval over seeds. Otherwise nothing is confirmed, and this page says so.
 """
 
 from __future__ import annotations
