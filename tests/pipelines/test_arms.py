@@ -94,7 +94,7 @@ def test_a_run_compares_chooses_and_tells(tmp_path: Path, tiny_student: Path) ->
     path.write_text(yaml.safe_dump(values))
     done = dcod(tmp_path, "run", "--config", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
-    further = [json.loads(file.read_text()) for file in tmp_path.glob("runs/pipeline/*/*/again*/**/again.json")]
+    further = [json.loads(file.read_text()) for file in tmp_path.glob("runs/pipeline/*/*/seeds/gathered/*/again.json")]
     chosen = json.loads((tmp_path / "runs/latest/answer.json").read_text())["choice"]["choice"]["arm"]
     assert {(one["arm"], one["seed"]) for one in further} == {("student", 1), ("sft", 1)}
     assert {one["compared"] for one in further} == {chosen != "sft"}  # nothing is trained beside plain fine-tuning
