@@ -75,6 +75,12 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
         require("train.anchor", ["start_top_ids"], "score with score.top_k=32 or so, or set train.anchor=0")
 
 
+def _check_ready(config: TrainConfig, traces: TraceSet) -> None:
+    check(config, traces)
+    if made_in_training(config, traces):
+        raise UserError("train.correction.name=success: the traces lack their chances, which dcod.score.frozen makes")
+
+
 def made_in_training(config: TrainConfig, traces: TraceSet) -> bool:
     """Whether the weights are made of what only the training finds out: how often own answers are right."""
     return config.correction.name == "success" and traces.missing(["success"]) == len(traces)
@@ -140,9 +146,7 @@ def train(
         PreemptedError: SIGTERM came; the state is kept.
     """
     train_set, selection_set = trace_set(train_set), trace_set(selection_set)
-    check(config, train_set)
-    if made_in_training(config, train_set):
-        raise UserError("train.correction.name=success: the traces lack their chances, which dcod.score.frozen makes")
+    _check_ready(config, train_set)
     learner = learner_for(model, config, seed)
     schedule = Schedule(train_set, config, seed)
     total = len(schedule)
