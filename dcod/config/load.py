@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -86,11 +87,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise UserError(f"override {_cut(repr(override), 200)}: more than {settings.DEPTH} levels")
     for depth, part in enumerate(parents):
         node = _child(node, part, ".".join(parents[: depth + 1]), override)
-    prose = last == "system_prompt" and value.strip()[:1] not in ("'", '"')  # as it stands: no `#` ends it
+    if last == "system_prompt" and value.strip()[:1] not in ("'", '"'):
+        value = json.dumps(value)  # prose as it stands: no `#` ends it
     try:
-        parsed = (
-            value if prose else settings.plain(value) if value.strip() else ""
-        )  # `uri=` is the empty text; `uri=null` is none
+        parsed = settings.plain(value) if value.strip() else ""  # `uri=` is the empty text; `uri=null` is none
     except settings.YAMLError:
         parsed = value
     except UserError as error:

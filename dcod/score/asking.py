@@ -109,9 +109,8 @@ def _problems(held: TraceSet, seed: int) -> tuple[list[ScoredTrace], int]:
     found: list[ScoredTrace] = []
     longest = 0
     names = np.unique(prompts).tolist()
-    for name in Random(seed + 1).sample(
-        names, len(names)
-    ):  # other ones than `train.select` draws, where there are more
+    # Other ones than `train.select` draws, where there are more.
+    for name in Random(seed + 1).sample(names, len(names)):
         traces = held.take(np.flatnonzero(prompts == name).tolist())
         if (known := next((trace for trace in traces if (trace.gold or "").strip()), None)) is None:
             continue

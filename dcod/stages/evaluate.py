@@ -104,17 +104,17 @@ def run(
         raise UserError(f"evaluate.benchmarks is empty; known: {', '.join(benchmarks.names())}")
     if (student is None) == (responses is None):
         raise UserError("evaluate: give a student, or a file of recorded responses, not both")
-    loaded = _problems(config, few_shot, traces, report_only)
+    shots = worked_examples(traces, config.evaluate.few_shot, config.seed) if few_shot and traces else []
+    loaded = _problems(config, few_shot or report_only) if shots or not few_shot else []
     prompting = "few_shot" if few_shot else ZERO_SHOT
     summary: dict[str, Any] = {"benchmarks": {}}
     if responses is not None:
-        keyed = [(benchmarks.key(one), problems) for one, problems in loaded]
-        written = recorded.read(responses, keyed)
+        written = recorded.read(responses, [(benchmarks.key(one), problems) for one, problems in loaded])
         summary["model"] = {"digest": storage.digest_file(responses), "uri": str(responses)}
         summary["evaluator"] = {"engine": ["recorded"]}
     else:
         assert student is not None
-        written, summary["model"], summary["evaluator"] = _ask(config, out, student, loaded, traces, few_shot)
+        written, summary["model"], summary["evaluator"] = _ask(config, out, student, loaded, traces, shots, few_shot)
     rows: list[dict[str, Any]] = []
     for (benchmark, problems), groups in zip(loaded, written, strict=True):
         key, said = benchmarks.key(benchmark), _graded(benchmark, problems, groups)
@@ -180,6 +180,8 @@ def table(folder: Path) -> str:
 
 def worked_examples(traces: Path, count: int, seed: int) -> list[Message]:
     """Worked examples as chat turns, from ``count`` different training problems."""
+    if not count:
+        return []
     pool = {t.prompt_id: t for t in read_traces(traces) if t.split == "train" and len(_turns_of(t.prompt)) == 1}
     chosen = random.Random(seed).sample(sorted(pool), min(count, len(pool)))
     return [
@@ -212,10 +214,8 @@ def contamination(config: Config, traces: Path) -> dict[str, Any]:
     return {**{kind: counts[kind] for kind in ("traces", *KINDS)}, "named": named}
 
 
-def _problems(
-    config: Config, few_shot: bool, traces: Path | None, report_only: bool
-) -> list[tuple[BenchmarkConfig, Sequence[Problem]]]:
-    """What is asked, by benchmark; few-shot of the report split alone, since only the report looks at that."""
+def _problems(config: Config, narrow: bool) -> list[tuple[BenchmarkConfig, Sequence[Problem]]]:
+    """What is asked, by benchmark; ``narrow``: of the report split, all that is looked at of few-shot."""
     asked = list(config.evaluate.benchmarks)
     names = [benchmarks.key(one) for one in asked]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -223,11 +223,7 @@ def _problems(
         raise UserError(
             f"evaluate.benchmarks: {', '.join(twice)} stands there twice; evaluate them one after the other"
         )
-    count = config.evaluate.few_shot
-    if few_shot and (not count or traces is None or not worked_examples(traces, count, config.seed)):
-        return []  # nothing to ask: the results are there, and empty
     loaded = [(one, benchmarks.load(one, config.evaluate.report_share)) for one in asked]
-    narrow = few_shot or report_only
     return [(one, [p for p in problems if p.split == REPORT or not narrow]) for one, problems in loaded]
 
 
@@ -237,12 +233,12 @@ def _ask(
     student: Path,
     loaded: Sequence[tuple[BenchmarkConfig, Sequence[Problem]]],
     traces: Path | None,
+    shots: Sequence[Message],
     few_shot: bool,
 ) -> tuple[list[list[list[Response]]], dict[str, str], dict[str, Any]]:
     """Answers by benchmark, problem and sample; the model; and what ran it, which is part of every fingerprint."""
     section = config.evaluate
     tokenizer = prompts.of_student(student, config.student)
-    shots = worked_examples(traces, section.few_shot, config.seed) if few_shot and loaded and traces else []
     encoded = [
         [prompts.encode_prompt(tokenizer, _with_shots(problem.prompt, shots)) for problem in problems]
         for _, problems in loaded

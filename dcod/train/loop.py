@@ -106,7 +106,8 @@ def first_epoch(
 ) -> Iterator[tuple[ScoredTrace, list[float]]]:
     """Every trace with the weights of its tokens in the first epoch: those that :func:`train` uses with stored scores.
 
-    Live weights follow the student; these are what they are before it has learned anything: of `success` ones.
+    Live weights follow the student; these are what they are before it has learned anything. Those of
+    `success` are ones before a student was asked.
 
     Raises:
         UserError: the traces lack what the correction needs.

@@ -23,8 +23,8 @@ class Entry:
     Attributes:
         train: what it sets of a :class:`dcod.config.TrainConfig`.
         data: the traces as scored by the start; scored by students of the other half of the prompts (`cross`); with
-            the start's own answers beside them, or with weights from the success of these (:mod:`.success`); or with
-            the chance of success in the manner of each trace, by a plain student's answers (`manner`).
+            the start's own answers beside them, or with weights from the success of these (:mod:`.success`); or, of
+            the pre-trained student alone, with the chance of success in the manner of each trace (`manner`).
         control: whether it only shows that another does more.
         negatives: whether a short second stage makes wrong traces less likely (:mod:`.negatives`).
     """
@@ -102,7 +102,6 @@ ENTRIES: dict[str, Entry] = {
     "own_unverified": Entry(data="own_unverified", control=True),
     "success": Entry(_stored("given"), data="success"),
     "success_within": Entry(_stored("given"), data="success_within"),
-    "manner": Entry(_stored("success", gamma_max=4.0), data="manner"),
     "negatives": Entry(negatives=True),
     "shuffled": Entry(_live("shuffled"), control=True),
     "length_only": Entry(_live("length_only"), control=True),
