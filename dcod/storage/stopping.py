@@ -9,13 +9,17 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from dcod.errors import StoppedError
 from dcod.storage import workers
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S = 2.0
+_SOON_S = 0.05
+_IMPORTS_S = 10.0  # for how long an import may hold an end up
 
 
 @contextlib.contextmanager
@@ -23,6 +27,7 @@ def stopping() -> Iterator[None]:
     """Within the block a signal to end raises a :class:`StoppedError` in the main thread, once its workers are told.
 
     What is ignored already (nohup) stays so. The second Ctrl-C ends the cleaning up; the next run does the rest.
+    It waits for the end of an import: packages catch what is raised there, or are in the middle of C++, which aborts.
     An error that is lost, since the signal came in a finalizer or a callback, which lets none out, is raised again.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -59,21 +64,38 @@ def noticing(then: Callable[[], object] = lambda: None) -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(number: int, _: object) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
     for other in _SIGNALS:
         if other != signal.SIGINT:
             signal.signal(other, signal.SIG_IGN)
+    first = signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     workers.let_go()
-    signal.signal(signal.SIGALRM, lambda *_: _once_more(number))
+    until = time.monotonic() + _IMPORTS_S
+    signal.signal(signal.SIGALRM, lambda _, frame: _once_more(number, frame, until))
+    if first and _in_import(frame):
+        signal.setitimer(signal.ITIMER_REAL, _SOON_S)
+        return
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, _AGAIN_S)
     raise StoppedError(number)
 
 
-def _once_more(number: int) -> None:
+def _once_more(number: int, frame: FrameType | None, until: float) -> None:
     """Raises the error anew, unless it is on its way: then this comes in the middle of what is cleaned up for it."""
+    if time.monotonic() < until and _in_import(frame):
+        signal.setitimer(signal.ITIMER_REAL, _SOON_S)
+        return
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, _AGAIN_S)
     error = sys.exception()
     while error is not None:
         if isinstance(error, StoppedError):
             return
         error = error.__context__
     raise StoppedError(number)
+
+
+def _in_import(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

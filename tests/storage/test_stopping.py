@@ -136,6 +136,53 @@ def test_a_stop_that_a_finalizer_loses_comes_again(monkeypatch: pytest.MonkeyPat
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+IMPORTED = """
+import signal, time
+cut = False
+try:
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.3)
+except BaseException:  # as packages do that try for what is not there
+    cut = True
+"""
+
+
+def test_a_stop_waits_for_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "swallows_all.py").write_text(IMPORTED)
+    began = time.monotonic()
+
+    @stopping.stopping()
+    def work() -> None:
+        import swallows_all
+
+        assert not swallows_all.cut
+        while time.monotonic() < began + 60:
+            time.sleep(0.01)
+
+    with pytest.raises(StoppedError):
+        work()
+    assert time.monotonic() < began + 10
+
+
+def test_a_second_ctrl_c_ends_the_cleaning_up() -> None:
+    cleaned = []
+
+    @stopping.stopping()
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            for number in range(20):
+                cleaned.append(number)
+                if number == 3:
+                    signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedError):
+        work()
+    assert cleaned == [0, 1, 2, 3]
+
+
 def test_what_is_cleaned_up_for_a_stop_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "_AGAIN_S", 0.05)
     cleaned = []
