@@ -93,10 +93,11 @@ def _listed(folder: Path) -> dict[str, list[str]] | None:
 
 
 def _entries(folder: Path) -> Iterator[str]:
-    """All that is in a folder but its mark: files and links, and folders with a slash."""
+    """All that is in a folder but its mark: files and links, and folders with a slash; none where it has gone."""
 
     def give_up(error: OSError) -> None:
-        raise error
+        if not isinstance(error, FileNotFoundError):  # another process may take it away meanwhile
+            raise error
 
     for root, folders, files in os.walk(folder, onerror=give_up):
         inside = os.path.relpath(root, folder)

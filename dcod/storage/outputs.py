@@ -152,9 +152,10 @@ def check_apart(path: Path, inputs: Mapping[str, Path], places: Mapping[str, Pat
 def remove_folder(path: Path) -> None:
     """Removes an output folder; what is not dcod's own stays."""
     path = Path(path)
-    if path.is_dir() and not marks.foreign(path):
-        with suppress(OSError), temporary.held(path.parent, temporary.beside(path)) as holder:
-            path.rename(holder / "new")
+    with suppress(OSError):  # another process removes it as well, or the place is not to be written
+        if path.is_dir() and not marks.foreign(path):
+            with temporary.held(path.parent, temporary.beside(path)) as holder:
+                path.rename(holder / "new")
 
 
 @contextmanager

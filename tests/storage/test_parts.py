@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dcod import storage
 from dcod.errors import UserError
+from dcod.storage import marks
 from dcod.storage import parts as stores
 from dcod.storage.parts import Parts
 
@@ -42,6 +45,21 @@ def test_parts_are_put_read_listed_and_removed(place: str) -> None:
     store.clear()
     store.clear()
     assert store.names() == []
+
+
+def test_two_may_forget_the_same_work_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, looks = Parts(str(tmp_path / "work"), "a-mark"), marks._entries
+    for name in ("a", "b"):
+        put(store, name, name)
+
+    def gone(folder: Path) -> Iterator[str]:
+        shutil.rmtree(folder)
+        return looks(folder)
+
+    monkeypatch.setattr(marks, "_entries", gone)
+    store.clear()
+    assert store.names() == []
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_part_that_was_not_ended_is_none(place: str) -> None:

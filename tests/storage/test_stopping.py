@@ -82,13 +82,14 @@ def test_every_stage_and_every_end(tmp_path: Path, tiny_student: Path) -> None:
             trial = f"{os.getpid()}-{verb}-{how}".replace(" ", "-")
             folder = tmp_path / trial
             (folder / "tmp").mkdir(parents=True)
+            for name in ("raw.jsonl", "student", "traces", "scores"):  # apart: what one keeps, another would drop
+                (folder / name).symlink_to(tmp_path / name)
             with storage.output_folder(folder / "out") as out:
                 (out / "old.txt").write_text("old")
             student = () if verb == "teach" else ("--student", "student")
             begun[how] = folder, subprocess.Popen(
-                [sys.executable, "-m", "dcod", *arguments, *student, "--out", str(folder / "out"), "--no-track",
-                 f"teach.work={folder}/work"],
-                cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                [sys.executable, "-m", "dcod", *arguments, *student, "--out", "out", "--no-track", "teach.work=work"],
+                cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
                 env={**os.environ, "DCOD_TRIAL": trial, "TMPDIR": str(folder / "tmp")},
             )  # fmt: skip
         for how, (folder, process) in begun.items():
