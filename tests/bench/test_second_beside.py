@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from bench.study import lab
-from bench.study.second import beside, choice, negatives, success
+from bench.study.second import beside, choice, longer, negatives, success
 from bench.study.second.cells import Cell
 from bench.study.second.entries import ENTRIES, SFT
 from bench.study.second.regimes import REGIMES
+from dcod import storage
 from dcod.traces.scored import ScoredTrace
 
 RIGHT = "1+2+4=3+4=7;#7"
@@ -85,3 +89,33 @@ def test_only_what_can_act_is_run() -> None:
     assert Cell("noisy", "negatives", 1e-3, 4, 0) not in asked  # its wrong traces are taught
     assert set(beside.METHODS) < set(ENTRIES)
     assert all(beside.acts(c.method, c.regime) and c.regime in REGIMES for c in asked)
+
+
+def row(cell: Cell, accuracy: float) -> dict[str, object]:
+    part = "validation" if cell.seed < 10 else "test"
+    return {**vars(cell), part: {"greedy": accuracy, "1.0": 0.0}, "pass": {"0.6": 1.0}, "excess_error": 0.5,
+            "machine": "m", "date": "d", "seconds": 1.0}  # fmt: skip
+
+
+def test_the_longest_training_is_at_the_rate_that_was_best_before_it(tmp_path: Path) -> None:
+    rate = {SFT: 2e-3, "naturalness": 1e-3}
+    first = list(longer.tuning({}))
+    assert len(first) == 4 * 2 * 4 * 2
+    assert {cell.epochs for cell in first} == {4, 8}
+    rows = [row(c, 0.5 + 0.1 * (c.rate == rate[c.method]) * (c.epochs == 8)) for c in first]
+    then = list(longer.tuning(choice.indexed(rows)))
+    last = [c for c in then if c.epochs == 16]
+    assert {(c.method, c.rate, c.seed) for c in last} == {(m, r, s) for m, r in rate.items() for s in (0, 1)}
+    index = choice.indexed([*rows, *(row(c, 0.7) for c in last)])
+    best = {r: {m: longer.tuned(index, r, m) for m in longer.METHODS} for r in longer.SITUATIONS}
+    assert all(one is not None and one.setting == (rate[m], 16) for by in best.values() for m, one in by.items())
+
+    fresh = list(longer.confirmation(best))  # type: ignore[arg-type]
+    assert {cell.seed for cell in fresh} == set(range(40, 50))
+    told = [row(c, 0.6 + 0.01 * (c.seed % 3) + 0.05 * (c.method != SFT)) for c in fresh]
+    (tmp_path / "tune.jsonl").touch()
+    storage.write_text(tmp_path / "longer.jsonl", "".join(f"{json.dumps(one)}\n" for one in (*rows, *told)))
+    storage.write_json(tmp_path / "longer.json", {r: {m: vars(o) for m, o in by.items()} for r, by in best.items()})
+    text = longer.page(tmp_path)
+    assert text.count("**+5.0 [+5.0, +5.0]**") == 4
+    assert "| noisy | naturalness | 0.001 | 16 | greedy | 10 | 66.0 |" in text
