@@ -16,9 +16,9 @@ _NOT_CROSSED = {
 }
 
 
-_CONTROL = "is a control of the study, no correction: Python alone takes it (CorrectionConfig); use surprisal"
+_CONTROL = "is a control of the study, no correction: Python alone takes it (CorrectionConfig); use none"
 WITHDRAWN = {  # names that no configuration file takes any more, and what to use instead
-    "iw_sft": "is withdrawn: it gained nothing in any situation (docs/method.md, section 6.1); use surprisal",
+    "iw_sft": "is withdrawn: it gained nothing in any situation (docs/method.md, section 6.1); use naturalness",
     **dict.fromkeys(("position_decay", "shuffled", "length_only", "student_likelihood_only"), _CONTROL),
 }
 

@@ -66,10 +66,10 @@ class TrainConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0.0)] = Field(1.0, description="Longer gradients are cut to this length.")
     validations: Few = Field(4, description="How often the selection split is measured during the run.")
     select: Literal["nll", "accuracy", "auto"] = Field(
-        "nll",
+        "auto",
         description="Which checkpoint is kept: by the NLL of the held-back traces, or by the student's own greedy "
         "answers to their problems, where 100 have a reference; `auto`: by these where that costs little.",
-        examples=["auto"],
+        examples=["nll"],
     )
     patience: Positive | Literal["never"] = Field(
         "never", description="Stop after so many measurements without a better one.", examples=[2]

@@ -14,7 +14,9 @@ from dcod.config.arms import ArmConfig
 from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
 
-KNOWN = 0.6  # mean probability of the traces' tokens: below it what leans on the start's own belief brought nothing
+# Mean probability of the traces' tokens: below it what leans on the start's own belief brought nothing. Ours: halfway
+# between the situations of the second study (0.61 at most with single seeds of the weak one, 0.75 at least of others).
+KNOWN = 0.68
 _OF_SEVERAL = ("naturalness", "naturalness_gce")
 _LEANING = (*_OF_SEVERAL, "gce")
 

@@ -350,8 +350,8 @@ def _instead(holdings: Holdings) -> str:
     """A correction that can act on such traces."""
     if holdings.prompts and holdings.alone < holdings.traces / 2:
         return (
-            "train.correction.name=naturalness train.correction.weights=live, which compares the traces of a prompt; "
-            "train.twin=true says what it brought"
+            "train.correction.name=naturalness train.correction.weights=live train.correction.gamma_max=4, which "
+            "compares the traces of a prompt; train.twin=true says what it brought"
         )
     if holdings.traces and holdings.logprobs == holdings.traces:
         return "train.correction.name=support, which weighs tokens"

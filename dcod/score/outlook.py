@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +18,10 @@ from dcod.objective.feasibility import Remark
 from dcod.objective.losses import LOSSES
 from dcod.score.scores import SCHEMA, traces_of
 
-_COLUMNS = [name for name in SCHEMA.names if "top" not in name.split("_")]  # which no correction looks at
+COLUMNS = [name for name in SCHEMA.names if "top" not in name.split("_")]  # which no correction looks at
 
+_SAME = 1e-6  # of 1: the effective sample size of weights that are all alike
+_HARMFUL = 0.1
 _MOST = 1024  # traces that are looked at
 _MOST_TOKENS = 2**20  # of them, each as long as the longest
 
@@ -33,11 +36,11 @@ class Outlook:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.bound = 2**32  # of the hash
-        self.seen = pa.table({name: pa.array([], SCHEMA.field(name).type) for name in _COLUMNS})
+        self.seen = pa.table({name: pa.array([], SCHEMA.field(name).type) for name in COLUMNS})
 
     def add(self, table: pa.Table) -> None:
         """Takes the traces of a table in."""
-        table = table.filter(pc.equal(table["split"], "train")).select(_COLUMNS)
+        table = table.filter(pc.equal(table["split"], "train")).select(COLUMNS)
         self.seen = pa.concat_tables([self.seen, self._drawn(table)])
         while self._too_many() and pc.count_distinct(self.seen["prompt_id"]).as_py() > 1:
             self.bound //= 2
@@ -89,9 +92,17 @@ def of_start(config: TrainConfig, mean_probability: float) -> list[Remark]:
             "warning",
             "unknown_to_the_start",
             f"{text}: what leans on the student's own belief {how} below {KNOWN:g} (some 0.8 is needed)",
-            "compare it with plain fine-tuning, or take train.loss.name=log and a correction within prompts",
+            "compare it with plain fine-tuning (train.twin=true), or take train.loss.name=log",
         )
     ]
 
 
-_HARMFUL = 0.1
+def of_weights(config: TrainConfig, metrics: Mapping[str, float]) -> list[Remark]:
+    """Whether the configured correction tells the traces apart at all, by the figures of an :class:`Outlook`."""
+    name = config.correction.name
+    if name == "none" or metrics.get("ess_at_full_strength", 0.0) < 1.0 - _SAME:
+        return []
+    text = f"train.correction.name={name} finds no difference between the traces: every weight is 1"
+    given = "bring weights that differ, or take another correction"
+    way_out = given if name == "given" else "take another correction, or train.correction.name=none"
+    return [Remark("idle", "equal_weights", text, way_out)]

@@ -26,6 +26,8 @@ class Stage:
         reusable: an output with the same digest is taken over from an earlier run.
         sources: its module has ``source_digests(config)``: what decides the content of the sources that it reads.
         settles: its module has ``settle(config, **inputs)``, which drops what a next attempt would have gone on from.
+        beyond: its module has ``beyond(config, out) -> metrics``: what an output, also one that was taken over, says of
+            settings that did not decide it.
         joined_by: the stage that makes one output of those of its shards (:mod:`dcod.stages.shards`); its module has
             ``narrow(shard, work, scratch)``, which cuts the work down to a shard's.
     """
@@ -40,6 +42,7 @@ class Stage:
     reusable: bool = True
     sources: bool = False
     settles: bool = False
+    beyond: bool = False
     joined_by: str = ""
 
     @property
@@ -64,7 +67,7 @@ STAGES = {
         Stage("ingest", _INGEST, carried=("onto",), sources=True),
         Stage("examine", _INGEST, sources=True, joined_by="join"),
         Stage("join", _INGEST, way_to="ingest", decides=("student",), sources=True),
-        Stage("score", ("student", "score"), settles=True, joined_by="merge"),
+        Stage("score", ("student", "score"), settles=True, beyond=True, joined_by="merge"),
         Stage("train", _TRAIN, settles=True),
         Stage("train_job", _TRAIN, way_to="train", of_pipeline=True, sources=True, settles=True),
         Stage("pilot", ("student", "ingest", "train")),
@@ -73,7 +76,7 @@ STAGES = {
         Stage("seeds", ("train",)),
         Stage("choose", ("student", "train", "evaluate")),
         Stage("evaluate", ("student", "evaluate"), joined_by="merge"),
-        Stage("merge", ("student", "score", "evaluate")),
+        Stage("merge", ("student", "score", "evaluate"), beyond=True),
         Stage("gate", ("promote", "evaluate"), later=("promotion",), reusable=False),
         Stage("promote", ("promote",), reusable=False),
         Stage("decide", ("student", "ingest", "train", "evaluate", "promote", "retrain"), reusable=False),

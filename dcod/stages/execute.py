@@ -91,7 +91,9 @@ def _execute(
         options = options | {"pipeline": f"{where.pipeline} {where.label}".strip()}
     if not where.tracked:
         with storage.output_folder(out, stage.later) as scratch:
-            metrics = _run(stage, config, scratch, NullLog(), inputs, options, manifest)
+            metrics = _run(stage, config, scratch, NullLog(), inputs, options, manifest) | _beyond(
+                stage, config, scratch
+            )
         _settle(stage, config, inputs)
         return metrics
     tracker, verb = Tracker(config.tracking), stage.verb
@@ -112,6 +114,7 @@ def _execute(
             else:
                 with machine.watched(log) if stage.name in _WATCHED else contextlib.nullcontext():
                     metrics = _run(stage, config, scratch, log, inputs, options, manifest)
+            metrics |= _beyond(stage, config, scratch)
         log.metrics(metrics)
         log.headline(headlines.of_run(verb, metrics))
         if not reused and stage.reusable:
@@ -162,6 +165,11 @@ def _run(
     pages.show(stage.name, scratch, log, inputs)
     manifests.write(scratch, manifest, metrics)
     return metrics
+
+
+def _beyond(stage: Stage, config: Config, out: Path) -> dict[str, float]:
+    """What the output says of settings that did not decide it: not in its manifest, since others take it over."""
+    return dict(stage.module.beyond(config, out)) if stage.beyond else {}
 
 
 def _settle(stage: Stage, config: Config, inputs: Mapping[str, Path]) -> None:

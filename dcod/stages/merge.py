@@ -19,7 +19,6 @@ from dcod import benchmarks, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.score import scores
-from dcod.score.outlook import Outlook
 from dcod.stages import manifests, score, shards
 from dcod.traces import count_traces
 
@@ -51,7 +50,7 @@ def run(
         assert not unknown, f"merge does not know what to do with {unknown}"
     if kind == "score" and len({scores.scored_by(folder) for folder in folders}) > 1:
         raise UserError("merge score: the shards are of different students; score all of them with one")
-    drift, totals, outlook = score.Drift(), score.Totals(), Outlook(config.train)
+    drift, totals = score.Drift(), score.Totals()
     files = [pq.ParquetFile(folder / _TABLES[kind]) for folder in folders]
     count = sum(file.metadata.num_rows for file in files)
     if traces and count != count_traces(traces):
@@ -62,11 +61,11 @@ def run(
         for group in (file.read_row_group(n) for file in files for n in range(file.num_row_groups)):
             writer.write_table(group)
             if kind == "score":
-                for figures in (drift, totals, outlook):
+                for figures in (drift, totals):
                     figures.add(group)
     if kind == "score":
         storage.write_json(out / "drift.json", drift.curve())
-        return totals.metrics() | outlook.metrics()
+        return totals.metrics()
     metrics = [manifests.read(folder)["metrics"] for folder in folders]
     summaries = [storage.read_json(folder / "summary.json", made_by="dcod evaluate") for folder in folders]
     if len({json.dumps(summary["model"]["digest"]) for summary in summaries}) > 1:
@@ -87,3 +86,8 @@ def run(
         if (folders[0] / name).is_file():
             shutil.copyfile(folders[0] / name, out / name)
     return {name: value for each in metrics for name, value in each.items()}
+
+
+def beyond(config: Config, out: Path) -> dict[str, float]:
+    """As of the stage whose shards these were."""
+    return score.beyond(config, out) if (out / _TABLES["score"]).is_file() else {}

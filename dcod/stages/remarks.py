@@ -39,9 +39,11 @@ def of(
         text = f"a run asks the prompts that have fewer than {config.teach.enough} verified traces (teach.enough)"
         return holding, [Remark("note", "teach", text)]
     if "mean_student_probability" in metrics:
-        from dcod.score.outlook import of_start
+        from dcod.score.outlook import of_start, of_weights
 
         remarks += of_start(config.train, metrics["mean_student_probability"])
+        if not any(remark.level == "idle" for remark in remarks):
+            remarks += of_weights(config.train, metrics)
         holding = replace(holding, known=metrics["mean_student_probability"])
     told = [remark for remark in remarks if remark.level != "note"]
     if tried := arms.said(config.train, holding):

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading, selfcheck
+from dcod.score import outlook, scores
 from dcod.score import parts as scoring
-from dcod.score import scores
-from dcod.score.outlook import Outlook
 from dcod.stages.digests import attempt_digest
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
@@ -50,18 +49,27 @@ def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> 
     facts = scoring.score_parts(scoring.Job(config, traces, student, parts), [n for n in numbers if n not in done])
     note(out, student=facts)
     selfcheck.say(facts)
-    drift, totals, outlook = Drift(), Totals(), Outlook(config.train)
+    drift, totals = Drift(), Totals()
     with pq.ParquetWriter(out / "scores.parquet", whose.schema(), compression="zstd") as writer:
         for number in numbers:
             with parts.file(number) as path:
                 table = pq.read_table(path)
             writer.write_table(table)
-            for figures in (drift, totals, outlook):
+            for figures in (drift, totals):
                 figures.add(table)
     storage.write_json(out / "drift.json", drift.curve())
     if not kept:
         parts.clear()
-    return totals.metrics() | outlook.metrics()
+    return totals.metrics()
+
+
+def beyond(config: Config, out: Path) -> dict[str, float]:
+    """What the configured correction could do with the scores."""
+    found = outlook.Outlook(config.train)
+    with pq.ParquetFile(out / "scores.parquet") as file:
+        for batch in file.iter_batches(columns=outlook.COLUMNS):
+            found.add(pa.Table.from_batches([batch]))
+    return found.metrics()
 
 
 def settle(config: Config, *, traces: Path, student: Path) -> None:

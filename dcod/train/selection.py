@@ -112,7 +112,7 @@ def _quiz(
     learner: Learner, traces: TraceSet, trained: TraceSet, seed: int, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[Quiz | None, str]:
     config = learner.config
-    if config.select == "nll":
+    if config.select == "nll" or (config.select == "auto" and tokenizer is None):
         return None, ""
     asked = f"train.select={config.select}"
     if parallel.is_sharded(learner.wrapped):

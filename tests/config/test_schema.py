@@ -270,7 +270,7 @@ def test_reading_a_configuration_loads_nothing_heavy() -> None:
 def test_withdrawn_corrections_are_refused_in_files_and_arms(name: str) -> None:
     """With the successor in the message; from Python studies and tests still name them."""
     live = "train.correction.weights=live"
-    with pytest.raises(UserError, match=f"train.correction.name: {name} is .*; use surprisal$"):
+    with pytest.raises(UserError, match=f"train.correction.name: {name} is .*; use (naturalness|none)$"):
         parse_config("{}", [f"train.correction.name={name}", live])
     arm = f'train.arms=[{{"name": "mine", "correction": {{"name": "{name}", "weights": "live"}}}}]'
     with pytest.raises(UserError, match=f"train.arms, mine: correction.name: {name} is "):

@@ -12,7 +12,7 @@ from dcod.config import TrainConfig
 from dcod.models.batches import stored_record
 from dcod.objective import weighting
 from dcod.score import scores
-from dcod.score.outlook import Outlook, of_start
+from dcod.score.outlook import Outlook, of_start, of_weights
 from dcod.traces.scored import ScoredTrace
 
 
@@ -64,6 +64,21 @@ def test_of_a_large_set_whole_prompts_are_drawn_wherever_their_traces_stand() ->
 def test_one_trace_a_prompt_has_no_spread_and_loses_nothing() -> None:
     figures = outlook(made(6, prompts=6), name="surprisal")
     assert figures == {"traces_a_prompt": 1.0, "log_weight_spread": 0.0, "ess_at_full_strength": 1.0}
+
+
+def test_weights_that_are_all_alike_are_idle_and_said_so() -> None:
+    def said(traces: list[ScoredTrace], **correction: object) -> list[str]:
+        config = TrainConfig.model_validate({"correction": correction})
+        return [str(remark) for remark in of_weights(config, outlook(traces, **correction))]
+
+    alike = [replace(trace, given=2.5) for trace in made(6, prompts=3)]
+    (text,) = said(alike, name="given")
+    assert text.startswith("train.correction.name=given finds no difference between the traces: every weight is 1")
+    assert said([replace(alike[0], given=2.0), *alike[1:]], name="given") == []
+    twice = [replace(made(1, 1)[0], trace_id=str(number), prompt_id=str(number // 2)) for number in range(6)]
+    assert len(said(twice, name="naturalness")) == 1
+    assert said(made(6, prompts=3), name="naturalness") == []
+    assert said(twice, name="none") == []
 
 
 @pytest.mark.parametrize("name", ["none", "support", "rsr", "iw_sft"])

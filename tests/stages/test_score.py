@@ -13,7 +13,8 @@ from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.score.scores import read_scores
-from dcod.stages import score
+from dcod.stages import manifests, score
+from dcod.stages.execute import RunContext, execute
 from dcod.traces import Trace, prompts, write_traces
 from dcod.tracking import NullLog
 
@@ -115,3 +116,31 @@ def test_ranks_local_scores_and_given_weights_are_recorded_where_they_are_wanted
         begin += size
     assert begin == len(ids)
     assert first.local_logprobs == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_scoring_that_is_taken_over_tells_of_the_correction_that_is_configured(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    texts = ("four", "4!", "it is four", "2+2=4")
+    write_traces(traces / "traces.parquet", [Trace([{"role": "user", "content": "2+2?"}], text) for text in texts])
+
+    def figures(out: str, kind: str = "score", **correction: object) -> dict[str, float]:
+        tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": str(tmp_path / "artifacts")}
+        given = {"tracking": tracking, "train": {"correction": correction}, "student": {"max_length": 512}}
+        inputs = {"part0": tmp_path / "a"} if kind == "merge" else {"student": tiny_student}
+        options = {"kind": "score"} if kind == "merge" else {}
+        where = {"traces": traces, **inputs}
+        return execute(kind, Config.model_validate(given), tmp_path / out, where, RunContext(), **options)
+
+    first = figures("a", name="naturalness")
+    other = figures("b", name="surprisal")
+    assert manifests.read(tmp_path / "a")["digest"] == manifests.read(tmp_path / "b")["digest"]
+    assert first["log_weight_spread"] > 0
+    assert other["log_weight_spread"] > 0
+    assert first["log_weight_spread"] != other["log_weight_spread"]
+    assert "log_weight_spread" not in figures("c", name="none")
+    assert "log_weight_spread" not in manifests.read(tmp_path / "b")["metrics"]
+    assert figures("d", "merge", name="naturalness") == first
+    assert figures("e", "merge", name="surprisal")["log_weight_spread"] == other["log_weight_spread"]

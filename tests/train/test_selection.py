@@ -60,7 +60,7 @@ def test_accuracy_keeps_the_student_that_answers(
     """Traces that unteach: their NLL falls until the end, while fewer and fewer answers are right."""
     monkeypatch.setattr(selection, "FEWEST", 6)
     slow = {"learning_rate": 3e-3}  # at 1e-2 some machines' students know nothing after one step
-    by_nll, _, model = run(tiny_teacher, misled, **slow)
+    by_nll, _, model = run(tiny_teacher, misled, select="nll", **slow)
     own = loading.load(tiny_teacher).generation_config
     assert by_nll.best_step == 8
     assert by_nll.select == {"by": "nll"}

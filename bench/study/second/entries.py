@@ -84,7 +84,7 @@ ENTRIES: dict[str, Entry] = {
     "token_support_mass": Entry(_stored("token_support", rule="mass", threshold=0.5)),
     "token_support_probability": Entry(_stored("token_support", rule="probability")),
     "token_support_threshold": Entry(_stored("token_support", rule="threshold", threshold=0.4)),
-    "idft": Entry(_live("idft")),
+    "idft": Entry(_live("idft", normalise=False)),
     "rsr": Entry(_stored("rsr", **_NATURAL)),
     "iw_opd": Entry(_live("iw_opd")),
     "iw_sft": Entry(_live("iw_sft")),
