@@ -176,9 +176,24 @@ def training(folder: Path | None) -> Markup:
             facts[label] = f"{sum(values) / len(values):.1%}"
     if "staleness" in last:
         facts["moved since it was scored"] = f"{last['staleness']:.3f} nats per token, at the end"
+    facts |= _feedback(history)
     plots = (plot(figure, name) for name, figure in figures.training_figures(history).items())
     how = settings(folder)
     return pairs(facts) + joined(plots) + (fold("Settings of the training", pairs(how)) if how else "")
+
+
+def _feedback(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """How the weights moved while the student learnt: live ones may feed back (docs/method.md, section 4)."""
+    tenth, out = max(1, len(history) // 10), {}
+    for key, label in (
+        ("weight_spread", "spread of the weights of traces"),
+        ("weight_length_correlation", "correlation of weights with length"),
+    ):
+        ends = [[row[key] for row in some if key in row] for some in (history[:tenth], history[-tenth:])]
+        if all(ends):
+            first, last = (sum(values) / len(values) for values in ends)
+            out[label] = minus(f"{first:.2f} in the first tenth of the steps, {last:.2f} in the last")
+    return out
 
 
 def weights(folder: Path | None) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -239,6 +240,19 @@ def test_always_finite_and_never_negative(name: str, traces: int, width: int, se
 def test_one_sided_clipping_never_raises_what_the_teacher_finds_unlikely() -> None:
     record = random_record()
     assert record.log_ratios(plain("trace", one_sided=True)).max() <= 0.0
+
+
+def test_feedback_is_how_far_weights_lie_apart_and_how_they_go_with_length() -> None:
+    record = random_record()
+    config = plain("naturalness", gamma_max=0.5)
+    made = plan(config, record)
+    found = weighting.diagnostics(config, made, record)
+    used = weighting.weights(config, made, record)
+    each = [float(row[mask].mean()) for row, mask in zip(used.expand(record.mask.shape), record.mask, strict=True)]
+    long = [int(mask.sum()) for mask in record.mask]
+    assert found["weight_spread"] == pytest.approx(np.std(each), rel=1e-5)
+    assert found["weight_length_correlation"] == pytest.approx(np.corrcoef(each, long)[0, 1], rel=1e-4)
+    assert "weight_spread" not in weighting.diagnostics(plain("none"), plan(plain("none"), record), record)
 
 
 def test_diagnostics_report_what_was_clipped_and_truncated() -> None:
