@@ -82,7 +82,7 @@ def test_unteaching_moves_the_two_apart() -> None:
 
 def test_only_what_can_act_is_run() -> None:
     asked = list(beside.cells())
-    assert len(asked) == 5 * (4 + 4 + 3)
+    assert len(asked) == 5 * (4 + 4 + 3 + 3 * 4)
     settings = choice.chosen(beside.RESULTS)["settings"][SFT]
     assert all((c.rate, c.epochs) == (settings[c.regime]["rate"], settings[c.regime]["epochs"]) for c in asked)
     assert not any(c.regime == "single" for c in asked)

@@ -1,4 +1,4 @@
-"""`python -m bench.study.second.beside`: methods that came when the core was already chosen, tried like its screening.
+"""`python -m bench.study.second.beside`: what the core left out or came when it was chosen, tried like its screening.
 
 They run in the core's regimes at tuned SFT's setting, on the five seeds of the tuning, paired with SFT there and each
 at its best temperature, on validation problems. So nothing here is a result: it says what is worth a place in the next
@@ -16,13 +16,18 @@ import typer
 
 from bench.study.second import choice, core
 from bench.study.second.cells import Cell, finish
-from bench.study.second.entries import ENTRIES, SFT
+from bench.study.second.entries import ENTRIES, SFT, idle
 from bench.study.second.regimes import REGIMES
 from bench.study.second.tables import percent, shown, spent, table
 from bench.study.tables import read
 from dcod import storage
 
-METHODS = ("success", "success_within", "negatives")
+STORED = (
+    "support_4_stored",
+    "surprisal_stored",
+    "naturalness_stored",
+)  # beside the live and cross-fitted ones of the core
+METHODS = ("success", "success_within", "negatives", *STORED)
 RESULTS = Path(__file__).parent / "results" / "core"
 HEAD = """# Beside the core
 
@@ -44,7 +49,11 @@ def cells() -> Iterator[Cell]:
 
 def acts(method: str, regime: str) -> bool:
     """Whether there is something for it to act on."""
-    return REGIMES[regime].traces > 1 and (REGIMES[regime].verified or not ENTRIES[method].negatives)
+    return (
+        not idle(method, REGIMES[regime])
+        and REGIMES[regime].traces > 1
+        and (REGIMES[regime].verified or not ENTRIES[method].negatives)
+    )
 
 
 def page(results: Path) -> str:
