@@ -160,12 +160,13 @@ def rights(config: Config) -> str:
 
 def quota(config: Config) -> str:
     """The GPUs of the busiest moment fit into the quota."""
+    from dcod.cluster.placing import placement
     from dcod.errors import AwayError, UserError
 
     cluster = config.cluster
     if not cluster.gpu.count:
         return "no GPU is asked for"
-    most, least = gpus_at_once(config), cluster.gpu.count * cluster.train.num_nodes
+    most, least = gpus_at_once(config), placement(cluster, "train", gpu=True).gpus * cluster.train.num_nodes
     key = f"requests.{cluster.gpu.resource}"
     try:
         quotas = kube(config).quotas()

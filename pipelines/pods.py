@@ -5,23 +5,21 @@ All of it comes from the section ``cluster`` of the configuration. The local run
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kfp import dsl, kubernetes
 
 if TYPE_CHECKING:
-    from dcod.config.cluster import ClusterConfig, PodConfig, StageConfig
+    from dcod.cluster.placing import Placement
+    from dcod.config.cluster import ClusterConfig, PodConfig
 
-RUN_LABEL, QUEUE_LABEL = "dcod.dev/part-of", "kueue.x-k8s.io/queue-name"
+RUN_LABEL = "dcod.dev/part-of"
 CLOSING_S = 1800
 TRACKING_KEYS = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
 HUB_KEYS = {"token": "HF_TOKEN"}
 ENDPOINT_KEYS = {"key": "OPENAI_API_KEY"}
 SIGNED = {f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}": "true" for way in ("UPLOAD", "DOWNLOAD")}
-# Tasks without settings of their own in `cluster.stages`, by the stage whose they take.
-GOES_BY = {
-    "gate": "evaluate", "promote": "evaluate", "ingest-more": "ingest", "choose-halved": "choose", "again": "train"
-}  # fmt: skip
 WEBHOOK_KEYS = {"secret": "DCOD_WEBHOOK_SECRET", "url": "DCOD_WEBHOOK_URL"}
 
 
@@ -55,7 +53,7 @@ class Pods:
             timeout_s: other than the cluster's.
             look: the task that found out whether it needs a GPU; None: nobody looked.
         """
-        self._place(task, name, self._size(_verb(task), gpu), gpu=gpu, look=look)
+        self._place(task, name, self._placed(_verb(task), gpu), look)
         return self._scheduled(task, retried, timeout_s or self.cluster.timeout_s)
 
     def closing(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
@@ -63,74 +61,58 @@ class Pods:
         from dcod.config.cluster import PodConfig
 
         small = PodConfig(cpu="100m", cpu_limit="1", memory="1Gi")  # it keeps books, and loads no model
-        self._place(task, "record outcome", self._size(_verb(task), False, small), gpu=False)
+        self._place(task, "record outcome", self._placed(_verb(task), False, small))
         task.set_retry(max(1, self.cluster.retries), "60s", 2.0, "3600s")
         kubernetes.set_timeout(task, min(self.cluster.timeout_s, CLOSING_S))
         return task
 
     def look(self, task: dsl.PipelineTask, verb: str, name: str) -> dsl.PipelineTask:
         """The task that looks for a stage's output: small, of the stage's image, whose code decides the digest."""
-        self._place(task, name, self.cluster.pod, gpu=False)
-        if image := self._image(verb, True):
-            task.set_container_image(image)
+        self._place(task, name, replace(self._placed(verb, True), size=self.cluster.pod, gpus=0))
         return self._scheduled(task, True, self.cluster.timeout_s)
 
     def _scheduled(self, task: dsl.PipelineTask, retried: bool, timeout_s: int) -> dsl.PipelineTask:
         if retried and self.cluster.retries:
             task.set_retry(self.cluster.retries, "60s", 2.0, "3600s")
         if self.cluster.queue:
+            from dcod.cluster.placing import QUEUE_LABEL
+
             kubernetes.add_pod_label(task, QUEUE_LABEL, self.cluster.queue)
         kubernetes.set_timeout(task, timeout_s)
         return task
 
     def takes_gpu(self, verb: str) -> bool:
         """Whether a stage that can use a GPU gets one here."""
-        return self._on_gpu(verb, True)
+        return self._placed(verb, True).gpus > 0
 
     def sizes(self, verb: str) -> dict[str, dict[str, Any]]:
         """What a stage asks for where its output is there, and where it has to work; see the component `look`."""
         gpu = self.cluster.gpu
-        small, large = self.cluster.pod, self._size(verb, True)
+        small, large = self.cluster.pod, self._placed(verb, True).size
         return {
             "small": {**small.model_dump(), "gpus": "0", "nodes": {}},
             "large": {**large.model_dump(), "gpus": str(gpu.count), "nodes": dict(gpu.node_selector)},
         }
 
+    def _placed(self, verb: str, gpu: bool, otherwise: PodConfig | None = None) -> Placement:
+        from dcod.cluster.placing import placement
+
+        return placement(self.cluster, verb, gpu, otherwise)
+
     def _place(
-        self, task: dsl.PipelineTask, name: str, pod: PodConfig, *, gpu: bool, look: dsl.PipelineTask | None = None
+        self, task: dsl.PipelineTask, name: str, placed: Placement, look: dsl.PipelineTask | None = None
     ) -> None:
+        pod = placed.size
         task.set_caching_options(False).set_display_name(name)
         task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu_limit)
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
         for key, value in self.environment(pod.cpu_limit).items():
             task.set_env_variable(key, value)
-        if image := self._image(_verb(task), gpu):
-            task.set_container_image(image)
-        if self._on_gpu(_verb(task), gpu):
+        if placed.image:
+            task.set_container_image(placed.image)
+        if placed.gpus:
             self._add_gpu(task, look)
         self._surround(task)
-
-    def _image(self, verb: str, gpu: bool) -> str:
-        cluster = self.cluster
-        return self._own(verb).image or (cluster.gpu_image if self._on_gpu(verb, gpu) else "") or cluster.image
-
-    def _own(self, verb: str) -> StageConfig:
-        """What the configuration says of this stage alone."""
-        from dcod.config.cluster import StageConfig
-
-        stages = {str(stage): own for stage, own in self.cluster.stages.items()}
-        return stages.get(verb) or stages.get(GOES_BY.get(verb, verb)) or StageConfig()
-
-    def _on_gpu(self, verb: str, gpu: bool) -> bool:
-        own = self._own(verb).pod
-        return self.cluster.gpu.count > 0 and (own == "gpu" if own else gpu)
-
-    def _size(self, verb: str, gpu: bool, otherwise: PodConfig | None = None) -> PodConfig:
-        """What its pod asks for."""
-        pod = self.cluster.gpu.pod if self._on_gpu(verb, gpu) else otherwise or self.cluster.pod
-        own = self._own(verb)
-        sizes = {"cpu": own.cpu, "cpu_limit": own.cpu_limit, "memory": own.memory}
-        return pod.model_copy(update={key: value for key, value in sizes.items() if value})
 
     def environment(self, cpus: str) -> dict[str, str]:
         """Variables of every stage: threads as CPUs, the endpoint of S3, caches on the shared volume."""
@@ -146,6 +128,8 @@ class Pods:
         return variables
 
     def _add_gpu(self, task: dsl.PipelineTask, look: dsl.PipelineTask | None) -> None:
+        from dcod.cluster.placing import SHARED_MEMORY
+
         gpu = self.cluster.gpu
         task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
         if look is not None:  # Kubeflow fills in what it found: none, and no node of those with GPUs
@@ -158,7 +142,8 @@ class Pods:
             kubernetes.add_node_selector(task, key, value)
         for each in gpu.tolerations:
             kubernetes.add_toleration(task, each.key, each.operator, each.value or None, each.effect)
-        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=gpu.shared_memory)  # noqa: S108
+        shared = {"medium": "Memory", "size_limit": gpu.shared_memory}
+        kubernetes.empty_dir_mount(task, SHARED_MEMORY, "/dev/shm", **shared)  # noqa: S108
 
     def _surround(self, task: dsl.PipelineTask) -> None:
         from dcod.cluster.trainjobs import S3_KEYS

@@ -1,5 +1,6 @@
 """What a cluster speaks: Kubernetes, TrainJobs, Prometheus, a webhook. Alone imports kubernetes.
 
-``trainjobs`` says what the pods of a TrainJob get, ``dcod_pipelines.pods`` what all others get. ``webhook`` signs and
+``placing`` resolves image, size and GPUs of a stage; ``trainjobs`` writes them into the pods of a TrainJob,
+``dcod_pipelines.pods`` into all others. ``webhook`` signs and
 sends; what it sends is composed in ``dcod.retrain.endings``.
 """

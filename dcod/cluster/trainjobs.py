@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dcod.cluster import placing
 from dcod.cluster.kubernetes import ConflictError, Kube, Manifest, NotThereError
 from dcod.config.cluster import MOUNT, ClusterConfig
 from dcod.errors import UserError
@@ -51,7 +52,8 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
     """
     from kubeflow_trainer_api import models as m
 
-    gpu, pod, secrets = cluster.gpu, cluster.gpu.pod if cluster.gpu.count else cluster.pod, cluster.secrets
+    placed, secrets = placing.placement(cluster, "train", gpu=True), cluster.secrets
+    pod, gpus = placed.size, {cluster.gpu.resource: str(placed.gpus)} if placed.gpus else {}
     env = [m.IoK8sApiCoreV1EnvVar(name=key, value=value) for key, value in _variables(cluster).items()]
     for key, variable in S3_KEYS.items() if secrets.s3 else ():
         reference = m.IoK8sApiCoreV1SecretKeySelector(name=secrets.s3, key=key)
@@ -59,23 +61,23 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
         env.append(m.IoK8sApiCoreV1EnvVar(name=variable, value_from=source))
 
     def quantities(cpu: str) -> dict[str, Any]:
-        amounts = {"cpu": cpu, "memory": pod.memory} | ({gpu.resource: str(gpu.count)} if gpu.count else {})
+        amounts = {"cpu": cpu, "memory": pod.memory} | gpus
         return {key: m.IoK8sApimachineryPkgApiResourceQuantity(value) for key, value in amounts.items()}
 
     trainer = m.TrainerV1alpha1Trainer(
-        image=(cluster.gpu.count and cluster.gpu_image) or cluster.image or None,
+        image=placed.image or None,
         command=["torchrun"],
         args=["--module", "dcod.stages.train_node", work],
         env=env,
         num_nodes=cluster.train.num_nodes,
-        num_proc_per_node=max(1, gpu.count),
+        num_proc_per_node=max(1, placed.gpus),
         resources_per_node=m.IoK8sApiCoreV1ResourceRequirements(
             requests=quantities(pod.cpu), limits=quantities(pod.cpu_limit)
         ),
     )
     labels = {"app.kubernetes.io/part-of": "dcod", PIPELINE_LABEL: _label(pipeline)}
     if cluster.queue:
-        labels["kueue.x-k8s.io/queue-name"] = cluster.queue
+        labels[placing.QUEUE_LABEL] = cluster.queue
     job = m.TrainerV1alpha1TrainJob(
         api_version=f"{GROUP}/{VERSION}",
         kind=KIND,
@@ -84,7 +86,7 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
             runtime_ref=m.TrainerV1alpha1RuntimeRef(name=cluster.train.runtime),
             active_deadline_seconds=cluster.train.timeout_s,
             trainer=trainer,
-            runtime_patches=[_patch(m, cluster)],
+            runtime_patches=[_patch(m, cluster, placed)],
         ),
     )
     built: Manifest = job.to_dict()
@@ -98,22 +100,30 @@ def _variables(cluster: ClusterConfig) -> dict[str, str]:
     return variables
 
 
-def _patch(m: Any, cluster: ClusterConfig) -> Any:
-    """What the runtime leaves to the job: nodes, tolerations, pull secrets, the shared volume."""
+def _patch(m: Any, cluster: ClusterConfig, placed: placing.Placement) -> Any:
+    """What the runtime leaves to the job: nodes, tolerations, pull secrets, the shared volume and shared memory."""
+    gpu, on_gpu = cluster.gpu, placed.gpus > 0
     spec = m.TrainerV1alpha1PodSpecPatch(
-        node_selector=dict(cluster.gpu.node_selector) or None,
+        node_selector=dict(gpu.node_selector) or None if on_gpu else None,
         tolerations=[
             m.IoK8sApiCoreV1Toleration(key=t.key, operator=t.operator, value=t.value or None, effect=t.effect)
-            for t in cluster.gpu.tolerations
+            for t in (gpu.tolerations if on_gpu else ())
         ]
         or None,
         image_pull_secrets=[m.IoK8sApiCoreV1LocalObjectReference(name=n) for n in cluster.secrets.image_pull] or None,
     )
+    volumes = {}
     if cluster.volume:
         claim = m.IoK8sApiCoreV1PersistentVolumeClaimVolumeSource(claim_name=cluster.volume)
-        spec.volumes = [m.IoK8sApiCoreV1Volume(name="shared", persistent_volume_claim=claim)]
-        mount = m.IoK8sApiCoreV1VolumeMount(name="shared", mount_path=MOUNT)
-        spec.containers = [m.TrainerV1alpha1ContainerPatch(name=CONTAINER, volume_mounts=[mount])]
+        volumes[MOUNT] = m.IoK8sApiCoreV1Volume(name="shared", persistent_volume_claim=claim)
+    if on_gpu:  # the API server merges volumes by name and mounts by path, so that the runtime's gets this size
+        limit = m.IoK8sApimachineryPkgApiResourceQuantity(gpu.shared_memory)
+        memory = m.IoK8sApiCoreV1EmptyDirVolumeSource(medium="Memory", size_limit=limit)
+        volumes["/dev/shm"] = m.IoK8sApiCoreV1Volume(name=placing.SHARED_MEMORY, empty_dir=memory)  # noqa: S108
+    if volumes:
+        mounts = [m.IoK8sApiCoreV1VolumeMount(name=each.name, mount_path=path) for path, each in volumes.items()]
+        spec.volumes = list(volumes.values())
+        spec.containers = [m.TrainerV1alpha1ContainerPatch(name=CONTAINER, volume_mounts=mounts)]
     template = m.TrainerV1alpha1JobTemplatePatch(
         spec=m.TrainerV1alpha1JobSpecPatch(template=m.TrainerV1alpha1PodTemplatePatch(spec=spec))
     )

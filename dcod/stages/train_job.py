@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.cluster.kubernetes import Kube, own_pod
+from dcod.cluster.placing import placement
 from dcod.cluster.trainjobs import Follower, TrainJobError, build, job_name
 from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 
 def source_digests(config: Config) -> dict[str, str]:
     """The number of ranks counts: sums of floats come in another order."""
-    cluster = config.cluster
-    return {"ranks": f"{cluster.train.num_nodes}x{max(1, cluster.gpu.count)}"}
+    return {"ranks": f"{config.cluster.train.num_nodes}x{max(1, _gpus(config))}"}
+
+
+def _gpus(config: Config) -> int:
+    """Of a node."""
+    return placement(config.cluster, "train", gpu=True).gpus
 
 
 def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pipeline: str) -> dict[str, float]:
@@ -68,7 +73,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
             raise TrainJobError(f"{error}{' Its own words: ' + told['error'] if told else ''}") from error
         finally:  # this pod has no GPU, the nodes have
             nodes = cluster.train.num_nodes
-            if cost := config.tracking.price(time.monotonic() - began, nodes * cluster.gpu.count, nodes):
+            if cost := config.tracking.price(time.monotonic() - began, nodes * _gpus(config), nodes):
                 log.metrics({"cost": cost})
         metrics = handover.take_over(f"{work}/{OUTPUT}", out, log, steps)
         follower.delete()  # its student is here

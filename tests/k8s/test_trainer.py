@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dcod.cluster.placing import SHARED_MEMORY
 from dcod.config.cluster import NodesConfig
 from tests.fake_kubernetes import unknown
 
@@ -65,6 +66,7 @@ def test_the_runtime_is_the_one_that_jobs_name_and_is_restricted(runtime: dict[s
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp", "/dev/shm"}
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {"/tmp": "tmp", "/dev/shm": SHARED_MEMORY}
     limits = (ROOT / "k8s" / "runs" / "limits.yaml").read_text(encoding="utf-8")
     assert f"name: {pod['priorityClassName']}" in limits

@@ -25,7 +25,7 @@ from tests.tracked import fresh_store
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 STAGES = {"fetch", "ingest", "score", "train", "evaluate", "gate", "promote"}
-GPU = {
+GPU: dict[str, Any] = {
     "image": "registry.example/dcod:1",
     "gpu_image": "registry.example/dcod:1-gpu",
     "queue": "distillation",
@@ -38,7 +38,7 @@ GPU = {
     },
     "secrets": {"hub": "huggingface", "image_pull": ["registry"]},
 }
-CLUSTERS = {
+CLUSTERS: dict[str, dict[str, Any]] = {
     "distill": {"image": "registry.example/dcod:1"},
     "distill-gpu": GPU,
     "distill-multi-node": GPU | {"storage": "s3://dcod/work", "shards": 4, "train": {"num_nodes": 4}},
@@ -162,24 +162,32 @@ def test_a_stage_may_have_an_image_and_a_size_of_its_own(tmp_path: Path) -> None
         assert "accelerator" in containers[name]["resources"]
     assert "accelerator" not in containers["exec-train"]["resources"]
     assert containers["exec-train"]["image"] == GPU["image"]
+    train = {"image": vllm["image"], "pod": "gpu", "memory": "64Gi"}  # the job's: its follower has the code alone
+    nodes = CLUSTERS["distill-multi-node"] | {"stages": {"train": train}}
+    spec, _ = compiled(tmp_path / "nodes.yaml", nodes)
+    follower = spec["deploymentSpec"]["executors"]["exec-train-nodes"]["container"]
+    assert follower["image"] == vllm["image"]
+    assert "accelerator" not in follower["resources"]
+    assert follower["resources"]["resourceMemoryLimit"] == "4Gi"
 
 
 def test_every_stage_may_have_a_pod_of_its_own() -> None:
     """But those that only look and merge: a component that is added is named in `cluster.stages`, too."""
     from typing import get_args
 
+    from dcod.cluster.placing import GOES_BY, placement
     from dcod.config.cluster import Placed
     from dcod_components.ingest_more import ingest_more
-    from dcod_pipelines.pods import GOES_BY, Pods
 
     folder = GOLDEN.parents[1] / "components"
-    small = {"__init__", "look", "settle", "train_nodes", "halve", "seeds"}
+    small = {"__init__", "look", "settle", "halve", "seeds"}
     found = {path.stem for path in folder.glob("*.py")} - small
     others = {name.replace("-", "_") for name in GOES_BY} - {"gate", "promote"}
     assert found == set(get_args(Placed)) | others
     assert set(GOES_BY.values()) <= set(get_args(Placed))
-    pods = Pods(ClusterConfig.model_validate({"stages": {"ingest": {"image": "registry.example/dcod:own"}}}))
-    assert pods._image(str(ingest_more.component_spec.name), False) == "registry.example/dcod:own"
+    cluster = ClusterConfig.model_validate({"stages": {"ingest": {"image": "registry.example/dcod:own"}}})
+    placed = placement(cluster, str(ingest_more.component_spec.name), False)
+    assert placed.image == "registry.example/dcod:own"
 
 
 def write_inputs(folder: Path, student: Path, **train: float) -> tuple[Path, Config]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dcod_pipelines.pods import QUEUE_LABEL
+from dcod.cluster.placing import QUEUE_LABEL
 
 GOLDENS = sorted((Path(__file__).resolve().parent.parent / "golden").glob("*.yaml"))
 

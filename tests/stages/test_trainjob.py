@@ -127,6 +127,35 @@ def test_the_job_is_what_the_api_knows() -> None:
     assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "dcod-shared"}
 
 
+def test_what_is_said_of_training_holds_for_its_nodes() -> None:
+    """Image, size and place of the stage `train`, and the shared memory of pods with GPUs, as in a pipeline's pod."""
+
+    def built(stage: dict[str, str], gpu: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any], str]:
+        said = GPUS | {"stages": {"train": stage}, "gpu": GPUS["gpu"] | gpu}  # type: ignore[operator]
+        config = Config(cluster=ClusterConfig.model_validate(said))
+        job = trainjobs.build(config.cluster, "dcod-train-1", "run 1", "s3://dcod/work/x")
+        validate_trainjob(job)
+        (patch,) = job["spec"]["runtimePatches"]
+        (nodes,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+        ranks = train_job.source_digests(config)["ranks"]
+        return job["spec"]["trainer"], nodes["template"]["spec"]["template"]["spec"], ranks
+
+    own = {"image": "registry.example/dcod:own", "cpu": "6", "cpu_limit": "7", "memory": "96Gi"}
+    trainer, pod, ranks = built(own, {"shared_memory": "64Gi"})
+    assert (trainer["image"], ranks) == (own["image"], "4x8")
+    with_gpus = {"memory": "96Gi", "nvidia.com/gpu": "8"}
+    assert trainer["resourcesPerNode"] == {
+        "requests": {"cpu": "6"} | with_gpus, "limits": {"cpu": "7"} | with_gpus
+    }  # fmt: skip
+    assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}} in pod["volumes"]
+    assert {"name": "shm", "mountPath": "/dev/shm"} in pod["containers"][0]["volumeMounts"]
+    trainer, pod, ranks = built({"pod": "pod"}, {})
+    assert (trainer["image"], trainer["numProcPerNode"], ranks) == (GPUS["image"], 1, "4x1")
+    assert trainer["resourcesPerNode"]["limits"] == {"cpu": "4", "memory": "4Gi"}
+    assert not {"nodeSelector", "tolerations"} & set(pod)
+    assert [each["name"] for each in pod["volumes"]] == ["shared"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
