@@ -10,30 +10,29 @@ Answers and checkpoints are kept, so that a killed run goes on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dcod import grading, storage
+from dcod import grading
 from dcod.config import TrainConfig
 from dcod.engines import Sampling, seed_for
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.objective.feasibility import HELD_BACK
-from dcod.score import scores
-from dcod.score.parts import Kept, Parts
+from dcod.score import preparing
+from dcod.score.preparing import Preparation
 from dcod.score.scores import StoredTraces
 from dcod.score.success import Success
 from dcod.traces.scored import ScoredTrace
-from dcod.train import loop, parallel
+from dcod.train import parallel
 from dcod.train.sets import Schedule, TraceSet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 ATTEMPTS, TEMPERATURE = 4, 0.6  # answers a problem
 MOST = 256  # problems
@@ -42,55 +41,34 @@ _BATCH = 64
 _LABEL = "train.correction.name=success"
 
 
-def asked(
-    traces: TraceSet,
-    held: TraceSet,
-    config: TrainConfig,
-    seed: int,
-    load: Callable[[], PreTrainedModel],
-    tokenizer: PreTrainedTokenizerBase,
-    kept: Kept | None,
-) -> StoredTraces:
+def asked(traces: TraceSet, held: TraceSet, by: Preparation) -> StoredTraces:
     """Training traces with the chance of success in the manner of each; call on every rank (collective).
 
     Args:
         traces: as the start scored them.
         held: traces of the problems that are held back.
-        config: of the training.
-        seed: of it.
-        load: gives the start, anew.
-        tokenizer: of the start.
-        kept: where to go on from; None: nowhere.
+        by: how the student is trained, and where its answers are kept.
 
     Raises:
         UserError: too few problems with a reference are held back, the student is to be split over ranks, or as
             :func:`loop.train`.
         PreemptedError: SIGTERM came while it trained; what is done is kept.
     """
-    problems, longest = _problems(held, seed)
-    if parallel.is_sharded_by(config):
+    problems, longest = _problems(held, by.seed)
+    if parallel.is_sharded_by(by.config):
         raise UserError(f"{_LABEL}: a student that is split over ranks writes no answers; set train.sharding=ddp")
     from transformers import GenerationConfig
 
-    with ExitStack() as stack:
-        parts = kept.parts if kept else Parts(str(stack.enter_context(storage.scratch())))
+    with by.parts() as parts:
         if 0 not in parts.done():
-            plain = config.plain()
             if parallel.rank() == 0:
-                steps = len(Schedule(traces, plain, seed))
+                steps = len(Schedule(traces, by.config.plain(), by.seed))
                 print(f"train: {_LABEL}: {steps} plain steps first, to ask that student", file=sys.stderr)
-            model = load()
-            loop.train(
-                model, traces, [], plain, seed, lambda _: None, lambda *_: None, kept.checkpoints(0) if kept else None
-            )
-            model.generation_config = GenerationConfig()  # no penalties of its own
-            own = _answers(TransformersEngine(model.eval(), tokenizer), problems, longest, seed)
-            if not kept or parallel.rank() == 0:  # of all ranks, where they share the place
-                parts.put(0, own, ["train"] * len(own))
+            engine = by.student(traces, 0)
+            engine.model.generation_config = GenerationConfig()  # no penalties of its own
+            by.put(parts, 0, _answers(engine, problems, longest, by.seed))
         parallel.gathered([])  # nobody reads before all is written
-        with parts.file(0) as path:
-            own = scores.read_scores(path.parent)["train"]
-        return _with_chances(traces, own, tokenizer)
+        return _with_chances(traces, preparing.read(parts, 0), by.tokenizer)
 
 
 def check(config: TrainConfig, held: TraceSet, seed: int) -> None:
@@ -129,20 +107,24 @@ def _problems(held: TraceSet, seed: int) -> tuple[list[ScoredTrace], int]:
 def _answers(engine: TransformersEngine, problems: list[ScoredTrace], longest: int, seed: int) -> list[ScoredTrace]:
     """The student's answers; ``success`` is 1 of one that is whole and right, else 0. Each rank asks its part."""
     every = [(problem, attempt) for problem in problems for attempt in range(ATTEMPTS)]
-    mine = range(parallel.rank(), len(every), parallel.ranks())
-    seeds = tuple(seed_for(seed, every[place][0].prompt_id, every[place][1]) for place in mine)
-    told = [every[place][0].prompt_tokens for place in mine]
-    written = engine.generate(told, Sampling(longest, TEMPERATURE, seeds=seeds), _BATCH)
-    answers = [
-        (said.text, every[place][0].gold or "", said.truncated) for place, said in zip(mine, written, strict=True)
-    ]
-    own = []
-    for place, said, grade in zip(mine, written, grading.grade_many(answers, last_number=True), strict=True):
-        problem, right = every[place][0], float(grade.outcome == "correct")
-        answer = ScoredTrace(problem.trace_id, problem.prompt_id, problem.prompt_tokens, said.token_ids, [], [])
-        own.append((place, replace(answer, success=right)))
-    whole = dict(parallel.gathered(own))
-    return [whole[place] for place in range(len(every))]
+
+    def written(mine: range) -> list[ScoredTrace]:
+        seeds = tuple(seed_for(seed, every[place][0].prompt_id, every[place][1]) for place in mine)
+        told = [every[place][0] for place in mine]
+        said = engine.generate(
+            [each.prompt_tokens for each in told], Sampling(longest, TEMPERATURE, seeds=seeds), _BATCH
+        )
+        answers = [(one.text, each.gold or "", one.truncated) for each, one in zip(told, said, strict=True)]
+        grades = grading.grade_many(answers, last_number=True)
+        return [
+            ScoredTrace(
+                each.trace_id, each.prompt_id, each.prompt_tokens, one.token_ids, [], [],
+                success=float(grade.outcome == "correct"),
+            )
+            for each, one, grade in zip(told, said, grades, strict=True)
+        ]  # fmt: skip
+
+    return preparing.shared(len(every), written)
 
 
 def _with_chances(traces: TraceSet, own: list[ScoredTrace], tokenizer: PreTrainedTokenizerBase) -> StoredTraces:
@@ -163,12 +145,11 @@ def _with_chances(traces: TraceSet, own: list[ScoredTrace], tokenizer: PreTraine
             "solved in one and missed in another, so no manner can be told from another; take other problems, or "
             "another correction"
         )
-    out = StoredTraces()
-    for begin in range(0, len(traces), _EVERY):
-        some = traces.take(range(begin, min(begin + _EVERY, len(traces))))
-        chances = known.chances([text(each) for each in some])
-        examples = [replace(each, success=chance) for each, chance in zip(some, chances, strict=True)]
-        for batch in scores.table(examples, ["train"] * len(examples)).to_batches():
-            out.append(batch)
-    out.close()
-    return out
+
+    def pieces() -> Iterator[list[ScoredTrace]]:
+        for begin in range(0, len(traces), _EVERY):
+            some = traces.take(range(begin, min(begin + _EVERY, len(traces))))
+            chances = known.chances([text(each) for each in some])
+            yield [replace(each, success=chance) for each, chance in zip(some, chances, strict=True)]
+
+    return preparing.stored(pieces())

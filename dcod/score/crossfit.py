@@ -11,49 +11,33 @@ stay: live ones feed back, since what is a little likelier gets more weight and 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcod import storage
-from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.score import scores
-from dcod.score.parts import Kept, Parts
+from dcod.score import preparing
+from dcod.score.parts import Parts
+from dcod.score.preparing import Preparation
 from dcod.score.scores import StoredTraces
 from dcod.traces.scored import ScoredTrace
-from dcod.train import loop, parallel
+from dcod.train import parallel
 from dcod.train.sets import Rows, Schedule, TraceSet
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EVERY = 1024  # traces of a part
 _BATCH_TOKENS = 4096
 
 
-def crossed(
-    traces: TraceSet,
-    config: TrainConfig,
-    seed: int,
-    load: Callable[[], PreTrainedModel],
-    tokenizer: PreTrainedTokenizerBase,
-    kept: Kept | None,
-) -> StoredTraces:
+def crossed(traces: TraceSet, by: Preparation) -> StoredTraces:
     """Training traces with the log-probs and entropies of students of the other half; call on every rank (collective).
 
     Args:
         traces: as the start scored them.
-        config: of the training.
-        seed: of it.
-        load: gives the start, anew.
-        tokenizer: of the start.
-        kept: where to go on from; None: nowhere.
+        by: how the students are trained, and where they are kept.
 
     Raises:
         UserError: there is one prompt alone, the student is to be split over ranks, or as :func:`loop.train`.
@@ -65,32 +49,26 @@ def crossed(
         raise UserError(
             f"{label} fits on half of the prompts, and there is one alone; use stored, or bring more prompts"
         )
-    if parallel.is_sharded_by(config):
+    if parallel.is_sharded_by(by.config):
         raise UserError(f"{label}: a student that is split over ranks is not cross-fitted; set train.sharding=ddp")
-    config = config.plain()
-    with ExitStack() as stack:
-        parts = kept.parts if kept else Parts(str(stack.enter_context(storage.scratch())))
+    with by.parts() as parts:
         done = parts.done()
         for half in (0, 1):
             due = [n for n in _numbers(sides, half) if 2 * n + half not in done]
             if not due:
                 continue
             others = Rows(traces, np.flatnonzero(sides != half))
-            steps, all_steps = (len(Schedule(some, config, seed)) for some in (others, traces))
+            steps, all_steps = (len(Schedule(some, by.config.plain(), by.seed)) for some in (others, traces))
             _say(
                 f"{label}: {steps} steps on half of the prompts, to score the other, beside the {all_steps} to come",
                 half,
             )
-            model = load()
-            store = kept.checkpoints(half) if kept else None
-            loop.train(model, others, [], config, seed, lambda _: None, lambda *_: None, store)
-            engine = TransformersEngine(model.eval(), tokenizer)
+            engine = by.student(others, half)
             for number in due:
                 examples = _scored(engine, traces.take(_rows(sides, half, number).tolist()))
-                if not kept or parallel.rank() == 0:  # of all ranks, where they share the place
-                    parts.put(2 * number + half, examples, ["train"] * len(examples))
+                by.put(parts, 2 * number + half, examples)
         parallel.gathered([])  # nobody reads before all is written
-        return _joined(parts, sides)
+        return preparing.stored(_joined(parts, sides))
 
 
 def _say(text: str, half: int) -> None:
@@ -111,26 +89,21 @@ def _rows(sides: NDArray[Any], half: int, number: int) -> NDArray[np.int64]:
 
 def _scored(engine: TransformersEngine, examples: list[ScoredTrace]) -> list[ScoredTrace]:
     """The examples with new scores, each rank scoring its share of them."""
-    mine = range(parallel.rank(), len(examples), parallel.ranks())
-    scored = [replace(examples[place]) for place in mine]
-    engine.annotate(scored, _BATCH_TOKENS)
-    whole = dict(parallel.gathered(list(zip(mine, scored, strict=True))))
-    return [whole[place] for place in range(len(examples))]
+
+    def scored(mine: range) -> list[ScoredTrace]:
+        copies = [replace(examples[place]) for place in mine]
+        engine.annotate(copies, _BATCH_TOKENS)
+        return copies
+
+    return preparing.shared(len(examples), scored)
 
 
-def _joined(parts: Parts, sides: NDArray[Any]) -> StoredTraces:
-    out = StoredTraces()
+def _joined(parts: Parts, sides: NDArray[Any]) -> Iterator[list[ScoredTrace]]:
+    """The traces of both halves in the order of the set, part by part."""
     for number in range(-(-len(sides) // EVERY)):
-        halves: list[Iterator[ScoredTrace]] = [iter(_read(parts, sides, half, number)) for half in (0, 1)]
-        examples = [next(halves[side]) for side in sides[number * EVERY : (number + 1) * EVERY]]
-        for batch in scores.table(examples, ["train"] * len(examples)).to_batches():
-            out.append(batch)
-    out.close()
-    return out
+        halves = [iter(_read(parts, sides, half, number)) for half in (0, 1)]
+        yield [next(halves[side]) for side in sides[number * EVERY : (number + 1) * EVERY]]
 
 
 def _read(parts: Parts, sides: NDArray[Any], half: int, number: int) -> list[ScoredTrace]:
-    if number not in _numbers(sides, half):
-        return []
-    with parts.file(2 * number + half) as path:
-        return scores.read_scores(path.parent)["train"]
+    return preparing.read(parts, 2 * number + half) if number in _numbers(sides, half) else []

@@ -76,7 +76,7 @@ class Kept:
 
     uri: str
     keep: int
-    kind: str = "cross"
+    kind: str
 
     @property
     def parts(self) -> Parts:

@@ -28,10 +28,25 @@ def output_digest(path: Path) -> str:
     return storage.digest_folder(path)
 
 
-def attempt_digest(stage: str, config: Config, sections: Mapping[str, Any], *inputs: Path) -> str:
-    """Identity of a run whose attempts go on from one another: of ``sections``, seed, inputs and the stage's code."""
-    decides = [sections, config.seed, *(output_digest(path) for path in inputs), code_digest(stage)]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+def attempt_place(uri: str, stage: str, config: Config, sections: Mapping[str, Any], *inputs: Path) -> str:
+    """Where the attempts at one run keep what is done: of the same student's settings, seed, inputs and code alone.
+
+    Args:
+        uri: what it lies below; empty: nothing is kept.
+        stage: module of this package.
+        config: the configuration.
+        sections: what else of it decides.
+        inputs: of the stage.
+
+    Returns:
+        The folder or s3:// prefix; empty without ``uri``.
+    """
+    if not uri:
+        return ""
+    everything = {"student": config.student.model_dump(mode="json"), **sections}
+    decides = [everything, config.seed, *(output_digest(path) for path in inputs), code_digest(stage)]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{uri.rstrip('/')}/{digest}"
 
 
 @cache

@@ -39,11 +39,12 @@ from dcod.progress import MARK
 from dcod.promote import choice, promote
 from dcod.retrain import arms as taken_over
 from dcod.score import frozen
+from dcod.score.preparing import Preparation
 from dcod.score.scores import Scored, check_scored, open_scores
 from dcod.stages import asked, remarks
 from dcod.stages.arms import settled
 from dcod.stages.asked import Problem
-from dcod.stages.digests import attempt_digest
+from dcod.stages.digests import attempt_place
 from dcod.traces import prompts, turns
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
@@ -273,19 +274,13 @@ def _trained(
         if seed == 0:
             log.metrics(row, step)
 
-    place, kept = own.train.checkpoints, None
-    if place.uri:
-        sections = {
-            "student": own.student.model_dump(mode="json"),
-            "train": own.train.model_dump(mode="json", exclude={"checkpoints"}),
-            "pilot": [len(some), seed],
-        }
-        kept = Checkpoints(
-            f"{place.uri.rstrip('/')}/{attempt_digest('pilot', own, sections, scores, student)}", place.keep
-        )
+    wanted = own.train.checkpoints
+    decides = {"train": own.train.model_dump(mode="json", exclude={"checkpoints"}), "pilot": [len(some), seed]}
+    place = attempt_place(wanted.uri, "pilot", own, decides, scores, student)
+    kept = Checkpoints(place, wanted.keep) if place else None
     tokenizer = prompts.of_student(student, own.student)
     load = partial(loading.load, student, own.student.dtype)
-    fitted = frozen.fitted(some, held, own.train, own.seed + seed, load, tokenizer, kept)
+    fitted = frozen.fitted(some, held, Preparation(own.train, own.seed + seed, load, tokenizer, kept))
     result = loop.train(load(), fitted, [], own.train, own.seed + seed, save, metrics, kept)
     frozen.forget(own.train, kept)
     return result.history

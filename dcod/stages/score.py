@@ -23,7 +23,7 @@ from dcod.config import Config
 from dcod.models import fitting, loading, selfcheck
 from dcod.score import outlook, scores
 from dcod.score import parts as scoring
-from dcod.stages.digests import attempt_digest
+from dcod.stages.digests import attempt_place
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
 from dcod.storage import parquet
@@ -90,14 +90,9 @@ def narrow(shard: Shard, work: Work, scratch: Path) -> Work | None:
 
 def parts_of(config: Config, traces: Path, student: Path) -> scoring.Parts | None:
     """The parts that attempts at this very scoring keep: the same configuration, seed, inputs and code."""
-    wanted = config.score.checkpoints
-    if not wanted.uri:
-        return None
-    sections = {
-        "student": config.student.model_dump(mode="json"),
-        "score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}}),
-    }
-    return scoring.Parts(f"{wanted.uri.rstrip('/')}/{attempt_digest('score', config, sections, traces, student)}")
+    decides = {"score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}})}
+    place = attempt_place(config.score.checkpoints.uri, "score", config, decides, traces, student)
+    return scoring.Parts(place) if place else None
 
 
 class Drift:

@@ -22,9 +22,10 @@ from dcod import storage
 from dcod.config import Config
 from dcod.models import fitting, loading
 from dcod.score import asking, frozen
+from dcod.score.preparing import Preparation
 from dcod.score.scores import Scored, StoredTraces, check_scored, open_scores
 from dcod.stages import train_ranks
-from dcod.stages.digests import attempt_digest
+from dcod.stages.digests import attempt_place
 from dcod.stages.manifests import note
 from dcod.traces import prompts, turns
 from dcod.train import loop
@@ -104,7 +105,7 @@ def on_this_rank(
     tokenizer = prompts.of_student(student, config.student)
     kept, load = checkpoints_of(config, scores, student), partial(loading.load, student, config.student.dtype)
     held = splits["selection"]
-    fitted = frozen.fitted(splits["train"], held, config.train, config.seed, load, tokenizer, kept)
+    fitted = frozen.fitted(splits["train"], held, Preparation(config.train, config.seed, load, tokenizer, kept))
     return loop.train(load(), fitted, held, config.train, config.seed, save_best, metrics, kept, tokenizer)
 
 
@@ -116,11 +117,6 @@ def settle(config: Config, *, scores: Path, student: Path) -> None:
 def checkpoints_of(config: Config, scores: Path, student: Path) -> Checkpoints | None:
     """The checkpoints of this very run: the same configuration, seed, inputs and code, and no other."""
     wanted = config.train.checkpoints
-    if not wanted.uri:
-        return None
-    sections = {
-        "student": config.student.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json", exclude={"checkpoints"}),
-    }
-    digest = attempt_digest("train", config, sections, scores, student)
-    return Checkpoints(f"{wanted.uri.rstrip('/')}/{digest}", wanted.keep)
+    sections = {"train": config.train.model_dump(mode="json", exclude={"checkpoints"})}
+    place = attempt_place(wanted.uri, "train", config, sections, scores, student)
+    return Checkpoints(place, wanted.keep) if place else None

@@ -15,7 +15,7 @@ from dcod.errors import UserError
 from dcod.grading import Grade
 from dcod.models import loading
 from dcod.score import asking, frozen
-from dcod.score.parts import Kept
+from dcod.score.preparing import Preparation, beside
 from dcod.score.scores import StoredTraces, read_scores
 from dcod.score.success import Success
 from dcod.traces.prompts import load_tokenizer
@@ -51,9 +51,9 @@ def graded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grading, "grade_many", grade)
 
 
-def asked(student: Path, traces: StoredTraces, held: StoredTraces, kept: Kept | None = None, load: Any = None) -> Any:
-    load = load or (lambda: loading.load(student))
-    return asking.asked(traces, held, CONFIG, 3, load, load_tokenizer(student), kept)
+def asked(student: Path, traces: StoredTraces, held: StoredTraces, kept: Checkpoints | None = None) -> Any:
+    by = Preparation(CONFIG, 3, lambda: loading.load(student), load_tokenizer(student), kept)
+    return asking.asked(traces, held, by)
 
 
 def test_chances_are_those_of_a_plain_students_answers(
@@ -64,10 +64,12 @@ def test_chances_are_those_of_a_plain_students_answers(
     seen: list[TrainConfig] = []
     true = loop.train
     monkeypatch.setattr(loop, "train", lambda *args: (seen.append(args[3]), true(*args))[1])
-    traces, kept = stored(tmp_path / "set", examples), Kept(str(tmp_path / "kept"), 2, "asked")
+    traces, kept = stored(tmp_path / "set", examples), Checkpoints(str(tmp_path / "kept"), 2)
     found = asked(tiny_student, traces, held, kept)
     assert [(one.correction.name, one.loss.name, one.learning_rate) for one in seen] == [("none", "log", 1e-2)]
-    with kept.parts.file(0) as path:
+    place = beside(CONFIG, kept)
+    assert place
+    with place.parts.file(0) as path:
         own = read_scores(path.parent)["train"]
     assert len(own) == 16 * asking.ATTEMPTS
     assert "held 3" not in {each.prompt_id for each in own}
@@ -83,7 +85,7 @@ def test_chances_are_those_of_a_plain_students_answers(
     assert [replace(each, success=None) for each in rows] == traces.take(range(len(traces)))
     assert asked(tiny_student, traces, held, kept).take(range(len(found))) == rows
     assert len(seen) == 1
-    kept.clear()
+    place.clear()
     assert asked(tiny_student, traces, held).take(range(len(found))) == rows
     weights = loop.first_weights(found, CONFIG, 3)
     assert {values[0] for values in weights.values()} != {1.0}
@@ -95,8 +97,8 @@ def test_it_is_prepared_where_it_is_wanted_and_forgotten(
 ) -> None:
     traces, place = stored(tmp_path / "set", examples), Checkpoints(str(tmp_path / "place"), 2)
     given = 3, lambda: loading.load(tiny_student), load_tokenizer(tiny_student), place
-    assert frozen.fitted(traces, held, TrainConfig(), *given) is traces
-    made = frozen.fitted(traces, held, CONFIG, *given)
+    assert frozen.fitted(traces, held, Preparation(TrainConfig(), *given)) is traces
+    made = frozen.fitted(traces, held, Preparation(CONFIG, *given))
     assert made.missing(["success"]) == 0
     assert list(tmp_path.glob("place-asked*"))
     frozen.forget(CONFIG, place)
@@ -112,8 +114,9 @@ def test_what_it_cannot_do_is_said(examples: list[ScoredTrace], held: StoredTrac
     with pytest.raises(UserError, match="the traces lack their chances"):
         loop.train(None, examples, [], CONFIG, 3, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
     few = stored(tmp_path / "few", held.take(range(12)))
+    by = Preparation(CONFIG, 3, lambda: None, None, None)  # type: ignore
     with pytest.raises(UserError, match=r"11 of them have a reference answer; 16 are the fewest"):
-        asking.asked(stored(tmp_path / "set", examples), few, CONFIG, 3, lambda: None, None, None)  # type: ignore
+        asking.asked(stored(tmp_path / "set", examples), few, by)
 
 
 def test_answers_that_tell_nothing_are_an_error(

@@ -15,13 +15,14 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
 from dcod.score import crossfit, frozen
-from dcod.score.crossfit import Kept
+from dcod.score.preparing import Preparation
 from dcod.score.scores import StoredTraces, open_scores, write_scores
 from dcod.stages import pilot, train
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from dcod.tracking import NullLog
 from dcod.train import loop
+from dcod.train.checkpoints import Checkpoints
 from tests.train.test_checkpoints import make_examples
 
 KNOBS: dict[str, Any] = {
@@ -64,10 +65,10 @@ def by_hand(student: Path, examples: list[ScoredTrace]) -> Iterator[ScoredTrace]
         yield from copies
 
 
-def crossed(student: Path, traces: StoredTraces, kept: Kept | None = None, load: Any = None) -> StoredTraces:
+def crossed(student: Path, traces: StoredTraces, kept: Checkpoints | None = None, load: Any = None) -> StoredTraces:
     config = TrainConfig.model_validate(KNOBS)
     load = load or (lambda: loading.load(student))
-    return crossfit.crossed(traces, config, 3, load, load_tokenizer(student), kept)
+    return crossfit.crossed(traces, Preparation(config, 3, load, load_tokenizer(student), kept))
 
 
 @pytest.mark.usefixtures("small")
@@ -89,7 +90,7 @@ def test_each_half_is_scored_by_a_student_of_the_other(
 
 @pytest.mark.usefixtures("small")
 def test_a_killed_one_goes_on(tiny_student: Path, examples: list[ScoredTrace], tmp_path: Path) -> None:
-    traces, kept, loads = stored(tmp_path / "set", examples), Kept(str(tmp_path / "kept"), 2), list[int]()
+    traces, kept, loads = stored(tmp_path / "set", examples), Checkpoints(str(tmp_path / "kept"), 2), list[int]()
 
     def load(killed: bool) -> Any:
         loads.append(1)
@@ -107,7 +108,7 @@ def test_a_killed_one_goes_on(tiny_student: Path, examples: list[ScoredTrace], t
     calm = crossed(tiny_student, traces)
     rows = range(len(calm))
     assert again.take(rows) == calm.take(rows)
-    kept.clear()
+    frozen.forget(TrainConfig.model_validate(KNOBS), kept)
     assert not list(tmp_path.glob("kept*"))
 
 
@@ -170,4 +171,4 @@ def test_what_cannot_be_crossed_is_refused(
         with pytest.raises(ValidationError, match=why):
             TrainConfig.model_validate({"correction": {"name": name, "weights": "cross"}})
     plain = TrainConfig.model_validate({"correction": {"weights": "cross"}})
-    assert frozen.fitted(alone, alone, plain, 3, lambda: None, None, None) is alone  # type: ignore
+    assert frozen.fitted(alone, alone, Preparation(plain, 3, lambda: None, None, None)) is alone  # type: ignore

@@ -15,7 +15,7 @@ import pytest
 from dcod.config import Config
 from dcod.stages import imports
 from dcod.stages.catalogue import STAGES
-from dcod.stages.digests import attempt_digest, code_digest
+from dcod.stages.digests import attempt_place, code_digest
 
 INGESTING = {"teach", "ingest", "examine", "join"}
 TRAINING = {"train", "train_job"}
@@ -184,9 +184,12 @@ def test_attempts_go_on_only_from_those_of_the_same_code(tmp_path: Path, monkeyp
     (tmp_path / "input").write_text("x")
 
     def attempts() -> list[str]:
-        return [attempt_digest(stage, Config(), {"a": 1}, tmp_path / "input") for stage in ("score", "train")]
+        kept = "s3://bucket/kept/"
+        return [attempt_place(kept, stage, Config(), {"a": 1}, tmp_path / "input") for stage in ("score", "train")]
 
     score, train = attempts()
+    assert score.rpartition("/")[0] == "s3://bucket/kept"
+    assert not attempt_place("", "score", Config(), {"a": 1}, tmp_path / "input")
     assert score != train
     real = code_digest
     monkeypatch.setattr("dcod.stages.digests.code_digest", lambda name: "new" if name == "train" else real(name))
