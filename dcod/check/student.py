@@ -26,16 +26,12 @@ def small_files(student: StudentConfig) -> Path:
     uri = student.model
     folder = Path(uri.removeprefix("file://"))
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"student {folder}: no config.json in it, so it is not a model folder")
-        if not any(folder.glob("*.safetensors")):
-            raise UserError(f"student {folder}: no *.safetensors in it; other weight formats are not loaded")
+        loading.check_folder(folder)
         return folder
     if uri.startswith("models:/") or storage.is_s3(uri):
         raise UncheckedError(f"{uri} would be fetched with its weights; give a local copy to look at it")
-    if uri.count("/") != 1 or uri.startswith((".", "/", "~")):
-        raise UserError(f"student {uri}: no such folder; give a folder, owner/name, s3://… or models:/name@alias")
-    cached = storage.cache_folder() / "models" / uri.replace("/", "--")
+    loading.check_hub_name(uri)
+    cached = loading.packaged_folder(uri)
     return cached if uri in loading.PACKAGED and cached.is_dir() else _from_hub(uri, student.revision)
 
 
@@ -51,12 +47,9 @@ def parameters(folder: Path) -> int:
 
 
 def _from_hub(repo: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError
-
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=SMALL_FILES, etag_timeout=5))
-    except RepositoryNotFoundError:
-        raise UserError(f"student {repo}: the hub has no such model (or it needs HF_TOKEN)") from None
+        return loading.snapshot(repo, revision, SMALL_FILES)
+    except UserError:
+        raise
     except Exception as error:  # whatever a network does
         raise UncheckedError(f"the hub was not reached ({type(error).__name__}: {one_line(error)[:120]})") from None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+UNDIGESTED = (storage.MANIFEST, "generation_config.json")  # JSON files that say nothing of what a model is
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 
 
@@ -66,16 +67,34 @@ def resolve(uri: str, revision: str = "main", registry: Callable[[str], Path] | 
         folder = storage.fetch(uri)
     elif Path(uri.removeprefix("file://")).is_dir():
         folder = Path(uri.removeprefix("file://"))
-    elif uri.count("/") == 1 and not uri.startswith((".", "/", "~")):
-        folder = _from_hub(uri, revision)
     else:
-        raise UserError(f"student {uri}: no such folder; give a folder, owner/name, s3://… or models:/name@alias")
+        check_hub_name(uri)
+        folder = _from_hub(uri, revision)
+    check_folder(folder)
+    weightfiles.check(folder)
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses what is no model folder.
+
+    Raises:
+        UserError: it has no config.json, or no safetensors.
+    """
     if not (folder / "config.json").is_file():
         raise UserError(f"student {folder}: no config.json in it, so it is not a model folder")
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"student {folder}: no *.safetensors in it; other weight formats are not loaded")
-    weightfiles.check(folder)
-    return folder
+
+
+def check_hub_name(uri: str) -> None:
+    """Refuses what no model of the hub can be called, as a path at which no folder is.
+
+    Raises:
+        UserError: it is not ``owner/name``.
+    """
+    if uri.count("/") != 1 or uri.startswith((".", "/", "~")):
+        raise UserError(f"student {uri}: no such folder; give a folder, owner/name, s3://… or models:/name@alias")
 
 
 def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
@@ -146,23 +165,40 @@ def digest(folder: Path) -> str:
     """SHA-256 over weights, configuration and tokenizer of a model folder; other files do not count."""
     total = hashlib.sha256()
     for path in sorted({p for pattern in MODEL_FILES for p in folder.glob(pattern)}):
-        if path.name not in ("manifest.json", "generation_config.json"):
+        if path.name not in UNDIGESTED:
             total.update(f"{path.name}\x1f{storage.digest_file(path)}\x1e".encode())
     return total.hexdigest()
 
 
-def _from_hub(repo: str, revision: str) -> Path:
-    packaged = PACKAGED.get(repo) if _may_stand_in(revision) else None
-    cached = storage.cache_folder() / "models" / repo.replace("/", "--")
-    if packaged and cached.is_dir():
-        return cached
+def packaged_folder(repo: str) -> Path:
+    """Where a model of :data:`PACKAGED` lies once it is converted."""
+    return storage.cache_folder() / "models" / repo.replace("/", "--")
+
+
+def snapshot(repo: str, revision: str, patterns: list[str]) -> Path:
+    """The files of a model on the hub; what a network does is raised as it comes.
+
+    Raises:
+        UserError: the hub has no such model.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=MODEL_FILES, etag_timeout=5))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, etag_timeout=5))
     except RepositoryNotFoundError:
         raise UserError(f"student {repo}: the hub has no such model (or it needs HF_TOKEN)") from None
+
+
+def _from_hub(repo: str, revision: str) -> Path:
+    packaged = PACKAGED.get(repo) if _may_stand_in(revision) else None
+    cached = packaged_folder(repo)
+    if packaged and cached.is_dir():
+        return cached
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return snapshot(repo, revision, MODEL_FILES)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         if packaged is None:
             raise UserError(

@@ -99,7 +99,7 @@ def is_plain(train: TrainConfig) -> bool:
 
 
 def _trained(folder: Path) -> dict[str, Any]:
-    manifest = storage.read_json(folder / "manifest.json", made_by="dcod train")
+    manifest = storage.read_json(folder / storage.MANIFEST, made_by="dcod train")
     if manifest.get("stage") != "train":
         raise UserError(f"{folder}: no manifest of a training; a twin is made with `dcod train`")
     return manifest

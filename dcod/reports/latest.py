@@ -11,7 +11,7 @@ from dcod.storage import marks
 
 LINK = Path("runs") / "latest"
 PAGE = "report.html"
-_OURS = (marks.MARK, "manifest.json")  # one of them is in every output
+_OURS = (marks.MARK, marks.MANIFEST)  # one of them is in every output
 
 
 def mark(decision: Path, link: Path = LINK) -> None:

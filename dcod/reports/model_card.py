@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dcod import storage
 from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import sections as accounts
 from dcod.reports import side_by_side
@@ -57,7 +58,7 @@ def student(
         answer: what the correction brought.
     """
     settings, history = accounts.settings(training), accounts.history_of(training)
-    manifest = accounts.of_json(training / "manifest.json") if settings else None
+    manifest = accounts.of_json(training / storage.MANIFEST) if settings else None
     base = manifest["config"]["student"]["model"] if manifest else ""
     name = f"{decision.registered_model}, version {decision.challenger.version}"
     parts = {

@@ -128,7 +128,7 @@ def columns(traces: Path) -> dict[str, Counter[str]]:
 
 def settings(training: Path | None) -> dict[str, object]:
     """How the student was trained, from the manifest beside it; empty where there is none."""
-    manifest = of_json(training / "manifest.json") if training else None
+    manifest = of_json(training / storage.MANIFEST) if training else None
     if not manifest or manifest.get("stage") != "train":
         return {}
     section, student = manifest["config"]["train"], manifest["config"]["student"]

@@ -103,7 +103,7 @@ def looked_at_first(shown: Sequence[ScoredTrace], weights: Mapping[str, Sequence
 
 def of_training(folder: Path, fallback: Config) -> Config:
     """The configuration that a student folder was trained with; ``fallback`` where the folder is none of ours."""
-    path = folder / "manifest.json"
+    path = folder / storage.MANIFEST
     if not path.is_file():
         return fallback
     manifest = storage.read_json(path, made_by="dcod train")

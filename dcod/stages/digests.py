@@ -23,7 +23,7 @@ def output_digest(path: Path) -> str:
         return references.digest(path)
     if (path / "config.json").is_file():
         return loading.digest(path)
-    if (path / manifests.FILE).is_file():
+    if (path / storage.MANIFEST).is_file():
         return str(manifests.read(path)["digest"])
     return storage.digest_folder(path)
 

@@ -10,9 +10,9 @@ import os
 import shutil
 from pathlib import Path
 
+from dcod import storage
 from dcod.config import Config
 from dcod.models import loading
-from dcod.stages import manifests
 from dcod.tracking import Log, registry
 
 
@@ -28,7 +28,7 @@ def run(config: Config, out: Path, log: Log, *, which: str) -> dict[str, float]:
         uri = f"models:/{config.promote.registered_model}@champion"
     folder = loading.resolve(uri, revision, store.resolve)
     for path in {p for pattern in loading.MODEL_FILES for p in folder.glob(pattern)}:
-        if path.name == manifests.FILE:
+        if path.name == storage.MANIFEST:
             continue
         try:
             os.link(path.resolve(), out / path.name)

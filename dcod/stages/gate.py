@@ -34,7 +34,7 @@ from dcod.promote.gate import Contest
 from dcod.promote.promote import ARM, TRAINED_ON, challenge
 from dcod.reports import arms, model_card, report, sections, side_by_side, trace_pages
 from dcod.reports.sections import Cost
-from dcod.stages import evaluate, manifests, seeds
+from dcod.stages import evaluate, seeds
 from dcod.stages.arms import CHOICE
 from dcod.stages.digests import code_digest, output_digest
 from dcod.tracking import NullLog, StageRun, addresses, lineage
@@ -237,7 +237,7 @@ def _answer(
 ) -> arms.Answer:
     """What the correction brought, as far as this run can tell."""
     told = None if given.choice is None else storage.read_json(given.choice / CHOICE, made_by="dcod choose")
-    trained = sections.of_json(given.student / manifests.FILE) or {}
+    trained = sections.of_json(given.student / storage.MANIFEST) or {}
     full, students, trainings, missing = list[Comparison](), list[dict[str, Any]](), 1, ""
     if twin is not None and given.twin is not None:
         pairs, missing = seeds.pairs(given.seeds)

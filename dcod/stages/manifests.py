@@ -8,7 +8,6 @@ from typing import Any
 
 from dcod import storage
 
-FILE = "manifest.json"
 _FACTS = "facts.json"  # until the manifest is written
 
 
@@ -21,7 +20,7 @@ def write(out: Path, decides: dict[str, Any], metrics: dict[str, float]) -> None
     """Writes the manifest: what decided the output, the metrics, and the facts that were noted."""
     facts = _facts(out)
     (out / _FACTS).unlink(missing_ok=True)
-    storage.write_json(out / FILE, {**decides, "metrics": metrics, "facts": facts})
+    storage.write_json(out / storage.MANIFEST, {**decides, "metrics": metrics, "facts": facts})
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none.
     """
-    return storage.read_json(folder / FILE, made_by="dcod")
+    return storage.read_json(folder / storage.MANIFEST, made_by="dcod")
 
 
 def _facts(out: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def run(
         raise UserError(f"merge {kind!r}: expected {' or '.join(_TABLES)}")
     folders = shards.ordered(f"merge {kind}", parts)
     for folder in folders:
-        unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {manifests.FILE, storage.MARK}
+        unknown = {path.name for path in folder.iterdir()} - _KNOWN[kind] - {storage.MANIFEST, storage.MARK}
         assert not unknown, f"merge does not know what to do with {unknown}"
     if kind == "score" and len({scores.scored_by(folder) for folder in folders}) > 1:
         raise UserError("merge score: the shards are of different students; score all of them with one")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from dcod import storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.objective import arms, feasibility
@@ -74,10 +75,10 @@ def check(stage: str, config: Config, inputs: Mapping[str, Path]) -> None:
 
 def held(traces: Path, scores: Path | None = None) -> Holdings:
     """What a trace set holds for training, as its ingestion counted, else counted now; and what its scores say."""
-    if scores is not None and (scores / manifests.FILE).is_file():
+    if scores is not None and (scores / storage.MANIFEST).is_file():
         known = manifests.read(scores)["metrics"].get("mean_student_probability")
         return replace(held(traces), known=known)
-    if (traces / manifests.FILE).is_file():
+    if (traces / storage.MANIFEST).is_file():
         told = manifests.read(traces).get("facts", {}).get("holdings")
         if told is not None and "systems" in told:  # else of an earlier version
             return Holdings(**told)

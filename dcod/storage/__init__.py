@@ -8,12 +8,13 @@ A new kind of store goes behind ``files``.
 
 from dcod.storage.files import cache_folder, digest_file, digest_folder, is_s3
 from dcod.storage.leases import lease
-from dcod.storage.marks import MARK
+from dcod.storage.marks import MANIFEST, MARK
 from dcod.storage.outputs import output_folder, read_json, remove_folder, write_json, write_text
 from dcod.storage.s3 import dated_objects, fetch, list_objects, probe, remove, upload
 from dcod.storage.temporary import scratch
 
 __all__ = [
+    "MANIFEST",
     "MARK",
     "cache_folder",
     "dated_objects",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dcod.errors import UserError
 
+MANIFEST = "manifest.json"  # of an output: what it was made of, by whom (dcod.stages.manifests)
 MARK = ".dcod"  # in an output folder: no suffix that a pattern of model files or sources would match
 FILE_MARK = "made by dcod, which may replace it"  # near the beginning of an output file, as a comment
 HEAD = 1024  # bytes of a file in which the mark is looked for

@@ -24,7 +24,6 @@ from dcod.models import loading
 if TYPE_CHECKING:
     from mlflow.models import Model
 
-UNDIGESTED = ("manifest.json", "generation_config.json")  # what dcod.models.loading.digest leaves out
 _REQUIREMENTS = ("torch", "transformers", "safetensors", "tokenizers")
 # Loaded by who serves, by no stage: so it is no whole name, which would make it a part of every stage's code.
 _SERVING = ".".join(("dcod", "engines", "serving"))
@@ -55,7 +54,7 @@ def envelope(
     made = scratch / "envelope"
     (made / "components" / "tokenizer").mkdir(parents=True)
     for path in checkpoint_files(folder):
-        if not path.name.endswith((".safetensors", ".safetensors.index.json")) and path.name not in UNDIGESTED:
+        if not path.name.endswith((".safetensors", ".safetensors.index.json")) and path.name not in loading.UNDIGESTED:
             shutil.copy(path, made / "components" / "tokenizer" / path.name)
     _described(folder, location, model_id, run_id, serving).save(str(made / "MLmodel"))
     (made / "input_example.json").write_text(json.dumps(_EXAMPLE) + "\n", encoding="utf-8")

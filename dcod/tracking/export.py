@@ -15,7 +15,7 @@ from dcod.tracking import registry
 from dcod.tracking.cards import FILE
 from dcod.tracking.envelopes import checkpoint_files
 
-_PRIVATE = "manifest.json"  # it names places of ours
+_PRIVATE = storage.MANIFEST  # it names places of ours
 
 
 def export(tracking: TrackingConfig, uri: str, out: Path) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from dcod import storage
 from dcod.errors import UserError, one_line
+from dcod.models import loading
 from dcod.tracking import logged_models
-from dcod.tracking.envelopes import UNDIGESTED, checkpoint_files
+from dcod.tracking.envelopes import checkpoint_files
 from dcod.tracking.store import StoreError, quoted
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Outputs:
         """Stores the output of a run: a student as an MLflow model, what lies beside it and all else as a folder."""
         if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
             kind, model_id = "model", self.models.log(path, run_id)
-            shared = {file for file in checkpoint_files(path) if file.name not in UNDIGESTED}
+            shared = {file for file in checkpoint_files(path) if file.name not in loading.UNDIGESTED}
             for file in sorted(item for item in path.rglob("*") if item.is_file() and item not in shared):
                 place = Path(_PLACE, file.relative_to(path).parent).as_posix()
                 self.client.log_artifact(run_id, str(file), place)
