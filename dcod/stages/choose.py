@@ -30,7 +30,7 @@ from dcod.retrain import arms as taken_over
 from dcod.retrain.arms import Kept
 from dcod.stages import reported
 from dcod.stages.arms import CHOICE
-from dcod.stages.pilot import ANSWERS, DROPPED, FEW, STUDENT, TAKEN_OVER, TRAINED, level_of, share_of
+from dcod.stages.piloting import ANSWERS, DROPPED, FEW, STUDENT, TAKEN_OVER, TRAINED, level_of, share_of
 from dcod.stages.tried import Tried, gathered
 
 if TYPE_CHECKING:

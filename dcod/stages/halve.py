@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import Config
 from dcod.promote import choice
-from dcod.stages.pilot import DROPPED, DROPPED_AS, FAILED, TRAINED
+from dcod.stages.piloting import DROPPED, DROPPED_AS, FAILED, TRAINED
 from dcod.stages.tried import gathered
 
 if TYPE_CHECKING:

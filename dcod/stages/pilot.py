@@ -45,6 +45,21 @@ from dcod.stages import asked, remarks
 from dcod.stages.arms import settled
 from dcod.stages.asked import Problem
 from dcod.stages.digests import attempt_place
+from dcod.stages.piloting import (
+    ANSWERS,
+    ARM,
+    DROPPED_AS,
+    FAILED,
+    FEW,
+    KEPT,
+    LEFT_OUT,
+    STUDENT,
+    TAKEN_OVER,
+    TRAINED,
+    level_of,
+    share_of,
+    students_of,
+)
 from dcod.traces import prompts, turns
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
@@ -55,31 +70,7 @@ if TYPE_CHECKING:
 
     from dcod.tracking import Log
 
-ARM, ANSWERS, STUDENT = "arm.json", "answers.parquet", "student"
-TAKEN_OVER = "taken_over.json"  # the champion's arm, where that is trained and no arm is tried
-DROPPED_AS = "dropped.json"  # which arms get no further seed, and why
-TRAINED, LEFT_OUT, FAILED, KEPT, DROPPED, FEW = "trained", "left_out", "failed", "kept", "dropped", "few"
-COST = 0.2  # of the run, that a pilot takes by itself
-HOPED = 0.13  # the largest gain that the second study confirmed anywhere
-
-
-def share_of(config: Config) -> float:
-    """The share of the prompts that each arm trains on.
-
-    ``auto`` takes so much that all arms and seeds together cost a fifth of the run: a quarter of what its students at
-    full size are trained on.
-    """
-    train = config.train
-    if train.pilot.share != "auto":
-        return train.pilot.share
-    return min(1.0, COST / (1.0 - COST) * (2 if train.twin else 1) * train.seeds / _students(config))
-
-
-def _students(config: Config) -> int:
-    """How many a pilot trains, if every arm is tried."""
-    train, arms = config.train, len(config.train.compared)
-    gone = len(train.arms) // 2 if train.halves else 0
-    return max(1, arms + (arms - gone) * (train.pilot.seeds - 1))
+_HOPED = 0.13  # the largest gain that the second study confirmed anywhere
 
 
 def run(
@@ -165,11 +156,6 @@ def _too_few(config: Config, problems: int) -> str:
     return f"no arm was tried, with {problems} pilot problems at most; {least} are the least (train.pilot.min_problems)"
 
 
-def level_of(pilot: PilotConfig, before: int) -> PilotConfig:
-    """The pilot at what it may spend: all pilots of a nightly run's period share the level."""
-    return pilot.model_copy(update={"level": taken_over.spent(pilot.level, before)}) if before >= 0 else pilot
-
-
 def _before(traces: Path) -> int:
     """How many pilots a nightly run's period had; -1: it is none, and has the level for itself."""
     path = traces / taken_over.PILOTS
@@ -193,7 +179,7 @@ def _compared(
     some = part(splits["train"], share, config.seed)
     lengths = _lengths(some)
     limit = max(lengths) if config.train.pilot.max_new_tokens == "auto" else config.train.pilot.max_new_tokens
-    students, whole = _students(config), sum(lengths) * config.train.epochs
+    students, whole = students_of(config), sum(lengths) * config.train.epochs
     first = arm.name == SFT and 0 in seeds  # that speaks for all
     if first:
         print(
@@ -226,7 +212,7 @@ def _outlook(config: Config, pilot: PilotConfig, problems: int) -> str:
     train = config.train
     count = sum(not arm.is_sft for arm in train.compared)
     seen = choice.detectable(problems, pilot.seeds, count, pilot, pilot.seed_deviation)
-    hope = f", more than a correction brought anywhere in our study ({HOPED * 100:.0f})" if seen > HOPED else ""
+    hope = f", more than a correction brought anywhere in our study ({_HOPED * 100:.0f})" if seen > _HOPED else ""
     return (
         f"pilot: {count} arms against plain fine-tuning on {problems} problems, {pilot.seeds} seeds: a difference of "
         f"{seen * 100:.0f} points would be found with 80 % power{hope}; for less bring more problems "

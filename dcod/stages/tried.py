@@ -15,7 +15,7 @@ from dcod.config import Config
 from dcod.errors import UserError
 from dcod.promote.choice import ArmAnswers
 from dcod.stages.asked import of_answers
-from dcod.stages.pilot import ANSWERS, ARM, TRAINED
+from dcod.stages.piloting import ANSWERS, ARM, TRAINED
 
 _SUMS = ("steps", "tokens", "seconds")
 

@@ -14,7 +14,7 @@ from dcod.config import Config, TrainConfig
 from dcod.config.arms import ArmConfig
 from dcod.retrain import arms, history
 from dcod.retrain.arms import DAY, Kept
-from dcod.stages import pilot
+from dcod.stages import piloting
 from dcod.tracking import Tracker
 from tests.retrain import month, nights
 from tests.retrain.test_month import new_world
@@ -57,7 +57,7 @@ def test_the_pilots_of_a_period_share_its_level() -> None:
     """The first spends half, and however many follow, all together spend no more than the level."""
     assert arms.spent(0.05, 0) == 0.025
     assert sum(arms.spent(0.05, before) for before in range(10_000)) == pytest.approx(0.05, rel=1e-3)
-    told = [pilot.level_of(TRAIN.pilot, before).level for before in (-1, 0, 3)]
+    told = [piloting.level_of(TRAIN.pilot, before).level for before in (-1, 0, 3)]
     assert told == [0.05, 0.025, 0.05 / 20]
 
 

@@ -16,7 +16,7 @@ from dcod.evaluate.results import load_results
 from dcod.promote.promote import ARM
 from dcod.reports import arms as report
 from dcod.retrain.arms import Kept
-from dcod.stages import arms, pilot, remarks
+from dcod.stages import arms, pilot, piloting, remarks
 from dcod.stages.asked import SPLITS
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.tried import gathered
@@ -89,11 +89,11 @@ def graded(rows: Any, outcome: str) -> Any:
 
 
 def told(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / pilot.ARM).read_text())
+    return json.loads((folder / piloting.ARM).read_text())
 
 
 def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> None:
-    rows = pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS).to_pylist()
+    rows = pq.read_table(place.folder / "pilot-sft" / piloting.ANSWERS).to_pylist()
     traces = pq.read_table(place.folder / "traces" / "traces.parquet").to_pylist()
     by_split: dict[str, set[str]] = {}
     for row in traces:
@@ -128,7 +128,7 @@ def test_what_it_costs_is_said_before(place: Place, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert said.count("[dcod] pilot: at this speed 0.0 minutes of training") == 1
     assert pace.seen == 200.0
-    assert pilot._students(place.config) == 6
+    assert piloting.students_of(place.config) == 6
     pilot._Pace(0).step({"tokens": 1.0}, 1)
     assert not capsys.readouterr().out
 
@@ -140,10 +140,10 @@ def test_too_few_problems_and_nothing_is_trained(place: Place, tmp_path: Path) -
     given = {"student": place.student, "traces": place.folder / "traces", "scores": place.folder / "scores"}
     held = remarks.held(place.folder / "traces")
     assert 0 < held.pilot < 19
-    assert pilot.untried(config, place.folder / "traces", "trust", held)[0] == pilot.FEW
+    assert pilot.untried(config, place.folder / "traces", "trust", held)[0] == piloting.FEW
     arms = {name: place.run("pilot", f"few-{name}", config, arm=name, **given) for name in ("sft", "trust", "ratio")}
-    assert {told(folder)["state"] for folder in arms.values()} == {pilot.FEW}
-    assert not any((folder / pilot.STUDENT).exists() for folder in arms.values())
+    assert {told(folder)["state"] for folder in arms.values()} == {piloting.FEW}
+    assert not any((folder / piloting.STUDENT).exists() for folder in arms.values())
     made = json.loads((place.run("choose", "few", config, **arms) / "choice.json").read_text())
     assert made["choice"]["arm"] == made["settings"]["name"] == "sft"
     assert made["at"] == 0.0
@@ -166,25 +166,25 @@ def test_a_first_seed_and_the_further_ones_are_the_pilot_in_two_parts(place: Pla
     given = {"student": place.student, "traces": place.folder / "traces", "scores": place.folder / "scores"}
     names = ("sft", "trust", "ratio")
     first = {name: place.run("pilot", f"first-{name}", None, arm=name, first=True, **given) for name in names}
-    assert {row["seed"] for row in pq.read_table(first["trust"] / pilot.ANSWERS).to_pylist()} == {0}
+    assert {row["seed"] for row in pq.read_table(first["trust"] / piloting.ANSWERS).to_pylist()} == {0}
     halved = place.run("halve", "halved", None, **first)
-    assert json.loads((halved / pilot.DROPPED_AS).read_text()) == {}  # of two, one of which is not tried
+    assert json.loads((halved / piloting.DROPPED_AS).read_text()) == {}  # of two, one of which is not tried
     further = {name: place.run("pilot", f"more-{name}", None, arm=name, dropped=halved, **given) for name in names}
-    assert not (further["trust"] / pilot.STUDENT).exists()
+    assert not (further["trust"] / piloting.STUDENT).exists()
     parts = gathered(place.config, [*further.values(), *first.values()])  # in whatever order
     whole = gathered(place.config, [place.folder / f"pilot-{name}" for name in names])
     for name in ("sft", "trust"):
         ours, theirs = parts[name], whole[name]
-        rows = [row for folder in ours.folders for row in pq.read_table(folder / pilot.ANSWERS).to_pylist()]
-        assert rows == pq.read_table(theirs.folder / pilot.ANSWERS).to_pylist()
+        rows = [row for folder in ours.folders for row in pq.read_table(folder / piloting.ANSWERS).to_pylist()]
+        assert rows == pq.read_table(theirs.folder / piloting.ANSWERS).to_pylist()
         different = {key for key, value in ours.fields["figures"].items() if value != theirs.fields["figures"][key]}
         assert different == {"seconds"}
         assert ours.fields["seeds"] == [0, 1]
-    assert parts["ratio"].state == pilot.LEFT_OUT
+    assert parts["ratio"].state == piloting.LEFT_OUT
 
     dropped = place.folder / "dropped"
     dropped.mkdir()
-    (dropped / pilot.DROPPED_AS).write_text(json.dumps({"trust": [pilot.DROPPED, "in the worse half"]}))
+    (dropped / piloting.DROPPED_AS).write_text(json.dumps({"trust": [piloting.DROPPED, "in the worse half"]}))
     held = remarks.held(place.folder / "traces")
     assert pilot.untried(place.config, given["traces"], "trust", held, dropped) == ("dropped", "in the worse half")
     assert pilot.untried(place.config, given["traces"], "sft", held, dropped) == ("", "")
@@ -198,7 +198,7 @@ def test_a_first_seed_and_the_further_ones_are_the_pilot_in_two_parts(place: Pla
 
 def test_what_failed_or_fell_behind_gets_no_further_seed(place: Place, tmp_path: Path) -> None:
     """`halve` on arms whose answers are made up."""
-    arms_, rows = {}, pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS)
+    arms_, rows = {}, pq.read_table(place.folder / "pilot-sft" / piloting.ANSWERS)
     right = graded(rows, "correct")
     sft = told(place.folder / "pilot-sft")
     for number, (name, state) in enumerate(
@@ -206,13 +206,13 @@ def test_what_failed_or_fell_behind_gets_no_further_seed(place: Place, tmp_path:
     ):
         (folder := tmp_path / f"{number}").mkdir()
         fields = {**sft, "sft": name == "sft", "state": state, "why": "not finite" if state == "failed" else ""}
-        (folder / pilot.ARM).write_text(json.dumps({**fields, "arm": {"name": name}}))
-        pq.write_table(right if name in ("a", "c") else rows, folder / pilot.ANSWERS)
+        (folder / piloting.ARM).write_text(json.dumps({**fields, "arm": {"name": name}}))
+        pq.write_table(right if name in ("a", "c") else rows, folder / piloting.ANSWERS)
         arms_[name] = folder
     train = {"arms": [{"name": name, "focus": 0.1 * n} for n, name in enumerate("abcde", 1)]}
     config = Config.model_validate({"ingest": {"pilot_share": 0.1}, "train": train})
     assert config.train.halves
-    gone = json.loads((place.run("halve", "halved-made-up", config, **arms_) / pilot.DROPPED_AS).read_text())
+    gone = json.loads((place.run("halve", "halved-made-up", config, **arms_) / piloting.DROPPED_AS).read_text())
     assert gone.keys() == {"b", "d", "e"}
     assert gone["e"] == ["failed", "not finite"]
     assert gone["b"][1] == "+0.0 points to plain fine-tuning after the first seed, in the worse half of 4"
@@ -220,9 +220,9 @@ def test_what_failed_or_fell_behind_gets_no_further_seed(place: Place, tmp_path:
 
 def test_an_arm_that_the_traces_do_not_suit_says_why(place: Place) -> None:
     found = told(place.folder / "pilot-ratio")
-    assert found["state"] == pilot.LEFT_OUT
+    assert found["state"] == piloting.LEFT_OUT
     assert "needs behavior_logprobs" in found["why"]
-    assert not (place.folder / "pilot-ratio" / pilot.STUDENT).exists()
+    assert not (place.folder / "pilot-ratio" / piloting.STUDENT).exists()
 
 
 def test_an_arm_that_fails_takes_no_other_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_an_arm_that_fails_takes_no_other_along(place: Place, monkeypatch: pytes
         place, "pilot", "failed", None, arm="trust", student=place.student, traces=place.folder / "traces",
         scores=place.folder / "scores",
     )  # fmt: skip
-    assert told(folder)["state"] == pilot.FAILED
+    assert told(folder)["state"] == piloting.FAILED
     made = place.run(
         "choose", "choice-failed", pilot0=place.folder / "pilot-sft", pilot1=folder, pilot2=place.folder / "pilot-ratio"
     )
@@ -277,14 +277,16 @@ def test_a_better_arm_is_chosen_and_asked_the_report_problems(place: Place) -> N
     """Answers of a made-up arm that is always right, in place of its own."""
     better = place.folder / "better"
     fields = told(place.folder / "pilot-trust")
-    rows = pq.read_table(place.folder / "pilot-sft" / pilot.ANSWERS)
+    rows = pq.read_table(place.folder / "pilot-sft" / piloting.ANSWERS)
     wrong, right = graded(rows, "wrong"), graded(rows, "correct")
     worse = place.folder / "worse"
     for folder, source, table in ((better, "trust", right), (worse, "sft", wrong)):
         folder.mkdir()
-        (folder / pilot.STUDENT).symlink_to(place.folder / f"pilot-{source}" / pilot.STUDENT)
-        (folder / pilot.ARM).write_text(json.dumps(fields if source == "trust" else told(place.folder / "pilot-sft")))
-        pq.write_table(table, folder / pilot.ANSWERS)
+        (folder / piloting.STUDENT).symlink_to(place.folder / f"pilot-{source}" / piloting.STUDENT)
+        (folder / piloting.ARM).write_text(
+            json.dumps(fields if source == "trust" else told(place.folder / "pilot-sft"))
+        )
+        pq.write_table(table, folder / piloting.ANSWERS)
     made = place.run("choose", "choice-better", pilot0=worse, pilot1=better, pilot2=place.folder / "pilot-ratio")
     choice = json.loads((made / arms.CHOICE).read_text())
     assert choice["choice"]["arm"] == "trust"
@@ -310,7 +312,7 @@ def test_an_arm_that_a_schedule_takes_over_is_the_choice_and_nothing_is_tried(pl
     given = {"student": place.student, "traces": traces, "scores": place.folder / "scores"}
     names = ("sft", "trust", "ratio")
     pilots = {name: place.run("pilot", f"kept-{name}", None, arm=name, **given) for name in names}
-    assert {told(folder)["state"] for folder in pilots.values()} == {pilot.KEPT}
+    assert {told(folder)["state"] for folder in pilots.values()} == {piloting.KEPT}
     made = place.run("choose", "kept-choice", None, **pilots)
     choice = json.loads((made / arms.CHOICE).read_text())
     assert (choice["at"], choice["alone"], choice["choice"]["arm"]) == (5.0, 1.0, "trust")
@@ -348,7 +350,7 @@ def test_without_references_the_likelihood_of_held_back_traces_compares(place: P
     inputs = {"student": place.student, "traces": place.run("ingest", "open", config, student=place.student)}
     inputs["scores"] = place.run("score", "open-scores", config, **inputs)
     arms_ = {name: place.run("pilot", f"open-{name}", config, arm=name, **inputs) for name in ("sft", "trust", "ratio")}
-    answers = pq.read_table(arms_["sft"] / pilot.ANSWERS).to_pylist()
+    answers = pq.read_table(arms_["sft"] / piloting.ANSWERS).to_pylist()
     assert {row["outcome"] for row in answers} == {"likelihood"}
     assert all(0.0 < row["value"] < 1.0 for row in answers)
     assert {row["split"] for row in answers} == set(SPLITS)
@@ -363,9 +365,9 @@ def test_a_pilot_costs_a_fifth_of_the_run(place: Place) -> None:
         update={"pilot": place.config.train.pilot.model_copy(update={"share": "auto"})}
     )
     auto = place.config.model_copy(update={"train": train})
-    share, students = pilot.share_of(auto), 3 * 2
+    share, students = piloting.share_of(auto), 3 * 2
     assert share * students / (share * students + 1) == pytest.approx(0.2)
-    assert pilot.share_of(place.config) == 0.8
+    assert piloting.share_of(place.config) == 0.8
 
 
 def test_in_a_pipeline_the_chosen_arm_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dcod.config import parse_config
 from dcod.errors import UserError
 from dcod.objective.feasibility import Holdings
-from dcod.stages import component, manifests, pilot, remarks
+from dcod.stages import component, manifests, piloting, remarks
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import holdings
 from tests.stages.test_pilot import Place, told
@@ -109,5 +109,5 @@ def test_what_the_start_knows_comes_from_its_scores(tmp_path: Path) -> None:
     auto = place.config.model_copy(update={"train": place.config.train.model_copy(update={"arms": "auto"})})
     out = place.run("pilot", "unknown", auto, arm="gce", student=place.student, traces=place.folder / "traces",
                     scores=scores)  # fmt: skip
-    assert told(out)["state"] == pilot.LEFT_OUT
+    assert told(out)["state"] == piloting.LEFT_OUT
     assert "gained nothing or lost" in told(out)["why"]
