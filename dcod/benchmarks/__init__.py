@@ -15,6 +15,7 @@ from dcod.benchmarks._load import (
     objects,
     plan,
     problem_texts,
+    split,
 )
 from dcod.benchmarks._types import EIGHT, LONG, Benchmark, Problem, Row, SamplingPlan, grade_number, grade_text
 
@@ -37,4 +38,5 @@ __all__ = [
     "objects",
     "plan",
     "problem_texts",
+    "split",
 ]

@@ -82,7 +82,7 @@ def load(config: BenchmarkConfig, report_share: float) -> list[Problem]:
             id=row.id,
             prompt=prompt_for(benchmark.asks, row.problem),
             gold=row.gold,
-            split=_split(row.problem, report_share),
+            split=split(row.problem, report_share),
             metadata=row.metadata,
             text=row.problem,
         )
@@ -140,14 +140,15 @@ def normalise_problem(text: str) -> str:
     return "".join(text.casefold().split())
 
 
+def split(problem: str, report_share: float) -> Literal["gate", "report"]:
+    """Whether the gate decides by a problem, or it is only reported: by a hash of its text."""
+    digest = hashlib.sha256(normalise_problem(problem).encode()).digest()
+    return "report" if int.from_bytes(digest[:8]) / 2**64 < report_share else "gate"
+
+
 def problem_texts(config: BenchmarkConfig) -> set[str]:
     """The texts of all problems of a benchmark's source, for decontamination."""
     return {row.problem for row in _rows(config.model_copy(update={"limit": "all"}))[1]}
-
-
-def _split(problem: str, report_share: float) -> Literal["gate", "report"]:
-    digest = hashlib.sha256(normalise_problem(problem).encode()).digest()
-    return "report" if int.from_bytes(digest[:8]) / 2**64 < report_share else "gate"
 
 
 def _configured(config: BenchmarkConfig) -> tuple[Benchmark, str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dcod import benchmarks, storage
+from dcod import benchmarks
 from dcod.check import sample, student
 from dcod.check.sample import Sample
 from dcod.config import Config, parse_config, reference
@@ -21,7 +21,7 @@ from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
 from dcod.promote import compare, gate
-from dcod.storage import marks
+from dcod.storage import marks, outputs
 from dcod.traces import prompts
 from dcod.traces.mapping import addresses
 
@@ -33,9 +33,13 @@ PLAIN = (
     "so, and says what it brought"
 )
 LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
-LEAST = 8  # problems that are held out, of which some half decide
-PROBLEM = ("problem", "question", "prompt", "instruction", "input", "query", "text")
-ANSWER = ("answer", "gold", "final_answer", "expected_answer", "reference", "target", "label", "solution", "output")
+LEAST = 8  # problems that are held out
+SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # that are offered to be held out, the first that suffices
+PROBLEM = ("problem", "question", "prompt", "task", "instruction", "input", "query", "text")
+ANSWER = (
+    *("answer", "gold", "final_answer", "correct_answer", "right_answer", "expected_answer", "ground_truth", "truth"),
+    *("reference", "target", "label", "expected", "final", "final_result", "result", "solution", "output"),
+)
 
 
 @dataclass
@@ -76,7 +80,15 @@ class Advice:
         )
 
 
-def advise(files: Sequence[str], benchmark: str, model: str, hold_out: float = 0.0, beside: Path = Path()) -> Advice:
+def advise(
+    files: Sequence[str],
+    benchmark: str,
+    model: str,
+    hold_out: float = 0.0,
+    beside: Path = Path(),
+    *,
+    force: bool = False,
+) -> Advice:
     """Looks at traces and a benchmark, and chooses.
 
     Args:
@@ -85,9 +97,10 @@ def advise(files: Sequence[str], benchmark: str, model: str, hold_out: float = 0
         model: the student; "" for the default one.
         hold_out: without a benchmark: this share of the prompts becomes one; 0 for none.
         beside: the folder of that benchmark's file.
+        force: replace that file, if dcod wrote it.
 
     Raises:
-        UserError: there is nothing to look at, or no row is a trace.
+        UserError: there is nothing to look at, no row is a trace, or no answer is right.
         UncheckedError: the student's tokenizer cannot be had.
     """
     advice = Advice()
@@ -112,7 +125,7 @@ def advise(files: Sequence[str], benchmark: str, model: str, hold_out: float = 0
     _system_prompt(advice, held, folder)
     _verdicts(advice, looked, held, folder)
     _training(advice, held, looked)
-    _benchmark(advice, benchmark or _held_out(advice, hold_out, looked, beside), looked)
+    _benchmark(advice, benchmark or _held_out(advice, hold_out, looked, beside, force), looked)
     return advice
 
 
@@ -174,13 +187,19 @@ def _verdicts(advice: Advice, looked: Sample, held: Holdings, folder: Path) -> N
         advice.set("ingest.keep", keep, f"{few} a reference answer, so what is wrong in them is taught as well")
         return
     strict = sample.take(advice.config, folder)
-    advice.why.append(
-        f"ingest.keep stays `correct`: {len(strict.traces)} of {len(looked.traces)} traces have the right answer"
-    )
     ways = [way for way in UNMARKED if strict.changes[way]]
     if ways and strict.refused["no_answer"] > 0.1 * strict.rows:
         count = strict.refused["no_answer"]
         advice.set("ingest.answers", ways[0], f"{count} rows mark no answer, and this way finds the reference")
+        strict = sample.take(advice.config, folder)
+    right = f"{len(strict.traces)} of {len(looked.traces)} traces have the right answer"
+    if not strict.traces:
+        code = max(strict.refused, key=strict.refused.__getitem__)
+        raise UserError(
+            f"{right}: {strict.refused[code]} {code} ({strict.examples[code]}); mend the reference answers, or say "
+            "which column holds them"
+        )
+    advice.why.append(f"ingest.keep stays `correct`: {right}")
 
 
 def _training(advice: Advice, held: Holdings, looked: Sample) -> None:
@@ -212,10 +231,15 @@ def _benchmark(advice: Advice, benchmark: str, looked: Sample) -> None:
     longest = sorted(pair[1] for pair in looked.tokens)[int(0.95 * (len(looked.tokens) - 1))]
     answers = min(4096, -(-int(1.5 * longest) // 64) * 64)
     if not benchmark:
-        advice.why.append(
-            "evaluate.benchmarks is empty: give `dcod init` --benchmark FILE, problems with answers; or "
-            "--hold-out 0.3, which takes that share of your prompts"
-        )
+        golds = _golds(looked)
+        share = next((one for one in SHARES if not _choose(golds, one, advice.config)[1]), 0.0)
+        ways = "give `dcod init` --benchmark FILE, problems with answers"
+        if share:
+            ways += f"; or --hold-out {share:g}, which takes that share of your prompts"
+        else:
+            few = f"{len(golds)} prompts with answers are too few to hold some of them out" if golds else ""
+            ways = f"{few or 'no trace has an answer to measure by'}; {ways}"
+        advice.why.append(f"evaluate.benchmarks is empty: {ways}")
         return
     entry: dict[str, Any] = {"name": benchmark, "max_new_tokens": answers}
     if benchmark not in benchmarks.names():
@@ -228,31 +252,59 @@ def _benchmark(advice: Advice, benchmark: str, looked: Sample) -> None:
     advice.set("evaluate.benchmarks", [entry], f"answers are cut at {answers} tokens; the traces have {longest}")
 
 
-def _held_out(advice: Advice, share: float, looked: Sample, folder: Path) -> str:
+def _held_out(advice: Advice, share: float, looked: Sample, folder: Path, force: bool) -> str:
     """Writes a share of the prompts as a benchmark; ingestion then leaves their traces out. Returns its file.
 
     Raises:
-        UserError: no trace has an answer to check against, or the file is there.
+        UserError: no trace has an answer to check against, there are too few, or the file is there.
     """
     if not share:
         return ""
-    golds = {trace.problem: trace.gold for trace in looked.traces if trace.gold}
-    chosen = sorted(golds, key=lambda text: hashlib.sha256(text.encode()).digest())[: round(share * len(golds))]
-    if len(chosen) < LEAST:
-        raise UserError(f"--hold-out {share:g}: {len(chosen)} of {len(golds)} prompts with answers; at least {LEAST}")
-    file = folder / f"{advice.config.name}-held-out.jsonl"
-    if file.exists():
-        raise UserError(f"{file} is there already: remove it, or name it by --benchmark")
-    storage.write_text(file, "".join(json.dumps({"problem": one, "answer": golds[one]}) + "\n" for one in chosen))
-    enough = len(chosen) // 4
-    if enough < advice.config.promote.min_problems:
-        few = f"{len(chosen)} problems were held out in {file.name}; so few tell only a large gain from noise"
-        advice.set("promote.min_problems", enough, few)
-    least = -compare.lower_bound(0, 0, max(enough, 1), gate.level_of(advice.config.promote))
-    if least >= advice.config.promote.stability_margin:
+    config, golds = advice.config, _golds(looked)
+    chosen, lacking = _choose(golds, share, config)
+    if lacking:
+        raise UserError(f"--hold-out {share:g}: {lacking}")
+    file = folder / f"{config.name}-held-out.jsonl"
+    if file.exists() and not force:
+        raise UserError(f"{file} is there already: give --force, or name it by --benchmark")
+    lines = [{"problem": one, "answer": golds[one]} for one in chosen]
+    lines[0] = {"note": f"{marks.FILE_MARK} (`dcod init --force`)"} | lines[0]
+    outputs.write_file(file, "".join(json.dumps(line) + "\n" for line in lines))
+    deciding = _deciding(chosen, config)
+    if deciding < config.promote.min_problems:
+        few = f"{len(chosen)} problems were held out in {file.name}, of which {deciding} decide; so few tell only a "
+        advice.set("promote.min_problems", deciding, f"{few}large gain from noise")
+    least = -compare.lower_bound(0, 0, deciding, gate.level_of(config.promote))
+    if least >= config.promote.stability_margin:
         few = "on so few problems a smaller rise of answers that are cut off or loop cannot be ruled out"
         advice.set("promote.stability_margin", math.floor(20 * least + 1) / 20, few)
     return str(file)
+
+
+def _golds(looked: Sample) -> dict[str, str]:
+    """The prompts that have a reference answer, with it."""
+    return {trace.problem: trace.gold for trace in looked.traces if trace.gold}
+
+
+def _choose(golds: Mapping[str, str], share: float, config: Config) -> tuple[list[str], str]:
+    """Which prompts become problems, of both splits as the configuration asks; or what is lacking."""
+    if not golds:
+        return [], "no trace has an answer to check against; give --benchmark FILE, problems with answers"
+    number, least = round(share * len(golds)), compare.fewest(gate.level_of(config.promote))
+    ordered = sorted(golds, key=lambda text: hashlib.sha256(f"held out: {text}".encode()).digest())
+    deciding = [text for text in ordered if _deciding([text], config)]
+    others = [text for text in ordered if not _deciding([text], config)]
+    if number < max(LEAST, least) or len(deciding) < least:
+        few = f"{number} of {len(golds)} prompts with answers; at least {LEAST} are needed, of which {least} decide"
+        return [], f"{few}: take a larger share, or give --benchmark FILE, problems with answers"
+    reported = min(len(others), number - max(least, round(number * (1.0 - config.evaluate.report_share))))
+    chosen = {*others[:reported], *deciding[: number - reported]}
+    return [text for text in ordered if text in chosen], ""
+
+
+def _deciding(problems: Sequence[str], config: Config) -> int:
+    """How many of some problems the gate decides by."""
+    return sum(benchmarks.split(one, config.evaluate.report_share) == gate.SPLIT for one in problems)
 
 
 def described(file: str, columns: Sequence[str]) -> str:
@@ -263,7 +315,7 @@ def described(file: str, columns: Sequence[str]) -> str:
     """
     chosen: dict[str, str] = {}
     for key, names in (("problem", PROBLEM), ("answer", ANSWER)):
-        lower = {column.lower(): column for column in columns if column not in chosen.values()}
+        lower = {column.lower().replace(" ", "_"): column for column in columns if column not in chosen.values()}
         chosen[key] = next((lower[name] for name in names if name in lower), "")
         if not chosen[key]:
             raise UserError(

@@ -29,6 +29,7 @@ LOST = 0.5  # share of refused rows above which somebody should look
 FLOPS = 1.3e11  # a second and core: SmolLM2-135M, 330 tokens a second on two (docs/performance.md)
 SLOW_H = 12.0  # hours above which a training on CPUs deserves a word
 GIB = 2**30
+MORE = 1.25  # times the problems that are needed: their split is a hash, and with less it often falls short
 REMOTE = ("s3://", "hub://")
 NO_SOURCES = (
     "ingest.sources is empty: name your traces, such as 'ingest.sources=[\"traces.jsonl\"]', or `dcod init FILE`"
@@ -82,11 +83,18 @@ def early(config: Config) -> None:
     """
     _sources_there(config)
     _benchmarks_there(config)
-    if config.train.arms and not (config.ingest.pilot_share and config.ingest.selection_share):
-        raise UserError(
-            "train.arms are compared on problems that are held back for it: set ingest.pilot_share=0.1, and leave "
-            "ingest.selection_share above 0"
-        )
+    if lacking := _arms_lack(config):
+        raise UserError(lacking)
+
+
+def _arms_lack(config: Config) -> str:
+    """What arms need and are not given, with the way out; "" for nothing."""
+    if not config.train.arms or (config.ingest.pilot_share and config.ingest.selection_share):
+        return ""
+    return (
+        "train.arms are compared on problems that are held back for it: set ingest.pilot_share=0.1, and leave "
+        "ingest.selection_share above 0"
+    )
 
 
 def _sources_there(config: Config) -> None:
@@ -149,6 +157,8 @@ def _traces(findings: Findings) -> Iterator[Check]:
 
 
 def _correction(findings: Findings) -> Iterator[Check]:
+    if lacking := _arms_lack(findings.config):
+        yield Check("arms", "failed", lacking)
     if findings.sample is None:
         raise UncheckedError("what the traces allow is seen when they are read")
     held = findings.sample.holdings()
@@ -188,13 +198,8 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check
     deciding = sum(problem.split == "gate" for problem in problems)
     name, needed = benchmarks.key(benchmark), config.promote.min_problems
     text = f"{len(problems):,} problems: {deciding:,} for the gate, {len(problems) - deciding:,} for the report"
-    if benchmark.role != "report" and deciding < needed:
-        enough = round(needed / (1.0 - config.evaluate.report_share) * 1.1)
-        way_out = (
-            f"the gate needs {needed} (promote.min_problems): bring about {enough} problems, or set "
-            "evaluate.report_share or promote.min_problems lower"
-        )
-        yield Check(name, "failed", f"{text}; {way_out}")
+    if benchmark.role != "report" and (why := _too_few_to_pass(config, benchmark, deciding)):
+        yield Check(name, "failed", f"{text}; {why}")
     elif benchmark.role != "report" and deciding == len(problems):
         yield Check(name, "warning", f"{text}; without report problems nothing is left to tell the result on")
     else:
@@ -214,6 +219,27 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check
             f"asked otherwise than it is taught, and may copy these words; {way_out}a mapping with `instruction` "
             "teaches them",
         )
+
+
+def _too_few_to_pass(config: Config, benchmark: BenchmarkConfig, deciding: int) -> str:
+    """Why no student could pass the gate on so many problems, with the way out; "" where one could."""
+    promote, level = config.promote, gate.level_of(config.promote)
+    primaries = sum(one.role == "primary" for one in config.evaluate.benchmarks)
+    decides = benchmark.role == "primary" and (promote.primaries == "all" or primaries == 1)
+    least = compare.fewest(level) if decides else 0
+    needed = max(least, promote.min_problems)
+    if deciding >= needed:
+        return ""
+    bring = f"bring about {round(MORE * needed / (1.0 - config.evaluate.report_share))} problems, or set"
+    if needed > least:
+        return (
+            f"the gate needs {needed} (promote.min_problems): {bring} evaluate.report_share or promote.min_problems "
+            "lower"
+        )
+    return (
+        f"a student that is right on all of them where the champion is always wrong would still be refused: the test's "
+        f"level of {level:.3g} takes {least}; {bring} evaluate.report_share lower"
+    )
 
 
 def _too_few(name: str, problems: int, guard: bool, promote: PromoteConfig) -> Iterator[Check]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dcod import storage
 from dcod.config import StudentConfig
-from dcod.errors import UserError, one_line
+from dcod.errors import UserError
 from dcod.models import loading
 
 SMALL_FILES = ["*.json", "*.jinja", "tokenizer.model", "*.txt"]
@@ -31,8 +31,12 @@ def small_files(student: StudentConfig) -> Path:
     if uri.startswith("models:/") or storage.is_s3(uri):
         raise UncheckedError(f"{uri} would be fetched with its weights; give a local copy to look at it")
     loading.check_hub_name(uri)
-    cached = loading.packaged_folder(uri)
-    return cached if uri in loading.PACKAGED and cached.is_dir() else _from_hub(uri, student.revision)
+    return loading.packaged_folder(uri) if uri in packaged() else _from_hub(uri, student.revision)
+
+
+def packaged() -> list[str]:
+    """The students that a package brought, and that are in the cache: they need no hub."""
+    return [name for name in loading.PACKAGED if loading.packaged_folder(name).is_dir()]
 
 
 def parameters(folder: Path) -> int:
@@ -52,4 +56,4 @@ def _from_hub(repo: str, revision: str) -> Path:
     except UserError:
         raise
     except Exception as error:  # whatever a network does
-        raise UncheckedError(f"the hub was not reached ({type(error).__name__}: {one_line(error)[:120]})") from None
+        raise UncheckedError(f"the hub was not reached ({type(error).__name__})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,20 +38,21 @@ def init(
     ] = 0.0,
     student: Student = "",
     out: Annotated[Path, typer.Option("--out", help="The configuration.")] = Path("dcod.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that `dcod init` wrote.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that `dcod init` wrote.")] = False,
 ) -> None:
     """Looks at your data and writes a commented configuration for it."""
     from dcod.check import advice
-    from dcod.check.student import UncheckedError
+    from dcod.check.student import UncheckedError, packaged
     from dcod.storage import outputs
 
     if out.exists() and not force:
         raise UserError(f"{out} is there already: give another --out, or --force")
     outputs.check_file(out)
     try:
-        chosen = advice.advise(files, benchmark, student, 0.0 if benchmark else hold_out, out.parent)
+        chosen = advice.advise(files, benchmark, student, 0.0 if benchmark else hold_out, out.parent, force=force)
     except UncheckedError as error:
-        raise UserError(f"{error}; give --student a local folder") from None
+        here = "".join(f", or {name}, which is here" for name in packaged())
+        raise UserError(f"{error}; give --student a local folder{here}") from None
     outputs.write_file(out, chosen.text())
     for line in chosen.why:
         console.print(f"- {line}")
@@ -73,7 +75,8 @@ def check(
         console.print(Text.assemble((f"{one.state:<10}", STYLES[one.state]), (f"{one.name}: ", "bold"), one.text))
     if failed:
         raise typer.Exit(2)
-    console.print(f"next: dcod run {f'--config {config}' if config else f'--preset {preset}' if preset else ''}")
+    named = ["--config", str(config)] if config else ["--preset", preset] if preset else []
+    console.print(f"next: {shlex.join(['dcod', 'run', *named, *(overrides or ())])}")
 
 
 @app.command("config", **verb(BEGIN, "dcod config --preset gsm8k train.epochs=3", "dcod config --schema > schema.json"))

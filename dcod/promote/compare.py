@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count
 from statistics import NormalDist
 
 import numpy as np
@@ -116,11 +118,16 @@ def compare_rise(
 
 
 def _detectable(differences: Sequence[float], level: float) -> float:
-    """Minimum detectable difference; at least what it takes when no problem is lost (five gains at level 0.05)."""
+    """Minimum detectable difference; at least what it takes when no problem is lost."""
     n = len(differences)
     discordant = sum(d * d for d in differences) / n  # with one answer a problem, the share that differs
-    least = math.floor(math.log(level) / math.log(0.5)) + 1
-    return max(statistics.minimum_detectable_difference(n, discordant, level, POWER), least / n)
+    return max(statistics.minimum_detectable_difference(n, discordant, level, POWER), fewest(level) / n)
+
+
+@lru_cache
+def fewest(level: float) -> int:
+    """The fewest problems on which the test can pass, all of them gained: five at level 0.05."""
+    return next(n for n in count(1) if statistics.mcnemar(n, 0) < level)
 
 
 def score_bound(differences: Sequence[float], level: float) -> float:

@@ -68,17 +68,54 @@ def test_prompts_are_held_out_where_there_is_no_benchmark(tmp_path: Path, tiny_s
     assert held.items() <= {(row["prompt"], row["gold"]) for row in rows(40)}
     config = advice.config
     assert config.evaluate.benchmarks[0].source == f"{file}?kind=as_is"
-    assert config.promote.min_problems == 3
-    assert config.promote.stability_margin == 0.5
-    assert any("12 problems were held out" in line for line in advice.why)
+    assert config.promote.min_problems == 6
+    assert config.promote.stability_margin == 0.35
+    assert any("12 problems were held out" in line and "of which 6 decide" in line for line in advice.why)
     assert {check.state for check in checks(config)} <= {"ok", "warning"}
     found = contamination.Contamination(config.evaluate.benchmarks)
     hits = [row["prompt"] for row in rows(40) if found.find([{"role": "user", "content": row["prompt"]}])]
     assert set(hits) == set(held)  # which ingestion leaves out
     with pytest.raises(UserError, match="is there already"):
         advise([traces], "", str(tiny_student), 0.3, tmp_path)
+    assert advise([traces], "", str(tiny_student), 0.3, tmp_path, force=True).config == config
+    file.write_text("my own problems")
+    with pytest.raises(UserError, match="did not write it"):
+        advise([traces], "", str(tiny_student), 0.3, tmp_path, force=True)
+    assert file.read_text() == "my own problems"
     with pytest.raises(UserError, match="2 of 40 prompts"):
         advise([traces], "", str(tiny_student), 0.05, tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.9])
+def test_of_what_is_held_out_enough_decides(tmp_path: Path, tiny_student: Path, share: float) -> None:
+    traces = lines(tmp_path / "mine.jsonl", rows(40))
+    config = advise([traces], "", str(tiny_student), share, tmp_path).config
+    found = {check.name: check for check in checks(config)}["custom:mine-held-out"]
+    assert found.state != "failed", found.text
+    assert f"{round(40 * share)} problems: {config.promote.min_problems} for the gate" in found.text
+    assert config.promote.min_problems >= 5
+
+
+def test_only_what_is_possible_is_offered(tmp_path: Path, tiny_student: Path) -> None:
+    def told(given: list[dict[str, object]]) -> str:
+        (line,) = [one for one in advise([lines(tmp_path / "t.jsonl", given)], "", str(tiny_student)).why
+                   if one.startswith("evaluate.benchmarks is empty")]  # fmt: skip
+        return line
+
+    assert "--hold-out 0.3" in told(rows(40))
+    assert "--hold-out 0.4" in told(rows(20))
+    assert "8 prompts with answers are too few" in told(rows(8))
+    bare = [{key: value for key, value in row.items() if key != "gold"} for row in rows(40)]
+    assert "no trace has an answer to measure by; give `dcod init` --benchmark" in told(bare)
+    with pytest.raises(UserError, match=r"--hold-out 0\.3: no trace has an answer.*--benchmark FILE"):
+        advise([str(tmp_path / "t.jsonl")], "", str(tiny_student), 0.3, tmp_path)
+
+
+def test_traces_of_which_none_is_right_are_refused_with_an_example(tmp_path: Path, tiny_student: Path) -> None:
+    wrong = [{**row, "gold": "7000"} for row in rows(40)]
+    told = r"0 of 40 traces have the right answer: 40 wrong_answer \(.*t\.jsonl:1: the answer '1' is not"
+    with pytest.raises(UserError, match=told):
+        advise([lines(tmp_path / "t.jsonl", wrong)], "", str(tiny_student))
 
 
 def test_a_benchmark_is_asked_in_the_form_that_the_traces_ask_for(tmp_path: Path, tiny_student: Path) -> None:
@@ -104,7 +141,9 @@ def test_answers_that_nothing_marks_are_found(tmp_path: Path, tiny_student: Path
         tmp_path / "plain.jsonl",
         ({"prompt": f"{n} + 1?", "completion": f"We count on and get {n + 1}", "gold": str(n + 1)} for n in range(20)),
     )
-    assert advise([traces], "", str(tiny_student)).config.ingest.answers == "last_number"
+    advice = advise([traces], "", str(tiny_student))
+    assert advice.config.ingest.answers == "last_number"
+    assert "ingest.keep stays `correct`: 20 of 20 traces have the right answer" in advice.why
 
 
 def test_long_traces_set_the_length(tmp_path: Path, tiny_student: Path) -> None:
@@ -120,6 +159,8 @@ def test_columns_that_nobody_knows_are_asked_for(columns: list[str]) -> None:
 
 def test_usual_columns_need_no_word() -> None:
     assert described("x.jsonl", ["problem", "answer"]) == "x.jsonl"
+    assert described("x.csv", ["Task", "Worked out", "Result"]) == "x.csv?problem=Task&answer=Result"
+    assert described("x.csv", ["Task", "Final answer"]) == "x.csv?problem=Task&answer=Final%20answer"
     assert described("x.jsonl", ["Question", "final answer", "Answer"]) == "x.jsonl?problem=Question&answer=Answer"
 
 

@@ -79,6 +79,7 @@ def test_nothing_is_wrong_with_what_is_right(good: list[str]) -> None:
         ("ingest.sources=[nowhere.jsonl]", "traces", "nowhere.jsonl: no such file"),
         ("ingest.format=conversations", "traces", "none of all 180 rows would be accepted"),
         ("student.max_length=16", "traces", "too_long"),
+        ("train.arms=auto", "arms", "set ingest.pilot_share=0.1"),
         ("train.correction.name=prefix", "correction", "traces have them; use `surprisal`"),
         ("train.correction.gamma_max=0", "correction", "every weight is 1"),
         ("train.loss.name=forward_kl", "correction", "top-k"),
@@ -86,13 +87,29 @@ def test_nothing_is_wrong_with_what_is_right(good: list[str]) -> None:
         ("evaluate.benchmarks=[]", "benchmarks", "nothing can be measured"),
         ("evaluate.benchmarks=[{name: gsm9k}]", "benchmarks", "'gsm9k' is unknown; known: aime24"),
         ("evaluate.benchmarks.0.source=nowhere.jsonl", "benchmarks", "evaluate.benchmarks.0.source: no such file"),
-        ("evaluate.benchmarks.0.limit=20", "custom:problems", "the gate needs 50 (promote.min_problems)"),
+        (
+            "evaluate.benchmarks.0.limit=20",
+            "custom:problems",
+            "the gate needs 50 (promote.min_problems): bring about 125",
+        ),
     ],
 )
 def test_a_planted_fault_is_found(good: list[str], override: str, name: str, told: str) -> None:
     wrong = [check for check in answers([*good, override]).get(name, []) if check.state == "failed"]
     assert any(told in check.text for check in wrong), wrong
     assert all("\n" not in check.text for check in wrong)
+
+
+def test_so_few_problems_that_no_student_could_pass_are_found(good: list[str]) -> None:
+    """By the gate's own test: four gains and no loss have p = 0.0625."""
+    few = [*good, "promote.min_problems=1", "promote.stability=[]"]
+    for limit in range(2, 40):
+        (check,) = answers([*few, f"evaluate.benchmarks.0.limit={limit}"])["custom:problems"]
+        deciding = int(re.findall(r"(\d+) for the gate", check.text)[0])
+        ours, theirs = ({str(n): [right] for n in range(deciding)} for right in (1.0, 0.0))
+        passes = bool(deciding) and compare("sums", "primary", ours, theirs, 0.05).p_value < 0.05
+        assert (check.state != "failed") == passes, check.text
+        assert passes or "the test's level of 0.05 takes 5; bring about 12 problems" in check.text
 
 
 def test_one_trace_a_prompt_is_told(good: list[str], tmp_path: Path) -> None:
