@@ -12,6 +12,7 @@ _ASKED = frozenset(
     ("question", "problem", "prompt", "query", "instruction", "instructions", "input", "user", "human", "task")
 )
 _REFERENCE = frozenset(("gold", "final", "correct", "reference", "expected", "truth", "target", "label", "key"))
+_EITHER = (frozenset(("result",)), frozenset(("results",)))  # a solution or a reference: nobody knows
 _SHOWN = 3
 _KEYS = 20  # columns, or keys of an object, that are looked at
 
@@ -70,7 +71,7 @@ def _role(path: str, kind: str) -> str:
     words = columns.words(last)
     if kind == "chat":
         return "messages"
-    if safe or own:
+    if safe or own or words in _EITHER:
         return ""
     if words & _REFERENCE or kind == "number":
         return "gold" if "gold" in named else ""

@@ -34,12 +34,18 @@ _BOM = b"\xef\xbb\xbf"
 _HOPELESS = 100_000  # brackets in one another, after which the rest of an array is not looked at
 _MARKS = re.compile(rb'["\\{}\[\],]')
 _DEPTH = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+_NO_ROWS = "which holds no rows; give JSON Lines, Parquet or CSV"
 _KINDS = (
     (b"\x1f\x8b", "packed with gzip twice; unpack it once"),
     (b"\x28\xb5\x2f\xfd", "packed twice; unpack it once"),
     (b"BZh", "packed with bzip2; unpack it, or pack it with gzip or zstd"),
     (b"\xfd7zXZ\x00", "packed with xz; unpack it, or pack it with gzip or zstd"),
     (b"PK\x03\x04", "a zip archive; unpack it"),
+    (b"\x89PNG\r\n", f"a PNG picture, {_NO_ROWS}"),
+    (b"\xff\xd8\xff", f"a JPEG picture, {_NO_ROWS}"),
+    (b"GIF87a", f"a GIF picture, {_NO_ROWS}"),
+    (b"GIF89a", f"a GIF picture, {_NO_ROWS}"),
+    (b"%PDF-", f"a PDF document, {_NO_ROWS}"),
     (b"PAR1", "Parquet; give its name the ending .parquet"),
     (b"\xff\xfe\x00\x00", "UTF-32; write it as UTF-8"),
     (b"\x00\x00\xfe\xff", "UTF-32; write it as UTF-8"),
@@ -48,6 +54,12 @@ _KINDS = (
 )
 _WIDE = re.compile(rb"(?:\x00{3}[^\x00]){2}|(?:[^\x00]\x00{3}){2}|((?:\x00[^\x00]){4}|(?:[^\x00]\x00){4})")
 _DELIMITED = {".csv": ",", ".tsv": "\t"}
+_OTHERWISE = {  # what fields stand apart by, if not as the ending of the file says
+    ";": "if its fields stand apart by semicolons, write it with commas",
+    "|": "if its fields stand apart by bars, write it with commas",
+    "\t": "if its fields stand apart by tabs, give it the ending .tsv",
+    ",": "if its fields stand apart by commas, give it the ending .csv",
+}
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # rows are held to ingest.row_bytes
 FAULTS = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
 
@@ -328,6 +340,9 @@ def _of_fields(names: list[str], values: list[str], place: RawRow, limit: int) -
     """A row from its fields, all of them text."""
     row = dict(zip(names, (value or None for value in values), strict=False))
     raw = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    if len(names) == 1 and (way_out := next((way for sign, way in _OTHERWISE.items() if sign in names[0]), "")):
+        what = f"the first line names one column, {names[0]!r:.200}; {way_out}"
+        return replace(place, error="bad_row", message=what, raw=raw[:HEAD])
     if len(values) != len(names) or len(row) < len(names):
         what = "a column's name stands twice" if len(set(names)) < len(names) else f"{len(names)} columns"
         return replace(place, error="bad_row", message=f"{len(values)} fields for {what}", raw=raw[:HEAD])

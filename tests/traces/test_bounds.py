@@ -41,10 +41,14 @@ def errors(path: Path) -> list[tuple[int, str]]:
         (gzip.compress(gzip.compress(GOOD)), "packed with gzip twice"),
         (bz2.compress(GOOD), "bzip2"),
         (b"PAR1" + GOOD, "Parquet"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\n\n", "the file is a PNG picture, which holds no rows; give JSON Lines"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF\n\n", "a JPEG picture"),
+        (b"GIF89a\x01\x00\n\n", "a GIF picture"),
+        (b"%PDF-1.7\n%\xe2\xe3\n", "a PDF document"),
     ],
-    ids=["utf-16", "utf-16-be", "utf-32", "utf-32-le", "gzip twice", "bzip2", "Parquet"],
+    ids=["utf-16", "utf-16-be", "utf-32", "utf-32-le", "gzip twice", "bzip2", "Parquet", "PNG", "JPEG", "GIF", "PDF"],
 )
-@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.png"])
 def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: bytes, said: str, name: str) -> None:
     (tmp_path / name).write_bytes(content)
     (row,) = sources.read_rows(str(tmp_path / name))

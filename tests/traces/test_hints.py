@@ -31,6 +31,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"question": "a", "worked": "b", "label": 4}, "'SOURCE?prompt=question&completion=COLUMN&gold=label'"),
     ({"Task text": "a", "Worked out": "b", "Should be": "4"}, "'SOURCE?prompt=COLUMN&completion=COLUMN&gold=COLUMN'"),
     ({"question": "a", "reply": "b", "result_text": "c"}, "(completion reply or result_text?)"),
+    ({"Question": "a", "Result": "4"}, "'SOURCE?prompt=Question&completion=COLUMN&gold=COLUMN'"),
     ({"a": "1", "source": "x"}, "'SOURCE?prompt=COLUMN&completion=COLUMN&gold=COLUMN'"),
 ]
 

@@ -41,6 +41,20 @@ def test_what_is_wrong_with_a_line_is_told(tmp_path: Path, text: str, code: str)
     assert found.error == code
 
 
+@pytest.mark.parametrize(
+    ("name", "mark", "told"),
+    [("a.csv", ";", "by semicolons"), ("a.csv", "\t", "the ending .tsv"), ("a.tsv", ",", "the ending .csv")],
+)
+@pytest.mark.parametrize("answer", ["It is 4", "Well, it\tis 4"])
+def test_fields_that_stand_apart_by_another_sign_are_told(
+    tmp_path: Path, name: str, mark: str, told: str, answer: str
+) -> None:
+    (tmp_path / name).write_text(f"prompt{mark}completion{mark}gold\n2+2?{mark}{answer}{mark}4\n")
+    (found,) = read(tmp_path / name)
+    assert found.error == "bad_row"
+    assert told in found.message
+
+
 def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
     from datasets import Dataset
 
