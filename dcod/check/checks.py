@@ -6,14 +6,17 @@ Nothing here needs weights, a GPU or a server. What takes a network and does not
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from dcod import benchmarks
-from dcod.check import sample, student
+from dcod.benchmarks import Problem
+from dcod.check import hub, sample, student
 from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
 from dcod.config import BenchmarkConfig, Config, PromoteConfig
@@ -185,16 +188,17 @@ def _benchmarks(findings: Findings) -> Iterator[Check]:
         )
     _benchmarks_there(findings.config)
     for benchmark in section.benchmarks:
+        remote = "" if benchmark.source else benchmarks.get(benchmark.name).default_source
         try:
-            yield from _benchmark(findings, benchmark)
+            with hub.reached(re.split("[#@]", remote)[0]) if remote else nullcontext():
+                problems = benchmarks.load(benchmark, findings.config.evaluate.report_share)
+            yield from _benchmark(findings, benchmark, problems)
         except UserError as error:
-            remote = not benchmark.source and benchmarks.get(benchmark.name).default_source
             yield Check(benchmark.name, "unchecked" if remote else "failed", one_line(error))
 
 
-def _benchmark(findings: Findings, benchmark: BenchmarkConfig) -> Iterator[Check]:
+def _benchmark(findings: Findings, benchmark: BenchmarkConfig, problems: Sequence[Problem]) -> Iterator[Check]:
     config = findings.config
-    problems = benchmarks.load(benchmark, config.evaluate.report_share)
     deciding = sum(problem.split == "gate" for problem in problems)
     name, needed = benchmarks.key(benchmark), config.promote.min_problems
     text = f"{len(problems):,} problems: {deciding:,} for the gate, {len(problems) - deciding:,} for the report"

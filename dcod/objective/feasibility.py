@@ -353,9 +353,12 @@ def _instead(holdings: Holdings) -> str:
             "train.correction.name=naturalness train.correction.weights=live train.correction.gamma_max=4, which "
             "compares the traces of a prompt; train.twin=true says what it brought"
         )
-    if holdings.traces and holdings.logprobs == holdings.traces:
-        return "train.correction.name=support, which weighs tokens"
-    return "train.correction.name=support_text, which weighs tokens, or train.loss.name=gce"
+    if holdings.traces and 2 * holdings.golds >= holdings.traces:
+        return (
+            "train.arms=auto ingest.pilot_share=0.1, which tries what suits the traces and keeps plain fine-tuning "
+            "unless one is better; it takes about a thousand prompts"
+        )
+    return "what the table in README.md names: nothing gained where the student knows little of its traces"
 
 
 def _default(key: str) -> float:

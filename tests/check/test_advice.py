@@ -73,7 +73,7 @@ def test_prompts_are_held_out_where_there_is_no_benchmark(tmp_path: Path, tiny_s
     assert any("12 problems were held out" in line and "of which 6 decide" in line for line in advice.why)
     assert {check.state for check in checks(config)} <= {"ok", "warning"}
     found = contamination.Contamination(config.evaluate.benchmarks)
-    hits = [row["prompt"] for row in rows(40) if found.find([{"role": "user", "content": row["prompt"]}])]
+    hits = [row["prompt"] for row in rows(40) if found.find([{"role": "user", "content": str(row["prompt"])}])]
     assert set(hits) == set(held)  # which ingestion leaves out
     with pytest.raises(UserError, match="is there already"):
         advise([traces], "", str(tiny_student), 0.3, tmp_path)

@@ -129,6 +129,9 @@ def test_what_a_newcomer_reads() -> None:
     assert [remark.code for remark in told] == ["one_a_prompt", "unverified", "few_steps", "no_selection"]
     assert "there is one a prompt (40 prompts): every weight is 1, which is plain fine-tuning" in str(told[0])
     assert "dcod teach" in told[0].way_out
+    assert "table in README.md" in told[0].way_out
+    checked = replace(lone, golds=40, verdicts={"correct": 40})
+    assert "train.arms=auto ingest.pilot_share=0.1" in remarks(config, checked)[0].way_out
     assert "all 40 traces are unverified" in told[1].text
     assert [remark.code for remark in remarks(Config(), FULL)] == ["few_steps", "plain_sft"]
 
