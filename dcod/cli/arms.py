@@ -49,6 +49,7 @@ def pilot(
     check_arm(read, arm)
     inputs = {"scores": scores, "traces": traces, "student": model_of(read, student)}
     metrics = execute("pilot", read, out, inputs, RunContext(label=arm, tracked=not no_track), arm=arm)
+    result({"out": out, "metrics": metrics})
     for name, value in metrics.items():
         console.print(f"{name:<40} {value:.6g}")
     console.print(f"wrote {out}")
@@ -72,6 +73,7 @@ def choose(
     inputs = {f"pilot{number}": folder for number, folder in enumerate(pilots)}
     execute("choose", read, out, inputs, RunContext(tracked=not no_track))
     choice = storage.read_json(out / CHOICE, made_by="dcod choose")
+    result({"out": out, **choice})
     for line in arms.lines({"text": f"{choice['choice']['why']}.", "choice": choice}):
         console.print(line)
     console.print(f"wrote {out}\nnext      dcod train --choice {out}")

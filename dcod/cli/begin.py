@@ -54,6 +54,7 @@ def init(
         here = "".join(f", or {name}, which is here" for name in packaged())
         raise UserError(f"{error}; give --student a local folder{here}") from None
     outputs.write_file(out, chosen.text())
+    result({"out": out, "why": chosen.why})
     for line in chosen.why:
         console.print(f"- {line}")
     console.print(f"wrote {out}\nnext: dcod check --config {out}")
@@ -109,5 +110,6 @@ def presets(
     if name:
         print(text_of(name), end="")
         return
+    result(descriptions())
     for preset, text in descriptions().items():
         console.print(f"{preset:<12}{text}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dcod.cli.options import CLUSTER, ConfigFile, Overrides, Preset, configured, console, verb
+from dcod.cli.options import CLUSTER, ConfigFile, Overrides, Preset, configured, console, result, verb
 from dcod.config import Config
 from dcod.errors import UserError
 
@@ -40,6 +40,7 @@ def compile_pipeline(
     of_image = [f"cluster.image={json.dumps(image)}"] if image else []
     read = configured(config, preset, [*(overrides or ()), *of_image])
     compile_to(out, read, objects)
+    result({"out": out})
     console.print(f"wrote {out}")
 
 
@@ -72,6 +73,7 @@ def submit(
         raise typer.Exit(2)
     kubeflow = Kubeflow(read)
     run_id, version = kubeflow.submit()
+    result({"run": run_id, "version": str(version), "new": version.new, "link": kubeflow.link(run_id)})
     console.print(f"{'uploaded' if version.new else 'has'} {version}")
     console.print(f"submitted {run_id}\n{kubeflow.link(run_id)}")
     if follow:
@@ -107,12 +109,15 @@ def schedule(
         raise UserError("schedule: give --cron or --remove")
     read = configured(config, preset, overrides)
     if remove:
-        console.print(f"removed {Kubeflow(read).unschedule(name)} of the name {name}")
+        removed = Kubeflow(read).unschedule(name)
+        result({"name": name, "removed": removed})
+        console.print(f"removed {removed} of the name {name}")
         return
     parsed, read = parse(cron), for_cluster(read)
     if preflight and not _checked(read, traces=False):
         raise typer.Exit(2)
     made = Kubeflow(read).schedule(name, cron, newest=newest)
+    result({"name": name, "id": made.id, "cron": parsed.kubeflow, "stopped": made.stopped})
     console.print(f"{name}: {made.text} (UTC, unless the cluster says otherwise)")
     for at in parsed.following(datetime.now(UTC), 3):
         console.print(f"  {at:%a %Y-%m-%d %H:%M}")
@@ -132,15 +137,21 @@ def status(
 
     kubeflow = Kubeflow(configured(config, preset, None))
     if not run_id:
-        for each in filter(running, kubeflow.schedules()):
+        schedules, runs = [*filter(running, kubeflow.schedules())], kubeflow.latest()
+        listed = [{"name": one.display_name, "description": one.description} for one in schedules]
+        newest = [{"run": one.run_id, "state": one.state, "name": one.display_name} for one in runs]
+        result({"schedules": listed, "runs": newest})
+        for each in schedules:
             console.print(f"schedule {each.display_name}: {each.description}")
-        for one in kubeflow.latest():
+        for one in runs:
             console.print(f"{one.run_id}  {one.state.lower():<10} {one.created_at:%Y-%m-%d %H:%M}  {one.display_name}")
         return
     if follow:
         _follow(kubeflow, run_id)
         return
     run = kubeflow.run(run_id)
+    told = {"run": run_id, "state": run.state, "name": run.display_name, "link": kubeflow.link(run_id)}
+    result(told | {"stages": [{"name": name, "state": state} for name, state in stages(run)]})
     console.print(f"{run.display_name}: {run.state.lower()}\n{kubeflow.link(run_id)}")
     for name, state in stages(run):
         console.print(f"  {name:<32} {state.lower()}")
@@ -156,6 +167,7 @@ def cancel(
     from dcod_pipelines.kubeflow import ENDED, Kubeflow
 
     state = Kubeflow(configured(config, preset, None)).cancel(run_id)
+    result({"run": run_id, "was": state, "cancelled": state not in ENDED})
     console.print(f"{run_id}: was {state.lower()}" + ("" if state in ENDED else "; is being cancelled"))
 
 
@@ -165,12 +177,14 @@ def _checked(config: Config, *, traces: bool) -> bool:
     good = True
     for check in checks(config, traces=traces):
         good &= check.state != "failed"
+        result({"name": check.name, "state": check.state, "text": check.text})
         console.print(f"{check.state:<10} {check.name}: {check.text}")
     return good
 
 
 def _follow(kubeflow: Any, run_id: str) -> None:
     state = kubeflow.follow(run_id, lambda line: console.print(line))
+    result({"run": run_id, "state": state, "link": kubeflow.link(run_id)})
     console.print(f"{state.lower()}: {kubeflow.link(run_id)}")
     if state != "SUCCEEDED":
         raise typer.Exit(1)

@@ -106,6 +106,7 @@ def inspect(
         read = trace_pages.of_training(folder, read)
     page = trace_pages.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
     outputs.write_file(out, page)
+    result({"out": out})
     console.print(f"wrote {out}")
     if show:
         typer.launch(str(out.resolve()))
@@ -129,6 +130,7 @@ def weights(
     from dcod import api
 
     written = api.write_weights(scores, out, config=configured(config, preset, overrides))
+    result({"out": out, "metrics": written.metrics})
     console.print(f"wrote {out}: {written.metrics['traces']:.0f} traces")
 
 
@@ -162,8 +164,10 @@ def export(
     else:
         carded = exporting.export(configured(config, "", overrides).tracking, what, out)
         console.print(f"wrote {out}" + ("" if carded else " (without a model card: none was registered)"))
+    told = exporting.push(out, push, "dataset" if Path(what).is_dir() else "model", dry=dry_run) if push else ""
+    result({"out": out, **({"push": told} if push else {})})
     if push:
-        console.print(exporting.push(out, push, "dataset" if Path(what).is_dir() else "model", dry=dry_run))
+        console.print(told)
 
 
 @app.command(**verb(REGISTRY, "dcod lineage models:/dcod-student@champion"))
@@ -209,6 +213,7 @@ def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
 
     read = configured(config, "", overrides)
     version = roll(read, tracker=Tracker(read.tracking))
+    result({"champion": version.uri, "version": version.version})
     console.print(f"champion is version {version.version} again")
 
 
@@ -232,6 +237,8 @@ def gc(
             console.print(f"{retention.age(item, now):5} days {size}  {item.kind:8} {item.name}")
             if delete:
                 item.remove()
+    told = [{"kind": item.kind, "name": item.name, "bytes": item.size if item.size >= 0 else None} for item in items]
+    result({"items": told, "deleted": delete})
     total = sum(max(item.size, 0) for item in items) / 1e9
     done = "deleted" if delete else "listed; --delete deletes them"
     console.print(f"{len(items)} older than {days:g} days, {total:.2f} GB and what has no size, {done}")

@@ -95,7 +95,9 @@ def ingest(
     read = configured(config, preset, overrides)
     if look:
         read = read.model_copy(update={"ingest": read.ingest.model_copy(update={"sources": look})})
-        for line in shown(read, model_of(read, student)):
+        seen = list(shown(read, model_of(read, student)))
+        result({"look": seen})
+        for line in seen:
             console.print(line)
         return
     if out is None:

@@ -27,6 +27,7 @@ _FIRST = {
     "quarantined": "{:,.0f} refused",
     "solved": "{:,.0f} solved",
     "traces": "{:,.0f} traces",
+    "mean_student_probability": "mean student probability of a token {:.2f}",
     "best_selection_accuracy": "selection split: {:.1%} right",
     "best_selection_nll": "selection split: loss {:.3f}",
     "mean_gamma": "correction γ {:.2f}",

@@ -46,12 +46,20 @@ config tracking.uri=http://me:hunter2hunter2@host
 init gone.jsonl
 init traces.jsonl --out mine.yaml
 init odd.jsonl --student ./student --out new.yaml
+init wrong.jsonl --student ./student --out new.yaml
+init semicolons.csv --student ./student --out new.yaml
+init picture.png --student ./student --out new.yaml
+init traces.jsonl --hold-out 0.1 --student ./student --out new.yaml
+init bare.jsonl --hold-out 0.3 --student ./student --out new.yaml
+init traces.jsonl --benchmark picture.png --student ./student --out new.yaml
 init traces.jsonl --benchmark odd.jsonl --student ./student --out new.yaml
 check --config mine.yaml student.model=./gone
 check --config mine.yaml student.max_length=9999
 check --config mine.yaml ingest.sources=[lone.jsonl]
 check --config mine.yaml train.correction.name=prefix
 check --config mine.yaml train.loss.name=forward_kl
+check --config mine.yaml train.arms=auto
+check --config mine.yaml evaluate.benchmarks.0.limit=8 promote.min_problems=1
 check --config mine.yaml evaluate.benchmarks.0.limit=20
 check --config mine.yaml 'evaluate.benchmarks=[{name: gsm9k}]'
 check --config mine.yaml evaluate.benchmarks=[]
@@ -83,6 +91,8 @@ def folder(tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) 
     lines(Path("bare.jsonl"), ({k: v for k, v in row.items() if k != "gold"} for row in rows(3)))
     lines(Path("problems.jsonl"), ({"problem": f"{n} + 7?", "answer": str(n + 7)} for n in range(130)))
     lines(Path("odd.jsonl"), [{"frage": "1 + 1?", "antwort": "2"}])
+    Path("semicolons.csv").write_text("prompt;completion;gold\n1 + 1?;It is 2;2\n")
+    Path("picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\n\n")
     Path("broken.yaml").write_text("train: {epochs: 3\n")
     Path("list.yaml").write_text("- a\n- b\n")
     Path("full").mkdir()

@@ -19,6 +19,7 @@ from dcod.config import Config, load_config
 from dcod.config.reach import for_cluster
 from dcod.errors import UserError
 from dcod_pipelines import kubeflow as api
+from dcod_pipelines import preflight
 from dcod_pipelines.versions import version_name
 from tests.fake_kubeflow import BASE, FakeKubeflow, serving, strict, validate_spec
 from tests.fake_kubernetes import RefusedError
@@ -169,6 +170,24 @@ def test_status_and_cancel(fake: FakeKubeflow, cluster: Path) -> None:
     assert fake.terminated == [run_id], "an ended run is not ended again"
     with pytest.raises(UserError, match=r"not there .*`dcod status` lists the runs"):
         dcod("cancel", "nobody", *with_config)
+
+
+def test_verbs_of_a_cluster_speak_json(fake: FakeKubeflow, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*arguments: str) -> Any:
+        (line,) = dcod("--json", *arguments, "--config", str(cluster))[1].splitlines()
+        return json.loads(line)
+
+    run_id = read("submit", "--no-preflight")["run"]
+    fake.states, fake.tasks = ["RUNNING"], [{"fetch start": "SUCCEEDED"}]
+    assert read("schedule", "nightly", "--cron", "@daily", "--no-preflight")["cron"] == "0 0 0 * * *"
+    told = read("status")
+    assert [one["run"] for one in told["runs"]] == [run_id] == [*fake.runs]
+    assert [one["name"] for one in told["schedules"]] == ["nightly"]
+    assert read("status", run_id)["stages"] == [{"name": "fetch start", "state": "SUCCEEDED"}]
+    assert read("cancel", run_id) == {"run": run_id, "was": "RUNNING", "cancelled": True}
+    assert read("schedule", "nightly", "--remove") == {"name": "nightly", "removed": 1}
+    monkeypatch.setattr(preflight, "checks", lambda *_, **__: [preflight.Check("image", "ok", "is there")])
+    assert read("preflight") == {"name": "image", "state": "ok", "text": "is there"}
 
 
 def test_scheduled_replaced_and_removed(fake: FakeKubeflow, cluster: Path) -> None:

@@ -40,6 +40,8 @@ def test_a_glance_has_words_and_units() -> None:
     told = headlines.glance({"accepted": 1200.0, "quarantined": 6.0, "problems": 3.0, "reads": 4.0})
     assert told == "1,200 traces accepted, 6 refused"
     assert headlines.glance({"sums/gate/accuracy": 0.2034, "sums/gate/n": 59.0}) == "sums gate 20.3% right"
+    scored = {"traces": 4.0, "mean_student_logprob": -0.3, "mean_student_probability": 0.78}
+    assert headlines.glance(scored) == "4 traces, mean student probability of a token 0.78"
     assert headlines.glance({"promoted": 0.0}) == "promote: no"
     assert headlines.glance({"mean_gamma": 0.9679, "mean_ess": 0.5855}) == (
         "correction γ 0.97, effective sample size 59%"

@@ -1,0 +1,112 @@
+"""What a newcomer is told next, that nobody waits for a hub that is away, and what programs read of each verb."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcod import cli
+from dcod.check import student
+from tests.check.test_checks import lines, rows
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("student").symlink_to(tiny_student)
+    lines(Path("traces.jsonl"), rows(60, each=2))
+    lines(Path("problems.jsonl"), ({"problem": f"{n} + 7?", "answer": str(n + 7)} for n in range(130)))
+    config = {
+        "student": {"model": "./student", "max_length": 400},
+        "ingest": {"sources": ["traces.jsonl"]},
+        "evaluate": {"benchmarks": [{"name": "custom", "source": "problems.jsonl?kind=as_is"}]},
+        "tracking": {"uri": "sqlite:///mlflow.db"},
+    }
+    Path("mine.yaml").write_text(json.dumps(config))
+    return tmp_path
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr("sys.argv", ["dcod", *words])
+        monkeypatch.setenv("DCOD_PROGRESS", "none")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, error = capsys.readouterr()
+        assert ended.value.code == code, error
+        return out if code == 0 else error
+
+    return run
+
+
+def test_the_next_command_is_the_one_that_was_checked(folder: Path, said: Any) -> None:
+    told = said("check", "--config", "mine.yaml", "train.epochs=7", "name=a b").splitlines()[-1]
+    assert told == "next: dcod run --config mine.yaml train.epochs=7 'name=a b'"
+    assert said("check", "--config", "mine.yaml").splitlines()[-1] == "next: dcod run --config mine.yaml"
+
+
+def test_a_hub_that_is_away_is_asked_once(folder: Path, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def away(address: Any, *_: Any, **__: Any) -> Any:
+        asked.append(address)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", away)
+    began = time.monotonic()
+    out = said("check", "--config", "mine.yaml", "evaluate.benchmarks=[{name: gsm8k}]")
+    assert len(asked) == 1
+    assert time.monotonic() - began < 20
+    assert "Retrying" not in out
+    assert "unchecked gsm8k: " in out or "ok        gsm8k: " in out  # where it is in the cache
+
+
+def test_a_student_that_needs_no_hub_is_named_where_the_hub_is_away(
+    folder: Path, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> Path:
+        raise student.UncheckedError("the hub was not reached (ConnectError)")
+
+    monkeypatch.setattr(student, "_from_hub", away)
+    monkeypatch.setenv("DCOD_CACHE", str(folder / "cache"))
+    asked = ("init", "traces.jsonl", "--student", "owner/name", "--out", "new.yaml")
+    told = "dcod: the hub was not reached (ConnectError); give --student a local folder"
+    assert said(*asked, code=2).strip() == told
+    name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    (folder / "cache" / "models" / name.replace("/", "--")).mkdir(parents=True)
+    assert said(*asked, code=2).strip() == f"{told}, or {name}, which is here"
+
+
+def test_every_verb_that_needs_no_server_speaks_json(folder: Path, said: Any) -> None:
+    common = ("--config", "mine.yaml", "--json")
+    asked: dict[str, tuple[str, ...]] = {
+        "init": ("traces.jsonl", "--benchmark", "problems.jsonl", "--student", "./student", "--json"),
+        "presets": ("--json",),
+        "check": common,
+        "compile": ("--out", "pipeline.yaml", "--preset", "gsm8k", "--json"),
+        "ingest": ("--traces", "traces.jsonl", "--out", "traces", "--no-track", *common),
+        "score": ("--traces", "traces", "--out", "scores", "--no-track", *common),
+        "weights": ("scores", "--out", "weighted", "train.correction.name=surprisal", *common),
+        "inspect": ("scores", "--traces", "traces", "--no-open", *common),
+        "export": ("traces", "--out", "data-set", *common),
+        "gc": common,
+    }
+    read = {}
+    for verb, words in asked.items():
+        out = said(verb, *words)
+        read[verb] = [json.loads(line) for line in out.splitlines()]
+        assert read[verb], verb
+    assert read["init"][0]["out"] == "dcod.yaml"
+    assert "quickstart" in read["presets"][0]
+    assert [read[verb][0]["out"] for verb in ("compile", "inspect", "export")] == [
+        *("pipeline.yaml", "traces.html", "data-set")
+    ]
+    assert read["weights"][0]["metrics"]["traces"] > 0
+    assert read["gc"] == [{"items": [], "deleted": False}]
