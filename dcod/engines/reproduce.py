@@ -8,7 +8,6 @@ than the recording one (a GPU then, a CPU now) rounding may turn a greedy choice
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -67,7 +66,6 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
     """
     if not recorded.is_file():
         return Reproduction(False, f"no recorded answers ({recorded.name}); evaluate with engine transformers or vllm")
-    path = os.pathsep.join([str(Path(__file__).parent.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         done = subprocess.run(
             [sys.executable, "-m", "dcod.engines.reproduce", str(folder), str(recorded)],
@@ -75,7 +73,7 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
             text=True,
             check=False,
             timeout=_LIMIT_S,
-            env={**os.environ, "PYTHONPATH": path, workers.LIFE: workers.life()},
+            env=workers.environment(),
         )
     except subprocess.TimeoutExpired:
         return Reproduction(False, f"a fresh process did not answer in {_LIMIT_S:.0f} s")

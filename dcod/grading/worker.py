@@ -21,7 +21,6 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from dcod.storage import workers
@@ -68,10 +67,7 @@ class Verifier:
     def _alive(self) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None:
             self.close()
-            path = os.pathsep.join(
-                [str(Path(__file__).parent.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-            )
-            life = {workers.LIFE: workers.life()}
+            environment = workers.environment()
             with workers.unasked(), tempfile.TemporaryFile() as said:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", self.module, str(self.cpu_seconds)],
@@ -79,7 +75,7 @@ class Verifier:
                     stdout=subprocess.PIPE,
                     stderr=said,
                     text=True,
-                    env={**os.environ, **life, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                    env={**environment, "OMP_NUM_THREADS": "1"},
                 )
                 assert self.process.stdout is not None
                 if self.process.stdout.readline().strip() != "ready":  # it has imported sympy by then

@@ -23,9 +23,9 @@ from dcod.config import LossConfig
 from dcod.models import matmul
 from dcod.models.heads import Head, Logits, OwnHead, chunks, same_dtype
 from dcod.objective.losses import LOSSES, TopK, forward_kl, log_loss
+from dcod.objective.step_scores import StepScores
 
 KEPT_CHUNKS = 4  # of live weights, between their statistics and their gradient: memory, for a second pass saved
-_LOWEST = -1e4  # exp of it is 0; stands for -inf, whose product with 0 is not a number
 
 
 @dataclass(frozen=True)
@@ -297,9 +297,9 @@ class Ranks:
 def scored(
     hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor, k: int, ranks: Ranks | None = None
 ) -> tuple[Tensor, Tensor, TopK]:
-    """As :func:`token_statistics`, and the k likeliest tokens of each position [N, K], from the same logits.
+    """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N]), and the k likeliest tokens.
 
-    ``ranks`` is filled where it is given.
+    These [N, K] come from the same logits. ``ranks`` is filled where it is given.
     """
     shape, device = (len(hidden_ND), k), hidden_ND.device
     top = TopK(torch.empty(shape, dtype=torch.long, device=device), torch.empty(shape, device=device))
@@ -307,12 +307,6 @@ def scored(
         hidden_ND, head = same_dtype(hidden_ND, head)
     logprobs_N, entropies_N, _ = _statistics(hidden_ND, head, targets_N, 0, top, ranks)
     return logprobs_N, entropies_N, top
-
-
-@torch.no_grad()
-def token_statistics(hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N])."""
-    return scored(hidden_ND, head, targets_N, 0)[:2]
 
 
 @torch.no_grad()
@@ -324,7 +318,7 @@ def _statistics(
     top: TopK | None = None,
     ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor, list[_Softmax]]:
-    """As :func:`token_statistics`, and the distributions of the first ``keep`` chunks; fills ``top`` and ``ranks``."""
+    """Log-probs, entropies, and the distributions of the first ``keep`` chunks; fills ``top`` and ``ranks``."""
     logprobs_N = torch.empty(hidden_ND.shape[0], dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)
     kept: list[_Softmax] = []
@@ -347,7 +341,9 @@ def _statistics(
             ranks.ranks[part] = 1 + likelier.sum(dim=1)
             ranks.mass[part] = exps.masked_fill(likelier, 0.0).sum(dim=1) / sums[:, 0]
         # H = log(sum) - sum p * logit
-        entropies_N[part] = sums[:, 0].log() - torch.linalg.vecdot(exps, logits.clamp_(min=_LOWEST)) / sums[:, 0]
+        entropies_N[part] = (
+            sums[:, 0].log() - torch.linalg.vecdot(exps, logits.clamp_(min=StepScores.LOWEST)) / sums[:, 0]
+        )
         if index < keep:
             kept.append(_Softmax(exps, sums, logprobs_N[part], all_logits.slope))
     return logprobs_N, entropies_N.clamp_(min=0.0), kept

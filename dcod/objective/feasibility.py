@@ -157,19 +157,6 @@ def _unscored(config: Config) -> Iterator[tuple[str, str, str]]:
         yield "top_k=32 or so, or train.anchor=0", "the start's likeliest tokens", "train.anchor"
 
 
-def possible(holdings: Holdings) -> dict[str, str]:
-    """Every correction by name, with why it cannot act on such traces; "" where it can. Controls are left out."""
-    reasons = {}
-    for name in CORRECTIONS:
-        if name in ("none", "shuffled", "length_only", "student_likelihood_only", "position_decay"):
-            continue
-        live = {"weights": "live"} if name == "iw_sft" else {}
-        train = TrainConfig(correction=CorrectionConfig.model_validate({"name": name, **live}))
-        why = [remark.text for remark in of_setting(train, holdings) if remark.level in ("impossible", "idle")]
-        reasons[name] = why[0] if why else ""
-    return reasons
-
-
 def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
     """What a correction or loss cannot do without, and some traces lack."""
     have = {

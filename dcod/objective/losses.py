@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from dcod.config import LossConfig
+from dcod.objective.step_scores import StepScores
 
 NO_TOKEN = -1  # fills positions with fewer than K recorded tokens
 LOG_TAIL_FLOOR = math.log(1e-8)  # a recorded top-k that sums to 1 still leaves the teacher a tail
-_LOWEST = -1e4
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ def buckets(logits_NV: Tensor, teacher: TopK) -> tuple[Tensor, Tensor]:
     present = teacher.ids != NO_TOKEN
     ids = teacher.ids.clamp(min=0)
     logprobs_NV = torch.log_softmax(logits_NV, dim=-1)
-    student = logprobs_NV.gather(1, ids).masked_fill(~present, _LOWEST)
+    student = logprobs_NV.gather(1, ids).masked_fill(~present, StepScores.LOWEST)
     # amax: a filler stands for token 0 and must not uncover it
     covered = torch.zeros_like(logits_NV, dtype=torch.uint8).scatter_reduce_(1, ids, present.byte(), "amax").bool()
     rest = logprobs_NV.masked_fill(covered, -math.inf)
     none_left = covered.all(dim=1, keepdim=True)
     student_tail = torch.logsumexp(rest.masked_fill(none_left, 0.0), dim=1, keepdim=True)
-    student_tail = student_tail.masked_fill(none_left, _LOWEST).clamp(min=_LOWEST)
-    known = teacher.logprobs.to(logits_NV.dtype).masked_fill(~present, _LOWEST)
+    student_tail = student_tail.masked_fill(none_left, StepScores.LOWEST).clamp(min=StepScores.LOWEST)
+    known = teacher.logprobs.to(logits_NV.dtype).masked_fill(~present, StepScores.LOWEST)
     mass = known.exp().sum(dim=1, keepdim=True).clamp(max=1.0)
-    teacher_tail = torch.log1p(-mass).clamp(min=LOG_TAIL_FLOOR).masked_fill(none_left, _LOWEST)
+    teacher_tail = torch.log1p(-mass).clamp(min=LOG_TAIL_FLOOR).masked_fill(none_left, StepScores.LOWEST)
     return torch.cat([student, student_tail], 1), torch.cat([known, teacher_tail], 1)
 
 

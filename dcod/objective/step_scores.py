@@ -37,7 +37,7 @@ class StepScores:
         progress: share of the training that lies behind, in [0, 1], the same for all [B], or None.
     """
 
-    LOWEST: ClassVar[float] = -1e4  # nats: stands for -inf, so that no difference of two becomes NaN
+    LOWEST: ClassVar[float] = -1e4  # nats, of which exp is 0: stands for -inf, so that no difference or product is NaN
 
     student_logprobs: Tensor
     mask: Tensor

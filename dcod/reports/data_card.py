@@ -18,7 +18,7 @@ from dcod.errors import UserError
 from dcod.ingest import quarantine
 from dcod.ingest.assemble import COUNTS, MADE_BY, SOURCES
 from dcod.reports import figures
-from dcod.reports.html import document, missing, part, plot, table
+from dcod.reports.html import cut, document, missing, part, plot, table
 from dcod.reports.sections import columns
 from dcod.storage import outputs, parquet
 from dcod.traces import FILE, Trace, read_batches, read_traces
@@ -189,11 +189,11 @@ def _page(
     body += [part("chapter", "", "Drift", curve), part("chapter", "", "Examples", "")]
     for trace in accepted:
         text = f"{trace.problem}\n\n{trace.completion}"
-        body.append(part("text", f"accepted, {trace.verdict}: {_place(trace)}", _cut(text)))
+        body.append(part("text", f"accepted, {trace.verdict}: {_place(trace)}", cut(text, _SHOWN)))
     for reason, rows_of in refused.items():
         for row in rows_of:
             place = f"{row['source_file']}:{row['source_line']}"
-            body.append(part("text", f"{reason}: {place}", _cut(f"{row['message']}\n\n{row['raw']}")))
+            body.append(part("text", f"{reason}: {place}", cut(f"{row['message']}\n\n{row['raw']}", _SHOWN)))
     return document("Data card", body)
 
 
@@ -235,11 +235,7 @@ def _cell(text: str) -> str:
 
 def _fenced(text: str) -> str:
     """A text as an indented block: nothing in it can end the block."""
-    return "\n".join(f"    {line}" for line in _cut(text).splitlines()) or "    "
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\n… ({len(text) - _SHOWN} more characters)"
+    return "\n".join(f"    {line}" for line in cut(text, _SHOWN).splitlines()) or "    "
 
 
 def _n(value: int) -> str:

@@ -104,8 +104,8 @@ def _correction(training: Path | None) -> Iterator[str]:
         return
     if name.startswith("none"):
         return
-    mean = {key: sum(row.get(key, 0.0) for row in history) / max(len(history), 1) for key in ("gamma", "ess")}
-    yield f"Correction {name}: mean γ {mean['gamma']:.2f}, effective sample size {mean['ess']:.0%}."
+    gamma, ess = sections.strength(history)
+    yield f"Correction {name}: mean γ {gamma:.2f}, effective sample size {ess:.0%}."
 
 
 def _facts(

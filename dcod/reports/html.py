@@ -74,6 +74,12 @@ def fold(title: str, piece: Markup) -> Markup:
     return part("fold", title, piece)
 
 
+def cut(value: object, most: int) -> str:
+    """The beginning of a text, and how much is left out."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}\n… ({len(text) - most} more characters)"
+
+
 def minus(text: str) -> str:
     """Numbers with a real minus sign; a hyphen within a word or an exponent stays."""
     return re.sub(r"(?<![\w-])-(?=\d)", "−", text)

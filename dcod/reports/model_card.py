@@ -143,7 +143,7 @@ def _method(settings: Mapping[str, object], history: Sequence[Mapping[str, float
         return "Unknown: no manifest of a training lies beside the weights."
     lines = [f"- {name}: {_plain(str(value))}" for name, value in settings.items()]
     if history:
-        gamma, ess = (sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess"))
+        gamma, ess = accounts.strength(history)
         lines.append(f"- {len(history)} optimizer steps; mean γ {gamma:.3f}, mean effective sample size {ess:.1%}")
     return "\n".join(lines)
 

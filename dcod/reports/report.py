@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dcod.evaluate.summaries import OUTCOMES
 from dcod.reports import arms, sections
 from dcod.reports.figures import accuracy_figure
 from dcod.reports.headline import checks, headline
-from dcod.reports.html import chapters, document, joined, minus, missing, note, pairs, part, plot, table
+from dcod.reports.html import chapters, cut, document, joined, minus, missing, note, pairs, part, plot, table
 from dcod.reports.sections import Cost
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from dcod.reports.arms import Answer
     from dcod.tracking.lineage import Origin
 
-_OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
 _EXAMPLES = 300  # of each kind
 _TITLE = 90  # characters of a problem in the line that opens it
 _SHOWN = 1500  # characters of a response
@@ -113,7 +113,7 @@ def _accuracy(results: Mapping[str, Results]) -> Markup:
             f"{row.accuracy:.1%}",
             f"{row.low:.1%} to {row.high:.1%}",
             f"{row.detectable * 100:.1f}",
-            *(str(row.outcomes.get(outcome, 0)) for outcome in _OUTCOMES),
+            *(str(row.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
         ]
         for label, one in results.items()
         for row in one.on("report")
@@ -121,7 +121,7 @@ def _accuracy(results: Mapping[str, Results]) -> Markup:
     if not rows:
         return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
-    head = ["benchmark", "model", "problems", "accuracy", "95 % interval", "detectable (points)", *_OUTCOMES]
+    head = ["benchmark", "model", "problems", "accuracy", "95 % interval", "detectable (points)", *OUTCOMES]
     words = (
         "On the report split, which neither training, nor the choice of a checkpoint, nor the gate has seen. The "
         "outcomes count answers and add up. Detectable is the gain over this model that a paired test on so many "
@@ -218,9 +218,10 @@ def _examples(results: Mapping[str, Results]) -> Markup:
     for word, keys in (("better", better), ("worse", worse)):
         for number, key in enumerate(keys[:_EXAMPLES], 1):
             sides = [
-                (label, row, _cut(row["response"])) for label, row in (("student", ours[key]), (other, theirs[key]))
+                (label, row, cut(row["response"], _SHOWN))
+                for label, row in (("student", ours[key]), (other, theirs[key]))
             ]
-            problem = _cut(ours[key].get("problem", "not recorded"))
+            problem = cut(ours[key].get("problem", "not recorded"), _SHOWN)
             title = " ".join(problem.split())
             title = title if len(title) <= _TITLE else f"{title[:_TITLE]}…"
             opened = part("answers", title, f"{key[0]}, {key[1]}", problem, sides)
@@ -239,8 +240,3 @@ def _examples(results: Mapping[str, Results]) -> Markup:
 def _short(answer: object) -> str:
     text = "none found" if answer is None else str(answer)
     return text if len(text) <= _TITLE else f"{text[:_TITLE]}…"
-
-
-def _cut(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\n… ({len(text) - _SHOWN} more characters)"

@@ -149,13 +149,19 @@ def settings(training: Path | None) -> dict[str, object]:
     }
 
 
+def strength(history: Sequence[Mapping[str, float]]) -> tuple[float, float]:
+    """Of a correction: γ and effective sample size, means over the steps; 0 where there is none."""
+    gamma, ess = (sum(row.get(key, 0.0) for row in history) / max(len(history), 1) for key in ("gamma", "ess"))
+    return gamma, ess
+
+
 def training(folder: Path | None) -> Markup:
     """A summary and the plots of a training; its settings behind a fold."""
     history = history_of(folder)
     if not history:
         return missing("No training history (training.jsonl).")
     last = history[-1]
-    mean = {key: sum(row.get(key, 0.0) for row in history) / len(history) for key in ("gamma", "ess")}
+    gamma, ess = strength(history)
     facts: dict[str, object] = {
         "optimizer steps": len(history),
         "last loss": f"{last.get('loss', 0.0):.4f} nats per token",
@@ -169,7 +175,7 @@ def training(folder: Path | None) -> Markup:
     gone = [row["selection_kl"] for row in history if "selection_kl" in row]
     if gone:  # measured where the student was the best so far
         facts["KL(start || student)"] = f"{gone[-1]:.4f} nats per position of the selection split"
-    facts |= {"mean γ": f"{mean['gamma']:.3f}", "mean effective sample size": f"{mean['ess']:.1%}"}
+    facts |= {"mean γ": f"{gamma:.3f}", "mean effective sample size": f"{ess:.1%}"}
     for key, label in _SHARES:
         values = [row[key] for row in history if key in row]
         if values:

@@ -82,15 +82,16 @@ def _said(run: Any) -> str:
 
 
 def _parent(tracker: Tracker, pipeline: str) -> Any:
-    query = f"tags.`dcod.pipeline` = {quoted(pipeline)}"
-    order = ["attributes.start_time ASC"]
-    return next(iter(tracker.client.search_runs([tracker.experiment_id], query, order_by=order, max_results=1)), None)
+    return _first(tracker, f"tags.`dcod.pipeline` = {quoted(pipeline)}", "ASC")
 
 
 def _newest(tracker: Tracker, parent: Any, query: str) -> Any:
     """The newest attempt of a stage: what was tried again counts by its last try."""
-    query = f"tags.`mlflow.parentRunId` = {quoted(parent.info.run_id)} and {query}"
-    order = ["attributes.start_time DESC"]
+    return _first(tracker, f"tags.`mlflow.parentRunId` = {quoted(parent.info.run_id)} and {query}", "DESC")
+
+
+def _first(tracker: Tracker, query: str, way: str) -> Any:
+    order = [f"attributes.start_time {way}"]
     return next(iter(tracker.client.search_runs([tracker.experiment_id], query, order_by=order, max_results=1)), None)
 
 

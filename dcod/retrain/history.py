@@ -19,7 +19,7 @@ from dcod.retrain import arms
 from dcod.retrain.arms import Kept
 from dcod.tracking import Tracker, platform
 from dcod.tracking.registry import Registry, Version
-from dcod.tracking.store import quoted
+from dcod.tracking.store import pages, quoted
 
 RECORD = "retraining.json"
 SELECTED = "selected"  # below the output of `decide`: the traces to train on
@@ -47,18 +47,11 @@ class Past:
 def decisions(tracker: Tracker, model: str) -> Iterator[Past]:
     """Earlier decisions about a registered model, newest first; those of a stage that was cut off are left out."""
     query = f"tags.`dcod.stage` = 'decide' and tags.`{MODEL}` = '{model}' and attributes.status = 'FINISHED'"
-    order, token = ["attributes.start_time DESC"], None
-    while True:
-        page = tracker.client.search_runs(
-            [tracker.experiment_id], query, order_by=order, max_results=_PAGE, page_token=token
-        )
-        for run in page:
-            parent = run.data.tags.get("mlflow.parentRunId", "")
-            status = platform.status(tracker.client.get_run(parent)) if parent else "FINISHED"
-            yield Past(str(run.info.run_id), parent, run.data.tags.get(OUTCOME, ""), status)
-        token = page.token
-        if not token:
-            return
+    ask, where, order = tracker.client.search_runs, [tracker.experiment_id], ["attributes.start_time DESC"]
+    for run in pages(lambda token: ask(where, query, order_by=order, max_results=_PAGE, page_token=token)):
+        parent = run.data.tags.get("mlflow.parentRunId", "")
+        status = platform.status(tracker.client.get_run(parent)) if parent else "FINISHED"
+        yield Past(str(run.info.run_id), parent, run.data.tags.get(OUTCOME, ""), status)
 
 
 def record(tracker: Tracker, past: Past) -> dict[str, Any]:

@@ -47,6 +47,12 @@ def life() -> str:
         return str(_held[1])
 
 
+def environment() -> dict[str, str]:
+    """Of a child process that imports this very dcod, and ends with this process (:func:`end_with_parent`)."""
+    places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), LIFE: life()}
+
+
 @atexit.register
 def let_go() -> None:
     """Ends all workers of this process."""

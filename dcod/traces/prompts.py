@@ -107,7 +107,7 @@ def _bare(tokenizer: PreTrainedTokenizerBase) -> str | dict[str, str]:
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
     """Token ids of a prompt through the chat template, ready for the model to answer."""
     text = turns.render(tokenizer, prompt, generate=True).removesuffix(turns.of(tokenizer).blank)
-    return _ids(tokenizer, text)
+    return turns.tokenized(tokenizer, text)
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: str) -> list[int]:
@@ -115,10 +115,10 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: str) -> li
     ends = turns.of(tokenizer)
     text = ends.written(completion) + ends.end
     if ends.anchor:
-        begin, whole = _ids(tokenizer, ends.anchor), _ids(tokenizer, ends.anchor + text)
+        begin, whole = turns.tokenized(tokenizer, ends.anchor), turns.tokenized(tokenizer, ends.anchor + text)
         if whole[: len(begin)] == begin:
             return [*whole[len(begin) :], ends.last]
-    return [*_ids(tokenizer, text), ends.last]
+    return [*turns.tokenized(tokenizer, text), ends.last]
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -161,14 +161,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def _begins(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a tokenizer puts its beginning token in front of texts."""
     begin = tokenizer.bos_token_id
-    return begin is not None and list(tokenizer("a")["input_ids"])[:1] == [begin] != _ids(tokenizer, "a")[:1]
+    return begin is not None and list(tokenizer("a")["input_ids"])[:1] == [begin] != turns.tokenized(tokenizer, "a")[:1]
 
 
 INSTRUCTIONS = {

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,12 +241,17 @@ def marks_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     return tuple(sorted({*names, *filter(None, [turns.stop_text])}, key=lambda name: (-len(name), name)))
 
 
+def tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The token ids of a text that stands in the middle of others: nothing is put around it."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int:
     """How many of the first tokens are a whole turn, its end included; 0 where it does not end."""
     turns = of(tokenizer)
     first = next((place + 1 for place, token in enumerate(ids) if token in turns.stops), 0)
     if turns.stop_text:
-        tail = len(tokenizer(turns.stop_text, add_special_tokens=False)["input_ids"]) + 4
+        tail = len(tokenized(tokenizer, turns.stop_text)) + 4
         for place in range(1, len(ids[: first or None]) + 1):
             if turns.stop_text in str(tokenizer.decode(list(ids[max(0, place - tail) : place]))):
                 return place
@@ -342,7 +347,7 @@ def _common(one: str, other: str) -> str:
 def _several(tokenizer: PreTrainedTokenizerBase, behind: str) -> Ending:
     """An end that is text: of one token, or of several."""
     text = behind.strip()
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+    ids = tokenized(tokenizer, text) if text else []
     if not ids:
         return "", None, ""
     return (behind[: behind.index(text)], int(ids[0]), "") if len(ids) == 1 else (behind.rstrip(), None, text)
@@ -350,9 +355,7 @@ def _several(tokenizer: PreTrainedTokenizerBase, behind: str) -> Ending:
 
 def _joints(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, str]:
     """The blank at a prompt's end that belongs to what follows, and the text that completions are tokenised behind."""
-
-    def ids(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = partial(tokenized, tokenizer)
 
     def apart(front: str, blank: str) -> bool:
         return any(ids(front + blank + text) != ids(front) + ids(blank + text) for text in _BEHIND)

@@ -19,6 +19,7 @@ from dcod.traces import read_batches
 from dcod.tracking.logs import SOURCE
 from dcod.tracking.registry import Registry, Version
 from dcod.tracking.runs import Tracker
+from dcod.tracking.store import pages
 
 _COLUMNS = ["source_digest", "source_file"]
 _PAGE = 500
@@ -92,13 +93,8 @@ def sources_of(traces: Path) -> dict[str, str]:
 
 def _runs(tracker: Tracker, query: str) -> Iterator[Any]:
     """MLflow's runs that a query finds, all pages of them."""
-    token = None
-    while True:
-        page = tracker.client.search_runs([tracker.experiment_id], query, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    ask, where = tracker.client.search_runs, [tracker.experiment_id]
+    return pages(lambda token: ask(where, query, max_results=_PAGE, page_token=token))
 
 
 def _makers(tracker: Tracker, digest: str) -> list[str]:

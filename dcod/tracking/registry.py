@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")  # how MLflow says that there is none
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Registry:
         try:
             return _version(self.tracker.client.get_model_version_by_alias(name, alias))
         except StoreError as error:  # a missing alias is INVALID_PARAMETER_VALUE
-            if error.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            if error.code in _ABSENT:
                 return None
             # To who is no administrator, a server with passwords denies what is not there.
             if "error code 403" in str(error) and not self.versions(name):
@@ -108,7 +109,7 @@ class Registry:
         try:
             return _version(self.tracker.client.get_model_version(name, str(version)))
         except StoreError as error:
-            if error.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            if error.code in _ABSENT:
                 return None
             raise
 

@@ -19,7 +19,7 @@ from dcod.storage import marks
 from dcod.tracking import platform
 from dcod.tracking.registry import Registry, Version
 from dcod.tracking.runs import Tracker
-from dcod.tracking.store import asked
+from dcod.tracking.store import asked, pages
 
 DAY_S = 86_400
 DELETED = "deleted"  # in the place of the kind of an output, or of a version's weights
@@ -61,14 +61,14 @@ def removable(tracker: Tracker, config: Config, days: float, now: float) -> list
     versions = list(_versions(registry))
     kept = {version.digest for version in _needed(registry, versions)}
     ask, where = tracker.client.search_runs, [tracker.experiment_id]
-    runs = _paged(lambda token: ask(where, "", max_results=_PAGE, page_token=token))
+    runs = list(pages(lambda token: ask(where, "", max_results=_PAGE, page_token=token)))
     stages = [run for run in runs if "dcod.stage" in run.data.tags]
     opened = {run.info.run_id for run in runs if "dcod.pipeline" in run.data.tags and platform.status(run) == "RUNNING"}
     fresh = [run for run in stages if _parent(run) in opened or run.info.start_time / 1000 >= before]
     spared = {run.info.run_id for run in fresh} | {run.data.tags.get("dcod.reused_from", "") for run in fresh}
     spared_models = {run.data.tags.get("dcod.model_id", "") for run in runs if run.info.run_id in spared}
     find = tracker.client.search_logged_models
-    logged = _paged(lambda token: find(where, max_results=_PAGE, page_token=token))
+    logged = list(pages(lambda token: find(where, max_results=_PAGE, page_token=token)))
     items = [*_outputs(tracker, stages, spared), *_models(tracker, logged, kept, spared_models, versions)]
     # Weights go with the last model that names them, and not while a run is open that may be about to fetch them.
     young_models = {model.model_id for model in logged if model.creation_timestamp / 1000 >= before} | spared_models
@@ -81,7 +81,7 @@ def removable(tracker: Tracker, config: Config, days: float, now: float) -> list
 def _versions(registry: Registry) -> Iterator[Version]:
     """Of all registered models: several schedules may share an experiment."""
     client = registry.tracker.client
-    for model in _paged(lambda token: client.search_registered_models(max_results=100, page_token=token)):
+    for model in pages(lambda token: client.search_registered_models(max_results=100, page_token=token)):
         yield from registry.versions(model.name)
 
 
@@ -204,17 +204,6 @@ def _folder(folder: Path) -> _Place:
 
 def _parent(run: Any) -> str:
     return str(run.data.tags.get("mlflow.parentRunId", ""))
-
-
-def _paged(ask: Callable[[str | None], Any]) -> list[Any]:
-    items: list[Any] = []
-    token: str | None = None
-    while True:
-        page = ask(token)
-        items += page
-        token = page.token
-        if not token:
-            return items
 
 
 def _delete(tracker: Tracker, uri: str, folder: str) -> None:

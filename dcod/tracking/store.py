@@ -155,6 +155,21 @@ def hurried() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
+    """What a search finds, page by page.
+
+    Args:
+        ask: gives the page of a token, the first one of None.
+    """
+    token: str | None = None
+    while True:
+        page = ask(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def quoted(value: str) -> str:
     """A value in a query of MLflow's, which knows no escape.
 

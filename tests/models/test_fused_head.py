@@ -54,7 +54,7 @@ def test_focus_is_the_gradient_of_the_generalised_cross_entropy() -> None:
 def test_entropy_of_known_distributions() -> None:
     head = torch.eye(4)
     uniform, certain = torch.zeros(1, 4), torch.tensor([[200.0, 0.0, 0.0, 0.0]])
-    logprobs, entropies = fused_head.token_statistics(torch.cat([uniform, certain]), head, torch.tensor([1, 0]))
+    logprobs, entropies, _ = fused_head.scored(torch.cat([uniform, certain]), head, torch.tensor([1, 0]), 0)
     torch.testing.assert_close(entropies, torch.tensor([4.0, 1.0]).log())
     torch.testing.assert_close(logprobs, torch.tensor([0.25, 1.0]).log())
 
@@ -91,7 +91,7 @@ def test_live_weights_give_the_gradients_of_weights_known_before(
 
 def test_impossible_tokens_have_no_part_in_the_entropy() -> None:
     head = torch.tensor([[1.0], [1.0], [-torch.inf]])
-    _, entropies = fused_head.token_statistics(torch.ones(1, 1), head, torch.tensor([0]))
+    _, entropies, _ = fused_head.scored(torch.ones(1, 1), head, torch.tensor([0]), 0)
     torch.testing.assert_close(entropies, torch.tensor([2.0]).log())
 
 
@@ -110,6 +110,6 @@ def test_ranks_and_the_mass_below_against_float64(monkeypatch: pytest.MonkeyPatc
         assert int(places.ranks[row]) == 1 + len(likelier)
         below = sum(float(exact[row, v].exp()) for v in range(50) if v not in likelier)
         assert float(places.mass[row]) == pytest.approx(below, abs=1e-5)
-    plain = fused_head.token_statistics(hidden, head, targets)
+    plain = fused_head.scored(hidden, head, targets, 0)
     assert torch.equal(logprobs, plain[0])
     assert torch.equal(entropies, plain[1])

@@ -135,7 +135,7 @@ def test_a_masked_vocabulary(cap: float) -> None:
     targets = torch.full((ROWS,), 3)
     hidden, weight = hidden.requires_grad_(), weight.requires_grad_()
     head = Head(weight, offset, 1.0, cap)
-    logprobs, entropies = fused_head.token_statistics(hidden, head, targets)
+    logprobs, entropies, _ = fused_head.scored(hidden, head, targets, 0)
     exact = torch.log_softmax(plain(hidden, weight, offset, 1.0, cap).double(), 1).detach()
     torch.testing.assert_close(logprobs.double(), exact[:, 3], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(entropies.double(), torch.special.entr(exact.exp()).sum(1), atol=1e-4, rtol=1e-4)
@@ -159,6 +159,6 @@ def test_half_precision_is_that_of_the_product(rows_of_a_chunk: None) -> None:
     hidden, weight, offset = tensors(True)
     assert offset is not None
     low = Head(weight.bfloat16(), offset.bfloat16(), 0.25, 5.0)
-    logprobs, _ = fused_head.token_statistics(hidden.bfloat16(), low, torch.zeros(ROWS, dtype=torch.long))
+    logprobs, _, _ = fused_head.scored(hidden.bfloat16(), low, torch.zeros(ROWS, dtype=torch.long), 0)
     exact = torch.log_softmax(plain(hidden, weight, offset, 0.25, 5.0), 1)[:, 0]
     torch.testing.assert_close(logprobs, exact, atol=0.1, rtol=0.05)

@@ -12,7 +12,7 @@ from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
 from dcod.config.losses import OF_TEACHER
 from dcod.objective import corrections, weighting
 from dcod.objective.corrections import CORRECTIONS, Group
-from dcod.objective.feasibility import Holdings, of_setting, possible, refusal, remarks
+from dcod.objective.feasibility import Holdings, of_setting, refusal, remarks
 from dcod.objective.losses import LOSSES
 from tests.objective.records import random_record
 
@@ -140,6 +140,19 @@ def test_some_lone_prompts_are_counted() -> None:
     some = replace(FULL, prompts=35, alone=30)
     (remark,) = of_setting(TrainConfig(correction=CorrectionConfig(name="surprisal")), some)
     assert (remark.level, "30 of 40 are alone" in remark.text) == ("warning", True)
+
+
+def possible(holdings: Holdings) -> dict[str, str]:
+    """Every correction by name, with why it cannot act on such traces; "" where it can. Controls are left out."""
+    reasons = {}
+    for name in CORRECTIONS:
+        if name in ("none", "shuffled", "length_only", "student_likelihood_only", "position_decay"):
+            continue
+        live = {"weights": "live"} if name == "iw_sft" else {}
+        train = TrainConfig(correction=CorrectionConfig.model_validate({"name": name, **live}))
+        why = [remark.text for remark in of_setting(train, holdings) if remark.level in ("impossible", "idle")]
+        reasons[name] = why[0] if why else ""
+    return reasons
 
 
 def test_which_corrections_can_act() -> None:
