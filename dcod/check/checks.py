@@ -288,6 +288,9 @@ def _time(config: Config, taken: Sample, size: int, asked: float) -> Check:
 
     train, evaluate = config.train, config.evaluate
     trainings = (1 + train.twin) * train.seeds * (1.25 if train.arms else 1.0)  # a pilot takes a fifth of the run
+    name, weights = train.correction.name, train.correction.weights
+    if name == "success" or (weights == "cross" and name != "none"):  # plain students first, on all traces together
+        trainings += train.seeds
     models = 2 + train.twin + evaluate.report_share * (bool(evaluate.few_shot) + 2 * (train.seeds - 1))
     share = len(taken.traces) / max(taken.rows, 1)
     each = sum(sum(pair) for pair in taken.tokens) / max(len(taken.tokens), 1)

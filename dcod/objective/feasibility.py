@@ -338,7 +338,8 @@ def _instead(holdings: Holdings) -> str:
     if holdings.prompts and holdings.alone < holdings.traces / 2:
         return (
             "train.correction.name=naturalness train.correction.weights=live train.correction.gamma_max=4, which "
-            "compares the traces of a prompt; train.twin=true says what it brought"
+            "compares the traces of a prompt and helped where the start knew most of them (mean_student_probability of "
+            "`dcod score`); train.twin=true says what it brought"
         )
     if holdings.traces and 2 * holdings.golds >= holdings.traces:
         return (

@@ -204,3 +204,6 @@ def test_the_time_counts_all_trainings_and_the_evaluation(good: list[str]) -> No
     ]
     assert minutes[1] / minutes[0] == pytest.approx(4.5 / 2.5, rel=0.2)
     assert minutes[2] > 3 * minutes[0]
+    for correction in ({"name": "success"}, {"name": "naturalness", "weights": "cross"}):  # plain students before it
+        train = TrainConfig.model_validate({"correction": correction, "epochs": 2})
+        assert "2 epochs, 2 trainings: " in _time(Config(train=train), sample, size, 0.0).text
