@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.evaluate.results import ZERO_SHOT
-from dcod.reports import sections
+from dcod.reports import arms, sections
 from dcod.reports.html import minus, missing, part
-from dcod.reports.sections import Cost
+from dcod.reports.run_page import RunPage
 from dcod.reports.side_by_side import points
 
 if TYPE_CHECKING:
@@ -37,29 +37,20 @@ _CHECKS = {  # by the codes of the gate's reasons
 }
 
 
-def headline(
-    title: str,
-    decision: Decision | None,
-    results: Mapping[str, Results],
-    training: Path | None,
-    ingest: Path | None,
-    costs: Sequence[Cost],
-    date: str,
-    brought: str = "",
-    links: Mapping[str, str] | None = None,
-) -> Markup:
-    """What is to be understood in ten seconds; arguments as of :func:`dcod.reports.report.page`."""
+def headline(run: RunPage) -> Markup:
+    """What is to be understood in ten seconds."""
+    decision, brought = run.decision, run.answer.text if run.answer else arms.NOTHING
     kind, word, sentence = (
         _VERDICTS[decision.outcome] if decision else ("plain", "No decision", "The gate did not run.")
     )
     primaries = [one for one in decision.comparisons if one.role == "primary"] if decision else []
     gains = [(f"{points(one.difference)} points", _how(one)) for one in primaries]
-    told = [*_on_report(results), *_correction(training)]
-    facts: dict[str, str | Markup] = {**_facts(decision, training, ingest, costs, date)}
-    for name, address in (links or {}).items():
+    told = [*_on_report(run.results), *_correction(run.training)]
+    facts: dict[str, str | Markup] = {**_facts(run)}
+    for name, address in run.links.items():
         web = address.startswith(("https://", "http://"))
         facts[name] = part("link", address, address.rpartition("/")[2][:12]) if web else address
-    return part("headline", brought, kind, word, title, sentence, gains, told, facts)
+    return part("headline", brought, kind, word, run.title, sentence, gains, told, facts)
 
 
 def checks(decision: Decision | None) -> Markup:
@@ -108,22 +99,20 @@ def _correction(training: Path | None) -> Iterator[str]:
     yield f"Correction {name}: mean γ {gamma:.2f}, effective sample size {ess:.0%}."
 
 
-def _facts(
-    decision: Decision | None, training: Path | None, ingest: Path | None, costs: Sequence[Cost], date: str
-) -> dict[str, str]:
+def _facts(run: RunPage) -> dict[str, str]:
     """Who, from what, when."""
-    facts = {"date": date}
-    if decision:
+    facts = {"date": run.date}
+    if decision := run.decision:
         models = [decision.challenger, decision.baseline]
         names = [f"version {one.version}" if one.version else one.digest[:12] for one in models]
         facts |= {"student": f"{decision.registered_model} {names[0]} against {names[1]}".strip()}
-    facts |= {"start": str(sections.settings(training).get("start", "")).partition(" (")[0]}
-    counts = sections.of_json(ingest / "counts.json") if ingest else None
-    if ingest and counts:
+    facts |= {"start": str(sections.settings(run.training).get("start", "")).partition(" (")[0]}
+    counts = sections.of_json(run.ingest / "counts.json") if run.ingest else None
+    if run.ingest and counts:
         problems = f" of {counts['problems']:,} problems" if "problems" in counts else ""
         facts |= {"traces": f"{counts.get('accepted', 0):,}{problems}"}
-        teachers = [name for name, _ in sections.columns(ingest).get("teacher", {}).items() if name]
+        teachers = [name for name, _ in sections.columns(run.ingest).get("teacher", {}).items() if name]
         facts |= {"teacher": ", ".join(teachers[:3]) + ("" if len(teachers) <= 3 else ", …")}
-    if costs:
-        facts |= {"time": sections.duration(sum(one.seconds or 0.0 for one in costs))}
+    if run.costs:
+        facts |= {"time": sections.duration(sum(one.seconds or 0.0 for one in run.costs))}
     return {name: value for name, value in facts.items() if value}

@@ -6,16 +6,15 @@ went into the run from :mod:`dcod.reports.sections`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from dcod.evaluate.summaries import OUTCOMES
 from dcod.reports import arms, sections
 from dcod.reports.figures import accuracy_figure
 from dcod.reports.headline import checks, headline
 from dcod.reports.html import chapters, cut, document, joined, minus, missing, note, pairs, part, plot, table
-from dcod.reports.sections import Cost
+from dcod.reports.run_page import RunPage
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -23,70 +22,31 @@ if TYPE_CHECKING:
     from dcod.evaluate.results import Results
     from dcod.promote.compare import Comparison
     from dcod.promote.decision import Decision
-    from dcod.reports.arms import Answer
-    from dcod.tracking.lineage import Origin
 
 _EXAMPLES = 300  # of each kind
 _TITLE = 90  # characters of a problem in the line that opens it
 _SHOWN = 1500  # characters of a response
 
 
-def page(
-    *,
-    title: str,
-    decision: Decision | None,
-    results: Mapping[str, Results],
-    training: Path | None = None,
-    scores: Path | None = None,
-    ingest: Path | None = None,
-    lineage: Mapping[str, str] | None = None,
-    origin: Origin | None = None,
-    costs: Sequence[Cost] = (),
-    viewer: str = "",
-    date: str = "",
-    answer: Answer | None = None,
-    exposed: Mapping[str, Any] | None = None,
-    card: str = "",
-    links: Mapping[str, str] | None = None,
-) -> str:
-    """The report of a run.
-
-    Args:
-        title: the name of the run.
-        decision: of the gate.
-        results: by the name of the model, such as ``student``, ``champion``, ``start``.
-            Examples of better and worse answers compare ``student`` with ``champion``, else with ``start``.
-        training: the student folder, with ``training.jsonl`` and ``weights.json``.
-        scores: the scores folder, with ``drift.json``.
-        ingest: the trace set, with ``counts.json``.
-        lineage: digests and addresses by what they stand for.
-        origin: the files behind the student.
-        costs: of the stages so far.
-        viewer: the file name of the traces' page, where it lies beside this one.
-        date: of the decision.
-        answer: what the correction brought.
-        exposed: what :func:`dcod.score.exposure.compare` found.
-        card: the file name of the data card, where it lies beside this one.
-        links: addresses by what they lead to; one that is no web address is shown as text.
-    """
-    history, once = sections.history_of(training), _once(results)
+def page(run: RunPage) -> str:
+    """The report of a run."""
+    history, once = sections.history_of(run.training), _once(run.results)
     parts = {
-        "Did the correction help?": arms.section(answer) if answer else missing(arms.NOTHING),
-        "Checks": checks(decision),
+        "Did the correction help?": arms.section(run.answer) if run.answer else missing(arms.NOTHING),
+        "Checks": checks(run.decision),
         "Accuracy": _accuracy(once),
         "How steady the answers are": _steadiness(once),
-        "Student against champion": _comparisons(decision),
-        "Better and worse": _examples(results),
-        "Training": sections.training(training),
-        "Weights": sections.weights(training) + _viewer(viewer),
-        "Drift": sections.drift(scores) + sections.exposure(exposed),
-        "Data": sections.data(ingest, card),
-        "Lineage": (pairs(lineage) if lineage else missing("No digests were given.")) + sections.files(origin),
-        "Cost": sections.cost(costs, history),
+        "Student against champion": _comparisons(run.decision),
+        "Better and worse": _examples(run.results),
+        "Training": sections.training(run.training),
+        "Weights": sections.weights(run.training) + _viewer(run.viewer),
+        "Drift": sections.drift(run.scores) + sections.exposure(run.exposed),
+        "Data": sections.data(run.ingest, run.card),
+        "Lineage": (pairs(run.lineage) if run.lineage else missing("No digests were given."))
+        + sections.files(run.origin),
+        "Cost": sections.cost(run.costs, history),
     }
-    brought = answer.text if answer else arms.NOTHING
-    top = headline(title, decision, results, training, ingest, costs, date, brought, links or {})
-    return document(title, [top, *chapters(parts)])
+    return document(run.title, [headline(run), *chapters(parts)])
 
 
 def _viewer(name: str) -> Markup:

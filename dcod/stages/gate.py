@@ -33,6 +33,7 @@ from dcod.promote.decision import Decision
 from dcod.promote.gate import Contest
 from dcod.promote.promote import ARM, TRAINED_ON, challenge
 from dcod.reports import arms, model_card, report, sections, side_by_side, trace_pages
+from dcod.reports.run_page import RunPage
 from dcod.reports.sections import Cost
 from dcod.stages import evaluate, seeds
 from dcod.stages.arms import CHOICE
@@ -132,7 +133,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     viewer = _viewer(config, out, log, given)
     folders = {"start": given.start, "student": given.student, "traces": given.traces, "scores": given.scores}
     folders |= {f"results of {name}": one.folder for name, one in results.items()}
-    page = report.page(
+    shown = RunPage(
         title=config.name,
         decision=decision,
         results=results,
@@ -156,6 +157,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
         answer=answer,
         exposed=exposed,
     )
+    page = report.page(shown)
     storage.write_json(out / arms.ANSWER, answer.to_dict())
     for name, text in (("report.html", page), ("accuracy.txt", accuracy_table(results))):
         storage.write_text(out / name, text)

@@ -9,6 +9,7 @@ import pytest
 from dcod.promote.compare import Comparison, compare
 from dcod.reports import arms
 from dcod.reports.report import page
+from dcod.reports.run_page import RunPage
 
 
 def comparison(gains: int, losses: int, n: int = 200) -> Comparison:
@@ -84,7 +85,7 @@ def test_what_was_not_compared_is_said() -> None:
 
 def test_the_page_opens_with_it_and_shows_all_arms() -> None:
     given = arms.answer(plain=False, full=[comparison(40, 4)], choice=CHOICE)
-    text = page(title="t", decision=None, results={}, answer=given)
+    text = page(RunPage(title="t", decision=None, results={}, answer=given))
     first = text.index("The correction brought +18.0 points")
     assert first < text.index("Did the correction help?</h2>")
     assert "support (chosen)" in text

@@ -21,6 +21,7 @@ from dcod.promote.decision import Decision, Reason
 from dcod.reports import figures, report
 from dcod.reports import sections as parts
 from dcod.reports.arms import answer
+from dcod.reports.run_page import RunPage
 from dcod.reports.sections import Cost
 from dcod.traces import Trace, write_traces
 from dcod.tracking import Tracker
@@ -163,21 +164,23 @@ def full_page(tmp_path: Path) -> str:
         json.dumps({"read": 1203, "accepted": 1200, "quarantined": {HOSTILE: 3}})
     )
     return report.page(
-        title=HOSTILE,
-        decision=decision(),
-        results={
-            "start": write_results(tmp_path / "a", 0.3, {0, 1}),
-            "start, few-shot": write_results(tmp_path / "b", 0.4, set(), "few_shot"),
-            "student": write_results(tmp_path / "c", 0.6, {1, 2, 3, 4, 5}),
-        },
-        training=tmp_path / "student",
-        scores=tmp_path / "scores",
-        ingest=tmp_path / "traces",
-        lineage={"student": "a" * 64, "code": HOSTILE},
-        origin=Origin({"e" * 64: HOSTILE, "d" * 64: "night.jsonl"}, untraced=1),
-        costs=[Cost("train", 100.0, False), Cost(f"evaluate {HOSTILE}", 7384.0, True), Cost("gate", None, False)],
-        viewer="traces.html",
-        date="2026-11-28",
+        RunPage(
+            title=HOSTILE,
+            decision=decision(),
+            results={
+                "start": write_results(tmp_path / "a", 0.3, {0, 1}),
+                "start, few-shot": write_results(tmp_path / "b", 0.4, set(), "few_shot"),
+                "student": write_results(tmp_path / "c", 0.6, {1, 2, 3, 4, 5}),
+            },
+            training=tmp_path / "student",
+            scores=tmp_path / "scores",
+            ingest=tmp_path / "traces",
+            lineage={"student": "a" * 64, "code": HOSTILE},
+            origin=Origin({"e" * 64: HOSTILE, "d" * 64: "night.jsonl"}, untraced=1),
+            costs=[Cost("train", 100.0, False), Cost(f"evaluate {HOSTILE}", 7384.0, True), Cost("gate", None, False)],
+            viewer="traces.html",
+            date="2026-11-28",
+        )
     )
 
 
@@ -245,7 +248,9 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
 
 
 def test_missing_inputs_are_named(tmp_path: Path) -> None:
-    text = report.page(title="run", decision=None, results={}, training=tmp_path, scores=tmp_path, ingest=tmp_path)
+    text = report.page(
+        RunPage(title="run", decision=None, results={}, training=tmp_path, scores=tmp_path, ingest=tmp_path)
+    )
     parse(text)
     assert "<svg" not in text
     assert text.count('class="missing"') == 14
@@ -269,7 +274,7 @@ def test_costs_are_those_of_the_pipeline_run(tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_shown_with_what_failed() -> None:
-    text = report.page(title="run", decision=decision(promote=False), results={})
+    text = report.page(RunPage(title="run", decision=decision(promote=False), results={}))
     assert "Refused" in text
     assert text.count("✗ no") == 1
     assert text.count("✓ yes") == 1
@@ -280,32 +285,34 @@ def test_the_first_screen_says_what_the_correction_brought(full_page: str, tmp_p
     assert full_page.index("<header") < full_page.index("<nav")
     twin = replace(decision().comparisons[0], role="twin", difference=-0.05, low=-0.1, high=-0.01)
     given = answer(plain=False, full=[twin])
-    text = report.page(title="run", decision=decision(), results={}, training=tmp_path / "student", answer=given)
+    text = report.page(
+        RunPage(title="run", decision=decision(), results={}, training=tmp_path / "student", answer=given)
+    )
     assert "The correction cost −5.0 points against plain fine-tuning (95 % interval −10.0 to −1.0; sums" in text
     assert "plain fine-tuning was not measured" not in text
-    assert "plain fine-tuning was not measured" in report.page(title="run", decision=decision(), results={})
+    assert "plain fine-tuning was not measured" in report.page(RunPage(title="run", decision=decision(), results={}))
 
 
 def test_the_way_on_is_linked(tmp_path: Path) -> None:
     write_traces(tmp_path / "traces.parquet", [])
     (tmp_path / "counts.json").write_text(json.dumps({"read": 3, "accepted": 3, "quarantined": {}}))
     links = {"MLflow run": "https://mlflow/#/experiments/1/runs/0123456789abcdef", "odd": "javascript:alert(1)"}
-    text = report.page(title="run", decision=None, results={}, ingest=tmp_path, card="card.html", links=links)
+    text = report.page(RunPage(title="run", decision=None, results={}, ingest=tmp_path, card="card.html", links=links))
     assert '<a href="card.html">card.html</a>, beside this page' in text
     assert '<a href="https://mlflow/#/experiments/1/runs/0123456789abcdef">0123456789ab</a>' in text
     assert "<dt>odd</dt><dd>javascript:alert(1)</dd>" in text
-    assert "card.html" not in report.page(title="run", decision=None, results={}, ingest=tmp_path)
+    assert "card.html" not in report.page(RunPage(title="run", decision=None, results={}, ingest=tmp_path))
 
 
 def test_a_start_that_is_the_champion_is_shown_once(tmp_path: Path) -> None:
     start, champion = (write_results(tmp_path / name, 0.3, set()) for name in ("a", "b"))
     other = write_results(tmp_path / "c", 0.6, set())
     results = {"start": start, "champion": champion, "student": other}
-    text = report.page(title="run", decision=None, results=results)
+    text = report.page(RunPage(title="run", decision=None, results=results))
     assert text.count('<td data-of="model">start, the champion so far</td>') == 4  # two benchmarks, two tables
     assert '<td data-of="model">champion</td>' not in text
     results["champion"] = replace(champion, model=replace(champion.model, digest="other"))
-    assert '<td data-of="model">champion</td>' in report.page(title="run", decision=None, results=results)
+    assert '<td data-of="model">champion</td>' in report.page(RunPage(title="run", decision=None, results=results))
 
 
 def test_the_plots_come_before_the_settings_and_bring_their_values(full_page: str) -> None:
@@ -318,7 +325,7 @@ def test_the_plots_come_before_the_settings_and_bring_their_values(full_page: st
 
 def test_numbers_have_signs_not_hyphens(full_page: str) -> None:
     worse = replace(decision().comparisons[0], difference=-0.2, low=-0.35, high=-0.05)
-    text = report.page(title="run", decision=replace(decision(), comparisons=(worse,)), results={})
+    text = report.page(RunPage(title="run", decision=replace(decision(), comparisons=(worse,)), results={}))
     assert "−35.0 to −5.0" in text
     seen = re.sub(r"<(style|script)>.*?</(style|script)>|<svg.*?</svg>|<[^>]+>", " ", full_page + text, flags=re.DOTALL)
     assert not re.findall(r"(?<![\w-])-\d", seen)

@@ -10,6 +10,7 @@ import pytest
 from dcod.evaluate import results, summaries
 from dcod.reports import arms, side_by_side
 from dcod.reports.report import page
+from dcod.reports.run_page import RunPage
 from dcod.reports.sections import Cost
 from tests.reports.test_arms import CHOICE, comparison, one_arm
 
@@ -45,7 +46,8 @@ def test_students_at_full_size(tmp_path: Path) -> None:
     assert by_name["correction (support)"]["wrong steps"] == "33.3%"
     assert by_name["correction (support)"]["problems"] == "3"
     given = arms.answer(plain=False, full=[comparison(40, 4)], students=[plain, one])
-    text, lines = page(title="t", decision=None, results={}, answer=given), arms.lines(given.to_dict())
+    text = page(RunPage(title="t", decision=None, results={}, answer=given))
+    lines = arms.lines(given.to_dict())
     for said in ("1 min 15 s", "ways to begin", "KL from the start", "correction (support)"):
         assert said in text
         assert said in "\n".join(lines)
