@@ -11,8 +11,16 @@ from xml.etree import ElementTree
 
 import pytest
 
+from dcod.reports import arms, report
+from dcod.reports.run_page import RunPage
+from tests.reports.test_arms import CHOICE, comparison, one_arm
 from tests.reports.test_report import HOSTILE as TEXT
-from tests.reports.test_report import full_page  # noqa: F401 (a fixture)
+from tests.reports.test_report import (
+    decision,
+    full_page,  # noqa: F401 (a fixture)
+    write_results,
+)
+from tests.reports.test_side_by_side import student
 from tests.services.browsing import CONTRAST, CUT, PAPER, SCHEMES, faults
 from tests.stages.test_ingest import Ingest
 
@@ -53,6 +61,59 @@ def test_the_report_is_readable_and_inert(
         for link in it.page.locator("nav a").all():
             link.click()
             assert it.page.locator(link.get_attribute("href")).is_visible()
+
+
+@pytest.fixture
+def compared_page(tmp_path: Path) -> str:
+    """A refused student with all that is told of a correction: arms, what they were asked, students, links."""
+    asked = {
+        "benchmark": "math500", "role": "primary", "n": 250, "samples": 8, "accuracy": 0.4, "low": 0.35, "high": 0.45,
+        "mean_tokens": 321.4, "stability": {"openings": 1.2}, "at_k": {"maj@8": [0.5, 0.45, 0.55]},
+    }  # fmt: skip
+    names = [f"a_name_of_an_arm_that_goes_on_and_on_{number}" for number in range(3)]
+    choice = CHOICE | {
+        "asked": {"sft": [asked], "support": [asked | {"accuracy": 0.47}]},
+        "arms": [*CHOICE["arms"], *(one_arm(name, "failed", f"{TEXT} ended in memory") for name in names)],
+    }
+    students = [student(tmp_path / name, name, ["2 + 2 = 4", TEXT]) for name in ("plain fine-tuning", "correction")]
+    given = arms.answer(plain=False, full=[comparison(40, 4)], choice=choice, students=students)
+    links = {"MLflow": "https://mlflow.example/#/experiments/1/runs/" + 32 * "a", "report": "/runs/" + 90 * "x"}
+    (tmp_path / "results").mkdir()
+    results = {
+        name: write_results(tmp_path / "results" / name, share, {1, 2})
+        for name, share in (("start", 0.3), ("student", 0.6))
+    }
+    refused = decision(promote=False)
+    return report.page(RunPage("compared", refused, results, answer=given, links=links, date="2026-11-30"))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", [390, 1400])
+def test_what_the_correction_brought_is_readable(
+    compared_page: str, tmp_path: Path, opened: Any, scheme: str, width: int
+) -> None:
+    file = tmp_path / "compared.html"
+    file.write_text(compared_page, encoding="utf-8")
+    with opened(file, scheme, width) as it:
+        assert it.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert it.page.evaluate(CUT) == []
+        assert faults(it.page) == []
+        assert (
+            min(it.page.evaluate(CONTRAST, "p, td, tbody th, thead th, dt, dd, small, summary, a, strong, pre")) >= 4.5
+        )
+        assert it.page.get_by_text("The correction brought +18.0 points").first.is_visible()
+        assert it.page.get_by_text("Refused", exact=True).is_visible()
+        assert it.page.locator("a[href^='https://mlflow.example']").is_visible()
+        for told in ("support (chosen)", "maj@8 50.0%", "ended in memory", "ways to begin"):
+            assert it.page.get_by_text(told).first.is_visible(), told
+
+
+def test_what_the_correction_brought_is_whole_on_paper(compared_page: str, tmp_path: Path, opened: Any) -> None:
+    file = tmp_path / "compared.html"
+    file.write_text(compared_page, encoding="utf-8")
+    with opened(file, width=PAPER) as it:
+        it.page.emulate_media(media="print")
+        assert it.page.evaluate(CUT) == []
 
 
 def test_on_paper_the_report_is_whole(full_page: str, tmp_path: Path, opened: Any) -> None:  # noqa: F811
