@@ -16,7 +16,7 @@ def again(
     metrics: dsl.Output[dsl.Metrics],
     choice: dsl.Input[dsl.Artifact] = None,  # how kfp says optional
 ) -> None:
-    """Its answers; ``arm`` says whose and the how manieth: ``student 1``, ``sft 1``."""
+    """Its answers; ``arm`` says of which kind and with which number: ``student 1``, ``sft 1``."""
     from dcod.stages.component import run
 
     inputs = {"scores": scores.path, "student": start.path} | ({"choice": choice.path} if choice else {})

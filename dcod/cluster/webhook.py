@@ -1,4 +1,4 @@
-"""A webhook: who is told how a run ended. Signed, so that the receiver can tell it is ours; repeated until it arrives.
+"""Tells a web address how a run ended. Each message is signed, so that its sender is certain, and sent again if need be.
 
 A POST of one JSON object. Its headers:
   * ``X-Dcod-Event``: promoted, refused or failed;

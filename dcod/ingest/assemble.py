@@ -1,4 +1,4 @@
-"""What examined rows become together, in order: accepted or refused, counted by file, each accounted for once.
+"""Builds the trace set from examined rows, in order: each is accepted or refused, and counted by its file.
 
 1. stop at ``ingest.limit`` problems: what comes after it is counted, but not examined;
 2. refuse exact and near duplicates of accepted traces;

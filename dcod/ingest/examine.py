@@ -1,4 +1,4 @@
-"""What is found out about one row alone: its trace, or why there is none. So rows are examined in several processes.
+"""Examines one row by itself: gives its trace, or the reason why there is none. Several processes share the rows.
 
 1. its format makes it a trace (dcod.traces.formats);
 2. the completion is cleaned (dcod.traces.cleaning), each step as ``ingest`` says;
@@ -372,7 +372,7 @@ def examined(
 
     Args:
         blocks: of all sources; read no further ahead than the workers need.
-        examiner: of this process; others make one like it.
+        examiner: for this process; each worker process builds its own.
         closed: asked before each block is handed out.
         workers: processes; 1 for none but this one.
     """

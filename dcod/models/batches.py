@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain, pairwise
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from dcod.traces.scored import ScoredTrace
 
 Layout = Literal["padded", "masked", "packed", "apart"]
 
+_SHARED = sorted({each.name for each in fields(StepScores)} & {each.name for each in fields(ScoredTrace)})
 OWN_COST = 64  # of a micro-batch, in tokens: gradients of all weights are added up once more
 
 
@@ -128,33 +129,24 @@ def stored_record(examples: Sequence[ScoredTrace], progress: float = 0.0) -> Ste
     """
     width = max(len(e.completion_tokens) for e in examples)
 
-    def pad(name: str) -> Tensor | None:
-        lists = [getattr(e, name) for e in examples]
-        if any(values is None for values in lists):
+    def column(name: str) -> Tensor | None:
+        values = [getattr(e, name) for e in examples]
+        if any(value is None for value in values):
             return None
-        return torch.tensor([values + [0.0] * (width - len(values)) for values in lists], dtype=torch.float32)
+        rows = [value + [0.0] * (width - len(value)) if isinstance(value, list) else value for value in values]
+        return torch.tensor(rows, dtype=torch.float32)
 
     numbers: dict[str, int] = {}
     prompts = torch.tensor([numbers.setdefault(e.prompt_id, len(numbers)) for e in examples])
     lengths = torch.tensor([len(e.completion_tokens) for e in examples])
-    logprobs = pad("student_logprobs")
-    assert logprobs is not None
-    behavior = pad("behavior_logprobs")
     totals = [sum(e.behavior_logprobs) if e.behavior_logprobs is not None else e.behavior_total for e in examples]
-    given, success = [e.given for e in examples], [e.success for e in examples]
+    told: dict[str, Any] = {name: column(name) for name in _SHARED}
+    told["behavior_total"] = None if None in totals else torch.tensor(totals, dtype=torch.float32)
     return StepScores(
-        student_logprobs=logprobs,
+        **told,
         mask=torch.arange(width)[None, :] < lengths[:, None],
         prompts=prompts,
-        behavior_logprobs=behavior,
-        behavior_total=None if None in totals else torch.tensor(totals, dtype=torch.float32),
-        entropies=pad("entropies"),
-        start_logprobs=logprobs,
-        start_mass=pad("start_mass"),
-        start_ranks=pad("start_ranks"),
-        local_logprobs=pad("local_logprobs"),
-        given=None if None in given else torch.tensor(given, dtype=torch.float32),
-        success=None if None in success else torch.tensor(success, dtype=torch.float32),
+        start_logprobs=told["student_logprobs"],
         progress=torch.full((len(examples),), progress),
     )
 

@@ -144,15 +144,21 @@ def refused_as_idle(train: TrainConfig, holdings: Holdings) -> str:
     return f"{idle[0]}; if that is meant, set train.allow_idle=true" if idle and not train.allow_idle else ""
 
 
+SCORED = {  # what only some settings of the score stage record: the key, and what it makes
+    "start_mass": ("ranks=true", "the rank of every token"),
+    "start_ranks": ("ranks=true", "the rank of every token"),
+    "local_logprobs": ("local_window=32 or so", "every sentence scored by itself"),
+}
+
+
 def _unscored(config: Config) -> Iterator[tuple[str, str, str]]:
     """What the score stage must record and does not: the key that makes it, what it is, and who wants it."""
     correction = config.train.correction
     fields = {field for alternatives in needs(correction) for field in alternatives}
     who = f"train.correction.name={correction.name}"
-    if fields & {"start_mass", "start_ranks"} and not config.score.ranks:
-        yield "ranks=true", "the rank of every token", who
-    if "local_logprobs" in fields and not config.score.local_window:
-        yield "local_window=32 or so", "every sentence scored by itself", who
+    for key, what in dict.fromkeys(kept for name, kept in SCORED.items() if name in fields):
+        if not getattr(config.score, key.partition("=")[0]):
+            yield key, what, who
     if config.train.anchor and not config.score.top_k:
         yield "top_k=32 or so, or train.anchor=0", "the start's likeliest tokens", "train.anchor"
 

@@ -25,32 +25,10 @@ from numpy.typing import NDArray
 
 from dcod import storage
 from dcod.errors import UserError
-from dcod.traces.scored import ScoredTrace
+from dcod.traces.scored import KIND, ScoredTrace
 
-SCHEMA = pa.schema(
-    [
-        ("trace_id", pa.string()),
-        ("prompt_id", pa.string()),
-        ("split", pa.string()),
-        ("prompt_tokens", pa.list_(pa.int32())),
-        ("completion_tokens", pa.list_(pa.int32())),
-        ("student_logprobs", pa.list_(pa.float32())),
-        ("entropies", pa.list_(pa.float32())),
-        ("behavior_logprobs", pa.list_(pa.float32())),
-        ("behavior_total", pa.float32()),
-        ("teacher_top_ids", pa.list_(pa.list_(pa.int32()))),
-        ("teacher_top_logprobs", pa.list_(pa.list_(pa.float32()))),
-        ("start_top_ids", pa.list_(pa.list_(pa.int32()))),
-        ("start_top_logprobs", pa.list_(pa.list_(pa.float32()))),
-        ("start_mass", pa.list_(pa.float32())),
-        ("start_ranks", pa.list_(pa.int32())),
-        ("local_logprobs", pa.list_(pa.float32())),
-        ("given", pa.float32()),
-        ("gold", pa.string()),
-        ("success", pa.float32()),
-    ],
-    metadata={"dcod.scores.version": "2"},
-)
+_COLUMNS = [(each.name, each.metadata[KIND]) for each in fields(ScoredTrace)]
+SCHEMA = pa.schema([*_COLUMNS[:2], ("split", pa.string()), *_COLUMNS[2:]], metadata={"dcod.scores.version": "2"})
 OPTIONAL = tuple(f.name for f in fields(ScoredTrace) if f.default is None)
 SPLITS = ("train", "selection")
 _KEYS = ("dcod.score.scores.student", "dcod.score.scores.tokenizer")

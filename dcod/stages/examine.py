@@ -25,7 +25,7 @@ source_digests = ingest.source_digests
 def run(config: Config, out: Path, log: Log, *, student: Path, part: str) -> dict[str, float]:  # noqa: ARG001
     """Examines the rows of ``part``, such as 2/4; see the module.
 
-    Nobody knows here which problems `join` will accept first, so ``ingest.limit`` spares no row the examining.
+    Nobody knows here which problems `join` will accept first, so every row is examined, whatever ``ingest.limit`` is.
 
     Raises:
         UserError: ``part`` is not of that form, or as `ingest`.

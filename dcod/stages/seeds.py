@@ -25,7 +25,7 @@ def names(seeds: int) -> list[str]:
 
 
 def parsed(config: Config, arm: str) -> tuple[str, int]:
-    """Whose further student it is, and the how manieth.
+    """Of which kind a further student is, and its number: ``student`` or ``sft``, from 1.
 
     Raises:
         UserError: it is none of :func:`names`.

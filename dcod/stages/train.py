@@ -1,6 +1,7 @@
 """Train: the start becomes the student, on weighted supervision.
 
-0. where several ranks are wanted and none was started yet, start them (dcod.stages.train_ranks); each comes back here;
+0. where several ranks are wanted and none runs yet, start them (dcod.stages.train_ranks): rank 0 runs this stage from
+   step 1, the others only the training in it;
 1. check that the scores are of this very student, and open them, split train and selection; a step's traces are read
    when it comes;
 2. check that the correction has all it needs, before the model is loaded;

@@ -1,8 +1,8 @@
 """One object of a bucket to a file, in parts: a cut connection or a killed process goes on where it was.
 
 1. the object's head says size, ETag and checksum; every part is asked for under that ETag;
-2. parts are read several at a time, each written to its place; one that breaks off goes on from its next byte, after a
-   pause, as long as it gets anywhere (in drops, see dcod.storage.dripping, it does not);
+2. parts are read several at a time, each written to its place; a part whose connection breaks is resumed at its next
+   byte after a pause. It gives up after some tries in a row that bring less than a least rate (dcod.storage.dripping);
 3. a finished part is noted beside the file, so that another process does not read it again;
 4. the whole is compared with the checksum (or the ETag, where it is one) before it gets its name;
 5. an object that changed meanwhile is begun anew, a few times.

@@ -1,8 +1,19 @@
-"""A trace in the tokens of a student, with what the student and its teacher said of them."""
+"""A trace in the tokens of a student, with what the student and its teacher said of them.
+
+A new field is stored as its metadata say (:mod:`dcod.score.scores`), and reaches a formula where ``StepScores`` has one
+of the same name (:func:`dcod.models.batches.stored_record`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+KIND = "arrow"  # in a field's metadata: how it is stored
+_TEXT, _FLOAT = {KIND: pa.string()}, {KIND: pa.float32()}
+_IDS, _FLOATS = {KIND: pa.list_(pa.int32())}, {KIND: pa.list_(pa.float32())}
+_ID_LISTS, _FLOAT_LISTS = {KIND: pa.list_(pa.list_(pa.int32()))}, {KIND: pa.list_(pa.list_(pa.float32()))}
 
 
 @dataclass(slots=True)
@@ -24,24 +35,24 @@ class ScoredTrace:
         success: how often the student is right in the manner of the trace, in (0, 1), or None (dcod.score.success).
     """
 
-    trace_id: str
-    prompt_id: str
-    prompt_tokens: list[int]
-    completion_tokens: list[int]
-    student_logprobs: list[float]
-    entropies: list[float]
-    behavior_logprobs: list[float] | None = None
-    behavior_total: float | None = None
-    teacher_top_ids: list[list[int]] | None = None
-    teacher_top_logprobs: list[list[float]] | None = None
-    start_top_ids: list[list[int]] | None = None
-    start_top_logprobs: list[list[float]] | None = None
-    start_mass: list[float] | None = None
-    start_ranks: list[int] | None = None
-    local_logprobs: list[float] | None = None
-    given: float | None = None
-    gold: str | None = None
-    success: float | None = None
+    trace_id: str = field(metadata=_TEXT)
+    prompt_id: str = field(metadata=_TEXT)
+    prompt_tokens: list[int] = field(metadata=_IDS)
+    completion_tokens: list[int] = field(metadata=_IDS)
+    student_logprobs: list[float] = field(metadata=_FLOATS)
+    entropies: list[float] = field(metadata=_FLOATS)
+    behavior_logprobs: list[float] | None = field(default=None, metadata=_FLOATS)
+    behavior_total: float | None = field(default=None, metadata=_FLOAT)
+    teacher_top_ids: list[list[int]] | None = field(default=None, metadata=_ID_LISTS)
+    teacher_top_logprobs: list[list[float]] | None = field(default=None, metadata=_FLOAT_LISTS)
+    start_top_ids: list[list[int]] | None = field(default=None, metadata=_ID_LISTS)
+    start_top_logprobs: list[list[float]] | None = field(default=None, metadata=_FLOAT_LISTS)
+    start_mass: list[float] | None = field(default=None, metadata=_FLOATS)
+    start_ranks: list[int] | None = field(default=None, metadata=_IDS)
+    local_logprobs: list[float] | None = field(default=None, metadata=_FLOATS)
+    given: float | None = field(default=None, metadata=_FLOAT)
+    gold: str | None = field(default=None, metadata=_TEXT)
+    success: float | None = field(default=None, metadata=_FLOAT)
 
     def __len__(self) -> int:
         return len(self.prompt_tokens) + len(self.completion_tokens)

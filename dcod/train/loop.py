@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from dcod.config import CorrectionConfig, TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.models.batches import stored_record
-from dcod.objective import corrections, weighting
+from dcod.objective import corrections, feasibility, weighting
 from dcod.objective.losses import LOSSES
 from dcod.objective.step_scores import StepScores
 from dcod.objective.weighting import WeightPlan
@@ -89,9 +89,7 @@ def made_in_training(config: TrainConfig, traces: TraceSet) -> bool:
 _STORED_AS = {"start_logprobs": "student_logprobs"}
 _TEACHER = "use `surprisal` (text only) or `none`, or record the teacher's log-probs in the student's tokens"
 _WAYS_OUT = {
-    "start_mass": "score with score.ranks=true",
-    "start_ranks": "score with score.ranks=true",
-    "local_logprobs": "score with score.local_window=32 or so",
+    **{name: f"score with score.{key}" for name, (key, _) in feasibility.SCORED.items()},
     "given": "bring a `weight` with every row (docs/traces.md), or take another correction",
 }
 
