@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from itertools import combinations, pairwise
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
-from dcod.models.batches import OWN_COST, Layout, collate, micro_batches
-from dcod.traces.scored import ScoredTrace
+from dcod.models.batches import OWN_COST, Layout, collate, micro_batches, stored_record
+from dcod.objective.step_scores import StepScores
+from dcod.traces.scored import KIND, ScoredTrace
 
 
 def traces(seed: int, count: int, prompts: int) -> list[ScoredTrace]:
@@ -78,3 +82,28 @@ def test_many_traces_are_split_in_time() -> None:
 def test_nothing_is_no_micro_batch() -> None:
     assert micro_batches([], 100) == []
     assert micro_batches([], 100, layout="packed") == []
+
+
+def test_every_field_of_one_name_reaches_the_formulas() -> None:
+    """As numbers of a trace, or of its tokens with 0 behind the end; None where one trace lacks it."""
+    shared = {each.name for each in fields(StepScores)} & {each.name for each in fields(ScoredTrace)}
+    kinds = {each.name: each.metadata[KIND] for each in fields(ScoredTrace)}
+    assert len(shared) == 9
+    values = {name: pa.types.is_list(kinds[name]) for name in shared - {"behavior_total"}}
+    long = {name: [2.0, 3.0] if listed else 0.5 for name, listed in values.items()}
+    short = {name: [4.0] if listed else 0.25 for name, listed in values.items()}
+    bare: dict[str, Any] = {"student_logprobs": [], "entropies": []}
+    made = [
+        ScoredTrace("a", "p", [1], [1, 1], **(bare | long)),
+        ScoredTrace("b", "p", [1], [1], **(bare | short)),
+    ]
+    record = stored_record(made)
+    for name, listed in values.items():
+        wanted = torch.tensor([[2.0, 3.0], [4.0, 0.0]] if listed else [0.5, 0.25])
+        assert torch.equal(getattr(record, name), wanted), name
+    assert record.behavior_total is not None
+    assert record.behavior_total.tolist() == [5.0, 4.0]
+    for name in shared - {"behavior_total", "student_logprobs", "entropies"}:
+        lacking = replace(made[1])
+        setattr(lacking, name, None)
+        assert getattr(stored_record([made[0], lacking]), name) is None, name
