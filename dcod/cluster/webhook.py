@@ -1,4 +1,4 @@
-"""Tells a web address how a run ended. Each message is signed, so that its sender is certain, and sent again if need be.
+"""Tells a web address how a run ended. A message is signed, so that its sender is certain, and sent again if need be.
 
 A POST of one JSON object. Its headers:
   * ``X-Dcod-Event``: promoted, refused or failed;
