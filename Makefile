@@ -57,7 +57,7 @@ test-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
 test-avx2: export ATEN_CPU_CAPABILITY := avx2
 test-avx2: test  ## the same as on an older processor, whose sums come out otherwise
 
-test-services: .venv/services.stamp  ## the slow tests and those with real servers, which it installs
+test-services: .venv/services.stamp docs  ## the slow tests and those with real servers, which it installs, and the docs as a site
 	@docker/postgresql.sh
 	@docker/chromium.sh
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or service" $(PYTEST_ARGS)
