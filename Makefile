@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 # Processes that test at once; 0 for one that a debugger can enter. A file's tests stay together.
 WORKERS ?= 2
-# For example STUDY_ARGS=--quick: a few minutes, beside the committed figures.
+# For example STUDY_ARGS=--quick: a few minutes, beside the committed figures; for the second protocol --core.
 STUDY_ARGS ?=
 # For example BENCH_ARGS="--model tiny --repetitions 1"; the data set lies in ../shared/data, or --data-dir.
 BENCH_ARGS ?=
@@ -38,7 +38,7 @@ VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench examples docs tests .ci docker setup.py)
 
-.PHONY: help run test test-avx2 test-lowest test-runs test-services test-vllm lint docs images bench sweep fuzz gpu-pack golden lock setup release clean
+.PHONY: help run test test-avx2 test-lowest test-runs test-services test-vllm lint docs images study study-second study-pretrained bench sweep fuzz gpu-pack golden lock setup release clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -89,6 +89,12 @@ lint: setup  ## style, format and types
 
 study: setup  ## the study of the corrections: runs what is missing, rewrites bench/study/results (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.study $(STUDY_ARGS)
+
+study-second: setup  ## the second protocol whole, tiny students: what is missing, then its tables (15 hours of two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.study.second --stage all $(STUDY_ARGS)
+
+study-pretrained: setup  ## the same for SmolLM2-135M (13 hours of two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.pretrained.second --stage all $(STUDY_ARGS)
 
 bench: .venv-bench/setup.stamp  ## training against TRL and a plain loop, on bench/results/training.json (half an hour)
 	.venv-bench/bin/python -m bench.training $(BENCH_ARGS)

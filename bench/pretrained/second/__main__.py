@@ -1,4 +1,7 @@
-"""`python -m bench.pretrained.second`: runs what is missing of a stage and rewrites the tables; see README.md."""
+"""`python -m bench.pretrained.second`: runs what is missing of a stage and rewrites the tables; see README.md.
+
+`--stage all` is every stage, one after the other, as in the tiny students' protocol.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import typer
 from bench.device import HELP, Device, beside, used
 from bench.pretrained.second import cells, choice, core, tables
 from bench.pretrained.second.tasks import TASKS
-from bench.study.second.__main__ import Stage, rows_of
+from bench.study.second.__main__ import Stage, in_order, rows_of
 from bench.study.second.cells import Cell
 from bench.study.second.entries import SFT
 from dcod import storage
@@ -43,21 +46,24 @@ def pretrained(
     def run(wanted: Iterable[Cell], into: Path) -> None:
         cells.finish(wanted, into, work, workers, until, ifeval)
 
-    if stage is Stage.TUNE_SFT:
-        run(choice.tuning([SFT]), tune)
-    elif stage is Stage.SCREEN:
-        run(choice.screening(rows_of(tune)), tune)
-    elif stage is Stage.SHORTLIST:
-        storage.write_json(results / "shortlist.json", {"finalists": choice.finalists(rows_of(tune))})
-    elif stage is Stage.TUNE:
-        run(choice.tuning(choice.committed(results, "shortlist")["finalists"]), tune)
-    elif stage is Stage.CHOOSE:
-        finalists = choice.committed(results, "shortlist")["finalists"]
-        storage.write_json(results / "choice.json", choice.settings(rows_of(tune), finalists))
-    elif stage is Stage.CONFIRM:
-        wanted = choice.confirmation(choice.committed(results, "choice"))
-        names = tasks.split(",") if tasks else list(TASKS)
-        run([cell for cell in wanted if cells.parsed(cell.regime)[0] in names], confirm)
+    def at(stage: Stage) -> None:
+        if stage is Stage.TUNE_SFT:
+            run(choice.tuning([SFT]), tune)
+        elif stage is Stage.SCREEN:
+            run(choice.screening(rows_of(tune)), tune)
+        elif stage is Stage.SHORTLIST:
+            storage.write_json(results / "shortlist.json", {"finalists": choice.finalists(rows_of(tune))})
+        elif stage is Stage.TUNE:
+            run(choice.tuning(choice.committed(results, "shortlist")["finalists"]), tune)
+        elif stage is Stage.CHOOSE:
+            finalists = choice.committed(results, "shortlist")["finalists"]
+            storage.write_json(results / "choice.json", choice.settings(rows_of(tune), finalists))
+        elif stage is Stage.CONFIRM:
+            wanted = choice.confirmation(choice.committed(results, "choice"))
+            names = tasks.split(",") if tasks else list(TASKS)
+            run([cell for cell in wanted if cells.parsed(cell.regime)[0] in names], confirm)
+
+    in_order(stage, results, at)
     tables.write(results)
     print(f"wrote {results}/README.md")
 

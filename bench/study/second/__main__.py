@@ -1,11 +1,14 @@
 """`python -m bench.study.second`: runs what is missing of a stage and rewrites the tables; see README.md.
 
-Cells are kept one a line as they end, so a stage that was stopped goes on where it was, in many sittings.
+Cells are kept one a line as they end, so a stage that was stopped goes on where it was, in many sittings. `--stage all`
+is every stage, one after the other; a shortlist or choice that is there already stays.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +31,7 @@ def rows_of(path: Path) -> choice.Index:
 
 
 class Stage(StrEnum):
-    """In the order in which they run; `shortlist` and `choose` write a file to be committed."""
+    """In the order in which they run; `shortlist` and `choose` write a file to be committed. `all` is all of them."""
 
     TUNE_SFT = "tune-sft"
     SCREEN = "screen"
@@ -37,6 +40,71 @@ class Stage(StrEnum):
     CHOOSE = "choose"
     CONFIRM = "confirm"
     TABLES = "tables"
+    ALL = "all"
+
+
+CHOICES = {Stage.SHORTLIST: "shortlist.json", Stage.CHOOSE: "choice.json"}  # what a stage writes, once
+
+
+def in_order(stage: Stage, results: Path, run: Callable[[Stage], None]) -> None:
+    """Runs a stage; for `all` every one whose choice is not there yet."""
+    for one in list(Stage)[:-1] if stage is Stage.ALL else [stage]:
+        if stage is not Stage.ALL or not (results / CHOICES.get(one, "-")).exists():
+            run(one)
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What stages run on.
+
+    Attributes:
+        results: the folder of cells and choices.
+        work: what cells make and share, such as starts and traces.
+        workers: processes.
+        until: no cell begins after this time of the monotonic clock.
+        names: regimes.
+    """
+
+    results: Path
+    work: Path
+    workers: int
+    until: float
+    names: list[str]
+
+    def run(self, stage: Stage) -> None:
+        """Runs a stage; see README.md."""
+        results, names = self.results, self.names
+        tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"
+        if stage is Stage.TUNE_SFT:
+            for _ in ("the grid", "what it promoted"):
+                self._finish(plan.tuning([SFT], names, rows_of(tune)), tune)
+        elif stage is Stage.SCREEN:
+            screen = choice.screening(results)
+            settings = {r: t.setting for r, t in choice.tuned(rows_of(screen), SFT).items() if r in names}
+            print(f"not in this dcod: {', '.join(unknown()) or 'none'}")
+            print(f"SFT is not tuned yet in: {', '.join(r for r in names if r not in settings) or 'none'}")
+            self._finish(plan.screening(settings), screen)
+        elif stage is Stage.SHORTLIST:
+            rows = rows_of(choice.screening(results))
+            methods = choice.shortlist(rows)
+            means = {m: choice.mean_over_regimes(by) for m, by in choice.screened(rows).items()}
+            left_out = [m for m in ENTRIES if means.get(m) is None]
+            storage.write_json(results / "shortlist.json", {"methods": methods, "not screened everywhere": left_out})
+            print(f"{', '.join(methods)}; not screened everywhere: {', '.join(left_out) or 'none'}")
+            print("commit shortlist.json")
+        elif stage is Stage.TUNE:
+            for _ in ("the grid", "what it promoted"):
+                self._finish(plan.tuning(choice.listed(results), names, rows_of(tune)), tune)
+        elif stage is Stage.CHOOSE:
+            print(f"{', '.join(choice.choose(rows_of(tune), results))}; commit choice.json before --stage confirm")
+        elif stage is Stage.CONFIRM:
+            chosen = choice.chosen(results)
+            for name in names:
+                seeds = choice.seeds_wanted(rows_of(confirm), chosen, name)
+                self._finish(plan.confirmation(tables.settings_of(chosen), seeds, [name]), confirm)
+
+    def _finish(self, wanted: Iterable[cells.Cell], into: Path) -> None:
+        cells.finish(wanted, into, self.work, self.workers, self.until)
 
 
 def study(
@@ -65,33 +133,7 @@ def study(
     results, work = beside(results, kind), beside(work, kind)
     until = time.monotonic() + 60 * minutes
     names = regimes.split(",") if regimes else list(REGIMES)
-    tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"
-    if stage is Stage.TUNE_SFT:
-        for _ in ("the grid", "what it promoted"):
-            cells.finish(plan.tuning([SFT], names, rows_of(tune)), tune, work, workers, until)
-    elif stage is Stage.SCREEN:
-        screen = choice.screening(results)
-        settings = {r: t.setting for r, t in choice.tuned(rows_of(screen), SFT).items() if r in names}
-        print(f"not in this dcod: {', '.join(unknown()) or 'none'}")
-        print(f"SFT is not tuned yet in: {', '.join(r for r in names if r not in settings) or 'none'}")
-        cells.finish(plan.screening(settings), screen, work, workers, until)
-    elif stage is Stage.SHORTLIST:
-        rows = rows_of(choice.screening(results))
-        methods = choice.shortlist(rows)
-        means = {m: choice.mean_over_regimes(by) for m, by in choice.screened(rows).items()}
-        left_out = [m for m in ENTRIES if means.get(m) is None]
-        storage.write_json(results / "shortlist.json", {"methods": methods, "not screened everywhere": left_out})
-        print(f"{', '.join(methods)}; not screened everywhere: {', '.join(left_out) or 'none'}; commit shortlist.json")
-    elif stage is Stage.TUNE:
-        for _ in ("the grid", "what it promoted"):
-            cells.finish(plan.tuning(choice.listed(results), names, rows_of(tune)), tune, work, workers, until)
-    elif stage is Stage.CHOOSE:
-        print(f"{', '.join(choice.choose(rows_of(tune), results))}; commit choice.json before --stage confirm")
-    elif stage is Stage.CONFIRM:
-        chosen = choice.chosen(results)
-        for name in names:
-            seeds = choice.seeds_wanted(rows_of(confirm), chosen, name)
-            cells.finish(plan.confirmation(tables.settings_of(chosen), seeds, [name]), confirm, work, workers, until)
+    in_order(stage, results, Sitting(results, work, workers, until, names).run)
     tables.write(results)
     print(f"wrote {results}/README.md")
 
