@@ -1,5 +1,6 @@
 """What can be known before a run: of the traces, the student and the benchmarks, without any weights. For `dcod check`.
 
 ``student`` gets config.json and tokenizer alone; ``sample`` examines the first rows of every source as ingestion does;
-``checks`` are the questions, one function each: add one there. ``advice`` writes a configuration for what it finds.
+``languages`` tells what language texts are in; ``checks`` are the questions, one function each: add one there.
+``advice`` writes a configuration for what it finds.
 """

@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 from dcod import benchmarks
-from dcod.check import sample, student
+from dcod.check import languages, sample, student
 from dcod.check.sample import Sample
+from dcod.check.student import UncheckedError
 from dcod.config import Config, parse_config, reference
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
@@ -126,6 +127,7 @@ def advise(
     _verdicts(advice, looked, held, folder)
     _training(advice, held, looked)
     _benchmark(advice, benchmark or _held_out(advice, hold_out, looked, beside, force), looked)
+    _language(advice, looked)
     return advice
 
 
@@ -250,6 +252,27 @@ def _benchmark(advice: Advice, benchmark: str, looked: Sample) -> None:
             advice.why.append("evaluate.benchmarks: no words are added (`as_is`), as in the prompts of the traces")
         entry |= {"name": "custom", "source": source}
     advice.set("evaluate.benchmarks", [entry], f"answers are cut at {answers} tokens; the traces have {longest}")
+
+
+def _language(advice: Advice, looked: Sample) -> None:
+    """Says the language of traces and problems; a published set is not fetched for it."""
+    try:
+        spoken = languages.of_traces(looked.traces)
+        said, differs, section = str(spoken), "", advice.config.evaluate
+        for benchmark in section.benchmarks:
+            if not benchmark.source:
+                said += f"; `dcod check` looks at {benchmark.name}"
+                continue
+            problems = languages.of([one.text for one in benchmarks.load(benchmark, section.report_share)])
+            said, differs = f"{said}, problems {problems}", spoken.unlike(problems)
+    except UncheckedError as error:
+        advice.why.append(str(error))
+        return
+    except UserError as error:
+        said += f"; the problems were not read: {one_line(error)}"
+    advice.why.append(f"language, where there is prose enough to tell it: {said}")
+    if differs:
+        advice.why.append(f"warning: {differs}")
 
 
 def _held_out(advice: Advice, share: float, looked: Sample, folder: Path, force: bool) -> str:

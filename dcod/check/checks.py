@@ -16,7 +16,7 @@ from typing import Literal
 
 from dcod import benchmarks
 from dcod.benchmarks import Problem
-from dcod.check import hub, sample, student
+from dcod.check import hub, languages, sample, student
 from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
 from dcod.config import BenchmarkConfig, Config, PromoteConfig
@@ -55,6 +55,7 @@ class Findings:
     config: Config
     folder: Path | None = None
     sample: Sample | None = None
+    spoken: languages.OfTraces | None = None
     asked: float = 0.0  # tokens of one model's evaluation at most, prompts and answers
     answers: list[Check] = field(default_factory=list)
 
@@ -157,6 +158,17 @@ def _traces(findings: Findings) -> Iterator[Check]:
     limit = config.student.max_length
     if longest <= limit // 4:
         yield Check("lengths", "ok", f"the longest trace has {longest:,} tokens; student.max_length={limit:,} is ample")
+    yield from _language(findings, taken)
+
+
+def _language(findings: Findings, taken: Sample) -> Iterator[Check]:
+    try:
+        spoken = findings.spoken = languages.of_traces(taken.traces)
+    except UncheckedError as error:
+        yield Check("language", "unchecked", str(error).removeprefix("language: "))
+    else:
+        if spoken.told:
+            yield Check("language", "ok", f"where there is prose enough to tell it: {spoken}")
 
 
 def _correction(findings: Findings) -> Iterator[Check]:
@@ -223,6 +235,9 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig, problems: Sequenc
             f"asked otherwise than it is taught, and may copy these words; {way_out}a mapping with `instruction` "
             "teaches them",
         )
+    spoken = findings.spoken if benchmark.role == "primary" else None
+    if spoken and (differs := spoken.unlike(languages.of([one.text for one in problems]))):
+        yield Check(name, "warning", differs)
 
 
 def _too_few_to_pass(config: Config, benchmark: BenchmarkConfig, deciding: int) -> str:
