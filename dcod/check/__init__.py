@@ -2,5 +2,5 @@
 
 ``student`` gets config.json and tokenizer alone; ``sample`` examines the first rows of every source as ingestion does;
 ``languages`` tells what language texts are in; ``checks`` are the questions, one function each: add one there.
-``advice`` writes a configuration for what it finds.
+``advice`` writes a configuration for what it finds, and ``editors`` the schema beside it.
 """

@@ -40,8 +40,8 @@ def init(
     out: Annotated[Path, typer.Option("--out", help="The configuration.")] = Path("dcod.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace files that `dcod init` wrote.")] = False,
 ) -> None:
-    """Looks at your data and writes a commented configuration for it."""
-    from dcod.check import advice
+    """Looks at your data and writes a commented configuration for it, and beside it the schema that editors read."""
+    from dcod.check import advice, editors
     from dcod.check.student import UncheckedError, packaged
     from dcod.storage import outputs
 
@@ -53,11 +53,12 @@ def init(
     except UncheckedError as error:
         here = "".join(f", or {name}, which is here" for name in packaged())
         raise UserError(f"{error}; give --student a local folder{here}") from None
-    outputs.write_file(out, chosen.text())
+    line, schema = editors.provide(out.parent)
+    outputs.write_file(out, line + chosen.text())
     result({"out": out, "why": chosen.why})
     for line in chosen.why:
         console.print(f"- {line}")
-    console.print(f"wrote {out}\nnext: dcod check --config {out}")
+    console.print(f"wrote {out}\n{schema}\nnext: dcod check --config {out}")
 
 
 @app.command(**verb(BEGIN, "dcod check --config dcod.yaml", "dcod check --preset gsm8k"))

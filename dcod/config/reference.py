@@ -134,10 +134,15 @@ def markdown() -> str:
         "",
         f"All {count} keys. Set them in a YAML file (`--config mine.yaml`) or on the command line "
         "(`train.epochs=3`); the command line wins. `dcod config --config mine.yaml` prints what a run would use, "
-        "with these texts as comments, and `dcod config --schema` the JSON Schema for your editor, which is also "
-        "[published here](dcod.schema.json): begin your file with `# yaml-language-server: $schema=` and its path or "
-        "address.",
+        "with these texts as comments.",
         "`dcod presets NAME` prints a file to begin with, and `dcod init` writes one for your data.",
+        "",
+        "Editors complete and check the keys by their JSON Schema. `dcod init` writes it beside the configuration, as "
+        "`.dcod.schema.json` (hidden, so that no folder of traces reads it), and names it in the first line, "
+        "`# yaml-language-server: $schema=.dcod.schema.json`. Keep the two together; after an upgrade of dcod, "
+        "`dcod config --schema > .dcod.schema.json` writes it anew. The same two make any other file complete, such as "
+        "one from `dcod presets NAME`; the schema is also "
+        "[published here](dcod.schema.json).",
         "",
         "Passwords and keys are never part of a configuration: they come from the environment.",
     ]

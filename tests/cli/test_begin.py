@@ -8,10 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from dcod import cli
 from dcod.check import student
+from dcod.storage import marks
+from dcod.traces import sources
 from tests.check.test_checks import lines, rows
 
 
@@ -110,3 +114,41 @@ def test_every_verb_that_needs_no_server_speaks_json(folder: Path, said: Any) ->
     ]
     assert read["weights"][0]["metrics"]["traces"] > 0
     assert read["gc"] == [{"items": [], "deleted": False}]
+
+
+INIT = ("init", "traces.jsonl", "--benchmark", "problems.jsonl", "--student", "./student")
+
+
+def test_editors_find_the_schema_beside_what_init_wrote(folder: Path, said: Any) -> None:
+    told = said(*INIT, "--out", "made/new.yaml")
+    file = folder / "made" / ".dcod.schema.json"
+    assert "\nwrote made/.dcod.schema.json, by which editors complete its keys\n" in told
+    first = (folder / "made" / "new.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=.dcod.schema.json"
+    schema = json.loads(file.read_text())
+    values = yaml.safe_load((folder / "made" / "new.yaml").read_text())
+    jsonschema.validate(values, schema)
+    with pytest.raises(jsonschema.ValidationError, match="'trian' was unexpected"):
+        jsonschema.validate(values | {"trian": {}}, schema)
+    assert said("check", "--config", "made/new.yaml")
+    (folder / "made" / "more.jsonl").write_text((folder / "traces.jsonl").read_text())
+    for source in ("made", "made/*.json*"):
+        assert [unit.name for unit in sources.expand(source)] == ["made/more.jsonl"]
+
+
+def test_a_schema_that_is_there_is_replaced_only_where_dcod_wrote_it(folder: Path, said: Any) -> None:
+    file = folder / ".dcod.schema.json"
+    file.write_text(said("config", "--schema"))
+    before = file.stat()
+    assert "\n.dcod.schema.json, by which editors complete its keys, is there\n" in said(*INIT)
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    file.write_text(json.dumps({"$comment": marks.FILE_MARK, "title": "of an older dcod"}))
+    assert "\nwrote .dcod.schema.json" in said(*INIT, "--force")
+    assert Path("dcod.yaml").read_text().startswith("# yaml-language-server: $schema=.dcod.schema.json\n")
+    for own in ('{"title": "mine"}', "no JSON"):
+        file.write_text(own)
+        assert "\nno schema for editors: .dcod.schema.json: this version of dcod did not write it" in said(
+            *INIT, "--force"
+        )
+        assert file.read_text() == own
+        assert "yaml-language-server" not in Path("dcod.yaml").read_text()
