@@ -11,15 +11,49 @@ from dcod.evaluate.results import ModelRef
 from dcod.promote.compare import Comparison
 
 DECISION = "decision.json"
+_CHECKS = {  # by code; any other says it by its code
+    "improves": "better than the champion",
+    "holds": "guard benchmark holds",
+    "steady": "answers as steady",
+    "enough_problems": "enough problems",
+    "truncated": "answers cut off",
+    "unparseable": "answers without a result",
+    "uncontaminated": "training data clean",
+    "budget": "tests left this period",
+    "beats_twin": "against plain fine-tuning",
+}
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One check of the gate: a code for machines, a sentence with its numbers, and whether it holds."""
+    """One check of the gate.
+
+    Attributes:
+        code: its name for machines; ``check`` is that for people.
+        text: a sentence with its numbers.
+        passed: whether it holds.
+        about: the benchmark, or figure of one, that it looks at; empty where it looks at none.
+        measured: the part of the sentence that says what was found; empty in decisions of earlier versions.
+        limit: what it is held against.
+    """
 
     code: str
     text: str
     passed: bool
+    about: str = ""
+    measured: str = ""
+    limit: str = ""
+
+    @property
+    def check(self) -> str:
+        """What is checked, and of which benchmark."""
+        name = _CHECKS.get(self.code, self.code.replace("_", " "))
+        return f"{name}: {self.about}" if self.about else name
+
+    @property
+    def cells(self) -> list[str]:
+        """The check, what was measured and the limit; the whole sentence where there is no more than that."""
+        return [self.check, self.measured or self.text, self.limit]
 
 
 @dataclass(frozen=True)

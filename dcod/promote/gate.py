@@ -1,5 +1,7 @@
 """The promotion gate: is the challenger really better? All its rules; the decision is data with its reasons.
 
+Each check alone, from its numbers to its words, is in dcod.promote.checks.
+
 On the gate split, on the same problems, zero-shot:
   * the *primary* benchmarks must improve (dcod.promote.compare): all of them, each tested at the level itself (an
     intersection-union test needs no correction); or, with ``primaries=any``, at least one after Holm's correction,
@@ -31,7 +33,8 @@ from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
 from dcod.evaluate.results import Answer, AskedBenchmark, ModelRef, Results
-from dcod.promote.compare import POWER, Comparison, compare, compare_rise
+from dcod.promote import checks
+from dcod.promote.compare import Comparison, compare, compare_rise
 from dcod.promote.decision import Decision, Reason
 
 SPLIT = "gate"
@@ -102,26 +105,17 @@ def judge(contest: Contest, standing: Standing, config: PromoteConfig) -> Decisi
     compared = decide(contest.student, baseline, config)
     reasons, comparisons = list(compared.reasons), list(compared.comparisons)
     if contest.contamination is not None:
-        reasons.append(_uncontaminated(contest.contamination))
+        reasons.append(checks.uncontaminated(contest.contamination))
     if contest.twin is not None:
         of_twin, twin_reasons = against_twin(contest.student, contest.twin, config)
         comparisons += of_twin
         reasons += twin_reasons
     if champion.digest == student.digest:
-        text = f"the student is champion version {champion.version} itself"
-        reasons = [Reason("already_champion", text, False)]
+        reasons = [checks.already_champion(champion)]
     elif champion.digest != baseline.model.digest:
-        text = (
-            f"the champion is version {champion.version} ({champion.digest[:12] or 'registered by another tool'}), "
-            f"but the results are of {baseline.model.digest[:12]}; run again, so that the champion is evaluated"
-        )
-        reasons.insert(0, Reason("champion_not_evaluated", text, False))
+        reasons.insert(0, checks.champion_not_evaluated(champion, baseline.model))
     elif standing.rolled_back:
-        text = (
-            f"version {standing.student_version}, the same model, was rolled back; to allow it again, delete its tag "
-            "dcod.outcome"
-        )
-        reasons.insert(0, Reason("rolled_back", text, False))
+        reasons.insert(0, checks.rolled_back(standing.student_version))
     return replace(
         compared,
         promote=all(reason.passed for reason in reasons),
@@ -134,13 +128,7 @@ def judge(contest: Contest, standing: Standing, config: PromoteConfig) -> Decisi
 
 def within_budget(decision: Decision, spending: Spending, config: PromoteConfig) -> Decision:
     """The decision with what the budget of the period says."""
-    text = (
-        f"test {spending.tests} of at most {config.tests_per_period} in {config.period_days} days; together they "
-        f"promote noise with a chance of at most {config.level:g}"
-    )
-    if not spending.granted:
-        text = f"the budget is spent: {text}; wait, or raise promote.tests_per_period, which lowers the level of each"
-    reason = Reason("budget", text, spending.granted)
+    reason = checks.budget(spending.tests, spending.granted, config)
     return replace(decision, promote=decision.promote and reason.passed, reasons=(*decision.reasons, reason))
 
 
@@ -158,14 +146,14 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
     comparisons: list[Comparison] = []
     ours_by, theirs_by = challenger.benchmarks, baseline.benchmarks
     if not any(asked.role == "primary" for asked in ours_by.values()):
-        reasons.append(Reason("no_primary", "no benchmark has the role primary, so nothing can improve", False))
+        reasons.append(checks.no_primary())
     for key in sorted({*ours_by, *theirs_by}):
         role = (ours_by.get(key) or theirs_by[key]).role
         incomparable = _why_incomparable(
             key, ours_by.get(key), theirs_by.get(key), ours.get(key, {}), theirs.get(key, {})
         )
         if incomparable is not None:
-            reasons.append(Reason(incomparable.code, incomparable.text, role == "report"))
+            reasons.append(checks.only_reported(incomparable) if role == "report" else incomparable)
             continue
         comparisons.append(compare(key, role, correctness(ours[key]), correctness(theirs[key]), level))
         if role != "report":
@@ -176,8 +164,8 @@ def decide(challenger: Results, baseline: Results, config: PromoteConfig) -> Dec
     contests = [c.benchmark for c in comparisons if c.role == "report" and c.n < FEW]
     comparisons += _pooled({key: (correctness(ours[key]), correctness(theirs[key])) for key in contests}, level)
     reasons += _verdicts([c for c in comparisons if c.role == "primary"], config, level)
-    reasons += [_holds(c, config.margin) for c in comparisons if c.role == "guard"]
-    reasons += [_steady(c, config.stability_margin) for c in comparisons if c.role == "stability"]
+    reasons += [checks.holds(c, config.margin) for c in comparisons if c.role == "guard"]
+    reasons += [checks.steady(c, config.stability_margin) for c in comparisons if c.role == "stability"]
     return Decision(
         promote=all(reason.passed for reason in reasons),
         reasons=tuple(reasons),
@@ -219,13 +207,11 @@ def against_twin(student: Results, twin: Results, config: PromoteConfig) -> tupl
     Raises:
         UserError: the two were not evaluated alike.
     """
-    comparisons = compared_with_twin(student, twin, SPLIT, level_of(config))
-    reasons = []
-    for one in comparisons:
-        better = one.p_value < level_of(config) and one.difference > 0
-        verdict = "the correction added" if better else "no gain of the correction shown"
-        text = f"{one.benchmark}, against the SFT twin: {verdict}: {_numbers(one)}, p = {one.p_value:.2g}"
-        reasons.append(Reason("beats_twin", text, better or config.twin == "report"))
+    level = level_of(config)
+    comparisons = compared_with_twin(student, twin, SPLIT, level)
+    reasons = [checks.beats_twin(one, level) for one in comparisons]
+    if config.twin == "report":
+        reasons = [checks.only_reported(reason) for reason in reasons]
     return comparisons, reasons
 
 
@@ -253,17 +239,6 @@ def compared_with_twin(student: Results, twin: Results, split: str, level: float
     return compared
 
 
-def _uncontaminated(traces: Mapping[str, Any]) -> Reason:
-    dirty = traces["exact"] + traces["inside"]
-    text = (
-        f"{dirty} of {traces['traces']} training traces hold a problem of a benchmark ({traces['ngram']} more share "
-        "much of their wording with one)"
-    )
-    if dirty:
-        text += f": {'; '.join(traces['named'][:3])}; leave ingest.decontaminate on"
-    return Reason("uncontaminated", text, not dirty)
-
-
 def correctness(answers: AnswersByProblem) -> Values:
     """By problem, 1 for each right answer and 0 for any other."""
     return {problem: [float(answer.outcome == "correct") for answer in group] for problem, group in answers.items()}
@@ -278,24 +253,16 @@ def _why_incomparable(
 ) -> Reason | None:
     """Why the two cannot be compared on this benchmark; None if they can."""
     if ours is None or theirs is None:
-        who = "challenger" if ours is None else "baseline"
-        return Reason("benchmark_missing", f"{key}: the {who} was not evaluated on it; evaluate both alike", False)
+        return checks.benchmark_missing(key, "challenger" if ours is None else "baseline")
     if ours.fingerprint != theirs.fingerprint:
-        return Reason(
-            "evaluators_differ",
-            f"{key}: evaluated differently (fingerprint {ours.fingerprint[:12]} against "
-            f"{theirs.fingerprint[:12]}: grader, prompt, template, engine, sampling or data); evaluate the baseline "
-            "again",
-            False,
-        )
+        return checks.evaluators_differ(key, ours.fingerprint, theirs.fingerprint)
     if answers.keys() != baseline_answers.keys():
-        odd = len(answers.keys() ^ baseline_answers.keys())
-        return Reason("problems_differ", f"{key}: {odd} problems were answered by only one of the two models", False)
+        return checks.problems_differ(key, len(answers.keys() ^ baseline_answers.keys()))
     counts = {len(v) for v in answers.values()} | {len(v) for v in baseline_answers.values()}
     if len(counts) > 1:
-        return Reason("samples_differ", f"{key}: problems have different numbers of answers: {sorted(counts)}", False)
+        return checks.samples_differ(key, counts)
     if not answers:
-        return Reason("no_problems", f"{key}: no problem on the gate split", False)
+        return checks.no_problems(key)
     return None
 
 
@@ -313,64 +280,24 @@ def _steadiness(key: str, ours: AnswersByProblem, theirs: AnswersByProblem, conf
 
 def _count_and_share_checks(comparison: Comparison, outcomes: Sequence[str], config: PromoteConfig) -> list[Reason]:
     """Enough problems, and not too many answers without a verdict; ``outcomes`` are the challenger's."""
-    text = f"{comparison.benchmark}: {comparison.n} problems on the gate split, at least {config.min_problems} needed"
-    reasons = [Reason("enough_problems", text, comparison.n >= config.min_problems)]
+    reasons = [checks.enough_problems(comparison, config.min_problems)]
     for outcome, limit in (("truncated", config.max_truncated), ("unparseable", config.max_unparseable)):
         share = sum(o == outcome for o in outcomes) / len(outcomes)
-        text = f"{comparison.benchmark}: {share:.1%} of the answers {outcome}, at most {limit:.0%} allowed"
-        reasons.append(Reason(outcome, text, share <= limit))
+        reasons.append(checks.share(comparison.benchmark, outcome, share, limit))
     return reasons
 
 
 def _verdicts(primaries: Sequence[Comparison], config: PromoteConfig, level: float) -> list[Reason]:
     """All must improve; or one after Holm's correction, while the others hold."""
     if config.primaries == "all":
-        return [_improves(one, one.p_value, level, "") for one in primaries]
+        return [checks.improves(one, one.p_value, level, "") for one in primaries]
     adjusted = statistics.holm({one.benchmark: one.p_value for one in primaries})
-    won = [_improves(one, adjusted[one.benchmark], level, " after Holm's correction") for one in primaries]
+    won = [checks.improves(one, adjusted[one.benchmark], level, " after Holm's correction") for one in primaries]
     some = any(reason.passed for reason in won)
     out = []
     for one, reason in zip(primaries, won, strict=True):
         if reason.passed or not some:
             out.append(reason)
         else:  # another one improved; this one must not pay for it
-            out.append(_holds(one, config.margin))
+            out.append(checks.holds(one, config.margin))
     return out
-
-
-def _improves(comparison: Comparison, p_value: float, level: float, how: str) -> Reason:
-    passed = p_value < level and comparison.difference > 0
-    verdict = "improved" if passed else "no improvement shown"
-    text = f"{comparison.benchmark}: {verdict}: {_numbers(comparison)}, p = {p_value:.2g}{how}, level {level:.3g}"
-    text += f"; a difference of {comparison.detectable * 100:.1f} points would be found with {POWER:.0%} power"
-    return Reason("improves", text, passed)
-
-
-def _holds(comparison: Comparison, margin: float) -> Reason:
-    passed = comparison.worst > -margin
-    verdict = "not worse" if passed else "not shown to hold"
-    text = f"{comparison.benchmark}: {verdict}: {_numbers(comparison)}, at worst {_points(comparison.worst)}, allowed "
-    return Reason(
-        "holds", f"{text}-{margin * 100:.1f} points; detectable {comparison.detectable * 100:.1f} points", passed
-    )
-
-
-def _steady(one: Comparison, margin: float) -> Reason:
-    passed = one.worst < margin
-    text = (
-        f"{one.benchmark}: {one.challenger:.1%} of the answers against {one.baseline:.1%}; difference at "
-        f"worst {_points(one.worst)}, limit {_points(margin)}"
-    )
-    return Reason("steady", text, passed)
-
-
-def _numbers(one: Comparison) -> str:
-    return (
-        f"{one.challenger:.1%} against {one.baseline:.1%} on {one.n} problems, {one.gains} better and "
-        f"{one.losses} worse; difference {_points(one.difference)} (95% interval {_points(one.low)} to "
-        f"{_points(one.high)})"
-    )
-
-
-def _points(value: float) -> str:
-    return f"{value * 100:+.1f} points"

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.evaluate.results import ZERO_SHOT
 from dcod.reports import arms, sections
-from dcod.reports.html import minus, missing, part
+from dcod.reports.html import minus, missing, part, table
 from dcod.reports.run_page import RunPage
-from dcod.reports.side_by_side import points
+from dcod.reports.side_by_side import filled, points
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from dcod.evaluate.results import Results
     from dcod.promote.compare import Comparison
-    from dcod.promote.decision import Decision
+    from dcod.promote.decision import Decision, Reason
 
 _VERDICTS = {
     "promote": ("good", "Promoted", "The student is better than the champion; all checks of the gate hold."),
     "refuse": ("bad", "Refused", "The student does not replace the champion."),
     "already_champion": ("plain", "Nothing to do", "The student is the champion already."),
-}
-_CHECKS = {  # by the codes of the gate's reasons
-    "improves": "better than the champion",
-    "holds": "guard benchmark holds",
-    "steady": "answers as steady",
-    "enough_problems": "enough problems",
-    "truncated": "answers cut off",
-    "unparseable": "answers without a result",
-    "uncontaminated": "training data clean",
-    "budget": "tests left this period",
-    "beats_twin": "against plain fine-tuning",
 }
 
 
@@ -54,14 +43,20 @@ def headline(run: RunPage) -> Markup:
 
 
 def checks(decision: Decision | None) -> Markup:
-    """The checks as a table: the failed ones first, those that hold behind a fold where something failed."""
+    """The checks as a table: the failed ones first, those that hold behind a fold."""
     if decision is None:
         return missing("No decision: the gate did not run.")
-    rows = [
-        (_CHECKS.get(one.code, one.code.replace("_", " ")), minus(one.text), one.passed) for one in decision.reasons
-    ]
-    failed, passed = [row for row in rows if not row[2]], [row for row in rows if row[2]]
-    return part("checks", failed, passed, f"{decision.level:g}", f"{decision.margin * 100:g}")
+    failed, passed = decision.failed, [one for one in decision.reasons if one.passed]
+    shown = _checks(failed, "Checks that do not hold") if failed else None
+    folded = _checks(passed, "Checks that hold") if passed else None
+    return part("checks", shown, folded, len(passed), f"{decision.level:g}", f"{decision.margin * 100:g}")
+
+
+def _checks(reasons: Sequence[Reason], caption: str) -> Markup:
+    """Check, measured and limit; a decision of an earlier version has no limits, but sentences that say them."""
+    head, rows = filled((["check", "measured", "limit"], [list(map(minus, one.cells)) for one in reasons]))
+    marked = [[part("marked", one.passed, check), *cells] for one, (check, *cells) in zip(reasons, rows, strict=True)]
+    return table(head, marked, caption)
 
 
 def _how(one: Comparison) -> str:

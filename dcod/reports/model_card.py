@@ -177,8 +177,9 @@ def _evidence(decision: Decision, results: Mapping[str, Results]) -> str:
         for label, one in results.items()
         for row in one.on("report")
     ]
-    lines += ["", "What the gate checked, on its own split:", ""]
-    lines += [f"- {'yes' if reason.passed else '**no**'}: {_plain(reason.text)}" for reason in decision.reasons]
+    lines += ["", "What the gate checked, on its own split:"]
+    checked = [["yes" if reason.passed else "NO", *reason.cells] for reason in decision.reasons]
+    lines += _table((["holds", "check", "measured", "limit"], checked))
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from dcod.reports.viewer import TEMPLATES, source
 EVIL = "<script>alert('x')</script>\"&"
 SAFE = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&amp;"
 
-PIECES = {
+PIECES: dict[str, list[Any]] = {
     "title": [EVIL],
     "heading": [EVIL],
     "chapter": [EVIL, EVIL, EVIL],
@@ -22,8 +23,8 @@ PIECES = {
     "table": [[EVIL], [[EVIL]], EVIL],
     "pairs": [{EVIL: EVIL}],
     "headline": [EVIL, EVIL, EVIL, EVIL, EVIL, [(EVIL, EVIL)], [EVIL], {EVIL: EVIL}],
-    "checks": [[(EVIL, EVIL, False)], [(EVIL, EVIL, True)], EVIL, EVIL],
-    "check_rows": [[(EVIL, EVIL, True)]],
+    "checks": [EVIL, EVIL, EVIL, EVIL, EVIL],
+    "marked": [EVIL, EVIL],
     "plot": [EVIL, EVIL, EVIL, EVIL],
     "fold": [EVIL, EVIL],
     "changed": [EVIL],

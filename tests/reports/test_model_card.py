@@ -72,6 +72,8 @@ def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -
     for text in (
         "# student, version 2",
         "better than the champion",
+        "| holds | check | measured | limit |",
+        "| yes | answers cut off: sums | 0.0% of the answers truncated | at most 50% allowed |",
         "3 of 5 rows accepted, 1 problems",
         "refused: 2 duplicate",
         "- correction: none: plain fine-tuning",
@@ -103,7 +105,7 @@ def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
     for text in (
         "unknown (promote.base_licence says it)",
         "Unknown: the trace set was not given",
-        "**no**: sums",
+        "| NO | better than the champion: sums",
         "files behind it: unknown",
     ):
         assert text in card, text

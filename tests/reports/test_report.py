@@ -16,6 +16,7 @@ import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.evaluate.results import ModelRef, Results, load_results, of_summary
+from dcod.promote import checks
 from dcod.promote.compare import Comparison
 from dcod.promote.decision import Decision, Reason
 from dcod.reports import figures, report
@@ -129,9 +130,11 @@ WEIGHTS = {"edges": [0.0, 1.0, 2.0], "counts": {"0-15": [1, 2], "16-31": [2, 0]}
 
 def decision(promote: bool = True) -> Decision:
     found = Comparison("sums", "primary", 40, 1, 0.6, 0.4, 10, 2, 0.2, 0.05, 0.35, 0.019, 0.08, 0.17)
-    reasons = (Reason("improves", f"sums: improved {HOSTILE}", promote), Reason("truncated", "sums: 0.0%", True))
+    hostile = replace(found, benchmark=f"sums {HOSTILE}")
+    reasons = [checks.improves(hostile, 0.019 if promote else 0.19, 0.05, ""), checks.holds(found, 0.02)]
+    reasons.append(checks.share("sums", "truncated", 0.0, 0.5))
     return Decision(
-        promote, reasons, (found,), ModelRef("a" * 64, "u", 2), ModelRef("b" * 64, "u", 1), 0.05, 0.02, "student"
+        promote, tuple(reasons), (found,), ModelRef("a" * 64, "u", 2), ModelRef("b" * 64, "u", 1), 0.05, 0.02, "student"
     )
 
 
@@ -218,8 +221,10 @@ def test_the_page_says_what_a_reader_asks(full_page: str) -> None:
         "<dt>date</dt><dd>2026-11-28</dd>",
         "<dt>traces</dt><dd>1,200</dd>",
         "<dt>student</dt><dd>student version 2 against version 1</dd>",
-        "2 checks hold",
-        '<th scope="row">better than the champion</th>',
+        "3 checks hold",
+        '<th scope="row" data-of="check"><span class="yes">✓ holds</span> answers cut off: sums</th>'
+        '<td data-of="measured">0.0% of the answers truncated</td><td data-of="limit">at most 50% allowed</td>',
+        '<td data-of="limit">−2.0 points; detectable 17.0 points</td>',
         "version 2 against version 1",
         "60.0%",
         "50.0% to 70.0%",
@@ -276,9 +281,17 @@ def test_costs_are_those_of_the_pipeline_run(tmp_path: Path) -> None:
 def test_a_refusal_is_shown_with_what_failed() -> None:
     text = report.page(RunPage(title="run", decision=decision(promote=False), results={}))
     assert "Refused" in text
-    assert text.count("✗ no") == 1
-    assert text.count("✓ yes") == 1
-    assert text.index("✗ no") < text.index("1 check holds") < text.index("✓ yes")  # what failed is not folded
+    assert text.count("✗ fails") == 1
+    assert text.count("✓ holds") == 2
+    assert text.index("✗ fails") < text.index("2 checks hold") < text.index("✓ holds")  # what failed is not folded
+
+
+def test_the_sentences_of_an_older_decision_stand_in_one_cell() -> None:
+    reasons = (Reason("truncated", f"sums: 60.0% {HOSTILE}", False), Reason("improves", "sums: improved", True))
+    text = report.page(RunPage(title="run", decision=replace(decision(), reasons=reasons), results={}))
+    assert '✗ fails</span> answers cut off</th><td data-of="measured">sums: 60.0% &lt;script&gt;' in text
+    assert '<td data-of="measured">sums: improved</td></tr>' in text
+    assert 'data-of="limit"' not in text
 
 
 def test_the_first_screen_says_what_the_correction_brought(full_page: str, tmp_path: Path) -> None:

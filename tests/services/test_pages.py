@@ -108,6 +108,32 @@ def test_what_the_correction_brought_is_readable(
             assert it.page.get_by_text(told).first.is_visible(), told
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 390), ("light", 1400)])
+def test_a_failed_check_stands_open_with_measured_and_limit_and_the_others_behind_a_fold(
+    compared_page: str, tmp_path: Path, opened: Any, scheme: str, width: int
+) -> None:
+    file = tmp_path / "compared.html"
+    file.write_text(compared_page, encoding="utf-8")
+    with opened(file, scheme, width) as it:
+        failed, passed = it.page.locator(".checks tbody").all()
+        assert failed.locator("th").inner_text() == f"✗ fails\nbetter than the champion: sums {TEXT}"
+        assert failed.is_visible()
+        assert not passed.is_visible()
+        it.page.locator(".checks summary").click()
+        cells = passed.locator("tr").last.locator("th, td")
+        told = ["✓ holds\nanswers cut off: sums", "0.0% of the answers truncated", "at most 50% allowed"]
+        assert cells.all_inner_texts() == told
+        for row in it.page.locator(".checks tbody tr").all():
+            boxes = [cell.bounding_box() for cell in row.locator("th, td").all()]
+            way, across = ("y", "x") if width == 390 else ("x", "y")  # one below the other, or side by side
+            assert boxes[0][way] < boxes[1][way] < boxes[2][way]
+            assert len({round(box[across]) for box in boxes}) == 1
+            assert min(box["width"] for box in boxes) > 200
+        assert it.page.evaluate(CUT) == []
+        assert faults(it.page) == []
+        assert min(it.page.evaluate(CONTRAST, ".checks th, .checks td, .checks span, .checks summary")) >= 4.5
+
+
 def test_what_the_correction_brought_is_whole_on_paper(compared_page: str, tmp_path: Path, opened: Any) -> None:
     file = tmp_path / "compared.html"
     file.write_text(compared_page, encoding="utf-8")

@@ -1,0 +1,175 @@
+"""Each check of the gate: what it measured, the limit and the sentence; and that older decisions are still read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dcod.config import PromoteConfig
+from dcod.evaluate.results import ModelRef
+from dcod.promote import checks
+from dcod.promote.compare import Comparison
+from dcod.promote.decision import Decision, Reason
+
+ONE = Comparison("sums", "primary", 40, 1, 0.6, 0.4, 10, 2, 0.2, 0.05, 0.35, 0.019, 0.08, 0.17)
+NUMBERS = (
+    "60.0% against 40.0% on 40 problems, 10 better and 2 worse; difference +20.0 points (95% interval +5.0 points to "
+    "+35.0 points)"
+)
+POWER = "a difference of 17.0 points would be found with 80% power"
+CONFIG = PromoteConfig(tests_per_period=30, period_days=30)
+MONTH = "at most 30 in 30 days; together they promote noise with a chance of at most 0.05"
+RAISE = "wait, or raise promote.tests_per_period, which lowers the level of each"
+TRACES = {"exact": 0, "inside": 0, "traces": 294, "ngram": 7, "named": ["a", "b"]}
+DIRTY = "of 294 training traces hold a problem of a benchmark (7 more share much of their wording with one)"
+DIFFERENT = (
+    "evaluated differently (fingerprint ffffffffffff against gggggggggggg: grader, prompt, template, engine, sampling "
+    "or data)"
+)
+TOLD: list[tuple[Reason, list[str], str]] = [
+    (
+        checks.improves(ONE, 0.019, 0.05, ""),
+        ["better than the champion: sums", f"{NUMBERS}, p = 0.019", f"level 0.05; {POWER}"],
+        f"sums: improved: {NUMBERS}, p = 0.019, level 0.05; {POWER}",
+    ),
+    (
+        checks.improves(ONE, 0.2, 0.05, " after Holm's correction"),
+        ["better than the champion: sums", f"{NUMBERS}, p = 0.2 after Holm's correction", f"level 0.05; {POWER}"],
+        f"sums: no improvement shown: {NUMBERS}, p = 0.2 after Holm's correction, level 0.05; {POWER}",
+    ),
+    (
+        checks.holds(ONE, 0.02),
+        ["guard benchmark holds: sums", f"{NUMBERS}, at worst +8.0 points", "-2.0 points; detectable 17.0 points"],
+        f"sums: not worse: {NUMBERS}, at worst +8.0 points, allowed -2.0 points; detectable 17.0 points",
+    ),
+    (
+        checks.steady(ONE, 0.1),
+        [
+            "answers as steady: sums",
+            "60.0% of the answers against 40.0%; difference at worst +8.0 points",
+            "+10.0 points",
+        ],
+        "sums: 60.0% of the answers against 40.0%; difference at worst +8.0 points, limit +10.0 points",
+    ),
+    (
+        checks.enough_problems(ONE, 50),
+        ["enough problems: sums", "40 problems on the gate split", "at least 50 needed"],
+        "sums: 40 problems on the gate split, at least 50 needed",
+    ),
+    (
+        checks.share("sums", "truncated", 0.0, 0.5),
+        ["answers cut off: sums", "0.0% of the answers truncated", "at most 50% allowed"],
+        "sums: 0.0% of the answers truncated, at most 50% allowed",
+    ),
+    (
+        checks.beats_twin(ONE, 0.05),
+        ["against plain fine-tuning: sums", f"the correction added: {NUMBERS}, p = 0.019", "level 0.05"],
+        f"sums, against the SFT twin: the correction added: {NUMBERS}, p = 0.019",
+    ),
+    (checks.uncontaminated(TRACES), ["training data clean", f"0 {DIRTY}", "none allowed"], f"0 {DIRTY}"),
+    (
+        checks.uncontaminated(TRACES | {"inside": 2}),
+        ["training data clean", f"2 {DIRTY}: a; b", "none allowed; leave ingest.decontaminate on"],
+        f"2 {DIRTY}: a; b; leave ingest.decontaminate on",
+    ),
+    (checks.budget(3, True, CONFIG), ["tests left this period", "test 3", MONTH], f"test 3 of {MONTH}"),
+    (
+        checks.budget(30, False, CONFIG),
+        ["tests left this period", "the budget is spent: test 30", f"{MONTH}; {RAISE}"],
+        f"the budget is spent: test 30 of {MONTH}; {RAISE}",
+    ),
+    (
+        checks.already_champion(ModelRef("a", "u", 3)),
+        ["already champion", "the student is champion version 3 itself", "another model than the champion"],
+        "the student is champion version 3 itself",
+    ),
+    (
+        checks.champion_not_evaluated(ModelRef("", "u", 3), ModelRef("b" * 64, "u")),
+        [
+            "champion not evaluated",
+            "the champion is version 3 (registered by another tool), but the results are of bbbbbbbbbbbb",
+            "results of the champion; run again, so that the champion is evaluated",
+        ],
+        "the champion is version 3 (registered by another tool), but the results are of bbbbbbbbbbbb; run again, so "
+        "that the champion is evaluated",
+    ),
+    (
+        checks.rolled_back(4),
+        [
+            "rolled back",
+            "version 4, the same model, was rolled back",
+            "not taken back before; to allow it again, delete its tag dcod.outcome",
+        ],
+        "version 4, the same model, was rolled back; to allow it again, delete its tag dcod.outcome",
+    ),
+    (
+        checks.no_primary(),
+        ["no primary", "no benchmark has the role primary", "at least one needed"],
+        "no benchmark has the role primary, so nothing can improve",
+    ),
+    (
+        checks.benchmark_missing("sums", "baseline"),
+        ["benchmark missing: sums", "the baseline was not evaluated on it", "results of both; evaluate both alike"],
+        "sums: the baseline was not evaluated on it; evaluate both alike",
+    ),
+    (
+        checks.evaluators_differ("sums", "f" * 20, "g" * 20),
+        ["evaluators differ: sums", DIFFERENT, "the same evaluation; evaluate the baseline again"],
+        f"sums: {DIFFERENT}; evaluate the baseline again",
+    ),
+    (
+        checks.problems_differ("sums", 2),
+        ["problems differ: sums", "2 problems were answered by only one of the two models", "the same problems"],
+        "sums: 2 problems were answered by only one of the two models",
+    ),
+    (
+        checks.samples_differ("sums", {2, 1}),
+        ["samples differ: sums", "problems have different numbers of answers: [1, 2]", "as many for each"],
+        "sums: problems have different numbers of answers: [1, 2]",
+    ),
+    (
+        checks.no_problems("sums"),
+        ["no problems: sums", "no problem on the gate split", "at least one needed"],
+        "sums: no problem on the gate split",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "cells", "text"), TOLD, ids=[reason.code for reason, _, _ in TOLD])
+def test_what_a_check_measured_its_limit_and_its_sentence(reason: Reason, cells: list[str], text: str) -> None:
+    assert reason.cells == cells
+    assert reason.text == text
+
+
+def test_every_check_is_tried_here_and_holds_as_its_numbers_say() -> None:
+    made = {name for name, one in vars(checks).items() if getattr(one, "__module__", "") == checks.__name__}
+    codes = {"truncated" if name == "share" else name for name in made if not name.startswith("_")}
+    assert {reason.code for reason, _, _ in TOLD} == codes - {"only_reported"}
+    hold = ["improves", "holds", "steady", "truncated", "beats_twin", "uncontaminated", "budget"]
+    assert [reason.code for reason, _, _ in TOLD if reason.passed] == hold
+    assert not checks.share("sums", "truncated", 0.51, 0.5).passed
+    assert not checks.steady(ONE, 0.08).passed
+    assert not checks.holds(ONE, -0.08).passed
+
+
+def test_what_is_only_reported_holds_and_says_so() -> None:
+    reported = checks.only_reported(checks.beats_twin(ONE, 0.01))
+    assert reported.passed
+    assert reported.measured.startswith("no gain of the correction shown: ")
+    assert reported.limit == "level 0.01; only reported, decides nothing"
+
+
+def test_a_decision_of_an_earlier_version_is_read_by_its_sentences() -> None:
+    reasons = tuple(reason for reason, _, _ in TOLD)
+    decision = Decision(False, reasons, (ONE,), ModelRef("a", "u", 2), ModelRef("b", "u", 1), 0.05, 0.02, "student")
+    assert Decision.from_json(decision.to_json()) == decision
+    data: dict[str, Any] = json.loads(decision.to_json())
+    assert data["reasons"][5]["measured"] == "0.0% of the answers truncated"
+    for one in data["reasons"]:
+        for name in ("about", "measured", "limit"):
+            del one[name]
+    old = Decision.from_json(json.dumps(data))
+    assert old.lines == decision.lines
+    assert old.reasons[5].cells == ["answers cut off", "sums: 0.0% of the answers truncated, at most 50% allowed", ""]
