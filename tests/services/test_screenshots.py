@@ -56,7 +56,9 @@ def drawing() -> Iterator[Any]:
 def pages(full_page: str, tmp_path: Path, tiny_student: Path) -> dict[str, Path]:  # noqa: F811
     traces, scores, _ = write_set(tmp_path / "set", tiny_student, 40, hostile=False)
     config = Config(name="pictured", train=TrainConfig(correction=CorrectionConfig(name="surprisal", scope="token")))
-    texts = {"report": full_page, "viewer": trace_pages.page(config, scores, tiny_student, traces=traces)}
+    checked = full_page.replace("<details><summary>3 checks", "<details open><summary>3 checks")  # the table is seen
+    assert checked != full_page
+    texts = {"report": checked, "viewer": trace_pages.page(config, scores, tiny_student, traces=traces)}
     for name, text in texts.items():
         (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: tmp_path / f"{name}.html" for name in texts}
