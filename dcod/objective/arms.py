@@ -4,21 +4,18 @@ The list of `auto` is :data:`dcod.config.arms.AUTO`. It is short, since each fur
 can tell apart: what the second study confirmed (docs/method.md, section 6), likeness to the student where a prompt has
 several traces, and a loss that trusts a token less where the student finds it unlikely, with it or, where a prompt has
 one trace, alone; and the support of each token, of which the screening alone speaks: it was the one gain there for a
-student that knows little. Where the scores say that the start is such a student, the others are left out.
+student that knows little. Where the scores say that the start is such a student, the others are left out
+(:mod:`dcod.objective.doubts`).
 """
 
 from __future__ import annotations
 
 from dcod.config import TrainConfig
 from dcod.config.arms import ArmConfig
-from dcod.objective import feasibility
+from dcod.objective import doubts, feasibility
 from dcod.objective.feasibility import Holdings
 
-# Mean probability of the traces' tokens: below it what leans on the start's own belief brought nothing. Ours: halfway
-# between the situations of the second study (0.61 at most with single seeds of the weak one, 0.75 at least of others).
-KNOWN = 0.68
 _OF_SEVERAL = ("naturalness", "naturalness_gce")
-_LEANING = (*_OF_SEVERAL, "gce")
 
 
 def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
@@ -31,15 +28,13 @@ def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
     """
     if arm.is_sft:
         return ""
-    if why := idle(train.of_arm(arm), holdings):
+    alone = train.of_arm(arm)
+    if why := idle(alone, holdings):
         return why
     if train.arms != "auto":
         return ""
-    if arm.name in _LEANING and holdings.known is not None and holdings.known < KNOWN:
-        return (
-            f"the start gives the traces' tokens a mean probability of {holdings.known:.2f}, and below {KNOWN:g} it "
-            "gained nothing or lost (docs/method.md, section 6); name it in train.arms to try it"
-        )
+    if why := doubts.doubted(alone, holdings.known):
+        return f"{why}; name it in train.arms to try it"
     lone = holdings.alone >= holdings.traces / 2
     if arm.name in _OF_SEVERAL and lone:
         return f"{holdings.alone:,} of {holdings.traces:,} traces are alone with their prompt"

@@ -46,7 +46,6 @@ class Correction:
         group: from a configuration, what its weights are compared within.
         by_token: from a configuration, whether the tokens of a trace may weigh differently.
         bound: the largest weight, before a step is rescaled, of what is compared with nothing.
-        leans: whether it trusts a token less that the student finds unlikely.
     """
 
     log_weight: Callable[[CorrectionConfig, StepScores], Tensor]
@@ -54,7 +53,6 @@ class Correction:
     group: Callable[[CorrectionConfig], Group]
     by_token: Callable[[CorrectionConfig], bool]
     bound: float = IW_SFT_BOUND
-    leans: bool = False
 
     def __call__(self, config: CorrectionConfig, step: StepScores) -> Tensor:
         """The log-weights [B, W]."""
@@ -210,17 +208,16 @@ def _entry(
     *any_of: str,
     by_token: bool = False,
     bound: float = IW_SFT_BOUND,
-    leans: bool = False,
 ) -> Correction:
     """An entry whose facts no other key decides; it needs one of the fields ``any_of``."""
     fields: Needs = (any_of,) if any_of else ()
-    return Correction(log_weight, lambda _: fields, lambda _: group, lambda _: by_token, bound, leans)
+    return Correction(log_weight, lambda _: fields, lambda _: group, lambda _: by_token, bound)
 
 
 CORRECTIONS: dict[str, Correction] = {
     "none": _entry(lambda _, step: step.student_logprobs.new_zeros((len(step.mask), 1)), "none"),
-    "support": _entry(_support, "none", "behavior_logprobs", by_token=True, leans=True),
-    "support_text": _entry(_support, "none", "entropies", by_token=True, leans=True),
+    "support": _entry(_support, "none", "behavior_logprobs", by_token=True),
+    "support_text": _entry(_support, "none", "entropies", by_token=True),
     "prefix": _entry(_prefix, "position", "behavior_logprobs", by_token=True),
     "trace": _entry(_trace, "prompt", "behavior_logprobs", "behavior_total"),
     "trace_mean": _entry(_trace_mean, "prompt", "behavior_logprobs", "behavior_total"),
@@ -238,13 +235,12 @@ CORRECTIONS: dict[str, Correction] = {
     "rsr": Correction(_rsr, lambda _: (("start_ranks",), ("start_logprobs",)), lambda _: "prompt", lambda _: False),
     "iw_sft": _entry(_iw_sft, "none", "start_logprobs"),
     "iw_opd": _entry(_iw_opd, "none", "behavior_logprobs", by_token=True),
-    "idft": _entry(_idft, "none", "entropies", by_token=True, leans=True),
+    "idft": _entry(_idft, "none", "entropies", by_token=True),
     "token_support": Correction(
         _token_support,
         lambda c: (("start_mass" if c.rule == "mass" else "start_logprobs",),),
         lambda _: "none",
         lambda _: True,
-        leans=True,
     ),
     "success": _entry(_success, "prompt", "success"),
     "given": _entry(_given, "none", "given", bound=math.inf),

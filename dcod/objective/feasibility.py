@@ -17,6 +17,7 @@ from typing import Literal
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.config.arms import SFT
 from dcod.config.losses import OF_TEACHER
+from dcod.objective import doubts
 from dcod.objective.corrections import CORRECTIONS, group_of, needs
 
 FEW_STEPS = 20  # optimizer steps below which a run is hardly more than its warm-up
@@ -341,7 +342,8 @@ def _system_prompts(config: Config, holdings: Holdings) -> Iterator[Remark]:
 
 def _instead(holdings: Holdings) -> str:
     """A correction that can act on such traces."""
-    if holdings.prompts and holdings.alone < holdings.traces / 2:
+    several = holdings.prompts and holdings.alone < holdings.traces / 2
+    if several and not doubts.little_known(holdings.known):
         return (
             "train.correction.name=naturalness train.correction.weights=live train.correction.gamma_max=4, which "
             "compares the traces of a prompt and helped where the start knew most of them (mean_student_probability of "

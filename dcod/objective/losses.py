@@ -142,12 +142,10 @@ class Loss:
     Attributes:
         needs_teacher: whether it compares with a recorded distribution.
         per_token: from configuration, logits [N, V], targets [N] and the teacher's top-k to one number a token [N].
-        leans: whether it trusts a token less that the student finds unlikely.
     """
 
     needs_teacher: bool
     per_token: Callable[[LossConfig, Tensor, Tensor, TopK | None], Tensor]
-    leans: bool = False
 
 
 def _of_teacher(function: Callable[[LossConfig, Tensor, Tensor, TopK], Tensor]) -> Loss:
@@ -160,8 +158,8 @@ def _of_teacher(function: Callable[[LossConfig, Tensor, Tensor, TopK], Tensor]) 
 
 LOSSES: dict[str, Loss] = {
     "log": Loss(False, lambda _, logits, targets, __: log_loss(logits, targets)),
-    "gce": Loss(False, lambda c, logits, targets, _: generalised_cross_entropy(logits, targets, c.power), leans=True),
-    "deft": Loss(False, lambda _, logits, targets, __: entropy_adaptive(logits, targets), leans=True),
+    "gce": Loss(False, lambda c, logits, targets, _: generalised_cross_entropy(logits, targets, c.power)),
+    "deft": Loss(False, lambda _, logits, targets, __: entropy_adaptive(logits, targets)),
     "forward_kl": _of_teacher(lambda _, logits, __, teacher: forward_kl(logits, teacher)),
     "reverse_kl": _of_teacher(lambda _, logits, __, teacher: reverse_kl(logits, teacher)),
     "jsd": _of_teacher(lambda c, logits, _, teacher: jsd(logits, teacher, c.beta)),

@@ -11,11 +11,9 @@ import torch
 
 from dcod.config import TrainConfig
 from dcod.models.batches import stored_record
-from dcod.objective import corrections, weighting
-from dcod.objective.arms import KNOWN
+from dcod.objective import corrections, doubts, weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.feasibility import Remark
-from dcod.objective.losses import LOSSES
 from dcod.score.scores import SCHEMA, traces_of
 
 COLUMNS = [name for name in SCHEMA.names if "top" not in name.split("_")]  # which no correction looks at
@@ -81,18 +79,21 @@ class Outlook:
 
 
 def of_start(config: TrainConfig, mean_probability: float) -> list[Remark]:
-    """What the start's own probability of the traces says of losses and weights that lean on it (arXiv 2510.00526)."""
-    leaning = CORRECTIONS[config.correction.name].leans or LOSSES[config.loss.name].leans
-    if not (leaning or config.focus) or mean_probability >= KNOWN:
+    """What the start's own probability of the traces says of losses and weights that lean on it.
+
+    Nothing where arms are compared: `train.correction` is none of them, and each is compared with plain fine-tuning.
+    """
+    why = "" if config.compared else doubts.doubted(config, mean_probability)
+    if not why:
         return []
-    how = "is harmful" if mean_probability < _HARMFUL else "brought nothing in published trials"
-    text = f"the start gives the traces' tokens a mean probability of {mean_probability:.2f}"
+    leaning = doubts.leaning(config)
+    harm = "; published trials found it harmful (arXiv 2510.00526)" if mean_probability < _HARMFUL else ""
     return [
         Remark(
             "warning",
             "unknown_to_the_start",
-            f"{text}: what leans on the student's own belief {how} below {KNOWN:g} (some 0.8 is needed)",
-            "compare it with plain fine-tuning (train.twin=true), or take train.loss.name=log",
+            f"{' and '.join(leaning)}: {why}{harm}",
+            f"compare it with plain fine-tuning (train.twin=true), or set {' '.join(leaning.values())}",
         )
     ]
 

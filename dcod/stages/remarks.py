@@ -34,18 +34,18 @@ def of(
     traces = out if stage in ("ingest", "join") else inputs.get("traces") if stage in ("score", "merge") else None
     if traces is None:
         return None
-    holding = held(traces)
+    known = metrics.get("mean_student_probability")
+    holding = replace(held(traces), known=known)
     remarks = feasibility.remarks(config, holding)
     if config.asks and stage in ("ingest", "join") and "taught" not in inputs:  # said of what is scored
         text = f"a run asks the prompts that have fewer than {config.teach.enough} verified traces (teach.enough)"
         return holding, [Remark("note", "teach", text)]
-    if "mean_student_probability" in metrics:
+    if known is not None:
         from dcod.score.outlook import of_start, of_weights
 
-        remarks += of_start(config.train, metrics["mean_student_probability"])
+        remarks += of_start(config.train, known)
         if not any(remark.level == "idle" for remark in remarks):
             remarks += of_weights(config.train, metrics)
-        holding = replace(holding, known=metrics["mean_student_probability"])
     told = [remark for remark in remarks if remark.level != "note"]
     if tried := arms.said(config.train, holding):
         told.append(Remark("note", "arms", tried))

@@ -89,9 +89,20 @@ def test_where_nothing_can_be_said_of_weights_only_the_counts_are(name: str) -> 
 @pytest.mark.parametrize(
     ("train", "probability", "said"),
     [
-        ({"loss": {"name": "gce"}}, 0.5, "brought nothing"),
-        ({"focus": 1.0}, 0.05, "is harmful"),
+        ({"loss": {"name": "gce"}}, 0.5, "or set train.loss.name=log"),
+        ({"focus": 1.0}, 0.05, "found it harmful"),
         ({"correction": {"name": "token_support"}}, 0.3, "mean probability of 0.30"),
+        ({"correction": {"name": "naturalness"}}, 0.49, "or set train.correction.name=none"),
+        (
+            {"correction": {"name": "naturalness"}, "loss": {"name": "gce"}},
+            0.6,
+            "naturalness and train.loss.name=gce: ",
+        ),
+        ({"correction": {"name": "local_naturalness"}}, 0.67, "gained nothing or lost"),
+        ({"correction": {"name": "support"}}, 0.59, "gained nothing or lost"),
+        ({"correction": {"name": "support_text"}}, 0.49, ""),
+        ({"correction": {"name": "naturalness"}}, 0.7, ""),
+        ({"correction": {"name": "naturalness"}, "arms": "auto"}, 0.49, ""),
         ({"loss": {"name": "gce"}}, 0.8, ""),
         ({"correction": {"name": "surprisal"}}, 0.05, ""),
     ],

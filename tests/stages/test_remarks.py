@@ -49,7 +49,7 @@ def test_a_pod_says_once_what_its_traces_allow(
     said, _ = ran("score", text(name="token_support"), tmp_path / "part", inputs, shard="1/2")
     assert "warning" not in said
     said, _ = ran("score", text(name="token_support"), tmp_path / "scores", inputs)
-    assert "mean probability of 0.00: what leans on the student's own belief is harmful" in said
+    assert "train.correction.name=token_support: the start gives the traces' tokens a mean probability of 0.00" in said
     assert said.count("few to learn much from") == 1
     monkeypatch.setattr(holdings, "count", lambda *_: Holdings(5, 4, 3))
     manifest = tmp_path / "two" / "manifest.json"

@@ -1,0 +1,64 @@
+"""Of what nothing is to be expected where the start knows little: one list, which scores and `auto` both follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from dcod.config import CorrectionConfig, TrainConfig
+from dcod.config.arms import AUTO
+from dcod.objective import arms, doubts, feasibility
+from dcod.objective.corrections import CORRECTIONS
+from dcod.objective.feasibility import Holdings
+from dcod.objective.losses import LOSSES
+from dcod.score.outlook import of_start
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS = ROOT / "bench/study/second/results/core"
+FOUR, ALONE = Holdings(traces=400, prompts=100, alone=0), Holdings(traces=100, prompts=100, alone=100)
+# what the list leaves alone: a new correction or loss joins one or the other
+UNDOUBTED = {
+    *("none", "support_text", "prefix", "trace", "trace_mean", "mixed", "surprisal", "iw_sft", "iw_opd", "success"),
+    *("given", "position_decay", "shuffled", "length_only"),
+}
+
+
+def test_every_correction_and_loss_is_on_one_side() -> None:
+    assert set(CORRECTIONS) == doubts.CORRECTIONS | UNDOUBTED
+    assert not doubts.CORRECTIONS & UNDOUBTED
+    divergences = {name for name, loss in LOSSES.items() if loss.needs_teacher}
+    assert doubts.LOSSES | {"log"} | divergences == set(LOSSES)
+
+
+@pytest.mark.parametrize("known", [0.3, 0.49, 0.59, 0.67, 0.69, 0.86])
+def test_scores_auto_and_the_advice_agree(known: float) -> None:
+    """What `auto` does not try for it is what a user who sets it is warned of, and what nobody is told to take."""
+    auto = TrainConfig.model_validate({"arms": "auto"})
+    for arm in AUTO:
+        holdings = Holdings(**{**vars(ALONE if arm.name == "gce" else FOUR), "known": known})
+        out = "mean probability" in arms.left_out(auto, arm, holdings)
+        assert out == bool(of_start(auto.of_arm(arm), known)) == (known < doubts.KNOWN and arm.name != "support_text")
+    near = TrainConfig(correction=CorrectionConfig(name="naturalness"))
+    advised = "name=naturalness" in str(feasibility.of_setting(TrainConfig(), Holdings(400, 100, 0, known=known)))
+    assert advised != bool(of_start(near, known))
+
+
+def seeds() -> Iterator[tuple[bool, float]]:
+    """Of every start of the second study that was measured: whether it is the weak one, and its mean probability."""
+    for file in ("screen", "tune", "confirm"):
+        for line in (CELLS / f"{file}.jsonl").read_text().splitlines():
+            cell = json.loads(line)
+            if "p_0" in cell:
+                yield cell["regime"] == "knows_little", cell["p_0"]
+
+
+def test_the_threshold_parts_the_committed_situations() -> None:
+    weak = [known for little, known in seeds() if little]
+    other = [known for little, known in seeds() if not little]
+    assert (round(max(weak), 2), round(min(other), 2)) == (0.61, 0.73)
+    assert max(weak) < doubts.KNOWN < min(other)
+    assert pytest.approx((mean(weak) + 0.76) / 2, abs=0.01) == doubts.KNOWN
