@@ -38,7 +38,7 @@ VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench examples docs tests .ci docker setup.py)
 
-.PHONY: help run test test-avx2 test-lowest test-runs test-services test-vllm lint docs images study study-second study-pretrained bench sweep fuzz gpu-pack golden lock setup release clean
+.PHONY: help run test test-avx2 test-lowest test-runs test-services test-vllm lint docs images study study-second study-pretrained bench sweep fuzz gpu-pack golden lock setup release tagged clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -187,17 +187,19 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
 	@touch $@
 
-release: setup  ## dist: sdist and wheel, built and checked, the presets' pipelines, and what would be uploaded
-	@tag=$$(git describe --tags --exact-match 2>/dev/null || true); version=$$($(BIN)/dcod --version | sed 's/dcod //'); \
-	  [ -z "$$tag" ] || [ "$$tag" = "v$$version" ] || { echo "the tag is $$tag, dcod/__init__.py says $$version" >&2; exit 1; }
+release: tagged setup  ## dist: sdist and wheel of the version that is tagged, checked, the presets' pipelines, and what would be uploaded
 	rm -rf dist build/release && $(PYTHON) -m venv build/release
 	build/release/bin/pip --disable-pip-version-check install --quiet 'build>=1.5,<2' 'twine>=6,<8'
 	build/release/bin/python -m build --outdir dist . >build/release/build.log 2>&1
-	build/release/bin/twine check --strict dist/*
+	build/release/bin/twine check --strict dist/* && $(PYTHON) .ci/check_release.py dist
 	mkdir -p dist/pipelines && for preset in $$(cd pipelines/configs && ls *.yaml); do \
 	  $(BIN)/dcod compile --preset "$${preset%.yaml}" --out "dist/pipelines/$$preset" || exit 1; done
 	cd dist && sha256sum *.whl *.tar.gz pipelines/* >SHA256SUMS && cat SHA256SUMS
 	@echo "nothing was uploaded; to do so: build/release/bin/twine upload dist/*.whl dist/*.tar.gz, and the rest to the forge's release"
+
+# First of all: what is no release is refused before anything is installed for it.
+tagged:
+	$(PYTHON) .ci/check_release.py
 
 clean:  ## removes .venv and caches; keeps ./runs
 	rm -rf .venv .venv-vllm .venv-bench .venv-lowest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
