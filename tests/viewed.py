@@ -7,13 +7,20 @@ from pathlib import Path
 
 from dcod.score.scores import write_scores
 from dcod.traces import Trace, prompts, write_traces
+from dcod.traces.schema import OWN
 from dcod.traces.scored import ScoredTrace
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> & \u2028 <!-- \\u003c"
 
 
-def traces(count: int, hostile: bool = True) -> list[Trace]:
-    """Two traces a prompt; every tenth is of the selection split; the first is hostile in every field."""
+def traces(count: int, hostile: bool = True, own: int = 0) -> list[Trace]:
+    """Two traces a prompt; every tenth is of the selection split; the first is hostile in every field.
+
+    Args:
+        count: traces.
+        hostile: whether there is such a first one.
+        own: so many first traces are the student's own.
+    """
     out = []
     for index in range(count):
         problem = f"How much is {index // 2} and 1?"
@@ -28,7 +35,7 @@ def traces(count: int, hostile: bool = True) -> list[Trace]:
                 gold=str(index // 2 + 1),
                 verdict="wrong" if index % 5 == 4 else "correct",
                 split="selection" if index // 2 % 10 == 9 else "train",
-                teacher=HOSTILE if index == 0 and hostile else "a-teacher",
+                teacher=(OWN if index < own else "") + (HOSTILE if index == 0 and hostile else "a-teacher"),
                 temperature=0.7,
                 source_file=HOSTILE if index == 0 and hostile else f"file{index % 3}.jsonl",
                 source_line=index + 1,
@@ -39,7 +46,14 @@ def traces(count: int, hostile: bool = True) -> list[Trace]:
 
 
 def write_set(
-    folder: Path, student: Path, count: int, *, teacher: bool = True, longer: int = 0, hostile: bool = True
+    folder: Path,
+    student: Path,
+    count: int,
+    *,
+    teacher: bool = True,
+    longer: int = 0,
+    hostile: bool = True,
+    own: int = 0,
 ) -> tuple[Path, Path, list[ScoredTrace]]:
     """A trace set and its scores, drawn at random.
 
@@ -50,13 +64,14 @@ def write_set(
         teacher: whether the teacher's log-probs are recorded; the last trace never has them.
         longer: completions have at least so many tokens.
         hostile: whether the first trace is full of markup.
+        own: so many first traces are the student's own.
 
     Returns:
         The folders of traces and scores, and the examples in the order of the set.
     """
     tokenizer = prompts.load_tokenizer(student)
     draw = random.Random(0)
-    written, examples = traces(count, hostile), []
+    written, examples = traces(count, hostile, own), []
     for index, trace in enumerate(written):
         tokens = prompts.encode_completion(tokenizer, trace.completion)
         tokens = [*tokens[:-1] * (1 + longer // len(tokens)), tokens[-1]]

@@ -195,6 +195,7 @@ def _of_trace(trace: Trace | None, example: ScoredTrace, tokenizer: PreTrainedTo
     names = ("verdict", "answer", "gold", "teacher", "temperature", "top_p", "licence", "source_file", "source_line")
     return {
         "prompt": [[message["role"], message["content"]] for message in trace.prompt],
+        "by_student": trace.own,
         **{name: getattr(trace, name) for name in names},
     }
 

@@ -92,6 +92,15 @@ def test_a_hostile_trace_is_data(tmp_path: Path, tiny_student: Path) -> None:
     assert "http" not in re.sub(r'<meta http-equiv="Content-Security-Policy"', "", page)
 
 
+def test_traces_that_the_student_itself_wrote_are_told_apart(tmp_path: Path, tiny_student: Path) -> None:
+    traces, scores, _ = write_set(tmp_path, tiny_student, 4, own=2)
+    rows = data_of(trace_pages.page(Config(), scores, tiny_student, traces=traces))["traces"]
+    assert [row["by_student"] for row in rows] == [True, True, False, False]
+    assert rows[0]["teacher"] == f"student:{HOSTILE}"
+    unknown = data_of(trace_pages.page(Config(), scores, tiny_student))["traces"]
+    assert not any(row.get("by_student") for row in unknown)
+
+
 def test_what_the_page_says_of_a_trace(tmp_path: Path, tiny_student: Path) -> None:
     traces, scores, examples = write_set(tmp_path, tiny_student, 40)
     found = data_of(trace_pages.page(corrected(name="surprisal"), scores, tiny_student, traces=traces, limit=30))

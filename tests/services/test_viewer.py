@@ -125,6 +125,26 @@ def test_a_first_look_shows_what_varies(viewed: Path, tmp_path: Path, tiny_stude
                 assert "every trace weighs the same" in page.text_content("[name=order] option[value='-weight']")
 
 
+def test_what_the_student_itself_wrote_is_marked_and_found(tmp_path: Path, tiny_student: Path, opened: Any) -> None:
+    traces, scores, _ = write_set(tmp_path, tiny_student, 6, own=2)
+    text = trace_pages.page(CONFIG, scores, tiny_student, traces=traces)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    with opened(tmp_path / "page.html") as it:
+        page = it.page
+        page.select_option("[name=order]", "")
+        said = [text.split("\n")[0] for text in page.locator("#rows .meta").all_inner_texts()]
+        assert ["written by the student itself" in text for text in said] == [True, True, False, False, False, False]
+        page.locator("#rows button").first.click()
+        assert page.inner_text("#writer") == "The trace, written by the student itself"
+        assert f"student:{HOSTILE}" in page.text_content("#facts")
+        page.locator("#rows button").nth(2).click()
+        assert page.inner_text("#writer") == "The teacher's trace"
+        assert "itself" not in page.inner_text("#facts")
+        page.fill("[name=text]", "Written by the student")
+        assert it.count() == 2
+        assert page.evaluate("window.hacked") is None
+
+
 def test_a_search_is_marked_and_empties_what_does_not_fit(viewed: Path, opened: Any) -> None:
     marked = "(name) => [...CSS.highlights.get(name)].map(range => range.toString())"
     with opened(viewed) as it:

@@ -35,6 +35,7 @@ function row(trace) {
   button.type = "button";
   button.dataset.index = trace.index;
   const meta = make("span", undefined, "meta");
+  if (trace.by_student) meta.append(make("span", BY_STUDENT));
   if (trace.verdict) meta.append(make("span", MARKS[trace.verdict] ?? trace.verdict, trace.verdict));
   meta.append(make("span", known(trace.mean_weight) ? `weight ${shown(trace.mean_weight)}` : "held back"));
   meta.append(make("span", `surprisal ${shown(trace.mean_surprisal)}`), make("span", `${trace.length} tokens`));

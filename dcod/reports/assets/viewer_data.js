@@ -8,6 +8,7 @@ const PAGE = 50; // traces in the list at once
 const STRIP = 60; // cells of a trace's strip
 const HITS = 1000; // places in one text that a search marks
 const MARKS = { correct: "✓ correct", wrong: "✗ wrong", unparseable: "? no answer", unverified: "– unverified" };
+const BY_STUDENT = "written by the student itself"; // the mark of such a trace, and a search for it
 const NARROW = window.matchMedia("(max-width: 56rem)"); // as in viewer.css
 const $ = (id) => document.getElementById(id);
 
@@ -77,7 +78,8 @@ function end(scale) {
 function texts(trace) {
   const said = trace.tokens.map((piece) => data.pieces[piece]).join("");
   const asked = trace.prompt.map((message) => message[1]).join("\n");
-  return [asked, said, trace.own ? trace.own.text : "", trace.id, trace.prompt_id].join("\n");
+  const writer = trace.by_student ? BY_STUDENT : "";
+  return [asked, said, trace.own ? trace.own.text : "", writer, trace.id, trace.prompt_id].join("\n");
 }
 
 for (const scale of Object.values(SCALES)) scale.end = end(scale);
