@@ -31,6 +31,7 @@ State = Literal["ok", "failed", "warning", "unchecked"]
 LOST = 0.5  # share of refused rows above which somebody should look
 FLOPS = 1.3e11  # a second and core: SmolLM2-135M, 330 tokens a second on two (docs/performance.md)
 SLOW_H = 12.0  # hours above which a training on CPUs deserves a word
+EXPOSED = 128  # traces that promote.exposure_traces is offered with
 GIB = 2**30
 MORE = 1.25  # times the problems that are needed: their split is a hash, and with less it often falls short
 REMOTE = ("s3://", "hub://")
@@ -68,6 +69,7 @@ def checks(config: Config) -> Iterator[Check]:
         ("traces", _traces),
         ("correction", _correction),
         ("benchmarks", _benchmarks),
+        ("exposure", _exposure),
         ("room", _room),
     )
     for name, ask in asked:
@@ -278,6 +280,26 @@ def _too_few(name: str, problems: int, guard: bool, promote: PromoteConfig) -> I
                 f"{problems:,} gate problems cannot show that {key}={margin:g} is kept where no answer changes: a "
                 f"student that is not better in that would be refused; {way_out}",
             )
+
+
+def _exposure(findings: Findings) -> Iterator[Check]:
+    """That a teacher is there who could say whether errors compound, and is not asked to."""
+    config, taken = findings.config, findings.sample
+    if not config.judged_by_teacher or config.promote.exposure_traces:
+        return
+    students = 2 + config.train.twin
+    cost = f"{students} students then write {EXPOSED} answers each, and the teacher reads these and the traces"
+    if taken and taken.tokens:
+        longest = max(completion for _, completion in taken.tokens)
+        written = students * EXPOSED * longest
+        read = (students + 1) * EXPOSED * (taken.prompt_tokens + longest)
+        cost += f": at most about {written:,.0f} tokens written and {read:,.0f} read by the teacher"
+    yield Check(
+        "exposure",
+        "ok",
+        f"the run will not measure whether errors compound (ExAccErr); promote.exposure_traces={EXPOSED} does, with "
+        f"teach.model={config.teach.model} in the gate's memory: {cost}",
+    )
 
 
 def _room(findings: Findings) -> Iterator[Check]:

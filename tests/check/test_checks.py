@@ -191,6 +191,27 @@ def test_what_a_guard_needs_is_what_the_gate_asks(good: list[str]) -> None:
     assert worst[0] <= -0.02 < worst[1]
 
 
+def test_a_teacher_that_could_say_whether_errors_compound_is_named(good: list[str], tiny_student: Path) -> None:
+    """With the key and what it costs; not where it is asked already, or where no teacher can score a given text."""
+    (told,) = answers([*good, f"teach.model={tiny_student}"])["exposure"]
+    assert told.state == "ok"
+    assert "will not measure whether errors compound (ExAccErr); promote.exposure_traces=128 does" in told.text
+    assert "2 students then write 128 answers each" in told.text
+    written, read = (int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:tokens written|read)", told.text))
+    assert written % 256 == 0
+    assert read > 1.5 * written
+    (twin,) = answers([*good, "teach.model=owner/teacher", "train.twin=true"])["exposure"]
+    assert "3 students" in twin.text
+    assert f"{3 * written // 2:,} tokens written" in twin.text
+    server = "{name: openai, endpoint: http://h/v1, model: m}"
+    for other in (
+        [],
+        [f"teach.model={tiny_student}", "promote.exposure_traces=64"],
+        ["teach.model=owner/teacher", f"teach.engine={server}"],
+    ):
+        assert "exposure" not in answers([*good, *other])
+
+
 def test_the_time_counts_all_trainings_and_the_evaluation(good: list[str]) -> None:
     findings = [answers([*good, *more])["time"][0].text for more in ([], ["train.twin=true", "train.seeds=3"])]
     assert "2 epochs: " in findings[0]

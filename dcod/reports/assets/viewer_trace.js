@@ -53,7 +53,7 @@ function show(trace) {
     ["mean weight", known(trace.mean_weight) ? shown(trace.mean_weight) : ""],
     ["mean surprisal", `${shown(trace.mean_surprisal)} nats`],
     ["mean gap", known(trace.mean_gap) ? `${shown(trace.mean_gap)} nats` : ""],
-    ["writer", trace.by_student ? "the student itself (teach.from=student)" : ""],
+    ["writer", trace.by_student ? "the student itself (teach.source=student)" : ""],
     ["teacher", trace.teacher],
     ["temperature", known(trace.temperature) ? String(Number(trace.temperature.toPrecision(4))) : ""],
     ["top-p", known(trace.top_p) ? String(Number(trace.top_p.toPrecision(4))) : ""],
