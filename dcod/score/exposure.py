@@ -9,8 +9,8 @@ If the student were as good where it gets itself as where the teacher was, R(l) 
 is 0 where errors only add up, and above 0 where they compound, which is what the correction is for. One static set of
 the student's answers, with the teacher's likeliest tokens recorded at each position, gives the curve. The teacher's
 distribution is its recorded top-k and a tail bucket, so the divergences are from below. Answers are drawn anew even
-where the start's own stand among the training traces (`teach.source=student`): those answer other prompts, since none to
-a held-back one comes in, and are the right ones alone unless told otherwise, so no fair sample of what the start writes.
+where the start's own stand among the training traces (`teach.source=student`): those answer other prompts, since none
+to a held-back one comes in, and are the right ones alone unless told otherwise: no fair sample of what it writes.
 """
 
 from __future__ import annotations

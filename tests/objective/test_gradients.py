@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
 import torch
 
-from dcod.config import CorrectionConfig, LossConfig
+from dcod.config import CorrectionConfig, LossConfig, TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 from dcod.models.batches import Batch, Layout, collate, stored_record
@@ -23,7 +24,9 @@ from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
-from dcod.train.learner import StudentWithLoss
+from dcod.train.learner import StudentWithLoss, learner_for
+from dcod.train.state import TrainState
+from dcod.train.step import forward_backward
 
 TOP = 5
 
@@ -43,8 +46,8 @@ def scored(tiny_student: Path) -> list[ScoredTrace]:
     TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(out, 512, TOP, ranks=True)
     for example in out:
         example.success = 1 / (2 + len(example.completion_tokens))
-        example.given, example.local_logprobs = 1.0 + len(example.completion_tokens), example.student_logprobs
         size = len(example.completion_tokens)
+        example.given, example.local_logprobs = 1.0 + size, (-9 * torch.rand(size, generator=generator)).tolist()
         logprobs = torch.log_softmax(2 * torch.randn(size, 259, generator=generator), 1)
         values, ids = logprobs.topk(TOP, dim=1)
         example.teacher_top_ids, example.teacher_top_logprobs = ids.tolist(), values.tolist()
@@ -63,7 +66,8 @@ def reference_loss(name: str, config: LossConfig, logits: torch.Tensor, targets:
         power = (logprobs.exp() ** 2).sum(1).detach()
         return (1 - chosen.exp() ** power) / power
     assert batch.teacher is not None
-    return divergence(name, config, logprobs, batch.teacher.ids, batch.teacher.logprobs.double())
+    apart = divergence(name, config, logprobs, batch.teacher.ids, batch.teacher.logprobs.double())
+    return (1 - config.cross_entropy) * apart - config.cross_entropy * chosen
 
 
 def divergence(
@@ -98,7 +102,10 @@ def weights_of(correction: CorrectionConfig, examples: list[ScoredTrace], batch:
     return weighting.weights(correction, plan, record)[batch.mask] / len(batch.targets)
 
 
-CASES = [("log", 0.0), ("log", 0.7), ("log", 1.0), *((name, 0.0) for name in sorted(LOSSES) if name != "log")]
+MIXED = "todi, half log"
+CONFIGS = {name: LossConfig(name=name) for name in sorted(LOSSES)}  # type: ignore[arg-type]
+CONFIGS[MIXED] = LossConfig(name="todi", cross_entropy=0.5)
+CASES = [("log", 0.0), ("log", 0.7), ("log", 1.0), *((name, 0.0) for name in CONFIGS if name != "log")]
 
 
 # the anchor knows no weights: one correction is enough for it
@@ -111,7 +118,7 @@ def test_gradient_of_every_combination(
 ) -> None:
     torch.manual_seed(0)
     knobs = {"name": name, "ess_floor": 0.3, "threshold": 0.0025}  # the start gives each token some 0.002
-    correction, config = CorrectionConfig.model_validate(knobs), LossConfig(name=loss)  # type: ignore[arg-type]
+    correction, config = CorrectionConfig.model_validate(knobs), CONFIGS[loss]
     batch = collate(scored)
     weights = weights_of(correction, scored, batch)
     model, normaliser = loading.load(tiny_student), 1 / len(batch.targets)
@@ -119,10 +126,8 @@ def test_gradient_of_every_combination(
     value, _, _ = StudentWithLoss(model)(batch, lambda *_: weights, objective, False)
     value.backward()
 
-    exact = loading.load(tiny_student).double()
-    mask = (torch.arange(batch.input_ids.shape[1]) < torch.tensor([len(e) for e in scored])[:, None]).long()
-    logits = exact(input_ids=batch.input_ids, attention_mask=mask).logits[batch.rows, batch.columns]
-    per_token = reference_loss(loss, config, logits, batch.targets, batch)
+    exact, logits = exact_logits(tiny_student, scored, batch)
+    per_token = reference_loss(config.name, config, logits, batch.targets, batch)
     if focus:
         chosen = torch.log_softmax(logits, 1).gather(1, batch.targets[:, None])[:, 0]
         per_token = per_token * chosen.exp().detach() ** focus
@@ -136,6 +141,52 @@ def test_gradient_of_every_combination(
     assert value.item() == pytest.approx(total.item(), rel=1e-4, abs=1e-6)
     ours, reference = gradient(model), gradient(exact)
     assert float((ours - reference).norm() / reference.norm()) < 2e-5
+
+
+def exact_logits(student: Path, examples: list[ScoredTrace], batch: Batch) -> tuple[Any, torch.Tensor]:
+    """The student in float64, and its logits at the counted tokens of a padded batch."""
+    exact = loading.load(student).double()
+    mask = (torch.arange(batch.input_ids.shape[1]) < torch.tensor([len(e) for e in examples])[:, None]).long()
+    return exact, exact(input_ids=batch.input_ids, attention_mask=mask).logits[batch.rows, batch.columns]
+
+
+@pytest.mark.parametrize("weights", ["stored", "live"])
+@pytest.mark.parametrize("loss", [name for name in CONFIGS if name not in ("log", "gce", "deft")])
+def test_support_with_its_options_multiplies_every_divergence(
+    tiny_student: Path, scored: list[ScoredTrace], loss: str, weights: str
+) -> None:
+    """sigmoid((log pi - log mu - bias) / temperature), not rescaled, of the stored or of the very pass's log pi."""
+    knobs = {"name": "support", "temperature": 1.5, "bias": -2.0, "normalise": False, "weights": weights}
+    config = TrainConfig.model_validate({"correction": knobs, "loss": CONFIGS[loss].model_dump()})
+    # scored a while ago: what is stored is not what the student thinks now
+    traces = [
+        replace(e, student_logprobs=[v - 0.9 * (t % 3) for t, v in enumerate(e.student_logprobs)]) for e in scored
+    ]
+    learner = learner_for(loading.load(tiny_student), config, 0)
+    plan = weighting.plan(config.correction, stored_record(traces))
+    value, _, _ = forward_backward(learner, traces, plan, TrainState(micro_batch_tokens=4096))
+
+    batch = collate(traces)
+    exact, logits = exact_logits(tiny_student, traces, batch)
+    now = torch.log_softmax(logits, 1).gather(1, batch.targets[:, None])[:, 0].detach()
+    stored = torch.tensor([v for e in traces for v in e.student_logprobs], dtype=torch.float64)
+    teacher = torch.tensor([v for e in traces for v in e.behavior_logprobs or []], dtype=torch.float64)
+    weight = torch.sigmoid(((now if weights == "live" else stored) - teacher + 2.0) / 1.5)
+    per_token = reference_loss(CONFIGS[loss].name, CONFIGS[loss], logits, batch.targets, batch)
+    total = (weight * per_token).sum() / len(batch.targets)
+    total.backward()
+    assert value == pytest.approx(total.item(), rel=1e-4)
+    ours, reference = gradient(learner.student), gradient(exact)
+    assert float((ours - reference).norm() / reference.norm()) < 2e-5
+
+
+def test_each_likelihood_weighs_by_the_scores_of_its_own_name(scored: list[ScoredTrace]) -> None:
+    record, found = stored_record(scored), []
+    for name, field in (("naturalness", "student_logprobs"), ("local_naturalness", "local_logprobs")):
+        found.append(CORRECTIONS[name](CorrectionConfig.model_validate({"name": name}), record)[:, 0])
+        expected = torch.tensor([8 * mean(getattr(one, field)) for one in scored])
+        torch.testing.assert_close(found[-1], expected)
+    assert (found[0] - found[1]).abs().min() > 0.1
 
 
 def left_padded(examples: list[ScoredTrace]) -> Batch:
