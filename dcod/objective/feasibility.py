@@ -211,7 +211,8 @@ def _lacking(train: TrainConfig, holdings: Holdings) -> Iterator[Remark]:
             "no_top_k",
             f"train.loss.name={train.loss.name} needs the teacher's top-k log-probs: "
             f"{_of(holdings.top_k, holdings.traces)} traces have them",
-            "use `log` or `gce`, or record them in the student's tokens (`dcod teach` with teach.top_k)",
+            f"use `log`{'' if doubts.little_known(holdings.known) else ' or `gce`'}, or "
+            "record them in the student's tokens (`dcod teach` with teach.top_k)",
         )
 
 

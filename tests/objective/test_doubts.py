@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 
-from dcod.config import CorrectionConfig, TrainConfig
+from dcod.config import CorrectionConfig, LossConfig, TrainConfig
 from dcod.config.arms import AUTO
 from dcod.objective import arms, doubts, feasibility
 from dcod.objective.corrections import CORRECTIONS
@@ -45,6 +45,9 @@ def test_scores_auto_and_the_advice_agree(known: float) -> None:
     near = TrainConfig(correction=CorrectionConfig(name="naturalness"))
     advised = "name=naturalness" in str(feasibility.of_setting(TrainConfig(), Holdings(400, 100, 0, known=known)))
     assert advised != bool(of_start(near, known))
+    lacking = TrainConfig(loss=LossConfig(name="forward_kl"))
+    advised = "`gce`" in str(feasibility.of_setting(lacking, Holdings(400, 100, 0, known=known)))
+    assert advised != bool(of_start(TrainConfig(loss=LossConfig(name="gce")), known))
 
 
 def seeds() -> Iterator[tuple[bool, float]]:
