@@ -176,11 +176,13 @@ class Tasks:
     def twin(self, scores: Any, start: Any, traces: Any, **choice: Any) -> dict[str, Any]:
         """The student of plain fine-tuning at full size, and its results; nothing where none is wanted.
 
-        With ``train.seeds`` also the answers of further students and twins; ``choice`` is of :meth:`choose`.
+        With ``train.seeds`` also the answers of further students and twins; ``choice`` is of :meth:`choose`, and says
+        at which rate plain fine-tuning was best; where it was tried at one alone, the twin waits for no pilot.
         """
         if not self.settings.train.twin:
             return {}
-        model = self.train(scores, start, f" {SFT}", arm=SFT)
+        rates = {arm.learning_rate for arm in self.settings.train.compared if arm.is_sft}
+        model = self.train(scores, start, f" {SFT}", arm=SFT, **(choice if len(rates) > 1 else {}))
         made = {"twin": model, "twin_results": self.evaluate(model, traces, SFT)}
         return made | self._further(scores, start, **choice)
 

@@ -93,6 +93,25 @@ def equal_compute(student: Path, twin: Path) -> None:
         raise UserError(f"twin {twin}: not at equal compute, another {', '.join(different)} than {student}")
 
 
+def best_rate(twin: Path, sft: TrainConfig, name: str) -> None:
+    """Checks that a twin was trained at the rate at which the pilot found plain fine-tuning best.
+
+    Args:
+        twin: model folder.
+        sft: the training of that arm.
+        name: of it.
+
+    Raises:
+        UserError: at another; what the rate brings would pass for what the correction brings.
+    """
+    rate = _trained(twin)["config"]["train"]["learning_rate"]
+    if rate != sft.learning_rate:
+        raise UserError(
+            f"twin {twin}: trained at learning_rate {rate:g}, and the pilot found plain fine-tuning best at "
+            f"{sft.learning_rate:g}; train the twin with --arm {name}"
+        )
+
+
 def is_plain(train: TrainConfig) -> bool:
     """Whether a training is plain fine-tuning."""
     return all(getattr(train, name) == getattr(ArmConfig(name="plain"), name) for name in _NAMED[:-1])

@@ -13,9 +13,10 @@ from typing import Any
 
 from dcod import storage
 from dcod.config import TrainConfig
-from dcod.config.arms import ArmConfig
+from dcod.config.arms import SFT, ArmConfig
 
 DAY = 86_400
+_PLAIN = ArmConfig(name=SFT)
 PILOTS = "pilots.json"  # beside the selected traces of a nightly run: how many pilots its period had
 
 
@@ -28,16 +29,19 @@ class Kept:
         at: when, seconds since 1970; 0 where the pilot had too few problems to try any.
         alone: share of the traces that were alone with their prompt then.
         why: it is taken over; empty as long as nobody decided that.
+        sft: plain fine-tuning, at the rate at which the pilot found it best.
     """
 
     arm: ArmConfig
     at: float
     alone: float
     why: str = ""
+    sft: ArmConfig = _PLAIN
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {"arm": self.arm.model_dump(mode="json"), "at": self.at, "alone": self.alone, "why": self.why}
+        arm, sft = (one.model_dump(mode="json") for one in (self.arm, self.sft))
+        return {"arm": arm, "sft": sft, "at": self.at, "alone": self.alone, "why": self.why}
 
 
 def read(path: Path) -> Kept | None:
@@ -45,7 +49,10 @@ def read(path: Path) -> Kept | None:
     if not path.is_file():
         return None
     kept: Mapping[str, Any] = storage.read_json(path, made_by="dcod choose")
-    return Kept(ArmConfig.model_validate(kept["arm"]), kept["at"], kept["alone"], kept.get("why", ""))
+    arm = ArmConfig.model_validate(kept["arm"])
+    noted = kept.get("sft")  # a champion of an older dcod has none
+    sft = ArmConfig.model_validate(noted) if noted else _PLAIN
+    return Kept(arm, kept["at"], kept["alone"], kept.get("why", ""), arm if arm.is_sft else sft)
 
 
 def anew(kept: Kept | None, train: TrainConfig, moved: Sequence[str], alone: float, days: float, now: float) -> str:

@@ -20,18 +20,20 @@ def of_training(config: Config, arm: str = "", choice: Path | None = None) -> Co
 
     Args:
         config: the whole configuration.
-        arm: the name of an arm; empty for what was chosen, or what ``train`` says.
+        arm: the name of an arm; empty for what was chosen, or what ``train`` says. ``sft`` with a choice is plain
+            fine-tuning at the rate at which the pilot found it best: a twin at another would lend the rate's effect
+            to the correction.
         choice: the output of the stage `choose`.
 
     Raises:
         UserError: there is no such arm, or the choice is none.
     """
+    if choice is not None and arm in ("", SFT):
+        told = storage.read_json(choice / CHOICE, made_by="dcod choose")
+        return settled(config, ArmConfig.model_validate(told["sft" if arm else "settings"]))
     if arm:
         check_arm(config, arm)
         return settled(config, config.train.arm(arm))
-    if choice is not None:
-        chosen = storage.read_json(choice / CHOICE, made_by="dcod choose")["settings"]
-        return settled(config, ArmConfig.model_validate(chosen))
     return config.model_copy(update={"train": config.train.alone()})
 
 
@@ -52,9 +54,10 @@ def narrowed(verb: str, config: Config, arm: str, inputs: dict[str, Path], optio
         options["arm"] = arm
     if verb == "again":
         which, number = seeds.parsed(config, arm)
-        corrected = of_training(config, "", inputs.pop("choice", None))
+        choice = inputs.pop("choice", None)
+        corrected = of_training(config, "", choice)
         options |= {"arm": arm, "idle": twins.is_plain(corrected.train)}
-        own = corrected if which == seeds.STUDENT else of_training(config, SFT)
+        own = corrected if which == seeds.STUDENT else of_training(config, SFT, choice)
         return own.model_copy(update={"seed": config.seed + number})
     return of_training(config, arm, inputs.pop("choice", None)) if verb == "train" else config
 

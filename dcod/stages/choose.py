@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from dcod import storage
 from dcod.config import Config
-from dcod.config.arms import SFT
 from dcod.errors import UserError
 from dcod.evaluate.results import Results
 from dcod.promote import choice, twins
@@ -53,10 +52,10 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     """
     told = gathered(config, arms.values())
     if kept := next(filter(None, (taken_over.read(arm.folder / TAKEN_OVER) for arm in told.values())), None):
-        return _untried(out, kept, SFT, told) | {"taken_over": 1.0}
+        return _untried(out, kept, told) | {"taken_over": 1.0}
     if few := next((arm for arm in told.values() if arm.sft and arm.state == FEW), None):
-        sft = Kept(config.train.arm(few.name), 0.0, few.fields["alone"], few.fields["why"])  # of no time: ask again
-        return _untried(out, sft, few.name, told)
+        sft, fields = config.train.arm(few.name), few.fields
+        return _untried(out, Kept(sft, 0.0, fields["alone"], fields["why"], sft), told)  # of no time: ask again
     tried = {name: arm.answers() for name, arm in told.items() if arm.state == TRAINED}
     if not any(arm.sft for arm in tried.values()):
         raise UserError("choose: plain fine-tuning was not tried, so nothing can be compared with it")
@@ -74,6 +73,7 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
         {
             "choice": made.to_dict(),
             "settings": told[made.arm].fields["arm"],
+            "sft": told[made.sft].fields["arm"],
             "at": time.time(),
             "alone": told[made.arm].fields["alone"],
             "share": share_of(config),
@@ -90,14 +90,15 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     return figures | {"detectable": made.detectable, "problems": float(made.problems)}
 
 
-def _untried(out: Path, kept: Kept, sft: str, told: Mapping[str, Tried]) -> dict[str, float]:
+def _untried(out: Path, kept: Kept, told: Mapping[str, Tried]) -> dict[str, float]:
     """The choice where no arm was tried: of an earlier pilot, as it was, or plain fine-tuning."""
-    made = Choice(kept.arm.name, sft, kept.why, (), 0, 0, 0.0, False, 0.0)
+    made = Choice(kept.arm.name, kept.sft.name, kept.why, (), 0, 0, 0.0, False, 0.0)
     storage.write_json(
         out / CHOICE,
         {
             "choice": made.to_dict(),
             "settings": kept.arm.model_dump(mode="json"),
+            "sft": kept.sft.model_dump(mode="json"),
             "at": kept.at,
             "alone": kept.alone,
             "share": 0.0,

@@ -23,7 +23,7 @@ from typing import Any
 import dcod
 from dcod import storage
 from dcod.config import Config, TrainConfig
-from dcod.config.arms import SFT
+from dcod.config.arms import SFT, ArmConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
@@ -109,12 +109,13 @@ def accuracy_table(results: Mapping[str, Results]) -> str:
 def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, float]:
     """Decides, registers and reports; see the module. ``inputs`` are :class:`Inputs`."""
     given, registry = Inputs(**inputs), Registry(log.tracker)
-    twin = _twin(given)
+    twin = _twin(config, given)
     if given.traces is not None:
         storage.write_json(out / TRAINED_ON, lineage.sources_of(given.traces))
     if given.choice is not None:
         told = storage.read_json(given.choice / CHOICE, made_by="dcod choose")
-        storage.write_json(out / ARM, {"arm": told["settings"], "at": told["at"], "alone": told["alone"]})
+        kept = {"arm": told["settings"], "sft": told.get("sft"), "at": told["at"], "alone": told["alone"]}
+        storage.write_json(out / ARM, kept)
     student, start = load_results(given.results), load_results(given.start_results)
     champion = comparable(config, out, registry, student, [load_results(given.champion_results), start])
     dirty = None if given.traces is None else evaluate.contamination(config, given.traces)
@@ -216,13 +217,16 @@ def _tell(
     log.headline(figures, description, page)
 
 
-def _twin(given: Inputs) -> Results | None:
-    """The results of the SFT twin, if one is given and was trained at equal compute."""
+def _twin(config: Config, given: Inputs) -> Results | None:
+    """The results of the SFT twin, if one is given and was trained at equal compute, and at the pilot's best rate."""
     if given.twin is None or given.twin_results is None:
         if given.twin is not given.twin_results:
             raise UserError("gate: a twin needs its model folder and its results")
         return None
     twins.equal_compute(given.student, given.twin)
+    best = storage.read_json(given.choice / CHOICE, made_by="dcod choose").get("sft") if given.choice else None
+    if best is not None:
+        twins.best_rate(given.twin, config.train.of_arm(ArmConfig.model_validate(best)), str(best["name"]))
     results = load_results(given.twin_results)
     if results.model.digest != loading.digest(given.twin):
         raise UserError(f"{given.twin_results}: results of another model than the twin {given.twin}")

@@ -44,7 +44,17 @@ def test_arms_fan_out_over_written_names(tmp_path: Path, update_golden: bool, cl
     assert len(trainings) == 2  # the chosen arm, and the twin
     named = [task["inputs"]["parameters"].get("arm", {}).get("runtimeValue", {}).get("constant") for task in trainings]
     assert sorted(map(str, named)) == ["None", "sft"]
-    assert sum("choice" in task["inputs"].get("artifacts", {}) for task in trainings) == 1
+    assert all("choice" in task["inputs"]["artifacts"] for task in trainings)  # the twin takes SFT's best rate of it
+
+
+def test_a_twin_of_one_rate_alone_waits_for_no_pilot(tmp_path: Path) -> None:
+    train = {"twin": True, "arms": [{"name": "trust", "loss": {"name": "gce"}}]}
+    compile_to(tmp_path / "p.yaml", Config.model_validate({**COMPARED, "train": train}))
+    spec = next(yaml.load_all((tmp_path / "p.yaml").read_text(), Loader=yaml.CSafeLoader))
+    dags = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    (tasks,) = [tasks for tasks in dags if "gate" in tasks]
+    given = {name: "choice" in task["inputs"]["artifacts"] for name, task in tasks.items() if name.startswith("train")}
+    assert sorted(given.values()) == [False, True]
 
 
 def test_many_arms_are_tried_in_two_rounds(tmp_path: Path) -> None:

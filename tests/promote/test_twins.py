@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dcod.config import TrainConfig
 from dcod.config.arms import PilotConfig
 from dcod.errors import UserError
 from dcod.evaluate import results, summaries
@@ -72,6 +75,16 @@ def test_the_interval_covers_the_truth_over_problems_and_seeds(deviation: float,
         spread = choice.over_seeds(first, ours.astype(float) - theirs, pilot, 0.05)
         inside += spread.low <= 0.0 <= spread.high
     assert inside / 400 >= least
+
+
+def test_a_twin_at_another_rate_than_the_pilots_best_is_refused(tmp_path: Path) -> None:
+    train = {"learning_rate": 1e-5}
+    (tmp_path / "manifest.json").write_text(json.dumps({"stage": "train", "config": {"train": train}}))
+    twins.best_rate(tmp_path, TrainConfig(learning_rate=1e-5), "sft")
+    with pytest.raises(
+        UserError, match=r"at learning_rate 1e-05, .* best at 5e-05; train the twin with --arm sft-5e-05"
+    ):
+        twins.best_rate(tmp_path, TrainConfig(learning_rate=5e-5), "sft-5e-05")
 
 
 def test_students_that_are_no_pairs_are_refused() -> None:

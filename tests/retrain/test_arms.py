@@ -51,6 +51,13 @@ def test_what_is_kept_survives_its_file(tmp_path: Path) -> None:
     (tmp_path / "arm.json").write_text(json.dumps(replace(KEPT, why="young").to_dict()))
     assert arms.read(tmp_path / "arm.json") == replace(KEPT, why="young")
     assert arms.read(tmp_path / "none.json") is None
+    fast = replace(KEPT, sft=ArmConfig(name="sft-5e-05", learning_rate=5e-5))  # twins of later nights train so
+    (tmp_path / "arm.json").write_text(json.dumps(fast.to_dict()))
+    assert arms.read(tmp_path / "arm.json") == fast
+    (tmp_path / "arm.json").write_text(json.dumps({"arm": fast.sft.model_dump(), "at": 1.0, "alone": 1.0}))
+    before = arms.read(tmp_path / "arm.json")  # of a dcod that did not note it
+    assert before is not None
+    assert before.sft == before.arm == fast.sft
 
 
 def test_the_pilots_of_a_period_share_its_level() -> None:

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcod.config import Config
-from dcod.config.arms import PilotConfig
+from dcod.config.arms import SFT, PilotConfig
 from dcod.errors import UserError
 from dcod.models import loading
+from dcod.promote.twins import is_plain
 from dcod.stages import again, seeds, train
 from dcod.stages.arms import CHOICE, narrowed
 from dcod.stages.execute import RunContext, execute
@@ -86,7 +87,7 @@ def test_a_seed_is_trained_as_the_stage_train_would(place: Place) -> None:
 def test_where_plain_fine_tuning_was_chosen_nothing_is_trained(place: Place) -> None:
     choice = place.folder / "choice"
     choice.mkdir()
-    (choice / CHOICE).write_text(json.dumps({"settings": {"name": "sft"}}))
+    (choice / CHOICE).write_text(json.dumps({"settings": {"name": "sft"}, "sft": {"name": "sft"}}))
     folders = {name: made(place, name, f"kept-{name}", choice=choice) for name in seeds.names(3)}
     assert not any((folder / again.HISTORY).exists() for folder in folders.values())
     gathered = place.run("seeds", "none", None, **numbered(folders.values()))
@@ -118,6 +119,21 @@ def test_more_seeds_or_another_pilot_void_no_training(place: Place) -> None:
     ours = narrowed("again", place.config, "sft 1", {}, options[0])
     theirs = narrowed("again", place.config.model_copy(update={"train": other}), "sft 1", {}, options[1])
     assert (ours, options[0]) == (theirs, options[1])
+
+
+def test_twins_of_a_rate_are_trained_at_the_one_that_was_best_for_plain_fine_tuning(tmp_path: Path) -> None:
+    """Else what the rate brings would pass for what the correction brings, at full size."""
+    arms = [{"name": "fast", "loss": {"name": "gce"}, "learning_rate": 5e-5}]
+    config = Config.model_validate({"ingest": {"pilot_share": 0.1}, "train": {"arms": arms, "twin": True, "seeds": 2}})
+    chosen = {"settings": arms[0], "sft": {"name": "sft-5e-05", "learning_rate": 5e-5}}
+    (tmp_path / CHOICE).write_text(json.dumps(chosen))
+    own = narrowed("again", config, "student 1", {"choice": tmp_path}, {})
+    for verb, name in (("train", SFT), ("again", "sft 1")):
+        twin = narrowed(verb, config, name, {"choice": tmp_path}, {})
+        assert is_plain(twin.train)
+        assert twin.train.learning_rate == own.train.learning_rate == 5e-5
+        bare = narrowed(verb, config, name, {}, {})  # nothing was chosen
+        assert bare.train.learning_rate == config.train.learning_rate
 
 
 def test_an_unknown_student_is_named(place: Place) -> None:

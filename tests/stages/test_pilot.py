@@ -258,6 +258,7 @@ def test_the_choice_settles_the_training(place: Place) -> None:
     )
     choice = json.loads((made / arms.CHOICE).read_text())
     assert choice["choice"]["arm"] in ("sft", "trust")
+    assert choice["sft"]["name"] == choice["choice"]["sft"] == "sft"
     assert [arm["arm"]["name"] for arm in choice["arms"]] == [
         "sft",
         "trust",
