@@ -324,7 +324,7 @@ def _time(config: Config, taken: Sample, size: int, asked: float) -> Check:
     from joblib import cpu_count
 
     train, evaluate = config.train, config.evaluate
-    trainings = (1 + train.twin) * train.seeds * (1.25 if train.arms else 1.0)  # a pilot takes a fifth of the run
+    trainings = (1 + train.twin) * train.seeds * (1.25 if train.arms else 1.0)  # a pilot aims at a fifth of the run
     name, weights = train.correction.name, train.correction.weights
     if name == "success" or (weights == "cross" and name != "none"):  # plain students first, on all traces together
         trainings += train.seeds

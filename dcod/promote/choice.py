@@ -29,7 +29,9 @@ from dcod.config.arms import SFT, PilotConfig
 from dcod.evaluate import statistics
 from dcod.promote.compare import POWER, Comparison
 
-_HALF = 0.25  # variance of the difference of two answers where every second problem is answered differently
+AIMED_GAIN, AIMED = 0.1, 0.95  # this much is to be found, and SFT kept where nothing helps, with this probability
+PRIOR = 4.0  # degrees of freedom of the configured deviation between seeds: it counts as much as five seeds
+_DIFFERENT = 0.5  # variance of the difference of two answers where every second problem is answered differently
 
 Hits = NDArray[np.float64]  # share of right answers by seed and problem [S, P]
 
@@ -92,7 +94,8 @@ class Choice:
         against: every other arm against SFT.
         problems: of the pilot.
         seeds: a student each.
-        deviation: between seeds, of a difference; ``measured`` says whether the pilot's seeds told it.
+        deviation: between seeds, of a difference; ``measured``: the pilot's seeds had a part in it, as seeds - 1 to
+            :data:`PRIOR`, else it is the configured one.
         detectable: the difference that would be found with 80 % power.
     """
 
@@ -165,7 +168,7 @@ def choose(arms: Sequence[ArmAnswers], pilot: PilotConfig, dropped: Sequence[str
         interval = f"{_points(best.low)} to {_points(best.high)}, p = {best.p_value:.2g} among {count}"
         arm, why = best.name, f"{best.name} brought {_points(best.difference)} over plain fine-tuning"
         why += f" on {problems} pilot problems (95 % interval {interval})"
-    return Choice(arm, sft.name, why, against, problems, seeds, deviation, seeds > 1, seen)
+    return Choice(arm, sft.name, why, against, problems, seeds, deviation, bool(gaps) and seeds > 1, seen)
 
 
 def detectable(
@@ -173,23 +176,50 @@ def detectable(
 ) -> float:
     """The true difference that one arm of several would be found by, with the given power.
 
-    Before the pilot, when no difference was seen yet: of two models that answer every second problem differently.
-
     Args:
         problems: of the pilot.
         seeds: students an arm.
-        arms: how many, without SFT.
-        pilot: its level, and samples of an answer.
+        arms: how many are tried, without SFT.
+        pilot: its level, samples of an answer, and the deviation that few seeds lean on.
         deviation: of a difference between seeds.
-        gaps: differences by seed and problem, where they are there.
+        gaps: differences by seed and problem, where they are there; before the pilot two models are thought of that
+            answer every second problem differently.
         power: as said.
     """
     if not problems:
         return 1.0
+    error, least = _foreseen(problems, seeds, arms, pilot, deviation, gaps)
+    return float(min(1.0, (least + stats.norm.isf(1.0 - power)) * error))
+
+
+def power(gain: float, problems: int, seeds: int, arms: int, pilot: PilotConfig, deviation: float) -> float:
+    """How likely a pilot finds an arm that is better by so much; before it is run, as :func:`detectable` sees it.
+
+    Args:
+        gain: the true difference.
+        problems: of the pilot.
+        seeds: students an arm.
+        arms: how many are tried, without SFT.
+        pilot: its level, samples of an answer, and the deviation that few seeds lean on.
+        deviation: of a difference between seeds.
+    """
+    if not problems:
+        return 0.0
+    error, least = _foreseen(problems, seeds, arms, pilot, deviation)
+    return float(stats.norm.sf(least - gain / error))
+
+
+def _foreseen(
+    problems: int, seeds: int, arms: int, pilot: PilotConfig, deviation: float, gaps: Any = ()
+) -> tuple[float, float]:
+    """The standard error of a mean difference, and by how many of them one of the arms must be better."""
     seen = [float(gap.mean(axis=0).var()) for gap in gaps]
-    variance = (sum(seen) / len(seen) if seen else _HALF) / problems + deviation**2 / max(seeds, 1)
-    level = pilot.level / max(arms, 1)
-    return float(min(1.0, (stats.norm.isf(level) + stats.norm.isf(1.0 - power)) * math.sqrt(variance)))
+    each = _DIFFERENT / (max(seeds, 1) * (pilot.samples if any(pilot.temperatures) else 1))
+    over = (sum(seen) / len(seen) if seen else each) / problems
+    between = deviation**2 / max(seeds, 1)
+    total = over + between
+    down = over**2 / max(problems - 1, 1) + (between**2 / (seeds - 1 + PRIOR) if seeds > 1 else 0.0)
+    return math.sqrt(total), float(stats.t.isf(pilot.level / max(arms, 1), total**2 / down if down else math.inf))
 
 
 def over_seeds(first: Comparison, gap: Hits, pilot: PilotConfig, level: float) -> Comparison:
@@ -233,8 +263,7 @@ def _between_seeds(gaps: Sequence[Hits], pilot: PilotConfig) -> tuple[float, flo
     variance = float(np.mean([gap.mean(axis=1).var(ddof=1) for gap in gaps]))
     known = pilot.seed_deviation**2
     freedom = float(seeds - 1)
-    prior = 4.0  # the configured deviation counts as much as five seeds
-    return math.sqrt((freedom * variance + prior * known) / (freedom + prior)), freedom + prior
+    return math.sqrt((freedom * variance + PRIOR * known) / (freedom + PRIOR)), freedom + PRIOR
 
 
 def _error(gap: Hits, deviation: float, freedom: float) -> tuple[float, float]:

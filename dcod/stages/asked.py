@@ -19,6 +19,7 @@ from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
+from dcod.stages import piloting
 from dcod.traces import Trace, prompts, read_traces
 from dcod.traces.scored import ScoredTrace
 
@@ -90,6 +91,24 @@ def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -
         for split, held in known.items()
         for name in sorted(held)[:most]
     ]  # fmt: skip
+
+
+def cost(config: Config, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> float:
+    """What the answers of one student cost, in tokens learnt, if it writes as much as the traces hold.
+
+    Args:
+        config: the whole configuration.
+        tokenizer: of the start.
+        problems: all that are asked.
+    """
+    pilot = config.train.pilot
+    if pilot.compare == "nll":
+        return piloting.PASS * sum(len(problem.tokens) + len(said) for problem in problems for said in problem.said)
+    read = sum(len(problem.tokens) for problem in problems)
+    lengths = [len(prompts.encode_completion(tokenizer, problem.trace)) for problem in problems]
+    limit = max(lengths, default=0) if pilot.max_new_tokens == "auto" else pilot.max_new_tokens
+    written = sum(min(length, limit) for length in lengths)
+    return piloting.answers_of(pilot) * (piloting.PASS * read + piloting.WRITTEN * written)
 
 
 def answers(

@@ -29,7 +29,7 @@ from dcod.retrain import arms as taken_over
 from dcod.retrain.arms import Kept
 from dcod.stages import reported
 from dcod.stages.arms import CHOICE
-from dcod.stages.piloting import ANSWERS, DROPPED, FEW, STUDENT, TAKEN_OVER, TRAINED, level_of, share_of
+from dcod.stages.piloting import ANSWERS, DROPPED, FEW, STUDENT, TAKEN_OVER, TRAINED, level_of
 from dcod.stages.tried import Tried, gathered
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
             "sft": told[made.sft].fields["arm"],
             "at": time.time(),
             "alone": told[made.arm].fields["alone"],
-            "share": share_of(config),
+            "share": told[made.sft].fields["figures"]["share"],
             "arms": [
                 {**arm.fields, "best": tried[name].best if name in tried else None} for name, arm in told.items()
             ],

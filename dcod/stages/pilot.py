@@ -56,9 +56,9 @@ from dcod.stages.piloting import (
     STUDENT,
     TAKEN_OVER,
     TRAINED,
+    Cost,
+    cost_of,
     level_of,
-    share_of,
-    students_of,
 )
 from dcod.traces import prompts, turns
 from dcod.train import loop
@@ -101,8 +101,7 @@ def run(
     Raises:
         UserError: the scores are of another student, there is no problem to ask, or plain fine-tuning itself fails.
     """
-    chosen = config.train.arm(arm)
-    held = remarks.held(traces, scores)
+    chosen, held = config.train.arm(arm), remarks.held(traces, scores)
     alone = held.alone / held.traces if held.traces else 0.0
     state, why = untried(config, traces, arm, held, dropped)
     if state == KEPT:
@@ -120,10 +119,15 @@ def run(
     count = sum(problem.split == "pilot" for problem in problems)
     if count < config.train.pilot.min_problems:
         return _told(out, told, FEW, _too_few(config, count))
-    if chosen.is_sft and dropped is None:
-        print(MARK + _outlook(config, level_of(config.train.pilot, _before(traces)), count), flush=True)
+    idle = [one.name for one in config.train.compared if arms.left_out(config.train, one, held)]
+    splits = open_scores(scores)
+    cost = cost_of(config, splits["train"].sizes.tolist(), asked.cost(config, tokenizer, problems), idle)
+    if chosen.name == SFT and dropped is None:  # that speaks for all
+        tried = sum(not one.is_sft and one.name not in idle for one in config.train.compared)
+        print(MARK + _outlook(level_of(config.train.pilot, _before(traces)), count, tried), flush=True)
+        print(MARK + cost.said(config, len(problems)), flush=True)
     try:
-        figures = _compared(config, out, log, chosen, problems, scores, student, tokenizer, seeds)
+        figures = _compared(config, out, log, chosen, problems, (splits, cost), scores, student, tokenizer, seeds)
     except UserError as error:
         if chosen.is_sft:
             raise
@@ -168,31 +172,25 @@ def _compared(
     log: Log,
     arm: ArmConfig,
     problems: Sequence[Problem],
+    taught: tuple[Mapping[str, TraceSet], Cost],
     scores: Path,
     student: Path,
     tokenizer: PreTrainedTokenizerBase,
     seeds: Sequence[int],
 ) -> dict[str, float]:
+    """One arm's students, trained and asked. ``taught``: the scored traces by split, and what the pilot costs."""
     own, began = settled(config, arm), time.monotonic()
-    share = share_of(config)
-    splits = open_scores(scores)
-    some = part(splits["train"], share, config.seed)
+    splits, whole = taught
+    some = part(splits["train"], whole.share, config.seed)
     lengths = _lengths(some)
     limit = max(lengths) if config.train.pilot.max_new_tokens == "auto" else config.train.pilot.max_new_tokens
-    students, whole = students_of(config), sum(lengths) * config.train.epochs
-    first = arm.name == SFT and 0 in seeds  # that speaks for all
-    if first:
-        print(
-            f"{MARK}pilot: {students} students at most learn {whole:,} tokens each ({config.train.epochs} epochs of "
-            f"{share:.0%} of the prompts), {students * whole:,} in all",
-            flush=True,
-        )
-    pace = _Pace(students * whole if first else 0)
+    speaks = arm.name == SFT and 0 in seeds
+    pace = _Pace(sum(lengths) * config.train.epochs if speaks else 0, whole)
     steps, tokens = 0, 0.0
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         folder = out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}")
-        speed = pace if seed == 0 else _Pace(0)
+        speed = pace if seed == 0 else _Pace(0, whole)
         history = _trained(own, (some, splits["selection"]), seed, folder, log, scores, student, speed)
         tokenizer.save_pretrained(folder)
         turns.settle(folder, tokenizer)
@@ -203,30 +201,37 @@ def _compared(
     pq.write_table(pa.Table.from_pylist(rows, schema=asked.SCHEMA), out / ANSWERS, compression="zstd")
     cost = {"steps": float(steps), "tokens": tokens, "seconds": time.monotonic() - began}
     begun = statistics.openings([problem.trace for problem in problems if problem.split == "pilot"])
-    told = {"share": share, "traces": float(len(some)), "traces_openings": begun}
+    told = {"share": whole.share, "traces": float(len(some)), "traces_openings": begun}
     return {**told, **cost, **asked.of_answers(rows)}
 
 
-def _outlook(config: Config, pilot: PilotConfig, problems: int) -> str:
-    """What this pilot can tell, before it is run."""
-    train = config.train
-    count = sum(not arm.is_sft for arm in train.compared)
+def _outlook(pilot: PilotConfig, problems: int, count: int) -> str:
+    """What a pilot of so many arms can tell, before it is run, and where that stands on what is aimed at."""
     seen = choice.detectable(problems, pilot.seeds, count, pilot, pilot.seed_deviation)
     hope = f", more than a correction brought anywhere in our study ({_HOPED * 100:.0f})" if seen > _HOPED else ""
+    found = choice.power(choice.AIMED_GAIN, problems, pilot.seeds, count, pilot, pilot.seed_deviation)
+    aim = f"{choice.AIMED:.0%}"
     return (
-        f"pilot: {count} arms against plain fine-tuning on {problems} problems, {pilot.seeds} seeds: a difference of "
-        f"{seen * 100:.0f} points would be found with 80 % power{hope}; for less bring more problems "
-        "(ingest.pilot_share, train.pilot.problems), more seeds (train.pilot.seeds) or a larger train.pilot.share"
+        f"pilot: {count} arms against plain fine-tuning on {problems} problems, {pilot.seeds} seeds, {pilot.samples} "
+        f"answers each: a difference of {seen * 100:.0f} points would be found with 80 % power{hope}; one of "
+        f"{choice.AIMED_GAIN * 100:.0f} points with {found:.0%} (the aim is {aim}), and plain fine-tuning is kept with "
+        f"{1.0 - pilot.level:.0%} or more where nothing helps (the aim is {aim}), by a formula that docs/evaluation.md "
+        "holds against a simulation; for more bring more problems (ingest.pilot_share, train.pilot.problems), more "
+        "answers a problem (train.pilot.samples), more seeds (train.pilot.seeds) or a larger train.pilot.share"
     )
 
 
 class _Pace:
-    """Says, as the first steps have shown the speed, how long all trainings of a pilot take; 0 tokens: nothing."""
+    """Says, as the first steps have shown the speed, how long a pilot takes, its answers counted; 0 tokens: nothing.
+
+    ``tokens`` are those of the completions that one student learns, as the steps count them.
+    """
 
     AFTER = 3  # steps; the first one is slower, and is left out
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, cost: Cost) -> None:
         self.tokens, self.seen, self.began = tokens, 0.0, 0.0
+        self.trainings = cost.students * (1.0 + cost.answered / cost.learnt)
 
     def step(self, row: Mapping[str, float], number: int) -> None:
         """Takes one step in."""
@@ -235,8 +240,12 @@ class _Pace:
         elif self.began and number <= self.AFTER:
             self.seen += row["tokens"]
         if number == self.AFTER and self.seen and self.tokens:
-            minutes = (time.monotonic() - self.began) / self.seen * self.tokens / 60
-            print(f"{MARK}pilot: at this speed {minutes:,.1f} minutes of training", flush=True)
+            minutes = (time.monotonic() - self.began) / self.seen * self.tokens * self.trainings / 60
+            print(
+                f"{MARK}pilot: at this speed {minutes:,.1f} minutes of training and answering, one student after "
+                f"another",
+                flush=True,
+            )
 
 
 def _trained(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dcod.config.arms import PilotConfig
-from dcod.promote.choice import ArmAnswers, choose, detectable, worse_half
+from dcod.promote.choice import ArmAnswers, choose, detectable, power, worse_half
 
+ROOT = Path(__file__).parents[2]
 PILOT = PilotConfig(seeds=2)
 
 
@@ -116,6 +119,27 @@ def test_more_arms_and_fewer_problems_see_less() -> None:
     assert detectable(400, 2, 3, PILOT, 0.02) < detectable(100, 2, 3, PILOT, 0.02)
     assert detectable(400, 2, 3, PILOT, 0.02) < detectable(400, 2, 3, PILOT, 0.05)
     assert detectable(0, 2, 3, PILOT, 0.02) == 1.0
+    assert detectable(400, 2, 3, PilotConfig(samples=4), 0.02) < detectable(400, 2, 3, PilotConfig(samples=1), 0.02)
+    greedy = [PilotConfig(samples=samples, temperatures=[0.0]) for samples in (1, 4)]
+    assert detectable(400, 2, 3, greedy[0], 0.02) == detectable(400, 2, 3, greedy[1], 0.02)
+
+
+def test_the_power_that_is_foreseen_is_that_of_the_simulation() -> None:
+    """Every row of the committed table where seeds spread by what the rule reckons with: 3 points."""
+    rows = [
+        [float(cell) for cell in line.strip("|").split("|")]
+        for line in (ROOT / "bench" / "results" / "pilot.md").read_text().splitlines()
+        if line[:3].strip("| ").isdigit()
+    ]
+    checked = 0
+    for problems, seeds, samples, spread, arms, found, _ in rows:
+        if spread == 3:
+            pilot = PilotConfig(seeds=int(seeds), samples=int(samples))
+            foreseen = power(0.1, int(problems), int(seeds), int(arms), pilot, 0.03)
+            assert abs(foreseen - found) < 0.05
+            checked += 1
+    assert checked >= 12
+    assert power(0.1, 0, 2, 3, PILOT, 0.03) == 0.0
 
 
 def test_nothing_helps_and_sft_is_kept() -> None:

@@ -114,23 +114,33 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
 
 
 def test_what_it_can_tell_is_said_before(place: Place) -> None:
-    few, many = (pilot._outlook(place.config, place.config.train.pilot, count) for count in (40, 400))
-    assert "2 arms against plain fine-tuning on 40 problems, 2 seeds: a difference of 23 points" in few
+    told = place.config.train.pilot
+    few, many = (pilot._outlook(told, count, 2) for count in (40, 400))
+    assert "2 arms against plain fine-tuning on 40 problems, 2 seeds, 1 answers each: a difference of 23 points" in few
     assert "difference of 9 points" in many
     assert [text.count("more than a correction brought anywhere") for text in (few, many)] == [1, 0]
+    more = pilot._outlook(told.model_copy(update={"samples": 4}), 400, 2)
+    assert "difference of 8 points" in more
+    assert "(the aim is 95%), and plain fine-tuning is kept with 95% or more where nothing helps" in more
+    assert "more answers a problem (train.pilot.samples)" in more
 
 
-def test_what_it_costs_is_said_before(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tokens before anything is trained, time after three steps."""
-    pace = pilot._Pace(tokens=1000)
-    for number in range(1, 6):
-        pace.step({"tokens": 100.0}, number)
-    said = capsys.readouterr().out
-    assert said.count("[dcod] pilot: at this speed 0.0 minutes of training") == 1
-    assert pace.seen == 200.0
-    assert piloting.students_of(place.config) == 6
-    pilot._Pace(0).step({"tokens": 1.0}, 1)
-    assert not capsys.readouterr().out
+def test_arms_that_the_traces_do_not_suit_are_not_counted(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in what a pilot can tell nor in what it costs, said before anything is trained."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise UserError("nothing is trained here")
+
+    monkeypatch.setattr(pilot, "_compared", fail)
+    given = {name: place.folder / name for name in ("student", "traces", "scores")}
+    with pytest.raises(UserError, match="nothing is trained"):
+        execute("pilot", place.config, tmp_path / "out", given, RunContext(tracked=False), arm="sft")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "pilot: 1 arms against plain fine-tuning" in said  # "ratio" wants log-probs
+    assert "pilot: 4 students at most, each learns" in said
+    assert "problems answered 2 times cost as much as" in said
 
 
 def test_too_few_problems_and_nothing_is_trained(place: Place, tmp_path: Path) -> None:
@@ -359,16 +369,6 @@ def test_without_references_the_likelihood_of_held_back_traces_compares(place: P
     made = json.loads((place.run("choose", "open-choice", config, **arms_) / arms.CHOICE).read_text())
     assert "compared by likelihood, which favours plain fine-tuning" in made["choice"]["why"]
     assert made["examples"] == []
-
-
-def test_a_pilot_costs_a_fifth_of_the_run(place: Place) -> None:
-    train = place.config.train.model_copy(
-        update={"pilot": place.config.train.pilot.model_copy(update={"share": "auto"})}
-    )
-    auto = place.config.model_copy(update={"train": train})
-    share, students = piloting.share_of(auto), 3 * 2
-    assert share * students / (share * students + 1) == pytest.approx(0.2)
-    assert piloting.share_of(place.config) == 0.8
 
 
 def test_in_a_pipeline_the_chosen_arm_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
