@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +24,18 @@ WITHDRAWN = {  # names that no configuration file takes any more, and what to us
 }
 
 
+_FAMILY = (  # on one page, dcod/objective/corrections/_family.py
+    *("none", "support", "support_text", "prefix", "trace", "trace_mean", "mixed", "surprisal"),
+    *("naturalness", "local_naturalness", "rsr", "success", "iw_sft", "iw_opd", "idft", "token_support", "given"),
+    *("position_decay", "shuffled", "length_only", "student_likelihood_only"),
+)
+_FOLDER = Path(__file__).parents[1] / "objective" / "corrections"  # any other: a file of its own, by its name
+if TYPE_CHECKING:
+    CorrectionName = str
+else:
+    CorrectionName = Literal[(*_FAMILY, *sorted(path.stem for path in _FOLDER.glob("[!_]*.py")))]
+
+
 def _offered(schema: dict[str, Any]) -> None:
     """Leaves out, in the schema of a name, those that are withdrawn."""
     schema["enum"] = [name for name in schema["enum"] if name not in WITHDRAWN]
@@ -31,29 +44,7 @@ def _offered(schema: dict[str, Any]) -> None:
 class CorrectionConfig(Section):
     """Which weights the supervision gets; see docs/method.md for the symbols."""
 
-    name: Literal[
-        "none",
-        "support",
-        "support_text",
-        "prefix",
-        "trace",
-        "trace_mean",
-        "mixed",
-        "surprisal",
-        "naturalness",
-        "local_naturalness",
-        "rsr",
-        "success",
-        "iw_sft",
-        "iw_opd",
-        "idft",
-        "token_support",
-        "given",
-        "position_decay",
-        "shuffled",
-        "length_only",
-        "student_likelihood_only",
-    ] = Field(
+    name: CorrectionName = Field(
         "none",
         description="The correction; `none` is plain fine-tuning (SFT).",
         examples=["surprisal"],

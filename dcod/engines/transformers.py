@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -23,7 +23,7 @@ from transformers import (
 from dcod.engines.base import Completion, Sampling
 from dcod.models import attention, loading
 from dcod.models.batches import Layout, collate, micro_batches, to_device
-from dcod.models.fused_head import Ranks, scored
+from dcod.models.fused_head import Seen, scored
 from dcod.models.layouts import Padding, exact_layout, exact_padding
 from dcod.models.selfcheck import Reading, examine
 from dcod.progress import track
@@ -32,6 +32,8 @@ from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Statistic = Callable[[Seen], Mapping[str, Tensor]]  # numbers of tokens [n], by the names of their fields
 
 
 class TransformersEngine:
@@ -133,31 +135,47 @@ class TransformersEngine:
         self.annotate(copies, batch_tokens)
         return [(copy.student_logprobs, copy.entropies) for copy in copies]
 
-    def annotate(self, examples: Sequence[ScoredTrace], batch_tokens: int, top_k: int = 0, ranks: bool = False) -> None:
+    def annotate(
+        self, examples: Sequence[ScoredTrace], batch_tokens: int, top_k: int = 0, also: Sequence[Statistic] = ()
+    ) -> None:
         """Writes log-probs and entropies into the examples, and what else is asked for; one pass.
 
         Args:
             examples: the traces, changed in place.
             batch_tokens: padded tokens per forward pass.
             top_k: how many of the model's likeliest tokens to record at each position.
-            ranks: whether to record each token's rank and the mass below it.
+            also: what else is made of the same logits, and recorded by the names of its fields.
         """
         layout, body, head = self.layout, self.reading.body, self.reading.head(self.model)
         for group in track(micro_batches(examples, batch_tokens, layout=layout), "score"):
             with torch.inference_mode():
                 batch = to_device(collate(group, self._pad, layout), self.device)
                 hidden = attention.hidden_states(self.model, batch, body)
-                empty = torch.empty_like(batch.targets)
-                places = Ranks(empty, torch.empty_like(empty, dtype=torch.float32)) if ranks else None
-                logprobs, entropies, top = scored(hidden, head, batch.targets, top_k, places)
-            values = [logprobs, entropies, top.ids, top.logprobs, *([places.ranks, places.mass] if places else [])]
+                look = _Look(also)
+                logprobs, entropies, top = scored(hidden, head, batch.targets, top_k, look if also else None)
+            values = {"student_logprobs": logprobs, "entropies": entropies, **look.values()}
+            if top_k:
+                values |= {"start_top_ids": top.ids, "start_top_logprobs": top.logprobs}
             sizes = [len(example.completion_tokens) for example in group]
-            for example, *parts in zip(group, *(v.cpu().split(sizes) for v in values), strict=True):
-                example.student_logprobs, example.entropies = parts[0].tolist(), parts[1].tolist()
-                if top_k:
-                    example.start_top_ids, example.start_top_logprobs = parts[2].tolist(), parts[3].tolist()
-                if ranks:
-                    example.start_ranks, example.start_mass = parts[4].tolist(), parts[5].tolist()
+            for name, parts in values.items():
+                for example, part in zip(group, parts.cpu().split(sizes), strict=True):
+                    setattr(example, name, part.tolist())
+
+
+class _Look:
+    """Keeps what statistics say of the logits of a batch, which come some tokens at a time."""
+
+    def __init__(self, statistics: Sequence[Statistic]) -> None:
+        self.statistics, self.found = statistics, dict[str, list[Tensor]]()
+
+    def __call__(self, seen: Seen) -> None:
+        for statistic in self.statistics:
+            for name, values in statistic(seen).items():
+                self.found.setdefault(name, []).append(values.clone())  # a view would hold, and change with, the logits
+
+    def values(self) -> dict[str, Tensor]:
+        """All of it, by the names of fields [N]."""
+        return {name: torch.cat(parts) for name, parts in self.found.items()}
 
 
 class _AtText(StoppingCriteria):

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from dcod.objective.losses import NO_TOKEN, TopK
 from dcod.objective.step_scores import StepScores
-from dcod.traces.scored import ScoredTrace
+from dcod.traces.scored import DEMAND, ScoredTrace, told
 
 Layout = Literal["padded", "masked", "packed", "apart"]
 
 _SHARED = sorted({each.name for each in fields(StepScores)} & {each.name for each in fields(ScoredTrace)})
+_DEMANDED = told(DEMAND)
 OWN_COST = 64  # of a micro-batch, in tokens: gradients of all weights are added up once more
 
 
@@ -140,14 +141,16 @@ def stored_record(examples: Sequence[ScoredTrace], progress: float = 0.0) -> Ste
     prompts = torch.tensor([numbers.setdefault(e.prompt_id, len(numbers)) for e in examples])
     lengths = torch.tensor([len(e.completion_tokens) for e in examples])
     totals = [sum(e.behavior_logprobs) if e.behavior_logprobs is not None else e.behavior_total for e in examples]
-    told: dict[str, Any] = {name: column(name) for name in _SHARED}
-    told["behavior_total"] = None if None in totals else torch.tensor(totals, dtype=torch.float32)
+    stored: dict[str, Any] = {name: column(name) for name in _SHARED}
+    stored["behavior_total"] = None if None in totals else torch.tensor(totals, dtype=torch.float32)
+    demanded = {name: column(name) for name in _DEMANDED}
     return StepScores(
-        **told,
+        **stored,
         mask=torch.arange(width)[None, :] < lengths[:, None],
         prompts=prompts,
-        start_logprobs=told["student_logprobs"],
+        start_logprobs=stored["student_logprobs"],
         progress=torch.full((len(examples),), progress),
+        demanded={name: values for name, values in demanded.items() if values is not None},
     )
 
 

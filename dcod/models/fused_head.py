@@ -281,31 +281,38 @@ def likeliest(hidden_ND: Tensor, head: Tensor | Head | OwnHead, k: int) -> TopK:
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """Where the targets stand among all tokens, by likelihood.
+class Seen:
+    """The distributions of some tokens, to be looked at and left as they are.
 
     Attributes:
-        ranks: tokens that are at least as likely as the target, itself included [N].
-        mass: the probability of the target and of all less likely tokens, in [0, 1] [N].
+        logits: less the largest of each, in float32 [n, V].
+        exps: their exponentials, and ``sums`` of them, so that exps / sums are the probabilities [n, V], [n, 1].
+        chosen: the logits of the targets [n, 1].
     """
 
-    ranks: Tensor
-    mass: Tensor
+    logits: Tensor
+    exps: Tensor
+    sums: Tensor
+    chosen: Tensor
 
 
 @torch.no_grad()
 def scored(
-    hidden_ND: Tensor, head: Tensor | Head | OwnHead, targets_N: Tensor, k: int, ranks: Ranks | None = None
+    hidden_ND: Tensor,
+    head: Tensor | Head | OwnHead,
+    targets_N: Tensor,
+    k: int,
+    look: Callable[[Seen], None] | None = None,
 ) -> tuple[Tensor, Tensor, TopK]:
     """Log-prob of each target and entropy of each distribution, nats, float32 ([N], [N]), and the k likeliest tokens.
 
-    These [N, K] come from the same logits. ``ranks`` is filled where it is given.
+    These [N, K] come from the same logits, which ``look`` is shown in their order, some tokens at a time.
     """
     shape, device = (len(hidden_ND), k), hidden_ND.device
     top = TopK(torch.empty(shape, dtype=torch.long, device=device), torch.empty(shape, device=device))
     if not isinstance(head, OwnHead):
         hidden_ND, head = same_dtype(hidden_ND, head)
-    logprobs_N, entropies_N, _ = _statistics(hidden_ND, head, targets_N, 0, top, ranks)
+    logprobs_N, entropies_N, _ = _statistics(hidden_ND, head, targets_N, 0, top, look)
     return logprobs_N, entropies_N, top
 
 
@@ -316,9 +323,9 @@ def _statistics(
     targets_N: Tensor,
     keep: int,
     top: TopK | None = None,
-    ranks: Ranks | None = None,
+    look: Callable[[Seen], None] | None = None,
 ) -> tuple[Tensor, Tensor, list[_Softmax]]:
-    """Log-probs, entropies, and the distributions of the first ``keep`` chunks; fills ``top`` and ``ranks``."""
+    """Log-probs, entropies, and the distributions of the first ``keep`` chunks; fills ``top``, and lets ``look``."""
     logprobs_N = torch.empty(hidden_ND.shape[0], dtype=torch.float32, device=hidden_ND.device)
     entropies_N = torch.empty_like(logprobs_N)
     kept: list[_Softmax] = []
@@ -336,10 +343,8 @@ def _statistics(
         if top is not None and top.ids.shape[1]:
             values, top.ids[part] = logits.topk(top.ids.shape[1], dim=1)
             top.logprobs[part] = values - sums.log()
-        if ranks is not None:
-            likelier = logits > chosen
-            ranks.ranks[part] = 1 + likelier.sum(dim=1)
-            ranks.mass[part] = exps.masked_fill(likelier, 0.0).sum(dim=1) / sums[:, 0]
+        if look is not None:
+            look(Seen(logits, exps, sums, chosen))
         # H = log(sum) - sum p * logit
         entropies_N[part] = (
             sums[:, 0].log() - torch.linalg.vecdot(exps, logits.clamp_(min=StepScores.LOWEST)) / sums[:, 0]

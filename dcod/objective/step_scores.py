@@ -5,8 +5,8 @@ Shape suffixes: B traces, T completion positions (0-based in code).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -35,6 +35,7 @@ class StepScores:
         given: the weight that the user gave each trace [B], or None.
         success: how often the student is right in the manner of each trace, in (0, 1) [B], or None.
         progress: share of the training that lies behind, in [0, 1], the same for all [B], or None.
+        demanded: what is recorded on demand alone, by the name of its field [B, T] or [B].
     """
 
     LOWEST: ClassVar[float] = -1e4  # nats, of which exp is 0: stands for -inf, so that no difference or product is NaN
@@ -52,29 +53,32 @@ class StepScores:
     given: Tensor | None = None
     success: Tensor | None = None
     progress: Tensor | None = None
+    demanded: dict[str, Tensor] = field(default_factory=dict)
+
+    def known(self) -> dict[str, Tensor]:
+        """What there is, by its name."""
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "demanded"}
+        return {name: values for name, values in own.items() if values is not None} | self.demanded
 
     def pick(self, rows: Tensor) -> StepScores:
         """The traces at ``rows`` (a mask or indices)."""
-        known: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        picked: dict[str, Any] = {name: None if value is None else value[rows] for name, value in known.items()}
-        return StepScores(**picked)
+        return _record({name: values[rows] for name, values in self.known().items()})
 
     @staticmethod
     def concatenate(records: Sequence[StepScores]) -> StepScores:
-        """One record of several, padded to the longest."""
+        """One record of several, padded to the longest; what one of them lacks is left out."""
         width = max(r.mask.shape[1] for r in records)
+        every = [record.known() for record in records]
 
-        def join(name: str) -> Tensor | None:
-            parts = [getattr(r, name) for r in records]
-            if any(part is None for part in parts):
-                return None
+        def join(name: str) -> Tensor:
+            parts = [known[name] for known in every]
             return torch.cat([F.pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])
 
-        return StepScores(**{f.name: join(f.name) for f in fields(StepScores)})  # type: ignore[arg-type]
+        return _record({name: join(name) for name in every[0] if all(name in known for known in every)})
 
     def of(self, name: str) -> Tensor:
         """A field that the correction needs, with :attr:`LOWEST` in the place of anything below it."""
-        values: Tensor | None = getattr(self, name)
+        values: Tensor | None = getattr(self, name, self.demanded.get(name))
         assert values is not None, name
         return values.clamp(min=self.LOWEST)
 
@@ -124,6 +128,14 @@ class StepScores:
         """
         raw = -self.of("student_logprobs") - self.of("entropies")
         return self.counted(raw.clamp(-config.clip, config.clip))
+
+
+def _record(known: Mapping[str, Tensor]) -> StepScores:
+    """A record of what there is."""
+    own = {each.name for each in fields(StepScores)}
+    demanded = {name: values for name, values in known.items() if name not in own}
+    named: dict[str, Any] = {name: values for name, values in known.items() if name in own}
+    return StepScores(**named, demanded=demanded)
 
 
 def clip_range(config: CorrectionConfig) -> tuple[float, float]:

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcod.config.schema import ScoreConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.score import preparing
+from dcod.score import fields, preparing
+from dcod.score.fields import Way
 from dcod.score.parts import Parts
 from dcod.score.preparing import Preparation
 from dcod.score.scores import StoredTraces
@@ -51,6 +53,7 @@ def crossed(traces: TraceSet, by: Preparation) -> StoredTraces:
         )
     if parallel.is_sharded_by(by.config):
         raise UserError(f"{label}: a student that is split over ranks is not cross-fitted; set train.sharding=ddp")
+    demanded = fields.demanded(by.config)
     with by.parts() as parts:
         done = parts.done()
         for half in (0, 1):
@@ -65,7 +68,7 @@ def crossed(traces: TraceSet, by: Preparation) -> StoredTraces:
             )
             engine = by.student(others, half)
             for number in due:
-                examples = _scored(engine, traces.take(_rows(sides, half, number).tolist()))
+                examples = _scored(engine, traces.take(_rows(sides, half, number).tolist()), demanded)
                 by.put(parts, 2 * number + half, examples)
         parallel.gathered([])  # nobody reads before all is written
         return preparing.stored(_joined(parts, sides))
@@ -87,12 +90,12 @@ def _rows(sides: NDArray[Any], half: int, number: int) -> NDArray[np.int64]:
     return begin + np.flatnonzero(sides[begin : begin + EVERY] == half)
 
 
-def _scored(engine: TransformersEngine, examples: list[ScoredTrace]) -> list[ScoredTrace]:
+def _scored(engine: TransformersEngine, examples: list[ScoredTrace], demanded: list[Way]) -> list[ScoredTrace]:
     """The examples with new scores, each rank scoring its share of them."""
 
     def scored(mine: range) -> list[ScoredTrace]:
         copies = [replace(examples[place]) for place in mine]
-        engine.annotate(copies, _BATCH_TOKENS)
+        fields.annotate(engine, copies, ScoreConfig(batch_tokens=_BATCH_TOKENS), demanded)
         return copies
 
     return preparing.shared(len(examples), scored)

@@ -67,7 +67,7 @@ class Outlook:
             return figures
         record = stored_record(traces)
         for alternatives in corrections.needs(correction):
-            if all(getattr(record, name) is None for name in alternatives):
+            if record.known().keys().isdisjoint(alternatives):
                 return figures
         log_weights = CORRECTIONS[correction.name](correction, record).expand(record.mask.shape)
         each = record.mean(log_weights)[:, 0].double()

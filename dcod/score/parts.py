@@ -22,7 +22,7 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import fitting
 from dcod.progress import track
-from dcod.score import local
+from dcod.score import fields
 from dcod.score.scores import write_scores
 from dcod.storage import parts
 from dcod.storage import workers as processes
@@ -126,9 +126,7 @@ class Scorer:
         longest = max(examples, key=len)
         where = f"score: trace {longest.trace_id} of {self.job.traces}"
         fitting.check_room(self.job.student, len(longest), where, "ingest the traces with a lower student.max_length")
-        self.engine.annotate(examples, section.batch_tokens, section.top_k, section.ranks)
-        if section.local_window:
-            local.annotate(self.engine, examples, section.local_window, section.batch_tokens)
+        fields.annotate(self.engine, examples, section, fields.asked(self.job.config))
         self.job.parts.put(number, examples, [trace.split for trace in traces])
 
 

@@ -25,6 +25,7 @@ class Stage:
         of_pipeline: `run` is told the id of the pipeline run and the label in it, as ``pipeline``.
         reusable: an output with the same digest is taken over from an earlier run.
         sources: its module has ``source_digests(config)``: what decides the content of the sources that it reads.
+        demanded: what the corrections need decides as well, where it is recorded on demand (:mod:`dcod.traces.scored`).
         settles: its module has ``settle(config, **inputs)``, which drops what a next attempt would have gone on from.
         beyond: its module has ``beyond(config, out) -> metrics``: what an output, also one that was taken over, says of
             settings that did not decide it.
@@ -41,6 +42,7 @@ class Stage:
     of_pipeline: bool = False
     reusable: bool = True
     sources: bool = False
+    demanded: bool = False
     settles: bool = False
     beyond: bool = False
     joined_by: str = ""
@@ -67,7 +69,7 @@ STAGES = {
         Stage("ingest", _INGEST, carried=("onto",), sources=True),
         Stage("examine", _INGEST, sources=True, joined_by="join"),
         Stage("join", _INGEST, way_to="ingest", decides=("student",), sources=True),
-        Stage("score", ("student", "score"), settles=True, beyond=True, joined_by="merge"),
+        Stage("score", ("student", "score"), demanded=True, settles=True, beyond=True, joined_by="merge"),
         Stage("train", _TRAIN, settles=True),
         Stage("train_job", _TRAIN, way_to="train", of_pipeline=True, sources=True, settles=True),
         Stage("pilot", ("student", "ingest", "train")),

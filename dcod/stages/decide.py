@@ -39,6 +39,7 @@ from dcod.promote.promote import ARM
 from dcod.retrain import arms, decide, history, monitors
 from dcod.retrain.arms import Kept
 from dcod.retrain.decide import Evidence, Losses, RetrainDecision, Source
+from dcod.score import fields
 from dcod.score.parts import in_tokens
 from dcod.stages.evaluate import evaluator_of
 from dcod.traces import FILE, Trace, holdings, prompts, read_traces, write_traces
@@ -215,7 +216,9 @@ class Judge:
         """The traces with log-probs and entropies."""
         examples = [in_tokens(trace, self.tokenizer, self.tokens) for trace in traces]
         if examples:
-            self._engine.annotate(examples, self.config.score.batch_tokens)
+            needed = corrections.needed(self.config.train)
+            ways = [way for way in fields.asked(self.config) if needed.intersection(way.fields)]
+            fields.annotate(self._engine, examples, self.config.score.model_copy(update={"top_k": 0}), ways)
         return examples
 
     def distance(self, traces: Sequence[Trace], total: int) -> Source:

@@ -29,6 +29,7 @@ from dcod.stages import carried, headlines, manifests, pages
 from dcod.stages.catalogue import Stage, stage_of, ways
 from dcod.stages.digests import code_digest, output_digest
 from dcod.storage import outputs, places, room
+from dcod.traces import scored
 from dcod.tracking import SOURCE, NullLog, Tracker, machine
 
 _WATCHED = ("train", "pilot")  # stages whose run says how the machine fares
@@ -148,6 +149,8 @@ def _manifest(stage: Stage, config: Config, inputs: Mapping[str, Path], options:
     }
     if stage.sources:
         decides["sources"] = stage.module.source_digests(config)
+    if stage.demanded and (demanded := scored.demanded(config.train)):
+        decides["demanded"] = demanded
     text = json.dumps(decides, sort_keys=True)
     return {**decides, "version": dcod.__version__, "digest": hashlib.sha256(text.encode()).hexdigest()}
 

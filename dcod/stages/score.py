@@ -27,7 +27,7 @@ from dcod.stages.digests import attempt_place
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
 from dcod.storage import parquet
-from dcod.traces import FILE, check_tokenizer, count_traces, prompts, read_batches, schema_of, turns
+from dcod.traces import FILE, check_tokenizer, count_traces, prompts, read_batches, schema_of, scored, turns
 from dcod.tracking import SOURCE, Log, StageRun, lineage
 
 UNLIKELY = 0.2  # a token's probability below which the student hardly knows it
@@ -90,7 +90,9 @@ def narrow(shard: Shard, work: Work, scratch: Path) -> Work | None:
 
 def parts_of(config: Config, traces: Path, student: Path) -> scoring.Parts | None:
     """The parts that attempts at this very scoring keep: the same configuration, seed, inputs and code."""
-    decides = {"score": config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}})}
+    given = config.score.model_dump(mode="json", exclude={"workers": True, "checkpoints": {"uri"}})
+    demanded = scored.demanded(config.train)
+    decides = {"score": given, **({"demanded": demanded} if demanded else {})}
     place = attempt_place(config.score.checkpoints.uri, "score", config, decides, traces, student)
     return scoring.Parts(place) if place else None
 

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 from dcod.config import CorrectionConfig, TrainConfig
 from dcod.errors import PreemptedError, UserError
 from dcod.models.batches import stored_record
-from dcod.objective import corrections, feasibility, weighting
+from dcod.objective import corrections, weighting
 from dcod.objective.losses import LOSSES
 from dcod.objective.step_scores import StepScores
 from dcod.objective.weighting import WeightPlan
 from dcod.progress import track
 from dcod.storage.stopping import noticing
+from dcod.traces import scored
 from dcod.traces.scored import ScoredTrace
 from dcod.train import selection
 from dcod.train.checkpoints import Checkpoints, load_moments, load_weights
@@ -63,11 +64,12 @@ def check(config: TrainConfig, traces: Sequence[ScoredTrace] | TraceSet) -> None
             need = " or ".join(any_of)
             raise UserError(f"{who} needs {need}, which {missing} of {len(traces)} traces lack; {way_out}")
 
+    ways_out = scored.told(scored.WAY_OUT)
     for alternatives in corrections.needs(config.correction):
         if made_in_training(config, traces):
             continue
         fields = [_STORED_AS.get(name, name) for name in alternatives]
-        require(f"train.correction.name={config.correction.name}", fields, _WAYS_OUT.get(alternatives[0], _TEACHER))
+        require(f"train.correction.name={config.correction.name}", fields, ways_out.get(alternatives[0], ""))
     if LOSSES[config.loss.name].needs_teacher:
         way_out = "use `log` or `gce`, or record the teacher's top-k log-probs in the student's tokens"
         require(f"train.loss.name={config.loss.name}", ["teacher_top_ids"], way_out)
@@ -87,11 +89,6 @@ def made_in_training(config: TrainConfig, traces: TraceSet) -> bool:
 
 
 _STORED_AS = {"start_logprobs": "student_logprobs"}
-_TEACHER = "use `surprisal` (text only) or `none`, or record the teacher's log-probs in the student's tokens"
-_WAYS_OUT = {
-    **{name: f"score with score.{key}" for name, (key, _) in feasibility.SCORED.items()},
-    "given": "bring a `weight` with every row (docs/traces.md), or take another correction",
-}
 
 
 def first_weights(traces: Sequence[ScoredTrace] | TraceSet, config: TrainConfig, seed: int) -> dict[str, list[float]]:

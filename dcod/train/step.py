@@ -139,8 +139,8 @@ def _accumulate(
             record = stored
             if learner.live:
                 assert entropies is not None
-                spread = {"student_logprobs": logprobs, "entropies": entropies}
-                record = replace(stored, **{name: batch.spread(values).cpu() for name, values in spread.items()})
+                own, unsure = (batch.spread(values).cpu() for values in (logprobs, entropies))
+                record = replace(stored, student_logprobs=own, entropies=unsure)
                 if not idle:
                     records.append(record)
             weight = weighting.weights(config.correction, plan, record)

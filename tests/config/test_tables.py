@@ -33,10 +33,15 @@ def engines() -> set[str]:
 @pytest.mark.parametrize(
     ("section", "field", "names", "table"),
     [
-        (CorrectionConfig, "name", set(CORRECTIONS), "CORRECTIONS in dcod/objective/corrections.py"),
+        (CorrectionConfig, "name", set(CORRECTIONS), "CORRECTIONS of dcod/objective/corrections"),
         (LossConfig, "name", set(LOSSES), "LOSSES in dcod/objective/losses.py"),
         (EngineConfig, "name", engines(), "the modules of dcod/engines"),
-        (CorrectionConfig, "group", {"auto", *get_args(Group)} - {"none"}, "Group in dcod/objective/corrections.py"),
+        (
+            CorrectionConfig,
+            "group",
+            {"auto", *get_args(Group)} - {"none"},
+            "Group in dcod/objective/corrections/_types.py",
+        ),
         (IngestConfig, "answers", {"marked", *UNMARKED}, "UNMARKED in dcod/ingest/examine.py"),
     ],
     ids=["correction", "loss", "engine", "group", "answers"],

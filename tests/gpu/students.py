@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from bench.gpu import shapes
 from dcod.config import TrainConfig
 from dcod.models.batches import ScoredTrace
+from dcod.traces import scored as stored
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
 
@@ -50,6 +52,9 @@ def traces(count: int, seed: int = 0, longest: int = 60) -> list[ScoredTrace]:
         trace = ScoredTrace(str(index), str(index // 2), draw(6), said, scores, [4.0] * len(said), behavior)
         trace.start_ranks, trace.local_logprobs, trace.given = draw(len(said)), scores, 1.0 + index % 3
         trace.success = 1 / (2 + index % 3)
+        for name, kind in stored.told(stored.KIND).items():  # what a new correction needs
+            if name in stored.told(stored.DEMAND):
+                setattr(trace, name, scores if pa.types.is_list(kind) else scores[0])
         trace.start_mass = torch.rand(len(said), generator=generator).tolist()
         out.append(trace)
     return out

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from dcod.models import fused_head, heads
 from dcod.models.fused_head import Objective
+from dcod.score.fields.ranks import ranks
 
 
 @pytest.mark.parametrize("focus", [0.0, 0.5, 1.0])
@@ -102,14 +103,15 @@ def test_ranks_and_the_mass_below_against_float64(monkeypatch: pytest.MonkeyPatc
     hidden, head, targets = torch.randn(40, 8), torch.randn(50, 8), torch.randint(50, (40,))
     head[3] = head[4]
     targets[0] = 3
-    places = fused_head.Ranks(torch.empty(40, dtype=torch.long), torch.empty(40))
-    logprobs, entropies, _ = fused_head.scored(hidden, head, targets, 0, places)
+    told: list[dict[str, torch.Tensor]] = []
+    logprobs, entropies, _ = fused_head.scored(hidden, head, targets, 0, lambda seen: told.append(ranks(seen)))
+    places, mass = (torch.cat([part[name] for part in told]) for name in ("start_ranks", "start_mass"))
     exact = torch.log_softmax(hidden.double() @ head.double().T, 1)
     for row, target in enumerate(targets.tolist()):
         likelier = [v for v in range(50) if exact[row, v] > exact[row, target] + 1e-9]
-        assert int(places.ranks[row]) == 1 + len(likelier)
+        assert int(places[row]) == 1 + len(likelier)
         below = sum(float(exact[row, v].exp()) for v in range(50) if v not in likelier)
-        assert float(places.mass[row]) == pytest.approx(below, abs=1e-5)
+        assert float(mass[row]) == pytest.approx(below, abs=1e-5)
     plain = fused_head.scored(hidden, head, targets, 0)
     assert torch.equal(logprobs, plain[0])
     assert torch.equal(entropies, plain[1])

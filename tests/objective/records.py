@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import torch
 
 from dcod.config import CorrectionConfig
 from dcod.objective.step_scores import StepScores
+from dcod.traces import scored
 
 
 def plain(name: str, **knobs: object) -> CorrectionConfig:
@@ -24,5 +26,8 @@ def random_record(traces: int = 12, width: int = 40, seed: int = 0, prompts: int
     )
     record.start_mass, record.start_ranks, record.local_logprobs = draw().exp(), (-40 * draw()).ceil() + 1, draw()
     record.given, record.progress = 0.1 + torch.rand(traces, generator=generator), torch.full((traces,), 0.5)
+    for name, kind in scored.told(scored.KIND).items():
+        if name in scored.told(scored.DEMAND):
+            record.demanded[name] = -draw() if pa.types.is_list(kind) else -draw()[:, 0]
     record.success = 0.1 + 0.8 * torch.rand(traces, generator=generator)
     return record

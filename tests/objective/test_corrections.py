@@ -204,8 +204,8 @@ def test_the_weights_of_a_step_do_not_depend_on_how_it_is_split(name: str, group
     whole = weights(config, found, record)
     for prompt in range(4):
         rows = record.prompts == prompt
-        pad = lambda t: torch.nn.functional.pad(t, (0, 5)) if t is not None and t.dim() == 2 else t  # noqa: E731
-        part = StepScores(**{name: pad(value) for name, value in vars(record.pick(rows)).items()})
+        pad = lambda t: torch.nn.functional.pad(t, (0, 5)) if t.dim() == 2 else t  # noqa: E731
+        part = StepScores(**{name: pad(value) for name, value in record.pick(rows).known().items()})
         torch.testing.assert_close(weights(config, found, part)[:, :-5], whole[rows])
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     shuffled = record.pick(order)

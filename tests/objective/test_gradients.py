@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from dcod.config import CorrectionConfig, LossConfig, TrainConfig
+from dcod.config.schema import ScoreConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 from dcod.models.batches import Batch, Layout, collate, stored_record
@@ -22,6 +23,8 @@ from dcod.models.fused_head import Objective
 from dcod.objective import weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
+from dcod.score import fields
+from dcod.score.fields._find import ways
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from dcod.train.learner import StudentWithLoss, learner_for
@@ -43,7 +46,8 @@ def scored(tiny_student: Path) -> list[ScoredTrace]:
             completion = [*draw(4 + 3 * copy), 2]
             behavior = (-3 - torch.rand(len(completion), generator=generator)).tolist()
             out.append(ScoredTrace(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
-    TransformersEngine(tiny_student, load_tokenizer(tiny_student)).annotate(out, 512, TOP, ranks=True)
+    engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
+    fields.annotate(engine, out, ScoreConfig(batch_tokens=512, top_k=TOP, local_window=4), ways())
     for example in out:
         example.success = 1 / (2 + len(example.completion_tokens))
         size = len(example.completion_tokens)

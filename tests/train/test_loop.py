@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from dcod.config import CorrectionConfig, TrainConfig
+from dcod.config.schema import ScoreConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
@@ -22,6 +23,8 @@ from dcod.models.batches import collate, micro_batches, stored_record
 from dcod.objective import weighting
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.losses import LOSSES
+from dcod.score import fields
+from dcod.score.fields._find import ways
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from dcod.train import loop
@@ -42,10 +45,10 @@ def examples(tiny_student: Path) -> list[ScoredTrace]:
             behavior = (-3 - torch.rand(len(completion), generator=generator)).tolist()
             out.append(ScoredTrace(f"{prompt}/{copy}", str(prompt), tokens, completion, [], [], behavior))
     engine = TransformersEngine(tiny_student, load_tokenizer(tiny_student))
-    engine.annotate(out, 512, ranks=True)
+    fields.annotate(engine, out, ScoreConfig(batch_tokens=512, local_window=4), ways())
     for number, example in enumerate(out):
         example.success = 1 / (2 + number % 5)
-        example.given, example.local_logprobs = 1.0 + number % 5, example.student_logprobs
+        example.given = 1.0 + number % 5
     return out
 
 

@@ -86,9 +86,11 @@ def complete(
     """
     needed = {name for any_of in corrections.needs(config) for name in any_of}
     if needed & {"start_ranks", "start_mass"}:
-        engine().annotate(examples, 2048, ranks=True)
+        from dcod.score.fields.ranks import ranks
+
+        engine().annotate(examples, 2048, also=[ranks])
     if "local_logprobs" in needed:
-        from dcod.score import local
+        from dcod.score.fields import local
 
         local.annotate(engine(), examples, window, 2048)
 

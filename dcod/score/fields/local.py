@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dcod.engines.transformers import TransformersEngine
+from dcod.score.fields._types import Way
 from dcod.traces.scored import ScoredTrace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from dcod.config.schema import ScoreConfig
 
 _END = re.compile(r"\n|[.!?;。！？]\s*$")
 
@@ -44,3 +47,10 @@ def _sentences(tokenizer: PreTrainedTokenizerBase, tokens: list[int], begin: int
         if last or (_END.search(text) and not decimal):
             yield begin, place + 1
             begin = place + 1
+
+
+def _configured(engine: TransformersEngine, examples: Sequence[ScoredTrace], config: ScoreConfig) -> None:
+    annotate(engine, examples, config.local_window, config.batch_tokens)
+
+
+WAY = Way(("local_logprobs",), by_itself=_configured, key="local_window")

@@ -6,8 +6,8 @@ token by itself, as the method that dcod is named after does in kind; `prefix` a
 what the student finds likely; `rsr`, `iw_sft`, `iw_opd`, `idft` and `token_support` are published relatives; `given`
 are the user's own weights. The last four are controls: a correction that does not beat them does nothing.
 
-A new one is a formula and its entry in :data:`CORRECTIONS`; its name joins ``CorrectionConfig.name``. Formulas call
-methods of tensors, and nothing of torch by name, so that who only looks at traces reads the table without torch.
+What is derived together stands on this page; any other is a file of its own beside it. Formulas call methods of
+tensors, and nothing of torch by name, so that who only looks at traces reads the table without torch.
 
 Shape suffixes: B traces, T completion positions (0-based in code), W = T for weights of tokens, 1 of traces.
 """
@@ -15,11 +15,10 @@ Shape suffixes: B traces, T completion positions (0-based in code), W = T for we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dcod.config import CorrectionConfig
+from dcod.objective.corrections._types import Correction, entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,45 +28,7 @@ if TYPE_CHECKING:
 CHOICE_SCALE = 8.0  # of a choice made soft: at gamma_max = 4 the ESS floor decides and not the cap
 LARGEST_RANK = 100  # arXiv 2601.14249: a rank counts no further
 IDFT_RANGE = (0.1, 2.0)  # arXiv 2602.12222: of the exponent, before it is mixed with 1
-IW_SFT_BOUND = 16.0  # arXiv 2507.12856
 TINY = 2.0**-126  # the smallest normal float32
-
-Group = Literal["prompt", "position", "length", "batch", "none"]
-Needs = tuple[tuple[str, ...], ...]  # of each entry, any one field of a StepScores
-
-
-@dataclass(frozen=True)
-class Correction:
-    """One member of the family; called with a configuration and a step's scores, it gives log-weights.
-
-    Attributes:
-        log_weight: the log l of the untempered weight [B, W].
-        needs: from a configuration, what it cannot do without.
-        group: from a configuration, what its weights are compared within.
-        by_token: from a configuration, whether the tokens of a trace may weigh differently.
-        bound: the largest weight, before a step is rescaled, of what is compared with nothing.
-    """
-
-    log_weight: Callable[[CorrectionConfig, StepScores], Tensor]
-    needs: Callable[[CorrectionConfig], Needs]
-    group: Callable[[CorrectionConfig], Group]
-    by_token: Callable[[CorrectionConfig], bool]
-    bound: float = IW_SFT_BOUND
-
-    def __call__(self, config: CorrectionConfig, step: StepScores) -> Tensor:
-        """The log-weights [B, W]."""
-        return self.log_weight(config, step)
-
-
-def needs(config: CorrectionConfig) -> Needs:
-    """What the configured correction cannot do without."""
-    return CORRECTIONS[config.name].needs(config)
-
-
-def group_of(config: CorrectionConfig) -> Group:
-    """What the weights of a configuration are compared within."""
-    own = CORRECTIONS[config.name].group(config)
-    return own if config.group == "auto" or own == "none" else config.group
 
 
 def _support(config: CorrectionConfig, step: StepScores) -> Tensor:
@@ -194,7 +155,7 @@ def _student_likelihood_only(config: CorrectionConfig, step: StepScores) -> Tens
 
 def _shuffled(config: CorrectionConfig, step: StepScores) -> Tensor:
     """The log-weights of the next trace of the same prompt: the same spread, on the wrong traces."""
-    weight = CORRECTIONS[config.base](config, step)
+    weight = FAMILY[config.base](config, step)
     moved = weight.clone()
     for prompt in step.prompts.unique():
         rows = (step.prompts == prompt).nonzero()[:, 0]
@@ -202,26 +163,14 @@ def _shuffled(config: CorrectionConfig, step: StepScores) -> Tensor:
     return moved
 
 
-def _entry(
-    log_weight: Callable[[CorrectionConfig, StepScores], Tensor],
-    group: Group,
-    *any_of: str,
-    by_token: bool = False,
-    bound: float = IW_SFT_BOUND,
-) -> Correction:
-    """An entry whose facts no other key decides; it needs one of the fields ``any_of``."""
-    fields: Needs = (any_of,) if any_of else ()
-    return Correction(log_weight, lambda _: fields, lambda _: group, lambda _: by_token, bound)
-
-
-CORRECTIONS: dict[str, Correction] = {
-    "none": _entry(lambda _, step: step.student_logprobs.new_zeros((len(step.mask), 1)), "none"),
-    "support": _entry(_support, "none", "behavior_logprobs", by_token=True),
-    "support_text": _entry(_support, "none", "entropies", by_token=True),
-    "prefix": _entry(_prefix, "position", "behavior_logprobs", by_token=True),
-    "trace": _entry(_trace, "prompt", "behavior_logprobs", "behavior_total"),
-    "trace_mean": _entry(_trace_mean, "prompt", "behavior_logprobs", "behavior_total"),
-    "mixed": _entry(_mixed, "position", "behavior_logprobs", by_token=True),
+FAMILY: dict[str, Correction] = {
+    "none": entry(lambda _, step: step.student_logprobs.new_zeros((len(step.mask), 1)), "none"),
+    "support": entry(_support, "none", "behavior_logprobs", by_token=True),
+    "support_text": entry(_support, "none", "entropies", by_token=True),
+    "prefix": entry(_prefix, "position", "behavior_logprobs", by_token=True),
+    "trace": entry(_trace, "prompt", "behavior_logprobs", "behavior_total"),
+    "trace_mean": entry(_trace_mean, "prompt", "behavior_logprobs", "behavior_total"),
+    "mixed": entry(_mixed, "position", "behavior_logprobs", by_token=True),
     "surprisal": Correction(
         _surprisal,
         lambda _: (("entropies",),),
@@ -231,26 +180,26 @@ CORRECTIONS: dict[str, Correction] = {
     "naturalness": Correction(
         _naturalness, lambda c: (("entropies",),) if _across_prompts(c) else (), lambda _: "prompt", lambda _: False
     ),
-    "local_naturalness": _entry(_local_naturalness, "prompt", "local_logprobs"),
+    "local_naturalness": entry(_local_naturalness, "prompt", "local_logprobs"),
     "rsr": Correction(_rsr, lambda _: (("start_ranks",), ("start_logprobs",)), lambda _: "prompt", lambda _: False),
-    "iw_sft": _entry(_iw_sft, "none", "start_logprobs"),
-    "iw_opd": _entry(_iw_opd, "none", "behavior_logprobs", by_token=True),
-    "idft": _entry(_idft, "none", "entropies", by_token=True),
+    "iw_sft": entry(_iw_sft, "none", "start_logprobs"),
+    "iw_opd": entry(_iw_opd, "none", "behavior_logprobs", by_token=True),
+    "idft": entry(_idft, "none", "entropies", by_token=True),
     "token_support": Correction(
         _token_support,
         lambda c: (("start_mass" if c.rule == "mass" else "start_logprobs",),),
         lambda _: "none",
         lambda _: True,
     ),
-    "success": _entry(_success, "prompt", "success"),
-    "given": _entry(_given, "none", "given", bound=math.inf),
-    "position_decay": _entry(_position_decay, "batch", by_token=True),
+    "success": entry(_success, "prompt", "success"),
+    "given": entry(_given, "none", "given", bound=math.inf),
+    "position_decay": entry(_position_decay, "batch", by_token=True),
     "shuffled": Correction(
         _shuffled,
-        lambda c: CORRECTIONS[c.base].needs(c),
-        lambda c: CORRECTIONS[c.base].group(c),
-        lambda c: CORRECTIONS[c.base].by_token(c),
+        lambda c: FAMILY[c.base].needs(c),
+        lambda c: FAMILY[c.base].group(c),
+        lambda c: FAMILY[c.base].by_token(c),
     ),
-    "length_only": _entry(_length_only, "prompt"),
-    "student_likelihood_only": _entry(_student_likelihood_only, "prompt"),
+    "length_only": entry(_length_only, "prompt"),
+    "student_likelihood_only": entry(_student_likelihood_only, "prompt"),
 }
