@@ -9,11 +9,16 @@ if TYPE_CHECKING:
     from dcod.config import Config
 
 
-def build(config: Config) -> Any:
-    """The pipeline object that a configuration names; it runs here and on a cluster alike."""
+def build(config: Config, parallelism: int = 0) -> Any:
+    """The pipeline object that a configuration names; it runs here and on a cluster alike.
+
+    Args:
+        config: as settled.
+        parallelism: so many trainings at once; 0: as many as there is room for.
+    """
     from dcod_pipelines import distill, retrain
 
-    return {"distill": distill, "retrain": retrain}[config.pipeline].build(config)
+    return {"distill": distill, "retrain": retrain}[config.pipeline].build(config, parallelism)
 
 
 def compile_to(out: Path, config: Config, objects: bool = False) -> None:

@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from dcod.config import Config
 
 
-def build(settings: "Config | None" = None) -> Any:
-    """The pipeline for a configuration's cluster; without one, for the default."""
+def build(settings: "Config | None" = None, parallelism: int = 0) -> Any:
+    """The pipeline for a configuration's cluster; without one, for the default.
+
+    Args:
+        settings: the configuration.
+        parallelism: so many trainings at once; 0: as many as there is room for.
+    """
     from dcod.config import Config
 
     settings = settings or Config()
 
     @pipeline("dcod-distill", "Distribution-corrected offline distillation, gated.", settings)
     def distill(inputs: dict[str, Any]) -> None:
-        tasks = Tasks(settings, inputs)
+        tasks = Tasks(settings, inputs, parallelism)
         with dsl.ExitHandler(tasks.closing(), name="record-outcome"):
             tasks.settle()
             start = tasks.fetch("start", "start")

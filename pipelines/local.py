@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MARK = "[dcod] "
 ALIVE = "alive"
+AT_ONCE = 1  # trainings: two beside each other take twice the memory, and share the cores
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def run_here(config: Config, root: Path = Path("runs"), *, quiet: bool = False, 
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         try:
             with contextlib.redirect_stdout(echo):
-                build(config.model_copy(update={"cluster": here}))(config=config.to_json())
+                build(config.model_copy(update={"cluster": here}), AT_ONCE)(config=config.to_json())
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
             return _failure(work, log, echo.failed or one_line(error)[:300])
     # Below a branch of the pipeline the runner keeps more folders, named as it likes.

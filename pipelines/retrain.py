@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from dcod.config import Config
 
 
-def build(settings: "Config | None" = None) -> Any:
-    """The pipeline for a configuration: its cluster, as in distill, and the number of rounds."""
+def build(settings: "Config | None" = None, parallelism: int = 0) -> Any:
+    """The pipeline for a configuration: its cluster, as in distill, and the number of rounds.
+
+    Args:
+        settings: the configuration.
+        parallelism: as in distill.
+    """
     from dcod.config import Config
 
     settings = settings or Config()
@@ -31,7 +36,7 @@ def build(settings: "Config | None" = None) -> Any:
 
     @pipeline("dcod-retrain", "Distillation on what is new, if that is worth it; gated.", settings)
     def retrain(inputs: dict[str, Any]) -> None:
-        tasks = Tasks(settings, inputs)
+        tasks = Tasks(settings, inputs, parallelism)
         with dsl.ExitHandler(tasks.closing(), name="record-outcome"):
             tasks.settle()
             begin = tasks.fetch("begin", "start")

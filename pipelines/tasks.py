@@ -49,11 +49,12 @@ class Tasks:
         cluster: of it. With ``shards`` > 1, ingestion (by rows) fans out and is joined, score (by traces) and evaluate
             (by benchmarks) fan out and are merged; with ``train.num_nodes`` > 1, training is a TrainJob.
         arms: by name, where several settings are compared: the pilot fans out over them.
+        parallelism: so many of a loop's trainings at once; 0: all.
         inputs: of the pipeline, and what it is compiled with.
         common: the arguments of every component.
     """
 
-    def __init__(self, settings: "Config", inputs: dict[str, Any]) -> None:
+    def __init__(self, settings: "Config", inputs: dict[str, Any], parallelism: int = 0) -> None:
         from dcod.config.inputs import compiled_with
         from dcod.stages import shards
 
@@ -63,6 +64,7 @@ class Tasks:
         self.shards = shards.plan(settings.cluster.shards)
         self.fetched: dict[str, Any] = {}
         self.arms = [arm.name for arm in settings.train.compared]
+        self.parallelism = parallelism
 
     def closing(self) -> Any:
         """The exit handler; it may read no task's output, so it takes the inputs as they came."""
@@ -144,7 +146,7 @@ class Tasks:
     def _pilots(self, loop: str, given: dict[str, Any], **which: Any) -> Any:
         """What the pilots of all arms answered, to be collected; ``which`` says of what seeds."""
         second = {"dropped": which["dropped"]} if "dropped" in which else {"scores": given["scores"]}
-        with dsl.ParallelFor(items=self.arms, name=loop) as arm:
+        with dsl.ParallelFor(items=self.arms, name=loop, parallelism=self.parallelism) as arm:
             looked = self._look("pilot", "try arm", {"traces": given["traces"], **second}, arm=arm)
             task = pilot(**self.common, arm=arm, **given, **which)
             task = self.place.task(task, "try arm", gpu=True, look=looked)
@@ -192,7 +194,7 @@ class Tasks:
 
         if not (wanted := names(self.settings.train.seeds)):
             return {}
-        with dsl.ParallelFor(items=wanted, name="further seeds") as arm:
+        with dsl.ParallelFor(items=wanted, name="further seeds", parallelism=self.parallelism) as arm:
             given = {"scores": scores, "student": start}
             looked = None if choice else self._look("again", "train again", given, arm=arm)
             task = again(**self.common, scores=scores, start=start, arm=arm, **choice)
