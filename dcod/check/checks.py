@@ -81,6 +81,19 @@ def checks(config: Config) -> Iterator[Check]:
             yield Check(name, "unchecked", one_line(error))
 
 
+def allowed(config: Config) -> list[Check]:
+    """What the traces allow, by their first rows; nothing where they or the student do not lie on this machine."""
+    findings = Findings(config)
+    if not config.ingest.sources or any(uri.startswith(REMOTE) for uri, _ in map(split, config.ingest.sources)):
+        return []
+    try:
+        if folder := student.on_this_machine(config.student):
+            findings.sample = sample.take(config, folder)
+    except UserError:  # `dcod check` and preflight say it, and these may be files of another machine
+        return []
+    return list(_correction(findings)) if findings.sample and findings.sample.traces else []
+
+
 def early(config: Config) -> None:
     """What a run is not started with: no source, files that are not there, arms without problems. Asks no network.
 

@@ -34,6 +34,12 @@ def small_files(student: StudentConfig) -> Path:
     return loading.packaged_folder(uri) if uri in packaged() else _from_hub(uri, student.revision)
 
 
+def on_this_machine(student: StudentConfig) -> Path | None:
+    """As :func:`small_files` of a student that lies here; None where somebody else would have to be asked."""
+    here = student.model in packaged() or Path(student.model.removeprefix("file://")).is_dir()
+    return small_files(student) if here else None
+
+
 def packaged() -> list[str]:
     """The students that a package brought, and that are in the cache: they need no hub."""
     return [name for name in loading.PACKAGED if loading.packaged_folder(name).is_dir()]

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
+from dcod.cli.begin import STYLES
 from dcod.cli.options import CLUSTER, ConfigFile, Overrides, Preset, configured, console, result, verb
 from dcod.config import Config
 from dcod.errors import UserError
@@ -35,12 +37,15 @@ def compile_pipeline(
     overrides: Overrides = None,
 ) -> None:
     """Writes the pipeline for a Kubeflow cluster, as the section `cluster` describes it."""
+    from dcod.check.checks import allowed
     from dcod_pipelines.compile import compile_to
 
     of_image = [f"cluster.image={json.dumps(image)}"] if image else []
     read = configured(config, preset, [*(overrides or ()), *of_image])
     compile_to(out, read, objects)
     result({"out": out})
+    for one in allowed(read):
+        console.print(Text.assemble((f"{one.state:<10}", STYLES[one.state]), (f"{one.name}: ", "bold"), one.text))
     console.print(f"wrote {out}")
 
 

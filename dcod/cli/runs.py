@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dcod import storage
 from dcod.api import model_of
 from dcod.cli.options import (
     BEGIN,
@@ -27,7 +28,7 @@ from dcod.cli.options import (
     result,
     verb,
 )
-from dcod.cli.stages import print_decision
+from dcod.cli.stages import print_decision, said
 
 app = typer.Typer()
 
@@ -107,6 +108,10 @@ def inspect(
     page = trace_pages.page(read, scores, folder, traces=traces, results=results, answers=answers, limit=limit)
     outputs.write_file(out, page)
     result({"out": out})
+    if traces:
+        noted = scores / storage.MANIFEST
+        metrics = storage.read_json(noted, made_by="dcod score").get("metrics", {}) if noted.is_file() else {}
+        said("score", read, scores, {"traces": traces}, metrics)
     console.print(f"wrote {out}")
     if show:
         typer.launch(str(out.resolve()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -111,7 +112,7 @@ def ingest(
     inputs = {"student": model_of(read, student), **earlier}
     metrics = _stage("ingest", read, out, no_track, few_shot=None, told=False, **inputs)
     console.print(table(out))
-    _said("ingest", read, out, inputs, metrics)
+    said("ingest", read, out, inputs, metrics)
     _next(f"dcod score --traces {out} --out scores")
     for line in readings(out):
         console.print(line)
@@ -137,7 +138,7 @@ def score(
     read = configured(config, preset, overrides)
     inputs = {"traces": traces, "student": model_of(read, student)}
     metrics = _stage("score", read, out, no_track, few_shot=None, told=True, **inputs)
-    _said("score", read, out, inputs, metrics)
+    said("score", read, out, inputs, metrics)
     _next(f"dcod train --scores {out} --out student")
 
 
@@ -270,8 +271,8 @@ def _stage(
     return metrics
 
 
-def _said(stage: str, config: Config, out: Path, inputs: dict[str, Path], metrics: dict[str, float]) -> None:
-    """What the traces allow, before anybody trains on them."""
+def said(stage: str, config: Config, out: Path, inputs: dict[str, Path], metrics: Mapping[str, float]) -> None:
+    """Prints what the traces allow, before anybody trains on them; the arguments as dcod.stages.remarks takes them."""
     from dcod.stages import remarks
 
     told = remarks.of(stage, config, out, inputs, metrics)

@@ -84,6 +84,7 @@ def run(
             sys.exit(2)
         raise
     if told := None if shard else remarks.of(stage, parsed, Path(out), paths, made):
+        print(f"{MARK}{name:<28} {told[0]}", flush=True)
         for remark in told[1]:
             print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
         made = {**made, "warnings": float(sum(remark.level != "note" for remark in told[1]))}

@@ -116,6 +116,23 @@ def test_every_verb_that_needs_no_server_speaks_json(folder: Path, said: Any) ->
     assert read["gc"] == [{"items": [], "deleted": False}]
 
 
+def test_verbs_that_are_given_traces_say_what_these_allow(folder: Path, said: Any) -> None:
+    """`inspect` of the set; `compile` of the first rows, where they and the student lie here."""
+    of_mine = ("--config", "mine.yaml", "--no-track")
+    said("ingest", "--traces", "traces.jsonl", "--out", "traces", *of_mine)
+    scored = said("score", "--traces", "traces", "--out", "scores", *of_mine)
+    (told,) = [line for line in scored.splitlines() if " prompts, " in line and " traces each" in line]
+    shown = said("inspect", "scores", "--traces", "traces", "--no-open", "--config", "mine.yaml")
+    assert shown.splitlines()[0] == told
+    assert shown.splitlines()[-1] == "wrote traces.html"
+    assert " traces each" not in said("inspect", "scores", "--no-open", "--config", "mine.yaml")
+    compiled = said("compile", "--out", "p.yaml", "--config", "mine.yaml", "train.correction.name=prefix")
+    assert "holdings: " in compiled
+    assert "failed    correction: train.correction.name=prefix needs behavior_logprobs" in compiled
+    for elsewhere in ("ingest.sources=[gone.jsonl]", "student.model=s3://bucket/student", "ingest.sources=[]"):
+        assert said("compile", "--out", "p.yaml", "--config", "mine.yaml", elsewhere) == "wrote p.yaml\n"
+
+
 INIT = ("init", "traces.jsonl", "--benchmark", "problems.jsonl", "--student", "./student")
 
 

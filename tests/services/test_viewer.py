@@ -31,7 +31,8 @@ def viewed(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Path
         "--out", "traces.html", "--no-open", "--answers", "2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "wrote traces.html\n"
+    assert done.stdout.endswith("wrote traces.html\n")
+    assert "prompts, " in done.stdout.splitlines()[0]
     return folder / "traces.html"
 
 

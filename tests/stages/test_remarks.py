@@ -38,7 +38,8 @@ def test_a_pod_says_once_what_its_traces_allow(
     monkeypatch.setattr(holdings, "count", lambda *_: pytest.fail("the set is read once more"))
     start = {"student": str(tiny_student)}
     said, figures = ran("ingest", text(name="prefix"), tmp_path / "one", start)
-    assert said.count("[dcod] ingest") == 3  # these two, and how long it took
+    assert said.count("[dcod] ingest") == 4  # what they are, these two, and how long it took
+    assert said.count("6 prompts, 1.0 traces each, text only, no log-probs\n") == 1
     assert "impossible: train.correction.name=prefix needs behavior_logprobs: 0 of 6 traces have them" in said
     assert "warning: 6 traces make 2 optimizer steps" in said
     assert figures["warnings"] == 2
@@ -48,6 +49,7 @@ def test_a_pod_says_once_what_its_traces_allow(
     inputs = {"traces": str(tmp_path / "two"), **start}
     said, _ = ran("score", text(name="token_support"), tmp_path / "part", inputs, shard="1/2")
     assert "warning" not in said
+    assert "traces each" not in said
     said, _ = ran("score", text(name="token_support"), tmp_path / "scores", inputs)
     assert "train.correction.name=token_support: the start gives the traces' tokens a mean probability of 0.00" in said
     assert said.count("few to learn much from") == 1
