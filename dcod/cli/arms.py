@@ -85,16 +85,20 @@ def compare(
         list[Path] | None, typer.Argument(metavar="[RUN]…", help="Folders of runs or of decisions; else the newest.")
     ] = None,
 ) -> None:
-    """Says what the correction brought against plain fine-tuning, and shows the arms side by side."""
+    """Says what the correction brought against plain fine-tuning, and shows the arms, or several runs, side by side."""
     from dcod import storage
-    from dcod.reports import arms, latest
+    from dcod.reports import arms, latest, side_by_side
 
     folders: list[Path | None] = [*runs] if runs else [None]
+    answers = {}
     for folder in folders:
         place = latest.report_of(folder).parent
-        if folder is not None:
-            console.print(f"{folder}:")
-        answer = storage.read_json(place / arms.ANSWER, made_by="dcod run")
+        answer = answers[str(folder)] = storage.read_json(place / arms.ANSWER, made_by="dcod run")
         result({"run": place, **answer})
-        for line in arms.lines(answer):
+        if folder is not None:
+            console.print(f"{folder}: {answer['text']}" if len(folders) > 1 else f"{folder}:")
+        for line in arms.lines(answer) if len(folders) == 1 else ():
+            console.print(line)
+    if len(folders) > 1:
+        for line in arms.aligned(side_by_side.runs(answers)):
             console.print(line)

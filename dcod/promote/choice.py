@@ -139,6 +139,24 @@ def _apart(arms: Sequence[ArmAnswers]) -> tuple[ArmAnswers, list[ArmAnswers]]:
     return max(plain, key=lambda arm: arm.selection[arm.best]), [arm for arm in arms if not arm.sft]
 
 
+def after_first(arm: ArmAnswers, arms: Sequence[ArmAnswers], pilot: PilotConfig) -> Versus:
+    """A dropped arm against the first students of SFT: shown, and used for nothing.
+
+    Args:
+        arm: with the answers of its one seed.
+        arms: all that were tried to the end; at least one is SFT.
+        pilot: says by how much a difference spreads between seeds.
+
+    Raises:
+        ValueError: there is no SFT among them.
+    """
+    sft, _ = _apart(arms)
+    base = sft.pilot[sft.best][:1]
+    gap = arm.pilot[arm.best] - base
+    error = _error(gap, pilot.seed_deviation, math.inf)
+    return _versus(arm, gap, base, error, {arm.name: 1.0}, {arm.name: pilot.level}, pilot)
+
+
 def choose(arms: Sequence[ArmAnswers], pilot: PilotConfig, dropped: Sequence[str] = ()) -> Choice:
     """The arm that trains the student; see the module.
 

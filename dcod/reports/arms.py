@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from dcod.promote.choice import PRIOR
 from dcod.reports import figures, side_by_side
 from dcod.reports.html import joined, missing, note, part, plot, table
 from dcod.reports.side_by_side import points
@@ -91,7 +92,7 @@ def answer(
     """
     if plain:
         if choice:
-            return Answer(f"Plain fine-tuning was kept: {choice['choice']['why']}.", "", (), choice)
+            return Answer(f"Plain fine-tuning was kept: {choice['choice']['why']}{_tested(choice)}.", "", (), choice)
         return Answer("Plain fine-tuning: nothing was corrected, and nothing was compared with it.")
     if full:
         size = "at full size" + (f", {seeds} seeds each" if seeds > 1 else "")
@@ -99,7 +100,12 @@ def answer(
             " ".join(_told(one, size) for one in full), "full", tuple(full), choice, tuple(students), seeds, missing
         )
     if trial:
-        return Answer(" ".join(_told(one, "at pilot size") for one in trial), "pilot", tuple(trial), choice)
+        return Answer(
+            " ".join(_told(one, "at pilot size, the first seed of each") for one in trial),
+            "pilot",
+            tuple(trial),
+            choice,
+        )
     if choice and not choice["choice"]["seeds"]:
         return Answer(f"What the correction brought was not measured anew: {choice['choice']['why']}.", "", (), choice)
     return Answer(NO_REPORT if students else NOTHING, "", (), choice, tuple(students))
@@ -124,6 +130,8 @@ def section(given: Answer) -> Markup:
             part("heading", "What the trainings took, and where they led"),
             table(*side_by_side.filled(took), "What the trainings took, and where they led"),
         ]
+        if apart := side_by_side.unequal(given.students):
+            parts.append(note(apart))
     if given.choice:
         parts += _pilot(given.choice)
     return joined(parts) if parts else missing(given.text)
@@ -134,20 +142,28 @@ def lines(given: Mapping[str, Any]) -> list[str]:
     text, tables = [given["text"]], list[side_by_side.Table]()
     if choice := given.get("choice"):
         tables += [side_by_side.accuracies(choice), side_by_side.writing(choice)]
+        tables += [side_by_side.asked(choice["asked"])] if choice.get("asked") else []
     if students := given.get("students"):
         tables += [side_by_side.asked(side_by_side.by_name(students)), side_by_side.took(students)]
-    for head, rows in map(side_by_side.filled, tables):
-        full = [head, *(row for row in rows if any(row[1:]))]  # the others are a sentence each
-        widths = [max(len(row[i]) for row in full) for i in range(len(head))]
-        text += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                  for row in [head, *rows] if rows]  # fmt: skip
-    return text
+        text += [apart] if (apart := side_by_side.unequal(students)) else []
+    return text + [line for each in tables for line in aligned(side_by_side.filled(each))]
+
+
+def aligned(shown: side_by_side.Table) -> list[str]:
+    """A table as lines of text; none where it has no rows."""
+    head, rows = shown
+    full = [head, *(row for row in rows if any(row[1:]))]  # the others are a sentence each
+    widths = [max(len(row[i]) for row in full) for i in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in [head, *rows] if rows]  # fmt: skip
 
 
 def _over(given: Answer) -> str:
-    """What an interval at full size is over."""
+    """What an interval is over."""
     if given.size != "full":
-        return ""
+        return (
+            " Of each arm the first seed's student: the interval is over problems, another training would differ, too."
+        )
     gone = f" Not there: {given.missing}." if given.missing else ""
     if given.seeds > 1:
         return (
@@ -160,7 +176,10 @@ def _over(given: Answer) -> str:
 def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
     made = choice["choice"]
     seeds = f"{made['seeds']} seed{'s' if made['seeds'] > 1 else ''}"
-    spread = "told by the pilot's seeds" if made["measured"] else "configured, for want of a second seed"
+    spread = "train.pilot.seed_deviation, for want of a second seed"
+    if made["measured"]:
+        weights = f"{made['seeds'] - 1} to {PRIOR:g}"
+        spread = f"the pilot's seeds and train.pilot.seed_deviation, the study's figure, weighted {weights}"
     yield part("heading", "The pilot")
     if not made["seeds"]:
         yield note(f"No arm was tried: {made['why']}.")
@@ -171,8 +190,10 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         f"points ({spread}); a difference of {made['detectable'] * 100:.1f} points would be found with 80 % power."
     )
     yield table(*side_by_side.accuracies(choice), "The arms on the pilot problems")
-    if made["against"]:
-        yield plot(figures.arms_figure(made["against"]), "arms")
+    measured = [*made["against"]]
+    measured += [{**one, "name": f"{one['name']}, {side_by_side.GONE}"} for one in choice.get("dropped", ())]
+    if measured:
+        yield plot(figures.arms_figure(measured), "arms")
     yield part("heading", "How the arms write, and what they took")
     yield note(side_by_side.WORDS)
     yield table(*side_by_side.filled(side_by_side.writing(choice)), "How the arms write, and what they took")
@@ -186,6 +207,16 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         yield table(
             ["", "answer"], [["reference", one["gold"]], ["plain", _cut(one["sft"])], ["arm", _cut(one["other"])]]
         )
+
+
+def _tested(choice: Mapping[str, Any]) -> str:
+    """At what size what was tried, where plain fine-tuning was kept."""
+    made = choice["choice"]
+    if not made["seeds"]:
+        return ""
+    names = ", ".join(one["name"] for one in side_by_side.compared(choice)) or "nothing beside it"
+    seeds = f"{made['seeds']} seed{'s' if made['seeds'] > 1 else ''}"
+    return f" (at pilot size, {choice['share']:.1%} of the prompts, {seeds}; tried: {names})"
 
 
 def _rows(given: Answer) -> Iterator[list[str]]:

@@ -153,9 +153,13 @@ def _correction(answer: Answer) -> str:
     lines = [_plain(answer.text)]
     if answer.choice:
         lines += _table(side_by_side.accuracies(answer.choice)) + _table(side_by_side.writing(answer.choice))
+        if asked := answer.choice.get("asked"):
+            lines += _table(side_by_side.asked(asked))
     if answer.students:
         lines += _table(side_by_side.asked(side_by_side.by_name(answer.students)))
         lines += _table(side_by_side.took(answer.students))
+        if apart := side_by_side.unequal(answer.students):
+            lines += ["", _plain(apart)]
     return "\n".join(lines)
 
 

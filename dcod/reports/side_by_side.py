@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dcod.reports import sections
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Table = tuple[list[str], list[list[str]]]
 
 _STATES = {"left_out": "not tried", "kept": "not tried", "few": "not tried", "failed": "failed", "dropped": "dropped"}
+PLAIN = "plain fine-tuning"  # the twin, as readers see it
+GONE = "left out after the first half"  # of the pilot: an arm with one seed alone
 _WRITING = {  # by the names of figures
     "mean_tokens": ("length", ".0f"),
     "openings": ("ways to begin", ".1f"),
@@ -33,8 +35,11 @@ WORDS = (
 
 
 def accuracies(choice: Mapping[str, Any]) -> Table:
-    """Every arm of a pilot: accuracy on the pilot problems by temperature, and against SFT at each one's best."""
-    against = {one["name"]: one for one in choice["choice"]["against"]}
+    """Every arm of a pilot: accuracy on the pilot problems by temperature, and against SFT at each one's best.
+
+    Of an arm that was dropped after its first seed the figures are that seed's.
+    """
+    against = {one["name"]: one for one in compared(choice)}
     tried = _tried(choice)
     temperatures = sorted(
         {k.split("/")[1] for arm in tried for k in arm["figures"] if k.startswith("pilot/")}, key=float
@@ -44,7 +49,7 @@ def accuracies(choice: Mapping[str, Any]) -> Table:
     rows = []
     for arm in choice["arms"]:
         name = arm["arm"]["name"]
-        if arm["state"] != "trained":
+        if arm not in tried:
             why = f"{name}: {_STATES[arm['state']]}: {arm['why']}"
             rows.append([why, *[""] * (len(head) - 1)])
             continue
@@ -53,6 +58,11 @@ def accuracies(choice: Mapping[str, Any]) -> Table:
         best = "greedy" if not arm["best"] else f"{arm['best']:g}"
         rows.append([_named(arm, choice), *(f"{got[f'pilot/{t}']:.1%}" for t in temperatures), best, *gap])
     return head, rows
+
+
+def compared(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Every arm that was measured against SFT, those of a first seed alone after the others."""
+    return [*choice["choice"]["against"], *choice.get("dropped", ())]
 
 
 def writing(choice: Mapping[str, Any]) -> Table:
@@ -116,6 +126,7 @@ def student(
     took = [one.seconds for one in costs if one.seconds is not None and not one.reused]
     moved = [row["selection_kl"] for row in history if "selection_kl" in row]
     known = {
+        "steps": len(history) or None,
         "tokens": sum(row.get("tokens", 0.0) for row in history) or None,
         "seconds": sum(took) or None,
         "kl_from_start": moved[-1] if moved else None,
@@ -128,12 +139,63 @@ def took(students: Iterable[Mapping[str, Any]]) -> Table:
     """Students at full size: what their training took, how far it went from the start, and whether errors compound."""
     rows = []
     for one in students:
-        tokens = f"{one['tokens']:,.0f}" if "tokens" in one else ""
+        steps, tokens = (f"{one[key]:,.0f}" if key in one else "" for key in ("steps", "tokens"))
         time = sections.duration(one["seconds"]) if "seconds" in one else ""
         moved = f"{one['kl_from_start']:.3f}" if "kl_from_start" in one else ""
         error = minus(f"{one['excess_error']:+.2f}") if "excess_error" in one else ""
-        rows.append([one["name"], tokens, time, moved, error])
-    return ["arm (full size)", "tokens learnt", "time", "KL from the start (nats)", "excess error"], rows
+        rows.append([one["name"], steps, tokens, time, moved, error])
+    return ["arm (full size)", "steps", "tokens learnt", "time", "KL from the start (nats)", "excess error"], rows
+
+
+def unequal(students: Iterable[Mapping[str, Any]]) -> str:
+    """One sentence where the trainings at full size did not take the same steps and tokens; else empty."""
+    known = [one for one in students if "steps" in one and "tokens" in one]
+    if len({(one["steps"], one["tokens"]) for one in known}) < 2:
+        return ""
+    each = "; ".join(f"{one['name']} {one['steps']:,.0f} steps, {one['tokens']:,.0f} tokens" for one in known)
+    return f"Not at equal compute: {each}. train.patience ends a training early; with `never` all take the same."
+
+
+def runs(answers: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What several runs found, a column a run.
+
+    Args:
+        answers: by the name of a run its answer (answer.json).
+    """
+    columns = {name: dict(_cells(answer)) for name, answer in answers.items()}
+    titles = list(dict.fromkeys(title for cells in columns.values() for title in cells))
+    return ["", *columns], [[title, *(cells.get(title, "") for cells in columns.values())] for title in titles]
+
+
+def _cells(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    choice = answer.get("choice") or {}
+    if answer.get("size"):
+        yield "compared at", f"{answer['size']} size"
+    for one in answer.get("comparisons", ()):
+        where = f"{one['benchmark']}, report problems"
+        yield where, f"{one['n']}"
+        yield f"{where}: correction", f"{one['challenger']:.1%}"
+        yield f"{where}: plain", f"{one['baseline']:.1%}"
+        yield f"{where}: against plain", _against(one)
+    if choice:
+        yield "the pilot's choice", choice["choice"]["arm"]
+        for one in compared(choice):
+            yield f"pilot problems, {one['name']}: against plain", _against(one)
+    for row in took(answer.get("students", ()))[1]:
+        name, steps, tokens, time, moved, error = row
+        kind = "plain" if name == PLAIN else "correction"
+        told = {
+            "steps": steps,
+            "tokens learnt": tokens,
+            "time": time,
+            "KL from the start": moved,
+            "excess error": error,
+        }
+        yield from ((f"{kind}: {key}", value) for key, value in told.items() if value)
+
+
+def _against(one: Mapping[str, Any]) -> str:
+    return f"{points(one['difference'])} ({points(one['low'])} to {points(one['high'])})"
 
 
 def filled(table: Table) -> Table:
@@ -149,11 +211,16 @@ def points(share: float) -> str:
 
 
 def _tried(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [arm for arm in choice["arms"] if arm["state"] == "trained"]
+    """Those with figures of all seeds, or of the first one."""
+    gone = {one["name"] for one in choice.get("dropped", ())}
+    return [arm for arm in choice["arms"] if arm["state"] == "trained" or arm["arm"]["name"] in gone]
 
 
 def _named(arm: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
-    return str(arm["arm"]["name"]) + (" (chosen)" if arm["arm"]["name"] == choice["choice"]["arm"] else "")
+    name = str(arm["arm"]["name"])
+    if arm["state"] == "dropped":
+        return f"{name} ({GONE})"
+    return name + (" (chosen)" if name == choice["choice"]["arm"] else "")
 
 
 def _written(figures: Mapping[str, float]) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,8 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     if not any(arm.sft for arm in tried.values()):
         raise UserError("choose: plain fine-tuning was not tried, so nothing can be compared with it")
     gone = [name for name, arm in told.items() if arm.state == DROPPED]
+    dropped = {name: told[name].answers() for name in gone}
+    asked = tried | dropped
     before = max(arm.fields["before"] for arm in told.values())
     made = choice.choose(list(tried.values()), level_of(config.train.pilot, before), gone)
     if config.train.pilot.compare == "nll":
@@ -78,7 +80,10 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
             "alone": told[made.arm].fields["alone"],
             "share": told[made.sft].fields["figures"]["share"],
             "arms": [
-                {**arm.fields, "best": tried[name].best if name in tried else None} for name, arm in told.items()
+                {**arm.fields, "best": asked[name].best if name in asked else None} for name, arm in told.items()
+            ],
+            "dropped": [
+                asdict(choice.after_first(dropped[name], list(tried.values()), config.train.pilot)) for name in gone
             ],
             "report": [one.__dict__ for one in compared],
             "asked": {name: one.told() for name, one in results.items()},

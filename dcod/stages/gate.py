@@ -252,7 +252,7 @@ def _answer(
         curves, named = exposed.get("students", {}), f"correction ({side_by_side.name_of(given.student)})"
         for title, label, verb, folder, one, others in (
             (named, "student", "train", given.student, student, further),
-            ("plain fine-tuning", "SFT twin", f"train {SFT}", given.twin, twin, plain),
+            (side_by_side.PLAIN, "SFT twin", f"train {SFT}", given.twin, twin, plain),
         ):
             spent = [cost for cost in costs if cost.stage == verb]
             students.append(side_by_side.student(title, folder, one, spent, curves.get(label, {})))

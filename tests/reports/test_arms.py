@@ -55,6 +55,8 @@ def test_the_pilots_students_show_majority_pass_and_guards_on_report_problems() 
     for said in ("maj@8 50.0%, pass@8 70.0%", "ifeval", "guard", "61.0%", "47.0%", "321", "ways to begin", "1.2"):
         assert said in text
     assert "maj@8" not in str(arms.section(arms.answer(plain=False, choice=CHOICE)))
+    shown = "\n".join(arms.lines(arms.answer(plain=False, choice=CHOICE | {"asked": asked}).to_dict()))
+    assert "maj@8 50.0%, pass@8 70.0%" in shown
 
 
 @pytest.mark.parametrize(
@@ -75,10 +77,14 @@ def test_the_first_line_says_what_the_interval_allows(gains: int, losses: int, b
 def test_what_was_not_compared_is_said() -> None:
     assert "nothing was compared" in arms.answer(plain=True).text
     assert arms.answer(plain=False).text == arms.NOTHING
-    assert arms.answer(plain=True, choice=CHOICE).text.startswith("Plain fine-tuning was kept: support brought")
+    assert arms.answer(plain=True, choice=CHOICE).text == (
+        "Plain fine-tuning was kept: support brought +6.1 points over plain fine-tuning (at pilot size, 5.0% of the "
+        "prompts, 2 seeds; tried: support)."
+    )
     trial = arms.answer(plain=False, choice=CHOICE, trial=[comparison(40, 4)])
     assert trial.size == "pilot"
-    assert "at pilot size" in trial.text
+    assert "at pilot size, the first seed of each" in trial.text
+    assert "the interval is over problems, another training would differ, too." in str(arms.section(trial))
     both = arms.answer(plain=False, choice=CHOICE, full=[comparison(40, 4)], trial=[comparison(4, 40)])
     assert both.size == "full"
 
@@ -95,6 +101,18 @@ def test_the_page_opens_with_it_and_shows_all_arms() -> None:
     assert "+6.1" in text
     assert "5.0% of the prompts, 2 seeds" in text
     assert text.count("<svg") >= 1
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [(True, "the pilot's seeds and train.pilot.seed_deviation, the study's figure, weighted 1 to 4"),
+     (False, "train.pilot.seed_deviation, for want of a second seed")],
+)  # fmt: skip
+def test_where_the_spread_between_seeds_is_from(measured: bool, said: str) -> None:
+    choice = CHOICE | {"choice": CHOICE["choice"] | {"measured": measured}}
+    text = str(arms.section(arms.answer(plain=False, choice=choice))).replace("&#39;", "'")
+    assert said in text
+    assert "told by the pilot" not in text
 
 
 def test_figures_and_lines_are_those_of_the_page() -> None:

@@ -38,7 +38,8 @@ def test_students_at_full_size(tmp_path: Path) -> None:
     plain = student(tmp_path / "plain", "plain fine-tuning", ["2 + 2 = 4", "First 2", "Let us see"])
     one = student(tmp_path / "one", "correction (support)", ["2 + 2 = 4", "3 + 1 = 5", "1 + 1 = 2"])
     shown = side_by_side.took([plain, one])
-    assert shown[1][0] == ["plain fine-tuning", "600", "1 min 15 s", "0.250", "+0.50"]
+    assert side_by_side.unequal([plain, one]) == ""
+    assert shown[1][0] == ["plain fine-tuning", "3", "600", "1 min 15 s", "0.250", "+0.50"]
     head, rows = side_by_side.filled(side_by_side.asked({str(s["name"]): s["asked"] for s in (plain, one)}))  # type: ignore[misc]
     by_name = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
     assert by_name["plain fine-tuning"]["ways to begin"] == "3.0"
@@ -52,6 +53,53 @@ def test_students_at_full_size(tmp_path: Path) -> None:
         assert said in text
         assert said in "\n".join(lines)
     assert text.index(given.text) < text.index("<h1>")  # the page opens with the answer
+
+
+def test_trainings_that_took_other_steps_are_said_to(tmp_path: Path) -> None:
+    """On the page, in the terminal, and of the two that were trained: further seeds tell nothing of it."""
+    plain, one = student(tmp_path / "plain", side_by_side.PLAIN, ["4"]), student(tmp_path / "one", "support", ["4"])
+    one |= {"steps": 2, "tokens": 500.0}
+    given = arms.answer(plain=False, full=[comparison(40, 4)], students=[plain, one, {"name": "seed 1", "asked": []}])
+    said = (
+        "Not at equal compute: plain fine-tuning 3 steps, 600 tokens; support 2 steps, 500 tokens. train.patience ends"
+    )
+    assert said in str(arms.section(given))
+    assert any(line.startswith(said) for line in arms.lines(given.to_dict()))
+    assert "Not at equal" not in str(arms.section(arms.answer(plain=False, students=[plain])))
+
+
+def test_runs_stand_in_columns(tmp_path: Path) -> None:
+    """Whatever one of them lacks is empty."""
+    trained = student(tmp_path / "one", "correction (support)", ["4"])
+    first = arms.answer(plain=False, full=[comparison(40, 4)], choice=CHOICE, students=[trained]).to_dict()
+    second = json.loads(json.dumps(arms.answer(plain=True, choice=CHOICE).to_dict()))
+    head, rows = side_by_side.runs(
+        {"a": json.loads(json.dumps(first)), "b": second, "c": arms.answer(plain=True).to_dict()}
+    )
+    by_title = {row[0]: row[1:] for row in rows}
+    assert head == ["", "a", "b", "c"]
+    assert by_title["compared at"] == ["full size", "", ""]
+    assert by_title["sums, report problems: against plain"][0].startswith("+18.0 (+")
+    assert by_title["the pilot's choice"] == ["support", "support", ""]
+    assert by_title["pilot problems, support: against plain"] == ["+6.1 (+2.0 to +10.1)"] * 2 + [""]
+    assert by_title["correction: steps"] == ["3", "", ""]
+
+
+def test_an_arm_that_was_dropped_stands_with_what_its_first_seed_showed() -> None:
+    told = [one_arm("sft"), one_arm("support"), one_arm("gce", "dropped", "worse", openings=1.5, seconds=9.0)]
+    gone = {"name": "gce", "difference": -0.05, "low": -0.11, "high": 0.01}
+    choice = CHOICE | {"arms": told, "dropped": [gone]}
+    head, rows = side_by_side.accuracies(choice)
+    row = dict(zip(head, rows[2], strict=True))
+    assert row == {
+        "arm (pilot problems)": "gce (left out after the first half)", "greedy": "50.0%", "at 0.6": "40.0%",
+        "best at": "0.6", "against plain": "−5.0", "95 % interval": "−11.0 to +1.0",
+    }  # fmt: skip
+    assert side_by_side.writing(choice)[1][2][0] == "gce (left out after the first half)"
+    text = str(arms.section(arms.answer(plain=False, choice=choice)))
+    assert "gce, left out after the first half" in text  # a line of the plot
+    earlier = side_by_side.accuracies(CHOICE | {"arms": told})[1]  # of a version that kept no figures
+    assert earlier[2][0] == "gce: dropped: worse"
 
 
 def test_what_is_unknown_has_no_column(tmp_path: Path) -> None:

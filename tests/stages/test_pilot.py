@@ -203,7 +203,14 @@ def test_a_first_seed_and_the_further_ones_are_the_pilot_in_two_parts(place: Pla
                      e=first["ratio"], f=further["ratio"])  # fmt: skip
     choice = json.loads((made / arms.CHOICE).read_text())
     assert choice["choice"]["arm"] == "sft"
-    assert "trust: dropped: in the worse half" in "\n".join(report.lines({"text": "", "choice": choice}))
+    (shown,) = [
+        line
+        for line in report.lines({"text": "", "choice": choice})
+        if line.startswith("trust (left") and " to " in line
+    ]
+    assert "trust (left out after the first half)" in shown
+    assert choice["dropped"][0]["name"] == "trust"
+    assert choice["dropped"][0]["low"] < choice["dropped"][0]["difference"] < choice["dropped"][0]["high"]
 
 
 def test_what_failed_or_fell_behind_gets_no_further_seed(place: Place, tmp_path: Path) -> None:

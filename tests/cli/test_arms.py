@@ -1,0 +1,48 @@
+"""What `dcod compare` says of one run, and of several."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dcod.cli import app
+from dcod.reports import arms, latest
+from tests.reports.test_arms import CHOICE, comparison
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, gains in (("one", 40), ("other", 4)):
+        (folder := tmp_path / name / "decision").mkdir(parents=True)
+        given = arms.answer(plain=False, full=[comparison(gains, 4)], choice=CHOICE)
+        (folder / arms.ANSWER).write_text(json.dumps(given.to_dict(), default=vars))
+        (folder / latest.PAGE).touch()
+    return tmp_path
+
+
+def compared(*words: str) -> list[str]:
+    done = CliRunner().invoke(app, ["compare", *words])
+    assert done.exit_code == 0, done.output
+    return done.output.splitlines()
+
+
+def test_two_runs_stand_in_one_table_a_column_each(runs: Path) -> None:
+    said = compared("one", "other")
+    assert said[0].startswith("one: The correction brought +18.0 points")
+    assert said[1].startswith("other: What the correction brought could not be told from none: +0.0 points")
+    assert said[2].split() == ["one", "other"]
+    (row,) = [line for line in said[3:] if line.startswith("sums, report problems: against plain")]
+    assert "+18.0 (" in row
+    assert "+0.0 (" in row
+    assert row.index("+0.0 (") == said[2].index("other")
+
+
+def test_one_run_is_shown_whole(runs: Path) -> None:
+    said = compared("one")
+    assert said[0] == "one:"
+    assert said[1].startswith("The correction brought +18.0 points")
+    assert any(line.startswith("support (chosen)") for line in said)
