@@ -179,7 +179,7 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
     spread = "train.pilot.seed_deviation, for want of a second seed"
     if made["measured"]:
         weights = f"{made['seeds'] - 1} to {PRIOR:g}"
-        spread = f"the pilot's seeds and train.pilot.seed_deviation, the study's figure, weighted {weights}"
+        spread = f"the pilot's seeds and train.pilot.seed_deviation (by default the study's figure), weighted {weights}"
     yield part("heading", "The pilot")
     if not made["seeds"]:
         yield note(f"No arm was tried: {made['why']}.")

@@ -153,7 +153,7 @@ def unequal(students: Iterable[Mapping[str, Any]]) -> str:
     if len({(one["steps"], one["tokens"]) for one in known}) < 2:
         return ""
     each = "; ".join(f"{one['name']} {one['steps']:,.0f} steps, {one['tokens']:,.0f} tokens" for one in known)
-    return f"Not at equal compute: {each}. train.patience ends a training early; with `never` all take the same."
+    return f"Not at equal compute: {each}. train.patience ends a training early."
 
 
 def runs(answers: Mapping[str, Mapping[str, Any]]) -> Table:

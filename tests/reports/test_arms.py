@@ -105,7 +105,7 @@ def test_the_page_opens_with_it_and_shows_all_arms() -> None:
 
 @pytest.mark.parametrize(
     ("measured", "said"),
-    [(True, "the pilot's seeds and train.pilot.seed_deviation, the study's figure, weighted 1 to 4"),
+    [(True, "the pilot's seeds and train.pilot.seed_deviation (by default the study's figure), weighted 1 to 4"),
      (False, "train.pilot.seed_deviation, for want of a second seed")],
 )  # fmt: skip
 def test_where_the_spread_between_seeds_is_from(measured: bool, said: str) -> None:
