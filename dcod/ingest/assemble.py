@@ -2,13 +2,15 @@
 
 1. stop at ``ingest.limit`` problems: what comes after it is counted, but not examined;
 2. refuse exact and near duplicates of accepted traces;
-3. split by problem into train, selection (of checkpoints and knobs) and pilot (to compare arms on).
+3. split by problem into train, selection (of checkpoints and knobs) and pilot (to compare arms on); all spellings of a
+   problem come into one part (dcod.ingest.spellings).
 
 All that is counted is a sum over rows, so an earlier set is carried on by its own counts.
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,10 +23,11 @@ from typing import Any
 from dcod import grading, storage
 from dcod.config import IngestConfig
 from dcod.errors import UserError
-from dcod.ingest import duplicates
+from dcod.ingest import duplicates, spellings
 from dcod.ingest.duplicates import Index
 from dcod.ingest.examine import Closed, Examined
 from dcod.ingest.quarantine import Quarantine
+from dcod.ingest.spellings import Spellings
 from dcod.objective.feasibility import Holdings
 from dcod.traces import FILE, Split, Trace, holdings, read_traces, write_traces
 from dcod.traces.formats import RowError
@@ -44,7 +47,9 @@ class TraceSetBuilder:
     """Counts, index and quarantine of a set that is being made.
 
     Attributes:
-        sides: problems whose split is not that of their hash: an earlier set has them on the other side.
+        sides: problems whose split is not that of their hash: an earlier set has them on the other side, or another
+            spelling of them is there.
+        spelled: those of the latter kind that are new; ``before`` counts those of an earlier set by their part.
         holding: what the set holds for training, once it is written.
     """
 
@@ -57,8 +62,13 @@ class TraceSetBuilder:
     sums: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _SUMS})
     ngrams: dict[str, list[str]] = field(default_factory=dict)
     sides: dict[str, Split] = field(default_factory=dict)
+    spelled: dict[str, Split] = field(default_factory=dict)
+    before: Counter[str] = field(default_factory=Counter)
     readings: dict[tuple[str, str], dict[str, list[Any]]] = field(default_factory=dict)
     holding: Holdings | None = None
+
+    def __post_init__(self) -> None:
+        self.spellings = Spellings(self.index)
 
     def write(
         self,
@@ -86,6 +96,14 @@ class TraceSetBuilder:
         counting = holdings.Count(tokenizer, by_prompt=False)
         told = _counted(chain(carried, new), counting)
         write_traces(out / FILE, told, shard_bytes=self.ingest.shard_bytes, tokenizer=tokenizer)
+        if self.spellings.late:
+            counting = holdings.Count(tokenizer, by_prompt=False)
+            with storage.output_folder(out / "moved") as scratch:
+                told = _counted(self._moved(out), counting)
+                write_traces(scratch / FILE, told, shard_bytes=self.ingest.shard_bytes, tokenizer=tokenizer)
+            shutil.rmtree(out / FILE)
+            (out / "moved" / FILE).rename(out / FILE)
+            shutil.rmtree(out / "moved")
         sizes = (size for name, size in self.index.sizes() if self._side(name) == "train")
         self.holding = counting.holdings(sizes=sizes)
 
@@ -125,6 +143,7 @@ class TraceSetBuilder:
         for name in _SUMS:
             if not (replayed and name == "unmarked"):  # those rows are examined again
                 self.sums[name].update(counts.get(name, {}))
+        self.before.update(counts.get("spelled", {}))
         for text in counts["ngram_examples"]:
             self.ngrams.setdefault("", []).append(text)
         for item in sources["files"]:
@@ -147,6 +166,7 @@ class TraceSetBuilder:
             self.splits[trace.split] += 1
             if trace.split != side(trace.prompt_id, self.ingest):
                 self.sides[trace.prompt_id] = trace.split
+            self.spellings.place(trace, trace.split, settled=True)
             yield trace
 
     def traces(self, examined: Iterable[tuple[Block, list[Examined]]], replayed: bool = False) -> Iterator[Trace]:
@@ -181,15 +201,38 @@ class TraceSetBuilder:
         for trace in traces:
             if self.ingest.selection_share + self.ingest.pilot_share >= 1.0 and not (waiting or self.splits["train"]):
                 self.sides[trace.prompt_id] = "train"
-            where = self._side(trace.prompt_id)
+                self.spellings.to_train(trace)
+            where = self._placed(trace)
             waiting.append(replace(trace, split=where))
             if where == "train" or self.splits["train"]:
                 yield from self._flush(waiting)
         if waiting:
-            first = waiting[0].prompt_id
-            self.sides[first] = "train"
-            waiting = [replace(trace, split="train") if trace.prompt_id == first else trace for trace in waiting]
+            first = spellings.key(waiting[0])
+            waiting = [replace(trace, split="train") if spellings.key(trace) == first else trace for trace in waiting]
+            self.sides |= {trace.prompt_id: trace.split for trace in waiting if trace.split == "train"}
+            self.spellings.to_train(waiting[0])
         yield from self._flush(waiting)
+
+    def _placed(self, trace: Trace) -> Split:
+        """The part of a problem: that of its hash, or of another spelling of it."""
+        own = self._side(trace.prompt_id)
+        shares = self.ingest.selection_share, self.ingest.pilot_share
+        if not any((*shares, self.splits["selection"], self.splits["pilot"])):
+            return own
+        where = self.spellings.place(trace, own)
+        if where != own:
+            self.sides[trace.prompt_id] = self.spelled[trace.prompt_id] = where
+        return where
+
+    def _moved(self, out: Path) -> Iterator[Trace]:
+        """The traces of the set, those that came before a spelling that is held back with it."""
+        for trace in read_traces(out):
+            where = self.spellings.found(trace)
+            if where != trace.split:
+                self.splits.update({trace.split: -1, where: 1})
+                self.sides[trace.prompt_id] = self.spelled[trace.prompt_id] = where
+                trace = replace(trace, split=where)
+            yield trace
 
     def counts(self) -> dict[str, Any]:
         """Everything counted, for counts.json."""
@@ -204,6 +247,7 @@ class TraceSetBuilder:
             "problems": self.index.problems,
             "verdicts": dict(sorted(self.verdicts.items())),
             **{name: dict(sorted(self.sums[name].items(), key=lambda item: (len(item[0]), item[0]))) for name in _SUMS},
+            "spelled": dict(sorted((self.before + Counter(self.spelled.values())).items())),
             "ngram_examples": [text for _, texts in sorted(self.ngrams.items()) for text in texts[:_HITS]],
         }
 

@@ -65,7 +65,7 @@ class Contamination:
         """The gravest hit of a prompt's messages: exact before inside before n-gram; None for a clean one."""
         if not self._exact:
             return None
-        turns = [(message["role"], _text(message["content"])) for message in prompt]
+        turns = [(message["role"], bare(message["content"])) for message in prompt]
         whole = [" ".join(text for _, text in turns), " ".join(text for role, text in turns if role == "user")]
         texts = dict.fromkeys([*(text for _, text in turns), *(whole if len(turns) > 1 else [])])
         hits = [hit for text in texts if (hit := self._find(fold(text)))]
@@ -106,7 +106,8 @@ def _grams(text: str) -> set[str]:
     return {text[i : i + N] for i in [*range(0, len(text) - N + 1, STEP), len(text) - N]}
 
 
-def _text(content: str) -> str:
+def bare(content: str) -> str:
+    """A message without dcod's own instruction at its end."""
     for instruction in filter(None, prompts.INSTRUCTIONS.values()):
         content = content.rstrip().removesuffix(instruction)
     return content

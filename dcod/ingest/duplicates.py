@@ -52,7 +52,7 @@ class Duplicate(NamedTuple):
 
 
 class Index:
-    """The accepted traces of a set, and its problems.
+    """The accepted traces of a set, its problems, and the parts that these are in.
 
     Attributes:
         problems: how many.
@@ -74,6 +74,7 @@ class Index:
             f"pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -{_CACHE_KIB};"
             "create table exact (key blob primary key, trace text) without rowid;"
             "create table problem (id text primary key, gold text, traces integer) without rowid;"
+            "create table spelling (shared blob primary key, part integer, settled integer) without rowid;"
             "create table near (id integer primary key, trace text, signature blob);"
             "create table band (hash integer, id integer, primary key (hash, id)) without rowid;"
             "begin;"
@@ -128,6 +129,15 @@ class Index:
         """The reference answer of a problem, where an accepted trace has one."""
         row = self._db.execute("select gold from problem where id = ?", (prompt_id,)).fetchone()
         return row[0] if row else None
+
+    def part(self, shared: bytes) -> tuple[int, bool] | None:
+        """The part that the spellings of a problem are in, and whether it is settled; None before the first."""
+        row = self._db.execute("select part, settled from spelling where shared = ?", (shared,)).fetchone()
+        return (row[0], bool(row[1])) if row else None
+
+    def put(self, shared: bytes, part: int, settled: bool) -> None:
+        """Notes what :meth:`part` says from now on."""
+        self._db.execute("insert or replace into spelling values (?, ?, ?)", (shared, part, settled))
 
     def prompt_ids(self) -> frozenset[str]:
         """All problems; for the few of a limit."""

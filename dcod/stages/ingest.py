@@ -105,12 +105,15 @@ def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str])
     """
     counts = builder.account(out, sources.told(sources.left_out(uris)))
     reasons = "".join(f"{n} {reason}\n" for reason, n in builder.quarantine.reasons.most_common())
-    log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in _unmarked(counts["unmarked"])))
+    told = [*_unmarked(counts["unmarked"]), *_spelled(counts["spelled"])]
+    log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in told))
     if builder.holding:
         note(out, holdings=asdict(builder.holding))
     figures = {name: float(counts[name]) for name in ("read", "accepted", "problems", "train", "selection", "pilot")}
     if counts["own"]:
         figures["own_answers"] = float(counts["own"]["traces"])
+    if counts["spelled"]:
+        figures["spelled_otherwise"] = float(sum(counts["spelled"].values()))
     return figures | {"quarantined": float(sum(counts["quarantined"].values()))}
 
 
@@ -132,7 +135,8 @@ def table(folder: Path) -> str:
     for name, count, accepted, quarantined in rows:
         why = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
         lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {why}".rstrip())
-    return "\n".join([*lines, *_unmarked(counts.get("unmarked", {})), *filter(None, [read.get("left_out", "")])])
+    lines += [*_unmarked(counts.get("unmarked", {})), *_spelled(counts.get("spelled", {}))]
+    return "\n".join([*lines, *filter(None, [read.get("left_out", "")])])
 
 
 def readings(folder: Path) -> list[str]:
@@ -190,6 +194,14 @@ def look(config: Config, student: Path, rows: int = 3) -> Iterator[str]:
 def _unmarked(counts: Mapping[str, int]) -> list[str]:
     """How many rows without a marked answer would come in if their last number or formula were taken for it."""
     return [f"{n} of no_answer would come in by ingest.answers={way}" for way, n in sorted(counts.items())]
+
+
+def _spelled(counts: Mapping[str, int]) -> list[str]:
+    """How many prompts are in another part than their hash says."""
+    return [
+        f"{n} {'prompt is' if n == 1 else 'prompts are'} in the part {part}, as another spelling of the same problem is"
+        for part, n in sorted(counts.items())
+    ]
 
 
 def _short(name: str) -> str:

@@ -44,7 +44,9 @@ class Ingested:
         self.traces: list[Trace] = list(read_traces(out))
         self.quarantine: list[dict[str, Any]] = pq.read_table(out / "quarantine.parquet").to_pylist()
         assert self.counts["read"] == self.counts["accepted"] + sum(self.counts["quarantined"].values())
-        assert self.counts["accepted"] == len(self.traces) == self.counts["train"] + self.counts["selection"]
+        assert self.counts["accepted"] == len(self.traces)
+        splits = Counter(trace.split for trace in self.traces)
+        assert splits == {name: n for name in ("train", "selection", "pilot") if (n := self.counts[name])}
         assert Counter(row["reason"] for row in self.quarantine) == self.counts["quarantined"]
         places = [(trace.source_file, trace.source_line, trace.source_digest) for trace in self.traces]
         places += [(row["source_file"], row["source_line"], row["source_digest"]) for row in self.quarantine]
