@@ -98,7 +98,9 @@ def show_config(
     values = configured(config, preset, overrides).model_dump(mode="json")
     if only_changed:
         values = reference.changed(values, Config().model_dump(mode="json"))
-    print(reference.commented(values), end="")
+    result(values)
+    if not console.machine:
+        print(reference.commented(values), end="")
 
 
 @app.command(**verb(BEGIN, "dcod presets", "dcod presets gsm8k > mine.yaml"))
@@ -106,10 +108,14 @@ def presets(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Print this one; else list all.")] = "",
 ) -> None:
     """The ready configurations: their names, or one of them to copy."""
+    from dcod.config.settings import plain
     from dcod_pipelines.presets import descriptions, text_of
 
     if name:
-        print(text_of(name), end="")
+        text = text_of(name)
+        result(plain(text))
+        if not console.machine:
+            print(text, end="")
         return
     result(descriptions())
     for preset, text in descriptions().items():

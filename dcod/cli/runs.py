@@ -186,7 +186,9 @@ def lineage(
     from dcod.tracking.registry import Registry
 
     registry = Registry(configured(config, "", overrides).tracking)
-    for digest, name in files(registry, registry.version_of(model)).items():
+    found = files(registry, registry.version_of(model))
+    result({"files": [{"sha256": digest, "name": name} for digest, name in found.items()]})
+    for digest, name in () if console.machine else found.items():
         print(f"{digest}  {name}")
 
 
@@ -206,7 +208,8 @@ def metrics(
     figures = history.status(Tracker(read.tracking), read)
     if push:
         prometheus.push(figures, push, read.name)
-    else:
+    result({"name": read.name, "figures": figures, "pushed": bool(push)})
+    if not (push or console.machine):
         print(prometheus.exposition(figures, read.name), end="")
 
 

@@ -14,8 +14,10 @@ import yaml
 
 from dcod import cli
 from dcod.check import student
+from dcod.config import Config, parse_config
 from dcod.storage import marks
 from dcod.traces import sources
+from dcod_pipelines.presets import text_of
 from tests.check.test_checks import lines, rows
 
 
@@ -131,6 +133,21 @@ def test_verbs_that_are_given_traces_say_what_these_allow(folder: Path, said: An
     assert "failed    correction: train.correction.name=prefix needs behavior_logprobs" in compiled
     for elsewhere in ("ingest.sources=[gone.jsonl]", "student.model=s3://bucket/student", "ingest.sources=[]"):
         assert said("compile", "--out", "p.yaml", "--config", "mine.yaml", elsewhere) == "wrote p.yaml\n"
+
+
+def test_what_is_printed_to_be_copied_is_one_json_value_for_programs(folder: Path, said: Any) -> None:
+    read = lambda *words: json.loads(said(*words, "--json"))  # noqa: E731
+    mine = json.loads((folder / "mine.yaml").read_text())
+    assert read("config", "--config", "mine.yaml", "--changed")["ingest"] == mine["ingest"]
+    whole = read("config", "--config", "mine.yaml", "train.epochs=7")
+    assert (whole["train"]["epochs"], whole["seed"]) == (7, 0)
+    assert Config.model_validate(whole).student.max_length == 400
+    assert "properties" in read("config", "--schema")
+    preset = read("presets", "gsm8k")
+    assert Config.model_validate(preset) == parse_config(text_of("gsm8k"))
+    told = read("metrics", "--config", "mine.yaml")
+    assert told == {"name": Config().name, "figures": {}, "pushed": False}
+    assert said("metrics", "--config", "mine.yaml") == ""
 
 
 INIT = ("init", "traces.jsonl", "--benchmark", "problems.jsonl", "--student", "./student")

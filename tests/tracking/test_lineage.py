@@ -89,6 +89,8 @@ def test_from_a_registered_model_back_to_files(place: Place, tmp_path: Path) -> 
     told = CliRunner().invoke(app, ["lineage", "models:/student/3", *given])
     assert told.exit_code == 0, told.output
     assert sorted(told.stdout.splitlines()) == sorted(f"{digest}  {name}" for digest, name in names.items())
+    told = CliRunner().invoke(app, ["--json", "lineage", "models:/student/3", *given])
+    assert {each["sha256"]: each["name"] for each in json.loads(told.stdout)["files"]} == names
 
 
 def test_shards_lead_back_too(place: Place, tmp_path: Path) -> None:
