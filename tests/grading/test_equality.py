@@ -159,3 +159,22 @@ CHANGED = [  # kinds of their own
 @pytest.mark.parametrize(("gold", "answer", "same"), CHANGED)
 def test_what_else_is_the_same(gold: str, answer: str, same: bool) -> None:
     assert equivalent(gold, answer) is same
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("1.0000001", "1.0000002"),
+        (r"\{1,1,2\}", r"\{1,2\}"),
+        ("5 m", "5 s"),
+        (r"5 \text{ kg}", r"5 \text{ km}"),
+        ("5", "2x=5"),
+    ],
+)
+def test_what_math_verify_takes_for_equal_and_is_kept_out(gold: str, answer: str) -> None:
+    """As docs/evaluation.md says of whole answers; a letter that is no unit it keeps, too."""
+    from math_verify import parse, verify
+
+    assert verify(parse(f"${gold}$"), parse(f"${answer}$"))
+    assert not equivalent(gold, answer)
+    assert not verify(parse("$5$"), parse("$5q$"))
