@@ -190,14 +190,29 @@ def quota(config: Config) -> str:
 
 
 def gpus_at_once(config: Config) -> int:
-    """GPUs that are asked for in the busiest moment of a run; Argo lets pods above a quota wait."""
+    """GPUs that are asked for in the busiest moment of a run, each stage where `cluster.stages` puts it.
+
+    Argo lets pods above a quota wait. Of stages that compute nothing on a GPU, one that is put there is not counted.
+    """
+    from dcod.cluster.placing import placement
+
     cluster, train = config.cluster, config.train
+
+    def on(task: str, pods: int = 1) -> int:
+        return pods * placement(cluster, task, gpu=True).gpus
+
+    evaluating = on("evaluate", min(cluster.shards, max(1, len(config.evaluate.benchmarks))))
+    student = max(on("train", cluster.train.num_nodes), evaluating)  # it is evaluated while others still train
+    twin, further = (student, on("again", 2 * (train.seeds - 1))) if train.twin else (0, 0)
+    pilots = max(on("pilot", len(train.compared)), on("choose")) if train.compared else 0
+    again = config.pipeline == "retrain"
+    rates = {arm.learning_rate for arm in train.compared if arm.is_sft}
+    waits = len(rates) > 1 or (again and config.retrain.rounds > 1)  # the twin, for the pilots
     # Three evaluations need no trained student, so they may run beside the scoring or the training.
-    evaluations = 3 * min(cluster.shards, max(1, len(config.evaluate.benchmarks)))
-    nodes = cluster.train.num_nodes
-    further = 2 * (train.seeds - 1) if train.twin else 0
-    learning = max(len(train.compared), nodes + further) + nodes * train.twin  # the pilots, then what they chose
-    return cluster.gpu.count * (max(cluster.shards, learning) + evaluations)
+    beside = max(on("score", cluster.shards), pilots + (0 if waits else twin), student + further + twin)
+    engine = config.evaluate.engine if config.asks == "student" else config.teach.engine
+    teaching = on("teach") if config.asks and engine.name != "openai" else 0
+    return max(3 * evaluating + beside, teaching, on("decide") if again else 0, on("gate"), on("promote"))
 
 
 def trainer(config: Config) -> str:

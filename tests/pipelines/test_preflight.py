@@ -227,6 +227,27 @@ def test_gpus_of_the_busiest_moment() -> None:
     pilots = {"twin": True, "arms": [{"name": f"a{n}", "focus": 0.1 * n} for n in range(1, 5)]}
     held = {"ingest": {"selection_share": 0.1, "pilot_share": 0.1}}
     assert gpus_at_once(Config.model_validate(alone | held | {"train": pilots})) == 5 + 1 + 3
+    rated = {**pilots, "arms": [*pilots["arms"], {"name": "fast", "learning_rate": 3e-4}]}
+    assert gpus_at_once(Config.model_validate(alone | held | {"train": rated})) == 7 + 3  # the twin waits for the rate
+
+
+def test_gpus_of_stages_that_are_put_elsewhere() -> None:
+    """Also of the student and its twin, which may be evaluated, in shards, as the start still is."""
+
+    def found(stages: dict[str, str], **cluster: Any) -> int:
+        placed = {name: {"pod": pod} for name, pod in stages.items()}
+        names = ("gsm8k", "math500", "aime24", "aime25")
+        given = {"gpu": {"count": 2}, "shards": 4, "storage": "s3://a/b", "stages": placed, **cluster}
+        values = {"evaluate": {"benchmarks": [{"name": name} for name in names]}, "cluster": given}
+        return gpus_at_once(Config.model_validate(values | {"train": {"twin": True}}))
+
+    assert found({}) == 2 * (3 * 4 + 4 + 4)
+    assert found({"evaluate": "pod"}) == 2 * 4  # the shards of the scoring
+    assert found({"evaluate": "pod", "score": "pod"}) == 2 * 2
+    assert found({"evaluate": "pod", "score": "pod", "train": "pod"}) == 0
+    assert found({"evaluate": "pod", "score": "pod", "train": "pod", "gate": "gpu"}) == 2
+    assert found({"score": "pod", "train": "pod"}) == 2 * (3 * 4 + 4 + 4)
+    assert found({}, gpu={"count": 0}) == 0
 
 
 @pytest.mark.parametrize(
