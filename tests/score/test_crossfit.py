@@ -18,6 +18,7 @@ from dcod.score import crossfit, frozen
 from dcod.score.preparing import Preparation
 from dcod.score.scores import StoredTraces, open_scores, write_scores
 from dcod.stages import pilot, train
+from dcod.stages.piloting import Cost
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from dcod.tracking import NullLog
@@ -144,9 +145,8 @@ def test_a_pilot_takes_them_too(
     """An arm with such weights is tried as it would be trained."""
     part = stored(tmp_path / "set", examples)
     config = Config.model_validate({"train": {**KNOBS, "checkpoints": {"uri": str(tmp_path / "kept")}}, "seed": 3})
-    history = pilot._trained(
-        config, (part, part), 0, tmp_path / "out", NullLog(), tmp_path / "set", tiny_student, pilot._Pace(0)
-    )
+    pace = pilot._Pace(0, Cost(1.0, students=1, learnt=1.0, answered=0.0, full=1.0))
+    history = pilot._trained(config, (part, part), 0, tmp_path / "out", NullLog(), tmp_path / "set", tiny_student, pace)
     assert capsys.readouterr().err.count("8 steps on half of the prompts") == 2
     assert not list((tmp_path / "kept").glob("*"))
     splits = {"train": part, "selection": stored(tmp_path / "none", [])}
