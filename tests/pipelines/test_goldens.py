@@ -16,7 +16,7 @@ GOLDENS = sorted((Path(__file__).resolve().parent.parent / "golden").glob("*.yam
 
 
 def test_all_of_them_are_here() -> None:
-    assert len(GOLDENS) == 8
+    assert len(GOLDENS) == 9
 
 
 @pytest.fixture(scope="module", params=GOLDENS, ids=lambda path: path.stem)

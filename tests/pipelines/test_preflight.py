@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dcod.cluster import kubernetes as kube
 from dcod.config import Config
-from dcod_pipelines import preflight
+from dcod_pipelines import preflight, presets
 from dcod_pipelines.checks import Check
 from dcod_pipelines.cluster_checks import gpus_at_once
 from dcod_pipelines.preflight import checks
@@ -101,6 +102,17 @@ def test_all_is_well(config: Config) -> None:
     assert {check.state for check in seen.values()} == {"ok"}, seen
     assert len(seen) == 10
     assert seen["GPU quota"].text == "up to 4 GPUs at once; 2 of 8 free now (pods wait for the others)"
+
+
+def test_the_preset_reasoning_passes_with_a_cluster_and_traces_of_ones_own(config: Config, registry: str) -> None:
+    """Nothing of it belongs to one machine, and one GPU a pod is enough."""
+    values = yaml.safe_load(presets.text_of("reasoning"))
+    cluster = config.cluster.model_dump(mode="json", exclude_defaults=True) | values["cluster"]
+    values |= {"ingest": values["ingest"] | {"sources": ["s3://dcod/traces/"]}, "cluster": cluster}
+    reasoning = Config.model_validate(values)
+    seen = found(reasoning)
+    assert {check.state for check in seen.values()} == {"ok"}, seen
+    assert found(reasoning, gpu_image=f"{registry}/team/dcod:2-gpu")["image"].state == "failed"
 
 
 def test_what_is_missing_is_named_with_the_way_out(

@@ -1,4 +1,4 @@
-"""The preset `reasoning`, run with few problems of each of its sets and a tiny student: all of it is in the report."""
+"""The preset `reasoning`: compiled, and run with few problems of each of its sets and a tiny student."""
 
 from __future__ import annotations
 
@@ -8,13 +8,30 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dcod.config import Config
 from dcod_pipelines import presets
-from tests.pipelines.test_distill import dcod
+from dcod_pipelines.compile import compile_to
+from tests.pipelines.test_distill import GOLDEN, dcod
 from tests.tracked import fresh_store
 
 SETS = ("gsm8k", "math", "math500", "olympiadbench", "amc23", "aime24", "aime25", "ifeval")
 FILES = {name: "input_data.jsonl" if name == "ifeval" else "test.jsonl" for name in SETS}
 TRACES = ("gsm8k/train.jsonl", "traces/nemo_math_train/openmathinstruct2_100.jsonl")  # the first of each
+
+
+def test_it_compiles_to_the_golden_one(tmp_path: Path, update_golden: bool) -> None:
+    """GPU pods for the four arms, the trainings and every evaluation; nothing but the image is added."""
+    values = yaml.safe_load(presets.text_of("reasoning"))
+    config = Config.model_validate(values | {"cluster": values["cluster"] | {"image": "registry.example/dcod:1"}})
+    compile_to(tmp_path / "p.yaml", config)
+    text = (tmp_path / "p.yaml").read_text(encoding="utf-8")
+    golden = GOLDEN / "reasoning.yaml"
+    if update_golden:
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8"), "the preset's pipeline changed; `make golden` if it should"
+    executors = next(yaml.load_all(text, Loader=yaml.CSafeLoader))["deploymentSpec"]["executors"]
+    on_gpu = {name for name, made in executors.items() if "accelerator" in made["container"].get("resources", {})}
+    assert {"exec-pilot", "exec-train", "exec-score", "exec-evaluate"} <= on_gpu
 
 
 @pytest.mark.long
