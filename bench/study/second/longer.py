@@ -9,7 +9,8 @@ and three times the highest rate as well, so "tuned SFT" stands on an edge there
 3. ``--confirm``: the two on ten fresh seeds (40 to 49), test problems, once; longer.json is committed before.
 
 If `naturalness` is not above SFT there, what it gained in the core was speed. 16 is an edge again, and is said so where
-it is chosen. Two seeds choose here where the core had five: a coarser choice, the same for both.
+it is chosen. Two seeds choose here where the core had five: a coarser choice, the same for both. (The mean over the
+situations, each counting alike, joined the tables after the cells.)
 """
 
 from __future__ import annotations
@@ -78,22 +79,26 @@ def page(results: Path) -> str:
     """The tables."""
     cells = read(results / "longer.jsonl")
     rows = choice.indexed([*read(results / "tune.jsonl"), *cells])
-    climb, found = list[list[str]](), list[list[str]]()
+    climb, found, differences = list[list[str]](), list[list[str]](), list[choice.Difference]()
     for regime in SITUATIONS:
         for method in METHODS:
             each = [tuned(rows, regime, method, epochs) for epochs in (*choice.EPOCHS, LONG, LONGEST)]
             told = [f"{percent(one.accuracy)} ({one.rate:g}, {one.temperature})" if one else "" for one in each]
             climb.append([regime, method, *told])
-        found += _compared(choice.indexed(cells), regime, chosen(results).get(regime, {}))
+        found += _compared(choice.indexed(cells), regime, chosen(results).get(regime, {}), differences)
     parts = [HEAD, spent(cells), "## By epochs: validation, two seeds, at the best rate and temperature\n"]
     parts.append(table(["regime", "method", *(str(n) for n in (*choice.EPOCHS, LONG, LONGEST))], climb))
     if found:
         titles = ["regime", "method", "rate", "epochs", "temperature", "seeds", "accuracy", "against SFT"]
+        if len(differences) == len(SITUATIONS):
+            found.append(["mean", METHODS[1], *[""] * 5, shown(choice.pooled(differences)), "", ""])
         parts += ["## Fresh seeds and test problems\n", table([*titles, "pass@8 at 0.6", "ExAccErr"], found)]
     return "\n".join(parts)
 
 
-def _compared(fresh: Index, regime: str, settings: dict[str, Tuned]) -> Iterator[list[str]]:
+def _compared(
+    fresh: Index, regime: str, settings: dict[str, Tuned], differences: list[choice.Difference]
+) -> Iterator[list[str]]:
     if not settings:
         return
     both = {method: choice.at(fresh, regime, method, one.setting) for method, one in settings.items()}
@@ -104,6 +109,8 @@ def _compared(fresh: Index, regime: str, settings: dict[str, Tuned]) -> Iterator
     for name, one in settings.items():
         here = [both[name][seed] for seed in seeds]
         against = choice.difference([a - b for a, b in zip(values[name], values[SFT], strict=True)])
+        if against and name != SFT:
+            differences.append(against)
         yield [
             *(regime, name, f"{one.rate:g}", str(one.epochs), one.temperature, str(len(seeds))),
             percent(sum(values[name]) / len(seeds)), "" if name == SFT else shown(against),
