@@ -17,11 +17,15 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 NOW = "TESTS_NOW"  # in the environment of a night: the time that its decisions and its budget go by
+
+CHOSEN = "TESTS_CHOSEN"  # likewise: the arm that is chosen, whatever its pilots say
+TRAININGS = ("train", "pilot", "again")
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.retrain.preloaded"])
@@ -125,7 +129,8 @@ def _task(killed_in: str, night: int, command: list[str], environment: dict[str,
         os.environ["_KFP_RUNTIME"] = "true"
         sys.argv = ["executor", "--component_module_path", str(path), *arguments]
         if arguments[arguments.index("--function_to_execute") + 1] == killed_in.partition(":")[0]:
-            _kill_at(killed_in, night)
+            given = json.loads(arguments[arguments.index("--executor_input") + 1])
+            _kill_at(killed_in, night, given.get("inputs", {}).get("parameterValues", {}).get("arm", ""))
         _simulate()
         executor_main.executor_main()
     except SystemExit as error:
@@ -139,10 +144,15 @@ def _task(killed_in: str, night: int, command: list[str], environment: dict[str,
 
 
 def _simulate() -> None:
-    """Another clock, where one is set; and no fresh process to load a registered model, which takes half a minute."""
+    """Another clock or choice, where one is set; and no fresh process to load a registered model (half a minute)."""
+    from dcod.promote import choice
     from dcod.stages import decide, gate, promote
 
     setattr(promote, "promote", functools.partial(promote.promote, load_check=False))  # noqa: B010
+    if CHOSEN in os.environ:
+        choose = choice.choose
+        name = os.environ[CHOSEN]
+        setattr(choice, "choose", lambda *given: replace(choose(*given), arm=name))  # noqa: B010
     if NOW in os.environ:
         at = datetime.fromisoformat(os.environ[NOW]).timestamp()
         setattr(decide, "run", functools.partial(decide.run, clock=lambda: at))  # noqa: B010
@@ -158,12 +168,13 @@ def _surround(folder: str, environment: dict[str, str], said: str) -> None:
     os.dup2(file, 2)
 
 
-def _kill_at(point: str, night: int) -> None:
+def _kill_at(point: str, night: int, arm: str) -> None:
     """Arms this process: at the point both it and the run's own process are gone.
 
-    Points: ``train`` after a few steps; ``gate:registered`` before the challenger gets its alias; ``promote:moved``
-    when the champion's alias has moved and nothing says so yet; ``promote`` before it begins; of any other component
-    when its work is done and nothing of it is stored.
+    Points: ``train``, ``pilot`` and ``again`` after a few steps, with ``:NAME`` of that arm alone (``chosen``: of none
+    by name); ``gate:registered`` before the challenger gets its alias; ``promote:moved`` when the champion's alias has
+    moved and nothing says so yet; ``promote`` before it begins; of any other component when its work is done and
+    nothing of it is stored.
     """
     from dcod.stages import execute
     from dcod.tracking import registry
@@ -188,7 +199,10 @@ def _kill_at(point: str, night: int) -> None:
 
     always, never = (lambda *_: True), (lambda *_: False)
     steps = iter(range(1_000_000))
-    if point == "train":
+    name, _, part = point.partition(":")
+    if name in TRAININGS and part not in ("", arm or "chosen"):
+        return
+    if name in TRAININGS:
         wrap(loop, "forward_backward", lambda *_: next(steps) == 4, never)
     elif point == "gate:registered":
         wrap(registry.Registry, "set_alias", lambda *given: given[2] == registry.CHALLENGER, never)
