@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,12 +55,7 @@ _KINDS = (
 )
 _WIDE = re.compile(rb"(?:\x00{3}[^\x00]){2}|(?:[^\x00]\x00{3}){2}|((?:\x00[^\x00]){4}|(?:[^\x00]\x00){4})")
 _DELIMITED = {".csv": ",", ".tsv": "\t"}
-_OTHERWISE = {  # what fields stand apart by, if not as the ending of the file says
-    ";": "if its fields stand apart by semicolons, write it with commas",
-    "|": "if its fields stand apart by bars, write it with commas",
-    "\t": "if its fields stand apart by tabs, give it the ending .tsv",
-    ",": "if its fields stand apart by commas, give it the ending .csv",
-}
+_OTHERWISE = ";\t|,"  # what fields stand apart by where the first line does not know the sign of the ending
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # rows are held to ingest.row_bytes
 FAULTS = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
 
@@ -296,17 +292,18 @@ def _items(chunks: Iterator[bytes | RawRow], limit: int) -> Iterator[tuple[int, 
 def _delimited(path: Path, file: str, digest: str, limit: int, delimiter: str) -> Iterator[Block]:
     """The rows of a CSV or TSV file, whose first line names the columns; an empty field is null.
 
-    The line of a row is the one that it ends on.
+    The line of a row is the one that it ends on. A spreadsheet may write a CSV with semicolons: the first line tells.
     """
     items = list[RawRow]()
     with open(path, "rb") as opened:
         broken = list[RawRow]()
         lines = _text_lines(_guarded(unpacked(opened)), broken)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        names: list[str] | None = None
+        reader, names = csv.reader([]), list[str]()
         try:
+            first = next(lines, "")
+            reader = csv.reader(chain([first], lines), delimiter=_sign(first, delimiter), strict=True)
             for values in reader:
-                if names is None:
+                if not names:
                     names = values
                 elif values:
                     items.append(_of_fields(names, values, RawRow(file, reader.line_num, digest, None), limit))
@@ -318,6 +315,18 @@ def _delimited(path: Path, file: str, digest: str, limit: int, delimiter: str) -
         items += [RawRow(file, reader.line_num + 1, digest, None, one.error, one.message) for one in broken]
     if items:
         yield ParsedRows(items)
+
+
+def _sign(first: str, expected: str) -> str:
+    """What the names of a first line stand apart by: the ending's sign, unless another alone makes them several."""
+
+    def names(sign: str) -> int:
+        try:
+            return len(next(csv.reader([first], delimiter=sign, strict=True), []))
+        except csv.Error:
+            return 0
+
+    return next((sign for sign in (expected, *_OTHERWISE) if names(sign) > 1), expected)
 
 
 def _text_lines(chunks: Iterator[bytes | RawRow], broken: list[RawRow]) -> Iterator[str]:
@@ -340,9 +349,6 @@ def _of_fields(names: list[str], values: list[str], place: RawRow, limit: int) -
     """A row from its fields, all of them text."""
     row = dict(zip(names, (value or None for value in values), strict=False))
     raw = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    if len(names) == 1 and (way_out := next((way for sign, way in _OTHERWISE.items() if sign in names[0]), "")):
-        what = f"the first line names one column, {names[0]!r:.200}; {way_out}"
-        return replace(place, error="bad_row", message=what, raw=raw[:HEAD])
     if len(values) != len(names) or len(row) < len(names):
         what = "a column's name stands twice" if len(set(names)) < len(names) else f"{len(names)} columns"
         return replace(place, error="bad_row", message=f"{len(values)} fields for {what}", raw=raw[:HEAD])

@@ -47,7 +47,7 @@ init gone.jsonl
 init traces.jsonl --out mine.yaml
 init odd.jsonl --student ./student --out new.yaml
 init wrong.jsonl --student ./student --out new.yaml
-init semicolons.csv --student ./student --out new.yaml
+init ragged.csv --student ./student --out new.yaml
 init picture.png --student ./student --out new.yaml
 init traces.jsonl --hold-out 0.1 --student ./student --out new.yaml
 init bare.jsonl --hold-out 0.3 --student ./student --out new.yaml
@@ -91,7 +91,7 @@ def folder(tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) 
     lines(Path("bare.jsonl"), ({k: v for k, v in row.items() if k != "gold"} for row in rows(3)))
     lines(Path("problems.jsonl"), ({"problem": f"{n} + 7?", "answer": str(n + 7)} for n in range(130)))
     lines(Path("odd.jsonl"), [{"frage": "1 + 1?", "antwort": "2"}])
-    Path("semicolons.csv").write_text("prompt;completion;gold\n1 + 1?;It is 2;2\n")
+    Path("ragged.csv").write_text("prompt;completion;gold\n1 + 1?;It is 2\n")
     Path("picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\n\n")
     Path("broken.yaml").write_text("train: {epochs: 3\n")
     Path("list.yaml").write_text("- a\n- b\n")

@@ -41,18 +41,23 @@ def test_what_is_wrong_with_a_line_is_told(tmp_path: Path, text: str, code: str)
     assert found.error == code
 
 
-@pytest.mark.parametrize(
-    ("name", "mark", "told"),
-    [("a.csv", ";", "by semicolons"), ("a.csv", "\t", "the ending .tsv"), ("a.tsv", ",", "the ending .csv")],
-)
-@pytest.mark.parametrize("answer", ["It is 4", "Well, it\tis 4"])
-def test_fields_that_stand_apart_by_another_sign_are_told(
-    tmp_path: Path, name: str, mark: str, told: str, answer: str
+@pytest.mark.parametrize(("file", "mark"), [("a.csv", ";"), ("a.csv", "\t"), ("a.csv", "|"), ("a.tsv", ",")])
+@pytest.mark.parametrize("answer", ["It is 4", "Well, it\tis 4; or | so"])
+@pytest.mark.parametrize("name", ["prompt", "prompt, as; asked|"])
+def test_the_first_line_tells_what_fields_stand_apart_by(
+    tmp_path: Path, file: str, mark: str, answer: str, name: str
 ) -> None:
-    (tmp_path / name).write_text(f"prompt{mark}completion{mark}gold\n2+2?{mark}{answer}{mark}4\n")
-    (found,) = read(tmp_path / name)
-    assert found.error == "bad_row"
-    assert told in found.message
+    quoted = name if name == "prompt" else f'"{name}"'
+    (tmp_path / file).write_text(f'{quoted}{mark}completion{mark}gold\n2+2?{mark}"{answer}"{mark}"4,5"\n')
+    (found,) = read(tmp_path / file)
+    assert found.row == {name: "2+2?", "completion": answer, "gold": "4,5"}
+
+
+@pytest.mark.parametrize("first", ["prompt", '"a;b"', '"a', "p;q,r"])
+def test_one_column_stays_one_and_the_sign_of_the_ending_goes_first(tmp_path: Path, first: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{first}\n1\n")
+    (found,) = read(tmp_path / "a.csv")
+    assert found.row == {first.strip('"'): "1"} if "," not in first and first != '"a' else found.error
 
 
 def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
