@@ -29,7 +29,8 @@ from dcod.traces.mapping import addresses
 
 State = Literal["ok", "failed", "warning", "unchecked"]
 LOST = 0.5  # share of refused rows above which somebody should look
-FLOPS = 1.3e11  # a second and core: SmolLM2-135M, 330 tokens a second on two (docs/performance.md)
+FLOPS = 7e10  # a second and core: SmolLM2-135M, 11 to 12 ms a token (bench/pretrained/second); long traces take half
+STAGE_S = 8.0  # of a stage on a CPU whatever it does: a process that loads torch and the student
 SLOW_H = 12.0  # hours above which a training on CPUs deserves a word
 EXPOSED = 128  # traces that promote.exposure_traces is offered with
 GIB = 2**30
@@ -347,10 +348,12 @@ def _time(config: Config, taken: Sample, size: int, asked: float) -> Check:
     tokens = share * taken.total * each
     # Writing a token takes about as long as learning one: it cannot be done in batches as large.
     work = tokens * (train.epochs * trainings + 0.5) + asked * models
-    hours = 6.0 * size * work / (FLOPS * cpu_count()) / 3600
-    text = f"about {tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {train.epochs} epochs"
+    stages = 9 + 3 * (trainings - 1)
+    hours = (6.0 * size * work / (FLOPS * cpu_count()) + STAGE_S * stages) / 3600
+    minutes = max(round(60 * hours), 1)
+    text = f"{tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {train.epochs} epochs"
     text += f", {trainings:g} trainings: " if trainings > 1 else ": "
-    text += f"{60 * hours:,.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
+    text += f"about {minutes:,} minute{'s' * (minutes > 1)}" if hours < 2 else f"about {hours:,.0f} hours"
     text += f" of scoring, training and evaluation on these {cpu_count()} cores"
     if hours > SLOW_H:
         return Check("time", "warning", f"{text}; take a GPU, a smaller student, or ingest.limit")
