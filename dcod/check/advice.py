@@ -319,7 +319,9 @@ def _choose(golds: Mapping[str, str], share: float, config: Config) -> tuple[lis
     others = [text for text in ordered if not _deciding([text], config)]
     if number < max(LEAST, least) or len(deciding) < least:
         few = f"{number} of {len(golds)} prompts with answers; at least {LEAST} are needed, of which {least} decide"
-        return [], f"{few}: take a larger share, or give --benchmark FILE, problems with answers"
+        wanted = math.ceil(100 * max(LEAST, least) / len(golds)) / 100
+        larger = f"--hold-out {wanted:g}" if number < max(LEAST, least) and wanted < 1 else "a larger share"
+        return [], f"{few}: take {larger}, or give --benchmark FILE, problems with answers"
     reported = min(len(others), number - max(least, round(number * (1.0 - config.evaluate.report_share))))
     chosen = {*others[:reported], *deciding[: number - reported]}
     return [text for text in ordered if text in chosen], ""

@@ -230,6 +230,9 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig, problems: Sequenc
     deciding = sum(problem.split == "gate" for problem in problems)
     name, needed = benchmarks.key(benchmark), config.promote.min_problems
     text = f"{len(problems):,} problems: {deciding:,} for the gate, {len(problems) - deciding:,} for the report"
+    asked = {problem.text.strip() for problem in problems}
+    if left_out := sum(trace.problem.strip() in asked for trace in (findings.sample.traces if findings.sample else ())):
+        text += f"; {left_out:,} of the traces are to these problems, and are left out of the training"
     if benchmark.role != "report" and (why := _too_few_to_pass(config, benchmark, deciding)):
         yield Check(name, "failed", f"{text}; {why}")
     elif benchmark.role != "report" and deciding == len(problems):

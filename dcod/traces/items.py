@@ -306,7 +306,11 @@ def _refuse(name: str, overlooked: Sequence[columns.Overlooked], used: Mapping[s
 
 
 _ROLES = ("chat", "prompt", "completion", "thought", "system")
-_MAPPED = {"messages": {"chat": "messages"}, "prompt_completion": {}}  # a mapping's names
+_MAPPED = {
+    "messages": {"chat": "messages"},
+    "conversations": {"chat": "messages"},
+    "prompt_completion": {},
+}  # a mapping's names
 _ONE = {"answer": "another answer", "thought": "a thought", "gold": "a reference answer", "system": "a system prompt"}
 
 

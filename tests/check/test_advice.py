@@ -82,7 +82,7 @@ def test_prompts_are_held_out_where_there_is_no_benchmark(tmp_path: Path, tiny_s
     with pytest.raises(UserError, match="did not write it"):
         advise([traces], "", str(tiny_student), 0.3, tmp_path, force=True)
     assert file.read_text() == "my own problems"
-    with pytest.raises(UserError, match="2 of 40 prompts"):
+    with pytest.raises(UserError, match=r"2 of 40 prompts.* take --hold-out 0\.2, or give --benchmark"):
         advise([traces], "", str(tiny_student), 0.05, tmp_path)
 
 
@@ -93,6 +93,7 @@ def test_of_what_is_held_out_enough_decides(tmp_path: Path, tiny_student: Path, 
     found = {check.name: check for check in checks(config)}["custom:mine-held-out"]
     assert found.state != "failed", found.text
     assert f"{round(40 * share)} problems: {config.promote.min_problems} for the gate" in found.text
+    assert f"; {round(40 * share)} of the traces are to these problems, and are left out of the training" in found.text
     assert config.promote.min_problems >= 5
 
 

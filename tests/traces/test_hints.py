@@ -47,8 +47,10 @@ def test_names_say_what_may_be_meant(row: dict[str, Any], told: str) -> None:
 
 def test_a_reference_beside_a_chat_can_be_taken() -> None:
     chat = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4, so #### 4"}]
+    turns = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4, so #### 4"}]
     for row, told in (
         ({"messages": chat, "label": 4}, "take it: 'SOURCE?messages=messages&gold=label'"),
+        ({"conversations": turns, "label": 4}, "take it: 'SOURCE?messages=conversations&gold=label'"),
         ({"prompt": "2 + 2?", "response": "#### 4", "right": "x", "Label": 4}, "completion=response&gold=Label'"),
     ):
         with pytest.raises(RowError, match=r"^ambiguous_format") as caught:
