@@ -109,6 +109,7 @@ def advise(
     if model:
         advice.set("student.model", model)
     advice.set("ingest.sources", list(files))
+    sample.check_there(advice.config)  # before a hub is asked, which may be away
     folder = student.small_files(advice.config.student)
     room = fitting.positions(folder) or LONGEST
     looked = _look(advice, folder, room)

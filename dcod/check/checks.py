@@ -24,7 +24,6 @@ from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
 from dcod.objective import arms, feasibility
 from dcod.promote import compare, gate
-from dcod.traces import sources
 from dcod.traces.mapping import addresses
 
 State = Literal["ok", "failed", "warning", "unchecked"]
@@ -35,7 +34,6 @@ SLOW_H = 12.0  # hours above which a training on CPUs deserves a word
 EXPOSED = 128  # traces that promote.exposure_traces is offered with
 GIB = 2**30
 MORE = 1.25  # times the problems that are needed: their split is a hash, and with less it often falls short
-REMOTE = ("s3://", "hub://")
 NO_SOURCES = (
     "ingest.sources is empty: name your traces, such as 'ingest.sources=[\"traces.jsonl\"]', or `dcod init FILE`"
 )
@@ -85,7 +83,7 @@ def checks(config: Config) -> Iterator[Check]:
 def allowed(config: Config) -> list[Check]:
     """What the traces allow, by their first rows; nothing where they or the student do not lie on this machine."""
     findings = Findings(config)
-    if not config.ingest.sources or any(uri.startswith(REMOTE) for uri, _ in map(split, config.ingest.sources)):
+    if not config.ingest.sources or any(uri.startswith(sample.REMOTE) for uri, _ in map(split, config.ingest.sources)):
         return []
     try:
         if folder := student.on_this_machine(config.student):
@@ -120,9 +118,7 @@ def _arms_lack(config: Config) -> str:
 def _sources_there(config: Config) -> None:
     if not config.ingest.sources:
         raise UserError(NO_SOURCES)
-    for uri, _ in map(split, config.ingest.sources):
-        if not uri.startswith(REMOTE):
-            sources.expand(uri)
+    sample.check_there(config)
 
 
 def _benchmarks_there(config: Config) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dcod.config import Config, IngestConfig
+from dcod.config.mapping import split
 from dcod.ingest import feed
 from dcod.ingest.assemble import side
 from dcod.ingest.examine import Examined, Examiner
@@ -19,6 +20,7 @@ from dcod.traces.rows import RawRow
 
 _FORM = re.compile(r"boxed|####|final answer", re.IGNORECASE)  # a prompt that says how to answer
 ROWS = 300  # of each source at most
+REMOTE = ("s3://", "hub://")
 
 
 @dataclass
@@ -97,6 +99,17 @@ class Sample:
             return
         self.keys.add(one.key)
         self.traces.append(replace(one.trace, split=side(one.prompt_id, self.ingest)))
+
+
+def check_there(config: Config) -> None:
+    """Looks for the sources that need no network.
+
+    Raises:
+        UserError: one is missing, or holds nothing that could be traces.
+    """
+    for uri, _ in map(split, config.ingest.sources):
+        if not uri.startswith(REMOTE):
+            sources.expand(uri)
 
 
 def take(config: Config, student: Path) -> Sample:

@@ -47,6 +47,12 @@ def test_where_the_problems_suffice_arms_are_tried(tmp_path: Path, tiny_student:
     assert {check.state for check in checks(config)} <= {"ok", "warning"}
 
 
+def test_traces_that_are_missing_are_said_before_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcod.check.student.small_files", lambda *_: pytest.fail("the student was asked for"))
+    with pytest.raises(UserError, match=r"gone\.jsonl: no such file or folder"):
+        advise(["gone.jsonl"], "", "")
+
+
 def test_one_trace_a_prompt_is_plain_fine_tuning_and_is_said(tmp_path: Path, tiny_student: Path) -> None:
     traces = lines(tmp_path / "mine.jsonl", rows(40))
     advice = advise([traces], "", str(tiny_student))
