@@ -15,7 +15,9 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 LOCK := docker/cpu.lock
 TORCH := $(shell grep '^torch==' $(LOCK))
-BIN := .venv/bin
+# Where `make setup` puts its packages; `make test-python` has one for every Python.
+VENV := .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 # Pins that still fit stay; LOCK_ARGS=--upgrade takes the newest of everything.
 LOCK_ARGS ?=
@@ -27,18 +29,22 @@ RESOLVE := build/lock/bin/uv pip compile --no-config --quiet --no-annotate --cus
 CPU := $(if $(UV_FIND_LINKS),,--torch-backend cpu)
 # A header of one line and a line a pin, for torch without the name of its build: `==2.13.0` takes 2.13.0+cpu as well.
 PINS := sed -E -e 1d -e '2s/.*/\# Written by `make lock`./' -e :a -e '/\\$$/N' -e 's/ *\\\n */ /' -e ta -e 's/^(torch==[^+]*)\+.*/\1/'
+# Where dcod may be installed, and what has no wheel for any of them: pycosat alone is not plain Python.
+PYTHONS := 3.11 3.12 3.13 3.14
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
+SOURCES := cellpylib kfp-server-api langdetect pycosat zss
 # Before the images' names, for example registry.example.com/; and what else buildx is told.
 REGISTRY ?=
 IMAGE_ARGS ?=
 # The Python of the host that `make gpu-pack` packs for.
 GPU_PYTHON ?= 3.12
 VLLM := 0.32.0
-LOWEST_SAID := torch|transformers|accelerate|peft|safetensors|huggingface[-_]hub|numpy|pyarrow|datasets|pydantic|typer|rich
+LOGGED := torch|transformers|accelerate|peft|safetensors|huggingface[-_]hub|numpy|pyarrow|datasets|pydantic|typer|rich
 VLLM_TESTS := pytest
 VLLM_PIP := .venv-vllm/bin/pip --disable-pip-version-check
 CODE := $(wildcard dcod components pipelines bench examples docs tests .ci docker setup.py)
 
-.PHONY: help run test test-avx2 test-lowest test-runs test-services test-vllm lint docs images study study-second study-pretrained bench sweep fuzz gpu-pack golden lock setup release tagged clean
+.PHONY: help run test test-avx2 test-lowest test-python python-log test-runs test-services test-vllm lint resolves docs images study study-second study-pretrained bench sweep fuzz gpu-pack golden lock setup release tagged clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -57,7 +63,7 @@ test-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
 test-avx2: export ATEN_CPU_CAPABILITY := avx2
 test-avx2: test  ## the same as on an older processor, whose sums come out otherwise
 
-test-services: .venv/services.stamp docs  ## the slow tests and those with real servers, which it installs, and the docs as a site
+test-services: $(VENV)/services.stamp docs  ## the slow tests and those with real servers, which it installs, and the docs as a site
 	@docker/postgresql.sh
 	@docker/chromium.sh
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or service" $(PYTEST_ARGS)
@@ -71,6 +77,10 @@ test-runs: setup  ## whole runs with arms, and the preset reasoning (half an hou
 test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 4 GB into .venv-vllm
 	.venv-vllm/bin/python -m pytest -m vllm -p no:cacheprovider $(PYTEST_ARGS) tests/engines
 
+# What a log of tests begins and ends with: an environment's versions, the day, what pytest said.
+LOG = { $(1)/bin/python --version; $(1)/bin/pip list --format freeze | grep -iE "^($(LOGGED))=="; \
+  date -u +%F; grep -E "^(FAILED|ERROR|SKIPPED)|passed|failed" $(2); }
+
 # What the training, scoring and evaluation of a host without Kubeflow and MLflow need; the tests of teaching want a bucket.
 LOWEST_TESTS := tests/objective tests/models tests/score tests/train tests/evaluate tests/grading tests/gpu \
   tests/engines/test_seeds.py tests/ingest/test_examine.py
@@ -79,13 +89,40 @@ test-lowest: export OMP_NUM_THREADS := 1
 test-lowest: .venv-lowest/setup.stamp  ## the same code on the lowest versions allowed (torch 2.11: 3 GB), into tests/lowest.log
 	bash -o pipefail -c '.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not long and not service and not vllm" \
 	  -p no:cacheprovider $(PYTEST_ARGS) $(LOWEST_TESTS) | tee build/lowest.log'
-	{ .venv-lowest/bin/python --version; .venv-lowest/bin/pip list --format freeze | grep -iE "^($(LOWEST_SAID))=="; \
-	  date -u +%F; grep -E "^(FAILED|ERROR|SKIPPED)|passed|failed" build/lowest.log; } | tee tests/lowest.log
+	$(call LOG,.venv-lowest,build/lowest.log) | tee tests/lowest.log
+
+# PYTHON=python3.14 tests in .venv-3.14; what is said of the tests stands in the log.
+PYTHON_TESTS ?= tests
+
+test-python:  ## the quick tests on another Python: PYTHON=python3.14, in .venv-3.14, into tests/python-3.14.log
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	  $(MAKE) --no-print-directory python-log VENV=.venv-$$version NAME=python-$$version
+
+python-log: export OMP_NUM_THREADS := 1
+python-log: setup
+	@mkdir -p build
+	bash -o pipefail -c '$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) \
+	  -m "not slow and not long and not service and not vllm" -p no:cacheprovider $(PYTHON_TESTS) | tee build/$(NAME).log'; \
+	  passed=$$?; { $(call LOG,$(VENV),build/$(NAME).log); echo "tests: $(PYTHON_TESTS)"; } | tee tests/$(NAME).log; exit $$passed
 
 lint: setup  ## style, format and types
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version $(lastword $(PYTHONS))
+
+# With wheels alone: a pin that fits but would have to be compiled is an error. macOS as torch's wheels want it.
+resolves: export MACOSX_DEPLOYMENT_TARGET := 14.0
+resolves:  ## whether the lock, and the newest of everything, fit every Python and platform, into tests/resolves.log
+	@rm -rf build/resolves && $(PYTHON) -m venv build/resolves && build/resolves/bin/pip install --quiet 'uv>=0.13,<1'
+	@date -u +%F >build/resolves.log; for python in $(PYTHONS); do for platform in $(PLATFORMS); do \
+	  for way in '--constraint $(LOCK) --extra dev' '--upgrade'; do \
+	    build/resolves/bin/uv pip compile --no-config --quiet --no-annotate --no-header pyproject.toml --extra all $$way \
+	      --python-version $$python --python-platform $$platform --only-binary :all: $(SOURCES:%=--no-binary %) \
+	      >build/resolves.txt || exit 1; \
+	    echo "$$python $$platform $$way: $$(grep -c == build/resolves.txt) packages, $$(grep ^torch== build/resolves.txt)" \
+	      | tee -a build/resolves.log; \
+	  done; done; done; mv build/resolves.log tests/resolves.log
 
 study: setup  ## the study of the corrections: runs what is missing, rewrites bench/study/results (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.study $(STUDY_ARGS)
@@ -141,11 +178,11 @@ lock:  ## pins what pyproject.toml asks for in docker/*.lock (for .venv) and doc
 images:  ## dcod:VERSION, -gpu, -vllm and dcod-mlflow:VERSION, with Docker's buildx; IMAGE_ARGS="--push --sbom=true"
 	docker/build.sh $(REGISTRY) $(IMAGE_ARGS)
 
-setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
+setup: $(VENV)/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 
-.venv/setup.stamp: $(LOCK) pyproject.toml setup.py
+$(VENV)/setup.stamp: $(LOCK) pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dcod needs Python 3.11 or newer; this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	@if ! command -v nvidia-smi >/dev/null && \
 	    $(PIP) install --dry-run --quiet --report - $(TORCH) | grep -Eq '"name": *"(nvidia|cuda)-'; then \
 	  echo "no GPU here: $(TORCH) from $(TORCH_CPU_INDEX)"; \
@@ -153,7 +190,7 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	else \
 	  $(PIP) install --quiet --constraint $(LOCK) $(TORCH); \
 	fi
-	grep -v '^pycosat==' $(LOCK) >.venv/wheels.lock && $(PIP) install --quiet --no-deps --requirement .venv/wheels.lock
+	grep -v '^pycosat==' $(LOCK) >$(VENV)/wheels.lock && $(PIP) install --quiet --no-deps --requirement $(VENV)/wheels.lock
 	@docker/pycosat.sh $(PIP) "$$(grep '^pycosat==' $(LOCK))"
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
@@ -176,14 +213,14 @@ setup: .venv/setup.stamp  ## .venv with the pinned packages of docker/cpu.lock
 	@touch $@
 
 # TRL beside the very packages that dcod runs with, and nothing of it in .venv.
-.venv-bench/setup.stamp: .venv/setup.stamp bench/requirements.txt
+.venv-bench/setup.stamp: $(VENV)/setup.stamp bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  >"$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dcod.pth"
 	.venv-bench/bin/pip --disable-pip-version-check install --quiet --no-deps --requirement bench/requirements.txt
 	@touch $@
 
-.venv/services.stamp: .venv/setup.stamp docker/services.lock
+$(VENV)/services.stamp: $(VENV)/setup.stamp docker/services.lock
 	$(PIP) install --quiet --requirement docker/services.lock --constraint $(LOCK)
 	@touch $@
 
@@ -202,4 +239,4 @@ tagged:
 	$(PYTHON) .ci/check_release.py
 
 clean:  ## removes .venv and caches; keeps ./runs
-	rm -rf .venv .venv-vllm .venv-bench .venv-lowest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-bench .venv-lowest .venv-3.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -161,6 +161,29 @@ def test_the_lock_satisfies_the_project() -> None:
     assert len(wanted) >= 25
 
 
+def test_the_pythons_are_the_same_everywhere() -> None:
+    """Said to the index, resolved by `make resolves`, tested by the forge's workflow, and told in the README."""
+    title = "Programming Language :: Python :: "
+    said = [text.removeprefix(title) for text in PROJECT["project"]["classifiers"] if text.startswith(title)]
+    assert PROJECT["project"]["requires-python"] == f">={said[0]}"
+    assert PROJECT["tool"]["mypy"]["python_version"] == said[0]
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{said[0].replace('.', '')}"
+    (pythons,) = re.findall(r"^PYTHONS := (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pythons.split() == said
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yaml").read_text(encoding="utf-8"))["jobs"]
+    assert {name: jobs[name]["strategy"]["matrix"]["python"] for name in ("test", "resolves")} == {
+        "test": said,
+        "resolves": said,
+    }
+    resolved = (ROOT / "tests" / "resolves.log").read_text(encoding="utf-8").splitlines()[1:]
+    assert {line.split()[0] for line in resolved} == {*said}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for python in said[1:]:
+        run = (ROOT / "tests" / f"python-{python}.log").is_file()
+        assert (f"[{python}](tests/python-{python}.log)" in readme) == run, f"README: was Python {python} run?"
+        assert run or f"{python} was resolved only" in readme, f"README: Python {python} was not run"
+
+
 def _plain(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
