@@ -137,7 +137,9 @@ def test_verbs_that_are_given_traces_say_what_these_allow(folder: Path, said: An
 
 
 def test_what_is_printed_to_be_copied_is_one_json_value_for_programs(folder: Path, said: Any) -> None:
-    read = lambda *words: json.loads(said(*words, "--json"))  # noqa: E731
+    def read(*words: str) -> Any:
+        return json.loads(said(*words, "--json"))
+
     mine = json.loads((folder / "mine.yaml").read_text())
     assert read("config", "--config", "mine.yaml", "--changed")["ingest"] == mine["ingest"]
     whole = read("config", "--config", "mine.yaml", "train.epochs=7")
