@@ -106,8 +106,8 @@ def test_an_archive_without_git_is_no_release(checkout: Path, tmp_path: Path) ->
 
 
 def test_the_tag_is_looked_at_before_anything_is_built() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
-    command = ["make", "--dry-run", "release", "PYTHON=python-here"]
+    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL"}}
+    command = ["make", "--no-print-directory", "--dry-run", "release", "PYTHON=python-here"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert lines[0] == "python-here .ci/check_release.py"
