@@ -21,7 +21,7 @@ from dcod.errors import UserError, one_line
 from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
-from dcod.promote import compare, gate
+from dcod.promote import compare, contest
 from dcod.storage import marks, outputs
 from dcod.traces import prompts
 from dcod.traces.mapping import addresses
@@ -298,7 +298,7 @@ def _held_out(advice: Advice, share: float, looked: Sample, folder: Path, force:
     if deciding < config.promote.min_problems:
         few = f"{len(chosen)} problems were held out in {file.name}, of which {deciding} decide; so few tell only a "
         advice.set("promote.min_problems", deciding, f"{few}large gain from noise")
-    least = -compare.lower_bound(0, 0, deciding, gate.level_of(config.promote))
+    least = -compare.lower_bound(0, 0, deciding, contest.level_of(config.promote))
     if least >= config.promote.stability_margin:
         few = "on so few problems a smaller rise of answers that are cut off or loop cannot be ruled out"
         advice.set("promote.stability_margin", math.floor(20 * least + 1) / 20, few)
@@ -314,7 +314,7 @@ def _choose(golds: Mapping[str, str], share: float, config: Config) -> tuple[lis
     """Which prompts become problems, of both splits as the configuration asks; or what is lacking."""
     if not golds:
         return [], "no trace has an answer to check against; give --benchmark FILE, problems with answers"
-    number, least = round(share * len(golds)), compare.fewest(gate.level_of(config.promote))
+    number, least = round(share * len(golds)), compare.fewest(contest.level_of(config.promote))
     ordered = sorted(golds, key=lambda text: hashlib.sha256(f"held out: {text}".encode()).digest())
     deciding = [text for text in ordered if _deciding([text], config)]
     others = [text for text in ordered if not _deciding([text], config)]
@@ -330,7 +330,7 @@ def _choose(golds: Mapping[str, str], share: float, config: Config) -> tuple[lis
 
 def _deciding(problems: Sequence[str], config: Config) -> int:
     """How many of some problems the gate decides by."""
-    return sum(benchmarks.split(one, config.evaluate.report_share) == gate.SPLIT for one in problems)
+    return sum(benchmarks.split(one, config.evaluate.report_share) == contest.SPLIT for one in problems)
 
 
 def described(file: str, columns: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from dcod.config import BenchmarkConfig, Config, PromoteConfig
 from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
 from dcod.objective import arms, feasibility
-from dcod.promote import compare, gate
+from dcod.promote import compare, contest
 from dcod.traces.mapping import addresses
 
 State = Literal["ok", "failed", "warning", "unchecked"]
@@ -257,7 +257,7 @@ def _benchmark(findings: Findings, benchmark: BenchmarkConfig, problems: Sequenc
 
 def _too_few_to_pass(config: Config, benchmark: BenchmarkConfig, deciding: int) -> str:
     """Why no student could pass the gate on so many problems, with the way out; "" where one could."""
-    promote, level = config.promote, gate.level_of(config.promote)
+    promote, level = config.promote, contest.level_of(config.promote)
     primaries = sum(one.role == "primary" for one in config.evaluate.benchmarks)
     decides = benchmark.role == "primary" and (promote.primaries == "all" or primaries == 1)
     least = compare.fewest(level) if decides else 0
@@ -278,7 +278,7 @@ def _too_few_to_pass(config: Config, benchmark: BenchmarkConfig, deciding: int) 
 
 def _too_few(name: str, problems: int, guard: bool, promote: PromoteConfig) -> Iterator[Check]:
     """Limits that so many gate problems cannot show to be kept by a student that answers as the champion does."""
-    level = gate.level_of(promote)
+    level = contest.level_of(promote)
     limits = {"promote.margin": promote.margin} if guard else {}
     if set(promote.stability) - {"disagreeing"}:  # which a single answer a problem cannot show
         limits["promote.stability_margin"] = promote.stability_margin

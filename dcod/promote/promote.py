@@ -2,7 +2,7 @@
 
 :func:`challenge`, before anything moves:
   1. where the registry has no champion, the start becomes version 1 and champion;
-  2. decide (:mod:`dcod.promote.gate`) between the student and the champion;
+  2. decide (:mod:`dcod.promote.gate`, by :mod:`dcod.promote.rules`) between the student and the champion;
   3. register the student once per digest, as ``challenger``, with the decision and its reasons as tags, and as a JSON
      artifact beside the model.
 
@@ -36,8 +36,9 @@ from dcod.engines import reproduce
 from dcod.errors import UserError
 from dcod.evaluate.results import ModelRef
 from dcod.models import loading
+from dcod.promote.contest import Contest, Spending, Standing
 from dcod.promote.decision import DECISION, Decision, read_decision
-from dcod.promote.gate import Contest, Spending, Standing, judge, within_budget
+from dcod.promote.gate import judge, within_budget
 from dcod.tracking import StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from dcod.tracking.store import user

@@ -21,7 +21,8 @@ from dcod.errors import UserError
 from dcod.evaluate.results import Results
 from dcod.promote import choice
 from dcod.promote.compare import Comparison
-from dcod.promote.gate import compared_with_twin, correctness
+from dcod.promote.contest import correctness
+from dcod.promote.rules import compared_with_twin
 
 LEVEL = 0.05  # of the one-sided bound, which nothing here is decided by
 _NAMED = ("correction", "loss", "focus", "anchor", "learning_rate")  # what an arm may name

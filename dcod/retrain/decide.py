@@ -24,7 +24,7 @@ from statistics import fmean, variance
 from typing import Any
 
 from dcod.config.retrain import LimitsConfig, RetrainConfig
-from dcod.promote.gate import Reason
+from dcod.promote.decision import Reason
 
 NOISE = 2.0  # standard errors that a difference of losses must exceed
 

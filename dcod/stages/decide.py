@@ -34,7 +34,7 @@ from dcod.models.batches import stored_record
 from dcod.objective import arms as objective
 from dcod.objective import corrections, weighting
 from dcod.objective.feasibility import Holdings
-from dcod.promote.gate import Reason
+from dcod.promote.decision import Reason
 from dcod.promote.promote import ARM
 from dcod.retrain import arms, decide, history, monitors
 from dcod.retrain.arms import Kept

@@ -2,7 +2,7 @@
 
 1. the start becomes the first champion where the registry has none;
 2. a champion whose results are missing or were made by another evaluator is evaluated again;
-3. student and champion are compared on the gate split of the same problems (dcod.promote.gate), the student with its
+3. student and champion are compared on the gate split of the same problems (dcod.promote.rules), the student with its
    SFT twin where there is one, and the training traces are searched for problems of the benchmarks;
 4. the student is registered once, as challenger, with decision and reasons as tags;
 5. with ``promote.exposure_traces`` and a teacher, errors of start, twin and student on their own answers are added up
@@ -29,8 +29,8 @@ from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
 from dcod.promote import twins
 from dcod.promote.compare import Comparison
+from dcod.promote.contest import Contest
 from dcod.promote.decision import Decision
-from dcod.promote.gate import Contest
 from dcod.promote.promote import ARM, TRAINED_ON, challenge
 from dcod.reports import arms, model_card, report, sections, side_by_side, trace_pages
 from dcod.reports.run_page import RunPage

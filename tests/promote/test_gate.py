@@ -15,8 +15,9 @@ from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Answer, AskedBenchmark, ModelRef, Results, load_results
 from dcod.promote.compare import Comparison, lower_bound
+from dcod.promote.contest import Contest, Standing
 from dcod.promote.decision import Decision
-from dcod.promote.gate import against_twin, decide
+from dcod.promote.gate import judge
 
 CONFIG = PromoteConfig(
     level=0.05, margin=0.05, min_problems=50, max_truncated=0.2, max_unparseable=0.2, stability_margin=0.3
@@ -47,7 +48,7 @@ def answers(right: Iterable[int], n: int = 200, other: str = "wrong") -> list[st
 
 
 def run(ours: Results, theirs: Results, config: PromoteConfig = CONFIG) -> Decision:
-    return decide(ours, theirs, config)
+    return judge(Contest(ours, (theirs,)), Standing(theirs.model), config)
 
 
 def failed(decision: Decision) -> list[str]:
@@ -265,15 +266,19 @@ def test_agreement_over_samples_is_a_stability_figure() -> None:
 
 def test_a_twin_shows_what_the_correction_added() -> None:
     student = side("a", sums={"outcomes": answers(range(120))})
+    start = side("b", sums={"outcomes": answers(range(80))})
+    contest, standing = Contest(student, (start,)), Standing(start.model)
     worse, equal = (side("t", sums={"outcomes": answers(range(n))}) for n in (80, 119))
     for twin, better in ((worse, True), (equal, False)):
         for must in ("report", "require"):
-            comparisons, reasons = against_twin(student, twin, CONFIG.model_copy(update={"twin": must}))
-            assert [found.role for found in comparisons] == ["twin"]
-            assert [reason.passed for reason in reasons] == [better or must == "report"]
-            assert ("no gain of the correction shown" in reasons[0].text) is not better
+            decision = judge(replace(contest, twin=twin), standing, CONFIG.model_copy(update={"twin": must}))
+            assert [one.role for one in decision.comparisons if one.role == "twin"] == ["twin"]
+            (reason,) = (one for one in decision.reasons if one.code == "beats_twin")
+            assert reason.passed is (better or must == "report")
+            assert decision.promote is reason.passed
+            assert ("no gain of the correction shown" in reason.text) is not better
     with pytest.raises(UserError, match="twin: sums: evaluated differently"):
-        against_twin(student, side("t", sums={"outcomes": answers([]), "fingerprint": "g"}), CONFIG)
+        judge(replace(contest, twin=side("t", sums={"outcomes": answers([]), "fingerprint": "g"})), standing, CONFIG)
 
 
 @pytest.mark.parametrize(("gains", "losses", "n"), [(12, 2, 50), (3, 9, 80), (40, 60, 700), (0, 4, 60), (5, 0, 90)])

@@ -18,7 +18,7 @@ from dcod.config import PromoteConfig
 from dcod.evaluate import statistics
 from dcod.evaluate.results import Results
 from dcod.promote.compare import lower_bound
-from dcod.promote.gate import level_of
+from dcod.promote.contest import level_of
 from tests.promote.test_gate import allowed, run, side
 
 NIGHTS, N, GUARDS = 30, 150, 300

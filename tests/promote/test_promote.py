@@ -17,8 +17,8 @@ from dcod.errors import UserError
 from dcod.evaluate.results import load_results
 from dcod.models import loading
 from dcod.promote import promote
+from dcod.promote.contest import Contest
 from dcod.promote.decision import Decision
-from dcod.promote.gate import Contest
 from dcod.stages import promote as stage
 from dcod.tracking import NullLog, Tracker
 from dcod.tracking.registry import Registry

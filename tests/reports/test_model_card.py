@@ -15,7 +15,7 @@ from dcod.errors import UserError
 from dcod.evaluate.results import load_results
 from dcod.models import loading
 from dcod.promote import promote
-from dcod.promote.gate import Contest
+from dcod.promote.contest import Contest
 from dcod.reports import arms, model_card
 from dcod.stages import gate
 from dcod.traces import Trace, write_traces

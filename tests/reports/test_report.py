@@ -16,7 +16,7 @@ import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.evaluate.results import ModelRef, Results, load_results, of_summary
-from dcod.promote import checks
+from dcod.promote import rules
 from dcod.promote.compare import Comparison
 from dcod.promote.decision import Decision, Reason
 from dcod.reports import figures, report
@@ -131,8 +131,8 @@ WEIGHTS = {"edges": [0.0, 1.0, 2.0], "counts": {"0-15": [1, 2], "16-31": [2, 0]}
 def decision(promote: bool = True) -> Decision:
     found = Comparison("sums", "primary", 40, 1, 0.6, 0.4, 10, 2, 0.2, 0.05, 0.35, 0.019, 0.08, 0.17)
     hostile = replace(found, benchmark=f"sums {HOSTILE}")
-    reasons = [checks.improves(hostile, 0.019 if promote else 0.19, 0.05, ""), checks.holds(found, 0.02)]
-    reasons.append(checks.share("sums", "truncated", 0.0, 0.5))
+    reasons = [rules.improves(hostile, 0.019 if promote else 0.19, 0.05, ""), rules.holds(found, 0.02)]
+    reasons.append(rules.share("sums", "truncated", 0.0, 0.5))
     return Decision(
         promote, tuple(reasons), (found,), ModelRef("a" * 64, "u", 2), ModelRef("b" * 64, "u", 1), 0.05, 0.02, "student"
     )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
 import pytest
 
 from dcod.config import PromoteConfig
-from dcod.evaluate.results import ModelRef
-from dcod.promote import checks
+from dcod.evaluate.results import AskedBenchmark, ModelRef, Results
+from dcod.promote import rules
 from dcod.promote.compare import Comparison
+from dcod.promote.contest import Contest, Match, Spending, Standing
 from dcod.promote.decision import Decision, Reason
+from dcod.promote.gate import judge
 
 ONE = Comparison("sums", "primary", 40, 1, 0.6, 0.4, 10, 2, 0.2, 0.05, 0.35, 0.019, 0.08, 0.17)
 NUMBERS = (
@@ -30,22 +34,22 @@ DIFFERENT = (
 )
 TOLD: list[tuple[Reason, list[str], str]] = [
     (
-        checks.improves(ONE, 0.019, 0.05, ""),
+        rules.improves(ONE, 0.019, 0.05, ""),
         ["better than the champion: sums", f"{NUMBERS}, p = 0.019", f"level 0.05; {POWER}"],
         f"sums: improved: {NUMBERS}, p = 0.019, level 0.05; {POWER}",
     ),
     (
-        checks.improves(ONE, 0.2, 0.05, " after Holm's correction"),
+        rules.improves(ONE, 0.2, 0.05, " after Holm's correction"),
         ["better than the champion: sums", f"{NUMBERS}, p = 0.2 after Holm's correction", f"level 0.05; {POWER}"],
         f"sums: no improvement shown: {NUMBERS}, p = 0.2 after Holm's correction, level 0.05; {POWER}",
     ),
     (
-        checks.holds(ONE, 0.02),
+        rules.holds(ONE, 0.02),
         ["guard benchmark holds: sums", f"{NUMBERS}, at worst +8.0 points", "-2.0 points; detectable 17.0 points"],
         f"sums: not worse: {NUMBERS}, at worst +8.0 points, allowed -2.0 points; detectable 17.0 points",
     ),
     (
-        checks.steady(ONE, 0.1),
+        rules.steady(ONE, 0.1),
         [
             "answers as steady: sums",
             "60.0% of the answers against 40.0%; difference at worst +8.0 points",
@@ -54,39 +58,39 @@ TOLD: list[tuple[Reason, list[str], str]] = [
         "sums: 60.0% of the answers against 40.0%; difference at worst +8.0 points, limit +10.0 points",
     ),
     (
-        checks.enough_problems(ONE, 50),
+        rules.enough_problems(ONE, 50),
         ["enough problems: sums", "40 problems on the gate split", "at least 50 needed"],
         "sums: 40 problems on the gate split, at least 50 needed",
     ),
     (
-        checks.share("sums", "truncated", 0.0, 0.5),
+        rules.share("sums", "truncated", 0.0, 0.5),
         ["answers cut off: sums", "0.0% of the answers truncated", "at most 50% allowed"],
         "sums: 0.0% of the answers truncated, at most 50% allowed",
     ),
     (
-        checks.beats_twin(ONE, 0.05),
+        rules.beats_twin(ONE, 0.05),
         ["against plain fine-tuning: sums", f"the correction added: {NUMBERS}, p = 0.019", "level 0.05"],
         f"sums, against the SFT twin: the correction added: {NUMBERS}, p = 0.019",
     ),
-    (checks.uncontaminated(TRACES), ["training data clean", f"0 {DIRTY}", "none allowed"], f"0 {DIRTY}"),
+    (rules.uncontaminated(TRACES), ["training data clean", f"0 {DIRTY}", "none allowed"], f"0 {DIRTY}"),
     (
-        checks.uncontaminated(TRACES | {"inside": 2}),
+        rules.uncontaminated(TRACES | {"inside": 2}),
         ["training data clean", f"2 {DIRTY}: a; b", "none allowed; leave ingest.decontaminate on"],
         f"2 {DIRTY}: a; b; leave ingest.decontaminate on",
     ),
-    (checks.budget(3, True, CONFIG), ["tests left this period", "test 3", MONTH], f"test 3 of {MONTH}"),
+    (rules.budget(Spending(3, True), CONFIG), ["tests left this period", "test 3", MONTH], f"test 3 of {MONTH}"),
     (
-        checks.budget(30, False, CONFIG),
+        rules.budget(Spending(30, False), CONFIG),
         ["tests left this period", "the budget is spent: test 30", f"{MONTH}; {RAISE}"],
         f"the budget is spent: test 30 of {MONTH}; {RAISE}",
     ),
     (
-        checks.already_champion(ModelRef("a", "u", 3)),
+        rules.already_champion(ModelRef("a", "u", 3)),
         ["already champion", "the student is champion version 3 itself", "another model than the champion"],
         "the student is champion version 3 itself",
     ),
     (
-        checks.champion_not_evaluated(ModelRef("", "u", 3), ModelRef("b" * 64, "u")),
+        rules.champion_not_evaluated(ModelRef("", "u", 3), ModelRef("b" * 64, "u")),
         [
             "champion not evaluated",
             "the champion is version 3 (registered by another tool), but the results are of bbbbbbbbbbbb",
@@ -96,7 +100,7 @@ TOLD: list[tuple[Reason, list[str], str]] = [
         "that the champion is evaluated",
     ),
     (
-        checks.rolled_back(4),
+        rules.rolled_back(4),
         [
             "rolled back",
             "version 4, the same model, was rolled back",
@@ -105,32 +109,32 @@ TOLD: list[tuple[Reason, list[str], str]] = [
         "version 4, the same model, was rolled back; to allow it again, delete its tag dcod.outcome",
     ),
     (
-        checks.no_primary(),
+        rules.no_primary(),
         ["no primary", "no benchmark has the role primary", "at least one needed"],
         "no benchmark has the role primary, so nothing can improve",
     ),
     (
-        checks.benchmark_missing("sums", "baseline"),
+        rules.benchmark_missing("sums", "baseline"),
         ["benchmark missing: sums", "the baseline was not evaluated on it", "results of both; evaluate both alike"],
         "sums: the baseline was not evaluated on it; evaluate both alike",
     ),
     (
-        checks.evaluators_differ("sums", "f" * 20, "g" * 20),
+        rules.evaluators_differ("sums", "f" * 20, "g" * 20),
         ["evaluators differ: sums", DIFFERENT, "the same evaluation; evaluate the baseline again"],
         f"sums: {DIFFERENT}; evaluate the baseline again",
     ),
     (
-        checks.problems_differ("sums", 2),
+        rules.problems_differ("sums", 2),
         ["problems differ: sums", "2 problems were answered by only one of the two models", "the same problems"],
         "sums: 2 problems were answered by only one of the two models",
     ),
     (
-        checks.samples_differ("sums", {2, 1}),
+        rules.samples_differ("sums", {2, 1}),
         ["samples differ: sums", "problems have different numbers of answers: [1, 2]", "as many for each"],
         "sums: problems have different numbers of answers: [1, 2]",
     ),
     (
-        checks.no_problems("sums"),
+        rules.no_problems("sums"),
         ["no problems: sums", "no problem on the gate split", "at least one needed"],
         "sums: no problem on the gate split",
     ),
@@ -143,19 +147,43 @@ def test_what_a_check_measured_its_limit_and_its_sentence(reason: Reason, cells:
     assert reason.text == text
 
 
+def made_of(result: Any) -> list[Callable[..., Any]]:
+    """The functions of the rules' file that give ``result``."""
+    functions = [one for one in vars(rules).values() if inspect.isfunction(one) and one.__module__ == rules.__name__]
+    return [one for one in functions if get_type_hints(one)["return"] == result]
+
+
+def test_every_rule_is_applied() -> None:
+    assert set(rules.RULES) == set(made_of(rules.Found))
+
+
+def test_a_rule_is_one_function_and_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_benchmarks(match: Match) -> rules.Found:
+        yield ONE
+        yield Reason("two_benchmarks", f"{len(match.pairs)} of two", len(match.pairs) > 1)
+
+    asked = {"sums": AskedBenchmark("report", "f" * 20)}
+    student, start = (Results(ModelRef(name, name), asked) for name in "ab")
+    monkeypatch.setattr(rules, "RULES", (two_benchmarks,))
+    decision = judge(Contest(student, (start,)), Standing(start.model), CONFIG)
+    assert not decision.promote
+    assert decision.comparisons == (ONE,)
+    assert [reason.check for reason in decision.failed] == ["two benchmarks"]
+
+
 def test_every_check_is_tried_here_and_holds_as_its_numbers_say() -> None:
-    made = {name for name, one in vars(checks).items() if getattr(one, "__module__", "") == checks.__name__}
-    codes = {"truncated" if name == "share" else name for name in made if not name.startswith("_")}
+    made = {one.__name__ for one in made_of(rules.Reason) if not one.__name__.startswith("_")}
+    codes = {"truncated" if name == "share" else name for name in made}
     assert {reason.code for reason, _, _ in TOLD} == codes - {"only_reported"}
     hold = ["improves", "holds", "steady", "truncated", "beats_twin", "uncontaminated", "budget"]
     assert [reason.code for reason, _, _ in TOLD if reason.passed] == hold
-    assert not checks.share("sums", "truncated", 0.51, 0.5).passed
-    assert not checks.steady(ONE, 0.08).passed
-    assert not checks.holds(ONE, -0.08).passed
+    assert not rules.share("sums", "truncated", 0.51, 0.5).passed
+    assert not rules.steady(ONE, 0.08).passed
+    assert not rules.holds(ONE, -0.08).passed
 
 
 def test_what_is_only_reported_holds_and_says_so() -> None:
-    reported = checks.only_reported(checks.beats_twin(ONE, 0.01))
+    reported = rules.only_reported(rules.beats_twin(ONE, 0.01))
     assert reported.passed
     assert reported.measured.startswith("no gain of the correction shown: ")
     assert reported.limit == "level 0.01; only reported, decides nothing"
