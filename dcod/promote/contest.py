@@ -39,6 +39,14 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What became of a test's request to the budget of its period: tests spent so far, and whether it is one."""
+
+    tests: int
+    granted: bool
+
+
+@dataclass(frozen=True)
 class Standing:
     """What the registry says.
 
@@ -46,19 +54,13 @@ class Standing:
         champion: the registered one.
         student_version: that the student has already; 0 for none.
         rolled_back: whether that version was champion and was taken back.
+        spending: of this test; None where tests are not counted.
     """
 
     champion: ModelRef
     student_version: int = 0
     rolled_back: bool = False
-
-
-@dataclass(frozen=True)
-class Spending:
-    """What became of a test's request to the budget of its period: tests spent so far, and whether it is one."""
-
-    tests: int
-    granted: bool
+    spending: Spending | None = None
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,6 @@ from dcod.evaluate.results import ModelRef
 from dcod.promote.compare import Comparison
 
 DECISION = "decision.json"
-_CHECKS = {  # by code; any other says it by its code
-    "improves": "better than the champion",
-    "holds": "guard benchmark holds",
-    "steady": "answers as steady",
-    "enough_problems": "enough problems",
-    "truncated": "answers cut off",
-    "unparseable": "answers without a result",
-    "uncontaminated": "training data clean",
-    "budget": "tests left this period",
-    "beats_twin": "against plain fine-tuning",
-}
 
 
 @dataclass(frozen=True)
@@ -29,12 +18,13 @@ class Reason:
     """One check of the gate.
 
     Attributes:
-        code: its name for machines; ``check`` is that for people.
+        code: its name for machines.
         text: a sentence with its numbers.
         passed: whether it holds.
         about: the benchmark, or figure of one, that it looks at; empty where it looks at none.
         measured: the part of the sentence that says what was found; empty in decisions of earlier versions.
         limit: what it is held against.
+        name: its name for people; where it is empty, as in decisions of earlier versions, the code's words are.
     """
 
     code: str
@@ -43,11 +33,12 @@ class Reason:
     about: str = ""
     measured: str = ""
     limit: str = ""
+    name: str = ""
 
     @property
     def check(self) -> str:
         """What is checked, and of which benchmark."""
-        name = _CHECKS.get(self.code, self.code.replace("_", " "))
+        name = self.name or self.code.replace("_", " ")
         return f"{name}: {self.about}" if self.about else name
 
     @property

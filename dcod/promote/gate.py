@@ -15,14 +15,14 @@ from dataclasses import replace
 from dcod.config import PromoteConfig
 from dcod.promote import rules
 from dcod.promote.compare import Comparison, compare
-from dcod.promote.contest import SPLIT, Contest, Match, Pair, Spending, Standing, correctness, level_of, pair_up
+from dcod.promote.contest import SPLIT, Contest, Match, Pair, Standing, correctness, level_of, pair_up
 from dcod.promote.decision import Decision, Reason
 
 FEW = 100  # problems: a benchmark with less, that is only reported, is told together with others of its kind
 
 
 def judge(contest: Contest, standing: Standing, config: PromoteConfig) -> Decision:
-    """The decision between student and champion, but for the budget.
+    """Decides between student and champion: by all rules, unless the two are the same model.
 
     Args:
         contest: of the student, and of what it may have to beat.
@@ -53,12 +53,6 @@ def judge(contest: Contest, standing: Standing, config: PromoteConfig) -> Decisi
         margin=config.margin,
         registered_model=config.registered_model,
     )
-
-
-def within_budget(decision: Decision, spending: Spending, config: PromoteConfig) -> Decision:
-    """The decision with what the budget of the period says."""
-    reason = rules.budget(spending, config)
-    return replace(decision, promote=decision.promote and reason.passed, reasons=(*decision.reasons, reason))
 
 
 def _match(contest: Contest, standing: Standing, config: PromoteConfig) -> Match:

@@ -38,7 +38,7 @@ from dcod.evaluate.results import ModelRef
 from dcod.models import loading
 from dcod.promote.contest import Contest, Spending, Standing
 from dcod.promote.decision import DECISION, Decision, read_decision
-from dcod.promote.gate import judge, within_budget
+from dcod.promote.gate import judge
 from dcod.tracking import StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from dcod.tracking.store import user
@@ -84,11 +84,10 @@ def challenge(
         earlier = registry.find(name, digest)
         rolled_back = earlier is not None and earlier.tags.get("dcod.outcome") == "rolled_back"
         standing = Standing(champion, earlier.version if earlier else 0, rolled_back)
-        decision = judge(contest, standing, config.promote)
-        anew = decision.outcome != "already_champion"
+        anew = champion.digest != digest
         if anew and config.promote.schedule == "repeated":
-            spending = _spend(registry, contest, champion, config.promote, clock())
-            decision = within_budget(decision, spending, config.promote)
+            standing = replace(standing, spending=_spend(registry, contest, champion, config.promote, clock()))
+        decision = judge(contest, standing, config.promote)
         if anew:
             version = registry.register(name, student, log.run_id, _tags(decision))
             registry.set_alias(name, CHALLENGER, version.version)

@@ -165,7 +165,9 @@ def enough_problems(one: Comparison, needed: int) -> Reason:
 def share(key: str, outcome: str, found: float, allowed: float) -> Reason:
     """Whether few enough answers have an outcome that is no verdict."""
     limit = f"at most {allowed:.0%} allowed"
-    return _reason(outcome, found <= allowed, f"{found:.1%} of the answers {outcome}", limit, f", {limit}", key)
+    name = {"truncated": "answers cut off", "unparseable": "answers without a result"}[outcome]
+    text = f"{found:.1%} of the answers {outcome}"
+    return _reason(outcome, found <= allowed, text, limit, f", {limit}", key, name=name)
 
 
 def primaries_improve(match: Match) -> Found:
@@ -189,8 +191,9 @@ def improves(one: Comparison, p_value: float, level: float, how: str) -> Reason:
         f"level {level:.3g}; a difference of {one.detectable * 100:.1f} points would be found with {POWER:.0%} power"
     )
     return _reason(
-        "improves", passed, f"{_numbers(one)}, p = {p_value:.2g}{how}", limit, f", {limit}", one.benchmark, verdict
-    )
+        "improves", passed, f"{_numbers(one)}, p = {p_value:.2g}{how}", limit, f", {limit}", one.benchmark, verdict,
+        "better than the champion",
+    )  # fmt: skip
 
 
 def guards_hold(match: Match) -> Found:
@@ -202,11 +205,9 @@ def holds(one: Comparison, margin: float) -> Reason:
     """Whether a benchmark is shown to fall by less than the margin."""
     passed = one.worst > -margin
     limit = f"-{margin * 100:.1f} points; detectable {one.detectable * 100:.1f} points"
-    measured, verdict = (
-        f"{_numbers(one)}, at worst {_points(one.worst)}",
-        "not worse" if passed else "not shown to hold",
-    )
-    return _reason("holds", passed, measured, limit, f", allowed {limit}", one.benchmark, verdict)
+    measured, name = f"{_numbers(one)}, at worst {_points(one.worst)}", "guard benchmark holds"
+    verdict = "not worse" if passed else "not shown to hold"
+    return _reason("holds", passed, measured, limit, f", allowed {limit}", one.benchmark, verdict, name)
 
 
 def answers_are_steady(match: Match) -> Found:
@@ -232,7 +233,8 @@ def _stability(answers: AnswersByProblem, name: str) -> dict[str, list[float]]:
 def steady(one: Comparison, margin: float) -> Reason:
     """Whether a share of bad answers is shown to rise by less than the margin."""
     text = f"{one.challenger:.1%} of the answers against {one.baseline:.1%}; difference at worst {_points(one.worst)}"
-    return _reason("steady", one.worst < margin, text, _points(margin), f", limit {_points(margin)}", one.benchmark)
+    limit, name = _points(margin), "answers as steady"
+    return _reason("steady", one.worst < margin, text, limit, f", limit {limit}", one.benchmark, name=name)
 
 
 def traces_are_clean(match: Match) -> Found:
@@ -243,15 +245,15 @@ def traces_are_clean(match: Match) -> Found:
 
 def uncontaminated(traces: Mapping[str, Any]) -> Reason:
     """Whether no training trace holds a problem of a benchmark."""
-    dirty = traces["exact"] + traces["inside"]
+    name, dirty = "training data clean", traces["exact"] + traces["inside"]
     text = (
         f"{dirty} of {traces['traces']} training traces hold a problem of a benchmark ({traces['ngram']} more share "
         "much of their wording with one)"
     )
     if not dirty:
-        return _reason("uncontaminated", True, text, "none allowed", "")
+        return _reason("uncontaminated", True, text, "none allowed", "", name=name)
     text += f": {'; '.join(traces['named'][:3])}"
-    return _void("uncontaminated", text, "none allowed", "leave ingest.decontaminate on")
+    return _void("uncontaminated", text, "none allowed", "leave ingest.decontaminate on", name=name)
 
 
 def correction_pays(match: Match) -> Found:
@@ -294,8 +296,14 @@ def beats_twin(one: Comparison, level: float) -> Reason:
     passed = one.p_value < level and one.difference > 0
     verdict = "the correction added" if passed else "no gain of the correction shown"
     about, text = f"{one.benchmark}, against the SFT twin", f"{verdict}: {_numbers(one)}, p = {one.p_value:.2g}"
-    reason = _reason("beats_twin", passed, text, f"level {level:.3g}", "", about)
-    return replace(reason, about=one.benchmark)  # the check's own name says against whom
+    reason = _reason("beats_twin", passed, text, f"level {level:.3g}", "", about, name="against plain fine-tuning")
+    return replace(reason, about=one.benchmark)  # the name says against whom
+
+
+def within_budget(match: Match) -> Found:
+    """The period has a test left, where tests are counted."""
+    if match.standing.spending is not None:
+        yield budget(match.standing.spending, match.config)
 
 
 def budget(spending: Spending, config: PromoteConfig) -> Reason:
@@ -303,10 +311,10 @@ def budget(spending: Spending, config: PromoteConfig) -> Reason:
     text = f"test {spending.tests}"
     limit = f"at most {config.tests_per_period} in {config.period_days} days; together they promote noise with a "
     limit += f"chance of at most {config.level:g}"
-    if spending.granted:
-        return _reason("budget", True, text, limit, f" of {limit}")
-    limit += "; wait, or raise promote.tests_per_period, which lowers the level of each"
-    return _reason("budget", False, f"the budget is spent: {text}", limit, f" of {limit}")
+    if not spending.granted:
+        text = f"the budget is spent: {text}"
+        limit += "; wait, or raise promote.tests_per_period, which lowers the level of each"
+    return _reason("budget", spending.granted, text, limit, f" of {limit}", name="tests left this period")
 
 
 RULES: tuple[Rule, ...] = (  # in the order in which they are told
@@ -320,6 +328,7 @@ RULES: tuple[Rule, ...] = (  # in the order in which they are told
     answers_are_steady,
     traces_are_clean,
     correction_pays,
+    within_budget,
 )
 
 
@@ -329,16 +338,16 @@ def only_reported(reason: Reason) -> Reason:
 
 
 def _reason(
-    code: str, passed: bool, measured: str, limit: str, said: str, about: str = "", verdict: str = ""
+    code: str, passed: bool, measured: str, limit: str, said: str, about: str = "", verdict: str = "", name: str = ""
 ) -> Reason:
-    """A reason whose sentence ends with what is ``said`` of the limit."""
+    """A reason whose sentence ends with what is ``said`` of the limit; ``name`` is what people call it."""
     text = ": ".join(part for part in (about, verdict, measured + said) if part)
-    return Reason(code, text, passed, about, measured, limit)
+    return Reason(code, text, passed, about, measured, limit, name)
 
 
-def _void(code: str, measured: str, limit: str, advice: str, about: str = "") -> Reason:
+def _void(code: str, measured: str, limit: str, advice: str, about: str = "", name: str = "") -> Reason:
     """What makes a decision void: the sentence goes on with what to do about it, the limit as well."""
-    return _reason(code, False, measured, f"{limit}; {advice}", f"; {advice}", about)
+    return _reason(code, False, measured, f"{limit}; {advice}", f"; {advice}", about, name=name)
 
 
 def _numbers(one: Comparison) -> str:

@@ -160,7 +160,7 @@ def test_every_rule_is_applied() -> None:
 def test_a_rule_is_one_function_and_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     def two_benchmarks(match: Match) -> rules.Found:
         yield ONE
-        yield Reason("two_benchmarks", f"{len(match.pairs)} of two", len(match.pairs) > 1)
+        yield Reason("two_benchmarks", f"{len(match.pairs)} of two", len(match.pairs) > 1, name="benchmarks asked")
 
     asked = {"sums": AskedBenchmark("report", "f" * 20)}
     student, start = (Results(ModelRef(name, name), asked) for name in "ab")
@@ -168,7 +168,7 @@ def test_a_rule_is_one_function_and_its_entry(monkeypatch: pytest.MonkeyPatch) -
     decision = judge(Contest(student, (start,)), Standing(start.model), CONFIG)
     assert not decision.promote
     assert decision.comparisons == (ONE,)
-    assert [reason.check for reason in decision.failed] == ["two benchmarks"]
+    assert [reason.check for reason in decision.failed] == ["benchmarks asked"]
 
 
 def test_every_check_is_tried_here_and_holds_as_its_numbers_say() -> None:
@@ -196,8 +196,8 @@ def test_a_decision_of_an_earlier_version_is_read_by_its_sentences() -> None:
     data: dict[str, Any] = json.loads(decision.to_json())
     assert data["reasons"][5]["measured"] == "0.0% of the answers truncated"
     for one in data["reasons"]:
-        for name in ("about", "measured", "limit"):
+        for name in ("about", "measured", "limit", "name"):
             del one[name]
     old = Decision.from_json(json.dumps(data))
     assert old.lines == decision.lines
-    assert old.reasons[5].cells == ["answers cut off", "sums: 0.0% of the answers truncated, at most 50% allowed", ""]
+    assert old.reasons[5].cells == ["truncated", "sums: 0.0% of the answers truncated, at most 50% allowed", ""]

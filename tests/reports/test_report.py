@@ -289,7 +289,7 @@ def test_a_refusal_is_shown_with_what_failed() -> None:
 def test_the_sentences_of_an_older_decision_stand_in_one_cell() -> None:
     reasons = (Reason("truncated", f"sums: 60.0% {HOSTILE}", False), Reason("improves", "sums: improved", True))
     text = report.page(RunPage(title="run", decision=replace(decision(), reasons=reasons), results={}))
-    assert '✗ fails</span> answers cut off</th><td data-of="measured">sums: 60.0% &lt;script&gt;' in text
+    assert '✗ fails</span> truncated</th><td data-of="measured">sums: 60.0% &lt;script&gt;' in text
     assert '<td data-of="measured">sums: improved</td></tr>' in text
     assert 'data-of="limit"' not in text
 
