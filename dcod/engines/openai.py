@@ -235,7 +235,7 @@ class OpenAIEngine:
         what: str,
         at_once: int,
     ) -> list[T]:
-        """Asks all; what was got when one of them fails comes with the error."""
+        """Sends all requests, several at once; where one fails, the error carries the replies to the others."""
         with ThreadPoolExecutor(max(1, min(self.concurrency, at_once))) as pool:
             asked = zip(requests, takes, strict=True)
             waiting = [pool.submit(self._ask, address, request, take) for request, take in asked]

@@ -116,7 +116,7 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
 
 
 def check(folder: Path) -> None:
-    """As :func:`load` for a folder that another program will load: of the tensors one at a time is in memory.
+    """Checks a folder that another program will load, as :func:`load` would; holds one tensor at a time in memory.
 
     Raises:
         UserError: as :func:`load`.

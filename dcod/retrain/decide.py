@@ -209,7 +209,7 @@ def _drift(evidence: Evidence, limits: LimitsConfig) -> Reason:
 
 
 def worst(sources: Sequence[Source]) -> Mapping[str, float]:
-    """Figures of the source that is furthest, for the series."""
+    """Figures of the source that is furthest, for the series; ``clipped_share`` is the largest of all sources."""
     if not sources:
         return {}
     furthest = min(sources, key=lambda source: (source.gamma, -source.clipped))

@@ -40,7 +40,7 @@ def settled(text: str, inputs: Mapping[str, Any], compiled: str) -> Config:
 
 
 def merged_there(text: str, inputs: Mapping[str, Any], compiled: str) -> Config:
-    """The merged configuration, in a pod with the cluster's servers."""
+    """Merges the inputs of a run into its configuration; in a pod it names the cluster's servers, not local ones."""
     config = merged(text, inputs, compiled)
     return moved(config) if _in_pod() else config
 

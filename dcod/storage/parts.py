@@ -55,7 +55,7 @@ class Parts:
         return fetch(f"{self.uri}/{name}", folder)
 
     def remove(self, name: str) -> None:
-        """Removes a part, its mark first."""
+        """Removes a part; the mark goes first, so that a kill never leaves half a part that counts as whole."""
         if is_s3(self.uri):
             remove(f"{self.uri}/{name}/{self.mark}")
             remove(f"{self.uri}/{name}")

@@ -33,7 +33,7 @@ PLAIN_TEMPLATE = (
 
 
 def of_student(folder: Path, student: StudentConfig) -> PreTrainedTokenizerBase:
-    """As :func:`load_tokenizer`, of a model that is asked as the student is: the start, the champion, the student."""
+    """The tokenizer of a model that is asked as the student is: the start, the champion, or the student itself."""
     return load_tokenizer(folder, student.chat_template, student.system_prompt)
 
 

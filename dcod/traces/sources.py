@@ -201,7 +201,7 @@ def _state(path: Path) -> tuple[int, int, int]:
 
 
 def _unit(path: Path) -> Unit:
-    """A file; bytes of its name that are no UTF-8 are written out."""
+    """The unit of one file; bytes of its name that are no UTF-8 are written out."""
     return Unit(os.fsencode(path).decode("utf-8", "backslashreplace"), path)
 
 

@@ -102,7 +102,7 @@ class Learner:
 
     @property
     def ranks(self) -> int:
-        """How many train."""
+        """How many processes train together."""
         return self.accelerator.num_processes
 
     @property

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
-from dcod.config.losses import OF_TEACHER
+from dcod.config.losses import _NOT_CROSSED, OF_TEACHER
 from dcod.objective import corrections, weighting
 from dcod.objective.corrections import CORRECTIONS, Group
 from dcod.objective.feasibility import Holdings, of_setting, refusal, remarks
@@ -53,6 +53,18 @@ def test_the_facts_are_those_of_the_formulas() -> None:
         record = random_record()
         width = CORRECTIONS[correction.name](correction, record).shape[1]
         assert (width > 1) == CORRECTIONS[correction.name].by_token(correction), correction.name
+
+
+def test_weights_cross_is_refused_for_what_the_students_own_scores_do_not_change() -> None:
+    one, two = random_record(seed=0), random_record(seed=1)
+    two = replace(one, student_logprobs=two.student_logprobs, entropies=two.entropies)
+    blind = set()
+    for name in set(CORRECTIONS) - {"none"}:
+        setting = CorrectionConfig.model_validate({"name": name})
+        if CORRECTIONS[name](setting, one).equal(CORRECTIONS[name](setting, two)):
+            blind.add(name)
+    assert {"success", "given", "rsr"} < blind
+    assert blind == set(_NOT_CROSSED)
 
 
 def test_idle_is_said_where_all_weights_are_one_and_only_there() -> None:
