@@ -18,6 +18,7 @@ from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
 from dcod.config import Config, parse_config, reference
 from dcod.errors import UserError, one_line
+from dcod.evaluate import statistics
 from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
 from dcod.objective.feasibility import Holdings
@@ -314,7 +315,7 @@ def _choose(golds: Mapping[str, str], share: float, config: Config) -> tuple[lis
     """Which prompts become problems, of both splits as the configuration asks; or what is lacking."""
     if not golds:
         return [], "no trace has an answer to check against; give --benchmark FILE, problems with answers"
-    number, least = round(share * len(golds)), compare.fewest(contest.level_of(config.promote))
+    number, least = round(share * len(golds)), statistics.fewest(contest.level_of(config.promote))
     ordered = sorted(golds, key=lambda text: hashlib.sha256(f"held out: {text}".encode()).digest())
     deciding = [text for text in ordered if _deciding([text], config)]
     others = [text for text in ordered if not _deciding([text], config)]

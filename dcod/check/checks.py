@@ -22,6 +22,7 @@ from dcod.check.student import UncheckedError
 from dcod.config import BenchmarkConfig, Config, PromoteConfig
 from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
+from dcod.evaluate import statistics
 from dcod.objective import arms, feasibility
 from dcod.promote import compare, contest
 from dcod.traces.mapping import addresses
@@ -260,7 +261,7 @@ def _too_few_to_pass(config: Config, benchmark: BenchmarkConfig, deciding: int) 
     promote, level = config.promote, contest.level_of(config.promote)
     primaries = sum(one.role == "primary" for one in config.evaluate.benchmarks)
     decides = benchmark.role == "primary" and (promote.primaries == "all" or primaries == 1)
-    least = compare.fewest(level) if decides else 0
+    least = statistics.fewest(level) if decides else 0
     needed = max(least, promote.min_problems)
     if deciding >= needed:
         return ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -14,6 +16,7 @@ from scipy.special import entr
 
 from dcod.grading import thoughts
 
+POWER = 0.8  # with which a detectable difference is found
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # drawn indices held at once
 
@@ -88,20 +91,26 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     return float(result.low), float(result.high)
 
 
-def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05, power: float = 0.8) -> float:
-    """The difference of two accuracies that a paired one-sided test finds with the given power.
+@lru_cache
+def fewest(level: float) -> int:
+    """The fewest problems on which a paired one-sided test can pass, all of them gained: five at level 0.05."""
+    return next(n for n in itertools.count(1) if mcnemar(n, 0) < level)
+
+
+def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05) -> float:
+    """The difference of two accuracies that a paired one-sided test finds with :data:`POWER`.
 
     Normal approximation of McNemar's test (Connor 1987): n problems, a share ``discordant`` of which the two
-    models answer differently.
+    models answer differently. At least what it takes when no problem is lost: above 1 where there are too few.
     """
     if n == 0:
         return 1.0
-    z_level, z_power = stats.norm.isf(level), stats.norm.isf(1 - power)
+    z_level, z_power = stats.norm.isf(level), stats.norm.isf(1 - POWER)
     difference = 0.0
     for _ in range(50):  # the variance depends on the difference itself
         variance = max(discordant - difference**2, 0.0)
         difference = (z_level * math.sqrt(discordant) + z_power * math.sqrt(variance)) / math.sqrt(n)
-    return float(min(difference, 1.0))
+    return max(float(min(difference, 1.0)), fewest(level) / n)
 
 
 def answer_entropy(answers: Sequence[str | None]) -> float:

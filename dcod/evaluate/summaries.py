@@ -17,6 +17,19 @@ from dcod.grading import quantities, spelling
 from dcod.traces import cleaning
 
 OUTCOMES = ("correct", "wrong", "unparseable", "truncated", "error")
+SHOWN = {  # the title and format of a figure on pages; one of `stability` that is not here is shown by its name
+    "mean_tokens": ("length", ".0f"),
+    "truncated": ("cut off", ".1%"),
+    "looping": ("loops", ".1%"),
+    "contradicting": ("wrong steps", ".1%"),
+    "repetition": ("repeated words", ".1%"),
+    "openings": ("ways to begin", ".1f"),
+    "agreement": ("agreement", ".1%"),
+    "entropy": ("entropy (nats)", ".2f"),
+    "tokens_p50": ("tokens, median", ".0f"),
+    "tokens_p95": ("tokens, 95 %", ".0f"),
+    "tokens_sd": ("tokens, spread", ".0f"),
+}
 Row = Mapping[str, Any]
 
 
@@ -66,24 +79,21 @@ def summarise(rows: Sequence[Row], samples: int) -> dict[str, Any]:
     }
 
 
-def detectable(shares: Sequence[float], level: float = 0.05, power: float = 0.8) -> float:
-    """The smallest gain that a paired one-sided test against this model would find with the given power.
+def detectable(shares: Sequence[float]) -> float:
+    """The smallest gain that a paired one-sided test at level 0.05 against this model would find with 80 % power.
 
     The other model's answers are not known here, so they are taken as independent given the same accuracy: the
     worst case of models that are alike. A comparison prints its own, from the share that really differs.
 
     Args:
         shares: per problem, the share of right answers.
-        level: of the test.
-        power: of the test.
     """
     n = len(shares)
     if not n:
         return 1.0
     mean = (sum(shares) + 1) / (n + 2)  # no accuracy is exactly 0 or 1
     spread = float(np.var(shares)) if 0 < sum(shares) < n else mean * (1 - mean)
-    least = 5 / n  # five problems gained and none lost: p = 0.03
-    return min(1.0, max(statistics.minimum_detectable_difference(n, 2 * spread, level, power), least))
+    return min(1.0, statistics.minimum_detectable_difference(n, 2 * spread))
 
 
 def at_k(problems: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
@@ -134,6 +144,16 @@ def stability(problems: Sequence[Sequence[Row]]) -> dict[str, float]:
         figures["agreement"] = float(np.mean([agreement(one) for one in said]))
         figures["entropy"] = float(np.mean([statistics.answer_entropy(one) for one in said]))
     return figures
+
+
+def formatted(figures: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    """Figures by their names, each in its format; those that are not there are empty."""
+    return [format(figures[name], SHOWN.get(name, ("", ".4g"))[1]) if name in figures else "" for name in names]
+
+
+def titles(names: Sequence[str]) -> list[str]:
+    """What pages call figures."""
+    return [SHOWN.get(name, (name.replace("_", " "), ""))[0] for name in names]
 
 
 def agreement(said: Sequence[str | None]) -> float:

@@ -27,7 +27,8 @@ from scipy import stats
 
 from dcod.config.arms import SFT, PilotConfig
 from dcod.evaluate import statistics
-from dcod.promote.compare import POWER, Comparison
+from dcod.evaluate.statistics import POWER
+from dcod.promote.compare import Comparison, points
 
 AIMED_GAIN, AIMED = 0.1, 0.95  # this much is to be found, and SFT kept where nothing helps, with this probability
 PRIOR = 4.0  # degrees of freedom of the configured deviation between seeds: it counts as much as five seeds
@@ -183,16 +184,14 @@ def choose(arms: Sequence[ArmAnswers], pilot: PilotConfig, dropped: Sequence[str
     arm, why = sft.name, _why_sft(against, problems, seen, pilot)
     if winners:
         best = max(winners, key=lambda one: one.bound)
-        interval = f"{_points(best.low)} to {_points(best.high)}, p = {best.p_value:.2g} among {count}"
-        arm, why = best.name, f"{best.name} brought {_points(best.difference)} over plain fine-tuning"
+        interval = f"{points(best.low)} to {points(best.high)}, p = {best.p_value:.2g} among {count}"
+        arm, why = best.name, f"{best.name} brought {points(best.difference)} over plain fine-tuning"
         why += f" on {problems} pilot problems (95 % interval {interval})"
     return Choice(arm, sft.name, why, against, problems, seeds, deviation, bool(gaps) and seeds > 1, seen)
 
 
-def detectable(
-    problems: int, seeds: int, arms: int, pilot: PilotConfig, deviation: float, gaps: Any = (), power: float = 0.8
-) -> float:
-    """The true difference that one arm of several would be found by, with the given power.
+def detectable(problems: int, seeds: int, arms: int, pilot: PilotConfig, deviation: float, gaps: Any = ()) -> float:
+    """The true difference by which one arm of several would be found with 80 % power.
 
     Args:
         problems: of the pilot.
@@ -202,12 +201,11 @@ def detectable(
         deviation: of a difference between seeds.
         gaps: differences by seed and problem, where they are there; before the pilot two models are thought of that
             answer every second problem differently.
-        power: as said.
     """
     if not problems:
         return 1.0
     error, least = _foreseen(problems, seeds, arms, pilot, deviation, gaps)
-    return float(min(1.0, (least + stats.norm.isf(1.0 - power)) * error))
+    return float(min(1.0, (least + stats.norm.isf(1.0 - POWER)) * error))
 
 
 def power(gain: float, problems: int, seeds: int, arms: int, pilot: PilotConfig, deviation: float) -> float:
@@ -234,10 +232,9 @@ def _foreseen(
     seen = [float(gap.mean(axis=0).var()) for gap in gaps]
     each = _DIFFERENT / (max(seeds, 1) * (pilot.samples if any(pilot.temperatures) else 1))
     over = (sum(seen) / len(seen) if seen else each) / problems
-    between = deviation**2 / max(seeds, 1)
-    total = over + between
-    down = over**2 / max(problems - 1, 1) + (between**2 / (seeds - 1 + PRIOR) if seeds > 1 else 0.0)
-    return math.sqrt(total), float(stats.t.isf(pilot.level / max(arms, 1), total**2 / down if down else math.inf))
+    freedom = seeds - 1 + PRIOR if seeds > 1 else math.inf
+    error, degrees = _summed(over, problems, deviation**2 / max(seeds, 1), freedom)
+    return error, float(stats.t.isf(pilot.level / max(arms, 1), degrees))
 
 
 def over_seeds(first: Comparison, gap: Hits, pilot: PilotConfig, level: float) -> Comparison:
@@ -285,14 +282,17 @@ def _between_seeds(gaps: Sequence[Hits], pilot: PilotConfig) -> tuple[float, flo
 
 
 def _error(gap: Hits, deviation: float, freedom: float) -> tuple[float, float]:
-    """Standard error of the mean difference, and its degrees of freedom (Welch and Satterthwaite)."""
+    """Standard error of the mean difference, and its degrees of freedom."""
     seeds, problems = gap.shape
     mean = gap.mean(axis=0)
     # As if one more problem were lost and one more won: without a difference seen, no certainty that there is none.
     over = (float(((mean - mean.mean()) ** 2).sum()) + 2.0) / (problems * (problems + 2))
-    between = deviation**2 / seeds
-    total = over + between
-    down = over**2 / max(problems - 1, 1) + (between**2 / freedom if math.isfinite(freedom) else 0.0)
+    return _summed(over, problems, deviation**2 / seeds, freedom)
+
+
+def _summed(over: float, problems: int, between: float, freedom: float) -> tuple[float, float]:
+    """Standard error of two variances together, and its degrees of freedom (Welch and Satterthwaite)."""
+    total, down = over + between, over**2 / max(problems - 1, 1) + between**2 / freedom
     return math.sqrt(total), total**2 / down if down else math.inf
 
 
@@ -334,7 +334,3 @@ def _why_sft(against: Sequence[Versus], problems: int, seen: float, pilot: Pilot
         f"no arm could be told from plain fine-tuning on {problems} pilot problems; "
         f"{seen * 100:.0f} points would have been seen"
     )
-
-
-def _points(value: float) -> str:
-    return f"{value * 100:+.1f} points"

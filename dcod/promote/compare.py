@@ -9,15 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import count
 from statistics import NormalDist
 
 import numpy as np
 
 from dcod.evaluate import statistics
 
-POWER = 0.8  # of the minimum detectable difference
 _NEAR = 1e-12
 
 
@@ -118,16 +115,14 @@ def compare_rise(
 
 
 def _detectable(differences: Sequence[float], level: float) -> float:
-    """Minimum detectable difference; at least what it takes when no problem is lost."""
     n = len(differences)
     discordant = sum(d * d for d in differences) / n  # with one answer a problem, the share that differs
-    return max(statistics.minimum_detectable_difference(n, discordant, level, POWER), fewest(level) / n)
+    return statistics.minimum_detectable_difference(n, discordant, level)
 
 
-@lru_cache
-def fewest(level: float) -> int:
-    """The fewest problems on which the test can pass, all of them gained: five at level 0.05."""
-    return next(n for n in count(1) if statistics.mcnemar(n, 0) < level)
+def points(share: float) -> str:
+    """A difference as a sentence says it."""
+    return f"{share * 100:+.1f} points"
 
 
 def score_bound(differences: Sequence[float], level: float) -> float:

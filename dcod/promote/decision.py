@@ -77,6 +77,12 @@ class Decision:
         return json.dumps({**asdict(self), "outcome": self.outcome}, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
     @property
+    def figures(self) -> dict[str, float]:
+        """What runs are compared by: of each comparison the difference, its interval and its p-value."""
+        names = ("difference", "low", "high", "p_value")
+        return {f"{one.benchmark}/{name}": getattr(one, name) for one in self.comparisons for name in names}
+
+    @property
     def lines(self) -> list[str]:
         """The checks as lines of text."""
         return [f"{'yes' if reason.passed else 'NO'}: {reason.text}" for reason in self.reasons]

@@ -102,14 +102,12 @@ def challenge(
                     registry.attach(version, path, "decision")
     log.text(DECISION, decision.to_json())
     log.tag("dcod.decision", decision.outcome)
-    for one in decision.comparisons:
-        figures = {"difference": one.difference, "low": one.low, "high": one.high, "p_value": one.p_value}
-        log.metrics({f"{one.benchmark}/{figure}": value for figure, value in figures.items()})
+    log.metrics(decision.figures)
     return decision
 
 
 def promote(config: Config, *, tracker: Tracker, decision: Path, load_check: bool = True) -> str:
-    """Moves the champion alias to the challenger of a positive decision; again does nothing.
+    """Moves the champion alias to the challenger of a positive decision; a second call changes nothing.
 
     Args:
         config: the lease.

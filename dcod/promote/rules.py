@@ -32,7 +32,7 @@ from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
 from dcod.evaluate.results import ModelRef, Results
-from dcod.promote.compare import POWER, Comparison, compare, compare_rise
+from dcod.promote.compare import Comparison, compare, compare_rise, points
 from dcod.promote.contest import SPLIT, AnswersByProblem, Match, Pair, Spending, correctness, pair_up
 from dcod.promote.decision import Reason
 
@@ -187,9 +187,8 @@ def improves(one: Comparison, p_value: float, level: float, how: str) -> Reason:
     """Whether a primary benchmark improved; ``how`` says what was done to the p-value."""
     passed = p_value < level and one.difference > 0
     verdict = "improved" if passed else "no improvement shown"
-    limit = (
-        f"level {level:.3g}; a difference of {one.detectable * 100:.1f} points would be found with {POWER:.0%} power"
-    )
+    limit = f"level {level:.3g}; a difference of {one.detectable * 100:.1f} points would be found with "
+    limit += f"{statistics.POWER:.0%} power"
     return _reason(
         "improves", passed, f"{_numbers(one)}, p = {p_value:.2g}{how}", limit, f", {limit}", one.benchmark, verdict,
         "better than the champion",
@@ -205,7 +204,7 @@ def holds(one: Comparison, margin: float) -> Reason:
     """Whether a benchmark is shown to fall by less than the margin."""
     passed = one.worst > -margin
     limit = f"-{margin * 100:.1f} points; detectable {one.detectable * 100:.1f} points"
-    measured, name = f"{_numbers(one)}, at worst {_points(one.worst)}", "guard benchmark holds"
+    measured, name = f"{_numbers(one)}, at worst {points(one.worst)}", "guard benchmark holds"
     verdict = "not worse" if passed else "not shown to hold"
     return _reason("holds", passed, measured, limit, f", allowed {limit}", one.benchmark, verdict, name)
 
@@ -232,8 +231,8 @@ def _stability(answers: AnswersByProblem, name: str) -> dict[str, list[float]]:
 
 def steady(one: Comparison, margin: float) -> Reason:
     """Whether a share of bad answers is shown to rise by less than the margin."""
-    text = f"{one.challenger:.1%} of the answers against {one.baseline:.1%}; difference at worst {_points(one.worst)}"
-    limit, name = _points(margin), "answers as steady"
+    text = f"{one.challenger:.1%} of the answers against {one.baseline:.1%}; difference at worst {points(one.worst)}"
+    limit, name = points(margin), "answers as steady"
     return _reason("steady", one.worst < margin, text, limit, f", limit {limit}", one.benchmark, name=name)
 
 
@@ -353,10 +352,6 @@ def _void(code: str, measured: str, limit: str, advice: str, about: str = "", na
 def _numbers(one: Comparison) -> str:
     return (
         f"{one.challenger:.1%} against {one.baseline:.1%} on {one.n} problems, {one.gains} better and "
-        f"{one.losses} worse; difference {_points(one.difference)} (95% interval {_points(one.low)} to "
-        f"{_points(one.high)})"
+        f"{one.losses} worse; difference {points(one.difference)} (95% interval {points(one.low)} to "
+        f"{points(one.high)})"
     )
-
-
-def _points(value: float) -> str:
-    return f"{value * 100:+.1f} points"

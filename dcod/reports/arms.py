@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from dcod.evaluate.statistics import POWER
 from dcod.promote.choice import PRIOR
 from dcod.reports import figures, side_by_side
 from dcod.reports.html import joined, missing, note, part, plot, table
@@ -187,7 +188,8 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
     yield note(
         f"Each arm was trained on {choice['share']:.1%} of the prompts, {seeds}, and asked {made['problems']} pilot "
         f"problems, which chose: {made['why']}. Between seeds a difference spreads by {made['deviation'] * 100:.1f} "
-        f"points ({spread}); a difference of {made['detectable'] * 100:.1f} points would be found with 80 % power."
+        f"points ({spread}); a difference of {made['detectable'] * 100:.1f} points would be found with "
+        f"{POWER * 100:.0f} % power."
     )
     yield table(*side_by_side.accuracies(choice), "The arms on the pilot problems")
     measured = [*made["against"]]

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dcod.evaluate.summaries import OUTCOMES
+from dcod.evaluate.statistics import POWER
+from dcod.evaluate.summaries import OUTCOMES, SHOWN, formatted, titles
 from dcod.reports import arms, sections
 from dcod.reports.figures import accuracy_figure
 from dcod.reports.headline import checks, headline
 from dcod.reports.html import chapters, cut, document, joined, minus, missing, note, pairs, part, plot, table
 from dcod.reports.run_page import RunPage
+from dcod.reports.side_by_side import filled
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -85,37 +87,21 @@ def _accuracy(results: Mapping[str, Results]) -> Markup:
     words = (
         "On the report split, which neither training, nor the choice of a checkpoint, nor the gate has seen. The "
         "outcomes count answers and add up. Detectable is the gain over this model that a paired test on so many "
-        "problems would find with 80 % power."
+        f"problems would find with {POWER * 100:.0f} % power."
     )
     shown = table(head, rows, "Accuracy on the report split, by benchmark and model")
     return note(words) + shown + plot(accuracy_figure(results), "accuracy")
 
 
-_STEADINESS = {  # shares, but those of _PLAIN
-    "truncated": "cut off",
-    "looping": "loops",
-    "contradicting": "wrong steps",
-    "repetition": "repeated words",
-    "openings": "ways to begin",
-    "agreement": "agreement",
-    "entropy": "entropy (nats)",
-    "tokens_p50": "tokens, median",
-    "tokens_p95": "tokens, 95 %",
-    "tokens_sd": "tokens, spread",
-}
-_PLAIN = {"openings": ".1f", "entropy": ".2f", "tokens_p50": ".0f", "tokens_p95": ".0f", "tokens_sd": ".0f"}
-
-
 def _steadiness(results: Mapping[str, Results]) -> Markup:
     """Stability of the answers, and avg, pass and maj at k where a problem has several."""
-    rows = []
-    for label, one in results.items():
-        for row in one.on("report"):
-            steady = row.stability
-            shown = [format(steady[name], _PLAIN.get(name, ".1%")) if name in steady else "" for name in _STEADINESS]
-            more = [f"{name} {value:.1%} ({low:.1%} to {high:.1%})" for name, (value, low, high) in row.at_k.items()]
-            more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in row.figures.items()]
-            rows.append([f"{row.benchmark} ({row.prompting.replace('_', '-')})", label, *shown, "; ".join(more)])
+    found = [(label, row) for label, one in results.items() for row in one.on("report")]
+    names, rows = list(dict.fromkeys([*SHOWN, *(name for _, row in found for name in row.stability)])), []
+    for label, row in found:
+        more = [f"{name} {value:.1%} ({low:.1%} to {high:.1%})" for name, (value, low, high) in row.at_k.items()]
+        more += [f"{name.replace('_', ' ')} {value:.1%}" for name, value in row.figures.items()]
+        steady = formatted(row.stability, names)
+        rows.append([f"{row.benchmark} ({row.prompting.replace('_', '-')})", label, *steady, "; ".join(more)])
     if not rows:
         return missing("No results on the report split.")
     rows.sort(key=lambda row: row[0].split(" (")[0])
@@ -124,10 +110,8 @@ def _steadiness(results: Mapping[str, Results]) -> Markup:
         "effective number of first three words (numbers as one); agreement is the share of a problem's samples that "
         "say what most say."
     )
-    head = ["benchmark", "model", *_STEADINESS.values(), "further figures"]
-    told = [column for column in range(len(head)) if column < 2 or any(row[column] for row in rows)]
-    shown_rows = [[row[column] for column in told] for row in rows]
-    return note(words) + table([head[column] for column in told], shown_rows, "How steady the answers are")
+    head = ["benchmark", "model", *titles(names), "further figures"]
+    return note(words) + table(*filled((head, rows)), "How steady the answers are")
 
 
 def _comparisons(decision: Decision | None) -> Markup:

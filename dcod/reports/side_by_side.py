@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dcod.evaluate.summaries import formatted, titles
 from dcod.reports import sections
 from dcod.reports.html import minus
 from dcod.reports.sections import Cost
@@ -19,14 +20,7 @@ Table = tuple[list[str], list[list[str]]]
 _STATES = {"left_out": "not tried", "kept": "not tried", "few": "not tried", "failed": "failed", "dropped": "dropped"}
 PLAIN = "plain fine-tuning"  # the twin, as readers see it
 GONE = "left out after the first half"  # of the pilot: an arm with one seed alone
-_WRITING = {  # by the names of figures
-    "mean_tokens": ("length", ".0f"),
-    "openings": ("ways to begin", ".1f"),
-    "truncated": ("cut off", ".1%"),
-    "looping": ("loops", ".1%"),
-    "contradicting": ("wrong steps", ".1%"),
-    "repetition": ("repeated words", ".1%"),
-}
+_WRITING = ("mean_tokens", "openings", "truncated", "looping", "contradicting", "repetition")
 WORDS = (
     "Length is in tokens. Ways to begin: the effective number of first three words of each problem's first answer, the "
     "coldest in a pilot, numbers as one; an arm that fell into one style shows fewer. Wrong steps are stated "
@@ -67,15 +61,16 @@ def compared(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def writing(choice: Mapping[str, Any]) -> Table:
     """Every arm that was tried: what its training took, and how its answers are written; no row where none was."""
-    head, rows = ["arm (pilot)", "tokens learnt", "time", *(title for title, _ in _WRITING.values())], []
+    head, rows = ["arm (pilot)", "tokens learnt", "time", *titles(_WRITING)], []
     generated = any("openings" in arm["figures"] for arm in _tried(choice))  # else traces were scored, none written
     for arm in _tried(choice):
         got = arm["figures"]
         took = sections.duration(got["seconds"]) if "seconds" in got else ""
-        rows.append([_named(arm, choice), f"{got['tokens']:,.0f}", took, *_written(got if generated else {})])
+        wrote = formatted(got if generated else {}, _WRITING)
+        rows.append([_named(arm, choice), f"{got['tokens']:,.0f}", took, *wrote])
     known = [arm["figures"]["traces_openings"] for arm in _tried(choice) if "traces_openings" in arm["figures"]]
     if known and generated:
-        rows.append(["the traces of these problems, sampled", "", "", *_written({"openings": known[0]})])
+        rows.append(["the traces of these problems, sampled", "", "", *formatted({"openings": known[0]}, _WRITING)])
     return head, rows
 
 
@@ -86,13 +81,13 @@ def asked(students: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
         students: by their names what :meth:`dcod.evaluate.results.Results.told` gives.
     """
     head = ["arm", "report problems", "role", "accuracy", "95 % interval", "majority and pass"]
-    head += [*(title for title, _ in _WRITING.values()), "problems"]
+    head += [*titles(_WRITING), "problems"]
     rows = []
     for name, told in students.items():
         for row in told:
             at_k = ", ".join(f"{key} {value[0]:.1%}" for key, value in row["at_k"].items())
             interval = f"{row['low']:.1%} to {row['high']:.1%}"
-            written = _written(row | row.get("stability", {}))
+            written = formatted(row | row.get("stability", {}), _WRITING)
             rows.append([name, row["benchmark"], row["role"], f"{row['accuracy']:.1%}", interval, at_k, *written])
             rows[-1].append(f"{row['n']}")
     return head, rows
@@ -221,7 +216,3 @@ def _named(arm: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
     if arm["state"] == "dropped":
         return f"{name} ({GONE})"
     return name + (" (chosen)" if name == choice["choice"]["arm"] else "")
-
-
-def _written(figures: Mapping[str, float]) -> list[str]:
-    return [format(figures[key], shape) if key in figures else "" for key, (_, shape) in _WRITING.items()]

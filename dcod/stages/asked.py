@@ -176,12 +176,12 @@ def of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def _steady(written: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if not written:
         return {}
-    shown = [summaries.of_answer(row["response"]) for row in written]
+    steady = summaries.stability([[{**row, **summaries.of_answer(row["response"])}] for row in written])
     coldest, begun = min(row["temperature"] for row in written), dict[int, list[str]]()
     for row in written:
         if (row["split"], row["temperature"], row["sample"]) == ("pilot", coldest, 0):
             begun.setdefault(row["seed"], []).append(row["response"])
     return {
-        **{name: sum(one[name] for one in shown) / len(shown) for name in ("looping", "contradicting", "repetition")},
+        **{name: steady[name] for name in ("looping", "contradicting", "repetition")},
         "openings": sum(map(statistics.openings, begun.values())) / max(len(begun), 1),
     }

@@ -199,10 +199,7 @@ def run_gate(
     decided = read_decision(Path(decision))
     reasons = "".join(f"- {'yes' if reason.passed else '**no**'}: {reason.text}\n" for reason in decided.reasons)
     storage.write_text(Path(summary), f"# {decided.outcome}\n\n{reasons}")
-    figures = {"promoted": float(decided.promote)}
-    for one in decided.comparisons:
-        values = {"difference": one.difference, "low": one.low, "high": one.high, "p_value": one.p_value}
-        figures |= {f"{one.benchmark}/{name}": value for name, value in values.items()}
+    figures = {"promoted": float(decided.promote), **decided.figures}
     return "promote" if decided.promote else "refuse", figures
 
 

@@ -84,9 +84,8 @@ def accuracy_table(results: Mapping[str, Results]) -> str:
     ``detectable`` is the difference to another model that a paired test on so many problems would find; see
     :func:`dcod.evaluate.summaries.detectable`.
     """
-    rows: list[tuple[str, ...]] = [
-        ("report split", "accuracy", "95 % interval", "n", "detectable", "unparseable", "truncated")
-    ]
+    head = ["report split", "accuracy", "95 % interval", "n", "detectable", "unparseable", "truncated"]
+    rows = []
     for label, one in results.items():
         for row in one.rows:
             if row.split != "report":
@@ -95,15 +94,8 @@ def accuracy_table(results: Mapping[str, Results]) -> str:
             shares = [f"{row.outcomes[outcome] / answers:.1%}" for outcome in ("unparseable", "truncated")]
             interval = f"{row.low:.1%} to {row.high:.1%}"
             size = (str(row.n), f"{row.detectable * 100:.1f} points")
-            rows.append((f"{label}: {row.benchmark}", f"{row.accuracy:.1%}", interval, *size, *shares))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+            rows.append([f"{label}: {row.benchmark}", f"{row.accuracy:.1%}", interval, *size, *shares])
+    return "\n".join(arms.aligned((head, rows)) or ["no results on the report split"]) + "\n"
 
 
 def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, float]:

@@ -213,11 +213,12 @@ def _outlook(pilot: PilotConfig, problems: int, count: int) -> str:
     aim = f"{choice.AIMED:.0%}"
     return (
         f"pilot: {count} arms against plain fine-tuning on {problems} problems, {pilot.seeds} seeds, {pilot.samples} "
-        f"answers each: a difference of {seen * 100:.0f} points would be found with 80 % power{hope}; one of "
-        f"{choice.AIMED_GAIN * 100:.0f} points with {found:.0%} (the aim is {aim}), and plain fine-tuning is kept with "
-        f"{1.0 - pilot.level:.0%} or more where nothing helps (the aim is {aim}), by a formula that docs/evaluation.md "
-        "holds against a simulation; for more bring more problems (ingest.pilot_share, train.pilot.problems), more "
-        "answers a problem (train.pilot.samples), more seeds (train.pilot.seeds) or a larger train.pilot.share"
+        f"answers each: a difference of {seen * 100:.0f} points would be found with {statistics.POWER * 100:.0f} % "
+        f"power{hope}; one of {choice.AIMED_GAIN * 100:.0f} points with {found:.0%} (the aim is {aim}), and plain "
+        f"fine-tuning is kept with {1.0 - pilot.level:.0%} or more where nothing helps (the aim is {aim}), by a "
+        "formula that docs/evaluation.md holds against a simulation; for more bring more problems "
+        "(ingest.pilot_share, train.pilot.problems), more answers a problem (train.pilot.samples), more seeds "
+        "(train.pilot.seeds) or a larger train.pilot.share"
     )
 
 

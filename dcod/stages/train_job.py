@@ -80,9 +80,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
     return metrics
 
 
-def settle(config: Config, *, scores: Path, student: Path) -> None:
-    """Drops the checkpoints of a run whose student is kept."""
-    train.settle(config, scores=scores, student=student)
+settle = train.settle
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ def test_at_k_and_stability_by_hand() -> None:
     assert steady["entropy"] == pytest.approx(statistics.answer_entropy(["4", "4", "5", None]))
     assert steady["openings"] == 1.0
     assert (steady["tokens_p50"], found["mean_tokens"]) == (10, 12.5)
+    assert set(summaries.SHOWN) == {"mean_tokens", *steady}
 
 
 def test_certainty_is_never_claimed() -> None:

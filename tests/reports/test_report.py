@@ -294,6 +294,13 @@ def test_the_sentences_of_an_older_decision_stand_in_one_cell() -> None:
     assert 'data-of="limit"' not in text
 
 
+def test_a_figure_of_stability_without_a_title_is_shown_by_its_name(tmp_path: Path) -> None:
+    found = write_results(tmp_path / "student", 0.6, set())
+    rows = tuple(replace(row, stability={"looping": 0.125, "second_thoughts": 2.34567}) for row in found.rows)
+    text = report.page(RunPage(title="run", decision=None, results={"student": replace(found, rows=rows)}))
+    assert '<td data-of="loops">12.5%</td><td data-of="second thoughts">2.346</td>' in text
+
+
 def test_the_first_screen_says_what_the_correction_brought(full_page: str, tmp_path: Path) -> None:
     assert full_page.index("<header") < full_page.index("<nav")
     twin = replace(decision().comparisons[0], role="twin", difference=-0.05, low=-0.1, high=-0.01)

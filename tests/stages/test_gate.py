@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from dcod import storage
 from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
 from dcod.errors import UserError
+from dcod.evaluate.results import ModelRef, Results, SplitFigures
+from dcod.evaluate.summaries import OUTCOMES
 from dcod.promote.decision import read_decision
 from dcod.promote.promote import TRAINED_ON
 from dcod.stages import component, gate, seeds
@@ -69,10 +72,19 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     for name in ("start", "start, few-shot", "champion", "student", "SFT twin"):
         assert f"results of {name}" in (out / "report.html").read_text()
     assert "<dt>MLflow run</dt>" in (out / "report.html").read_text()
-    assert (out / "accuracy.txt").read_text().startswith("report split")
+    assert (out / "accuracy.txt").read_text() == "no results on the report split\n"
     assert (out / TRAINED_ON).is_file()
     assert "version 2" in place.registry.card(f"models:/{NAME}@challenger")
     assert "not trained by dcod" in place.registry.card(f"models:/{NAME}@champion")
+
+
+def test_accuracies_on_the_report_split_stand_in_columns() -> None:
+    outcomes = dict.fromkeys(OUTCOMES, 0) | {"correct": 3, "unparseable": 1}
+    row = SplitFigures("sums", "zero_shot", "report", 4, 1, 0.75, 0.3, 0.95, 0.5, outcomes, {}, {}, {}, 9.0)
+    told = {label: Results(ModelRef("d"), {}, (row, replace(row, split="gate"))) for label in ("start", "student")}
+    head, *rows = gate.accuracy_table(told).splitlines()
+    assert [line.index("75.0%") for line in rows] == [head.index("accuracy")] * 2
+    assert " ".join(rows[1].split()) == "student: sums 75.0% 30.0% to 95.0% 4 50.0 points 25.0% 0.0%"
 
 
 def test_the_page_of_the_traces_holds_the_students_own_answers(tmp_path: Path, tiny_student: Path) -> None:
