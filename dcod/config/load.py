@@ -132,16 +132,8 @@ def _explain(item: Any) -> str:
         told = isinstance(item["input"], str) and item["loc"][:1] != ("notify",)  # its address is a secret
         value = _cut(one_line(item["input"]), 40) if told else "…"
         return f"{place}: expected keys below it, such as {place}.{first}={value}{_got(item)}"
-    message = _cut(one_line(_without_withdrawn(item["msg"]).removeprefix("Value error, ")), 400)
+    message = _cut(one_line(item["msg"].removeprefix("Value error, ")), 400)
     return f"{place}: {message}{_got(item)}{_way_out(item)}"
-
-
-def _without_withdrawn(message: str) -> str:
-    """A message that lists the names of corrections, without those that are refused."""
-    if "'student_likelihood_only'" not in message:
-        return message
-    *names, last = [name for name in re.findall(r"'([a-z_]+)'", message) if name not in WITHDRAWN]
-    return f"Input should be {', '.join(map(repr, names))} or {last!r}"
 
 
 def _got(item: Any) -> str:

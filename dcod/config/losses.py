@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from dcod.config.base import Positive, Section, Share
 
@@ -30,15 +31,12 @@ _FAMILY = (  # on one page, dcod/objective/corrections/_family.py
     *("position_decay", "shuffled", "length_only", "student_likelihood_only"),
 )
 _FOLDER = Path(__file__).parents[1] / "objective" / "corrections"  # any other: a file of its own, by its name
+_NAMES = (*_FAMILY, *sorted(path.stem for path in _FOLDER.glob("[!_]*.py")))
+_OFFERED = [name for name in _NAMES if name not in WITHDRAWN]
 if TYPE_CHECKING:
     CorrectionName = str
 else:
-    CorrectionName = Literal[(*_FAMILY, *sorted(path.stem for path in _FOLDER.glob("[!_]*.py")))]
-
-
-def _offered(schema: dict[str, Any]) -> None:
-    """Leaves out, in the schema of a name, those that are withdrawn."""
-    schema["enum"] = [name for name in schema["enum"] if name not in WITHDRAWN]
+    CorrectionName = Literal[_NAMES]
 
 
 class CorrectionConfig(Section):
@@ -48,7 +46,7 @@ class CorrectionConfig(Section):
         "none",
         description="The correction; `none` is plain fine-tuning (SFT).",
         examples=["surprisal"],
-        json_schema_extra=_offered,
+        json_schema_extra={"enum": _OFFERED},
     )
     scope: Literal["token", "trace"] = Field(
         "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."
@@ -108,6 +106,15 @@ class CorrectionConfig(Section):
         True, description="Of what is compared with nothing: rescale a step to mean 1; else the rate is lower too."
     )
 
+    @field_validator("name", mode="before")
+    @classmethod
+    def _offers(cls, name: Any) -> Any:
+        """Of a name that is none, the mistake lists those that are offered."""
+        if name in _NAMES:
+            return name
+        *names, last = map(repr, _OFFERED)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(names)} or {last}"})
+
     @model_validator(mode="after")
     def _not_cancelled(self) -> CorrectionConfig:
         if self.name == "position_decay" and self.group == "prompt":
@@ -121,6 +128,13 @@ class CorrectionConfig(Section):
         if self.weights == "cross" and self.name in _NOT_CROSSED:
             raise ValueError(f"{self.name} weighs by {_NOT_CROSSED[self.name]}, which weights=cross does not change")
         return self
+
+    @property
+    def prepared(self) -> Literal["asked", "cross", ""]:
+        """What plain students do first, which learn as much as the training to come; "" where there are none."""
+        if self.name == "success":
+            return "asked"
+        return "cross" if self.weights == "cross" and self.name != "none" else ""
 
     @property
     def threshold_of_rule(self) -> float:
