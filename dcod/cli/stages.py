@@ -154,17 +154,20 @@ def train(
     out: Out,
     student: Student = "",
     arm: Annotated[str, typer.Option("--arm", help="A name of train.arms, or sft: plain fine-tuning.")] = "",
-    choice: Annotated[Path | None, typer.Option("--choice", help="An output of `dcod choose`: its arm.")] = None,
+    choice: Annotated[
+        Path | None, typer.Option("--choice", help="An output of `dcod choose`: its arm; with --arm sft the twin.")
+    ] = None,
     preset: Preset = "",
     config: ConfigFile = None,
     no_track: NoTrack = False,
     overrides: Overrides = None,
 ) -> None:
     """Trains a student on scored traces, with the configured correction, or as an arm of several."""
+    from dcod.config.arms import SFT
     from dcod.stages.arms import of_training
 
-    if arm and choice:
-        raise UserError("give --arm or --choice, not both")
+    if choice and arm not in ("", SFT):
+        raise UserError("give --arm or --choice, not both; --arm sft --choice DIR trains the twin of what was chosen")
     read = configured(config, preset, overrides)
     read = of_training(read, arm, choice)
     _stage("train", read, out, no_track, scores=scores, student=model_of(read, student))

@@ -109,7 +109,7 @@ def best_rate(twin: Path, sft: TrainConfig, name: str) -> None:
     if rate != sft.learning_rate:
         raise UserError(
             f"twin {twin}: trained at learning_rate {rate:g}, and the pilot found plain fine-tuning best at "
-            f"{sft.learning_rate:g}; train the twin with --arm {name}"
+            f"{sft.learning_rate:g} ({name}); train the twin with --arm sft --choice DIR of `dcod choose`"
         )
 
 

@@ -1,4 +1,4 @@
-"""What `dcod compare` says of one run, and of several."""
+"""What `dcod compare` says of one run, and of several; and which arm `dcod train` takes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dcod.cli import app
+from dcod.cli import app, stages
+from dcod.config import TrainConfig
 from dcod.reports import arms, latest
+from dcod.stages.arms import CHOICE as CHOICE_FILE
 from tests.reports.test_arms import CHOICE, comparison
 
 
@@ -46,3 +48,24 @@ def test_one_run_is_shown_whole(runs: Path) -> None:
     assert said[0] == "one:"
     assert said[1].startswith("The correction brought +18.0 points")
     assert any(line.startswith("support (chosen)") for line in said)
+
+
+def test_the_twin_of_what_was_chosen_is_trained_by_hand_as_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain fine-tuning at the rate that the pilot found best for it; any other arm is no twin of a choice."""
+    monkeypatch.chdir(tmp_path)
+    arm = {"name": "trust", "loss": {"name": "gce"}}
+    (tmp_path / CHOICE_FILE).write_text(json.dumps({"settings": arm, "sft": {"name": "sft-9", "learning_rate": 9e-5}}))
+    monkeypatch.setattr(stages, "_stage", lambda verb, config, *_, **__: seen.append(config.train))
+    monkeypatch.setattr(stages, "model_of", lambda *_: tmp_path)
+    seen: list[TrainConfig] = []
+
+    def trained(*words: str) -> str:
+        return str(CliRunner().invoke(app, ["train", "--scores", ".", "--out", "out", *words]).exception)
+
+    trained("--choice", ".")
+    trained("--choice", ".", "--arm", "sft")
+    assert [(one.loss.name, one.learning_rate) for one in seen] == [("gce", 1e-4), ("log", 9e-5)]
+    assert "not both; --arm sft --choice DIR trains the twin" in trained("--choice", ".", "--arm", "trust")
+    assert len(seen) == 2

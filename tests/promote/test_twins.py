@@ -82,7 +82,8 @@ def test_a_twin_at_another_rate_than_the_pilots_best_is_refused(tmp_path: Path) 
     (tmp_path / "manifest.json").write_text(json.dumps({"stage": "train", "config": {"train": train}}))
     twins.best_rate(tmp_path, TrainConfig(learning_rate=1e-5), "sft")
     with pytest.raises(
-        UserError, match=r"at learning_rate 1e-05, .* best at 5e-05; train the twin with --arm sft-5e-05"
+        UserError,
+        match=r"at learning_rate 1e-05, .* best at 5e-05 \(sft-5e-05\); train the twin with --arm sft --choice",
     ):
         twins.best_rate(tmp_path, TrainConfig(learning_rate=5e-5), "sft-5e-05")
 
