@@ -36,7 +36,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_every_case_file_is_used() -> None:
-    assert {path.stem: len(cases(path.stem)) for path in CASES.glob("*.jsonl")} == {"extract": 49, "equivalent": 111}
+    assert {path.stem: len(cases(path.stem)) for path in CASES.glob("*.jsonl")} == {"extract": 49, "equivalent": 114}
 
 
 @pytest.mark.parametrize("case", cases("extract"), ids=lambda c: c["response"][:30])
