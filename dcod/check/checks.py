@@ -16,7 +16,7 @@ from typing import Literal
 
 from dcod import benchmarks
 from dcod.benchmarks import Problem
-from dcod.check import hub, languages, sample, student
+from dcod.check import hub, languages, sample, student, timing
 from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
 from dcod.config import BenchmarkConfig, Config, PromoteConfig
@@ -29,8 +29,6 @@ from dcod.traces.mapping import addresses
 
 State = Literal["ok", "failed", "warning", "unchecked"]
 LOST = 0.5  # share of refused rows above which somebody should look
-FLOPS = 7e10  # a second and core: SmolLM2-135M, 11 to 12 ms a token (bench/pretrained/second); long traces take half
-STAGE_S = 8.0  # of a stage on a CPU whatever it does: a process that loads torch and the student
 SLOW_H = 12.0  # hours above which a training on CPUs deserves a word
 EXPOSED = 128  # traces that promote.exposure_traces is offered with
 GIB = 2**30
@@ -335,27 +333,8 @@ def _room(findings: Findings) -> Iterator[Check]:
 
 
 def _time(config: Config, taken: Sample, size: int, asked: float) -> Check:
-    from joblib import cpu_count
-
-    train, evaluate = config.train, config.evaluate
-    trainings = (1 + train.twin) * train.seeds * (1.25 if train.arms else 1.0)  # a pilot aims at a fifth of the run
-    name, weights = train.correction.name, train.correction.weights
-    if name == "success" or (weights == "cross" and name != "none"):  # plain students first, on all traces together
-        trainings += train.seeds
-    models = 2 + train.twin + evaluate.report_share * (bool(evaluate.few_shot) + 2 * (train.seeds - 1))
-    share = len(taken.traces) / max(taken.rows, 1)
-    each = sum(sum(pair) for pair in taken.tokens) / max(len(taken.tokens), 1)
-    tokens = share * taken.total * each
-    # Writing a token takes about as long as learning one: it cannot be done in batches as large.
-    work = tokens * (train.epochs * trainings + 0.5) + asked * models
-    stages = 9 + 3 * (trainings - 1)
-    hours = (6.0 * size * work / (FLOPS * cpu_count()) + STAGE_S * stages) / 3600
-    minutes = max(round(60 * hours), 1)
-    text = f"{tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {train.epochs} epochs"
-    text += f", {trainings:g} trainings: " if trainings > 1 else ": "
-    text += f"about {minutes:,} minute{'s' * (minutes > 1)}" if hours < 2 else f"about {hours:,.0f} hours"
-    text += f" of scoring, training and evaluation on these {cpu_count()} cores"
-    if hours > SLOW_H:
+    seconds, text = timing.run(config, taken, size, asked)
+    if seconds > SLOW_H * 3600:
         return Check("time", "warning", f"{text}; take a GPU, a smaller student, or ingest.limit")
     return Check("time", "ok", text)
 

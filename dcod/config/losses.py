@@ -46,7 +46,7 @@ class CorrectionConfig(Section):
         "none",
         description="The correction; `none` is plain fine-tuning (SFT).",
         examples=["surprisal"],
-        json_schema_extra={"enum": _OFFERED},
+        json_schema_extra={"enum": [*_OFFERED]},
     )
     scope: Literal["token", "trace"] = Field(
         "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -46,6 +47,7 @@ class TransformersEngine:
         self, model: Path | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32"
     ) -> None:
         self.tokenizer = tokenizer
+        self.batches, self.read, self.seconds = 0, 0, 0.0  # scored; tokens and time of all but the first, slower one
         self.model: Any = model  # its class depends on the checkpoint
         if isinstance(model, Path):
             self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -148,6 +150,7 @@ class TransformersEngine:
         """
         layout, body, head = self.layout, self.reading.body, self.reading.head(self.model)
         for group in track(micro_batches(examples, batch_tokens, layout=layout), "score"):
+            began = time.monotonic()
             with torch.inference_mode():
                 batch = to_device(collate(group, self._pad, layout), self.device)
                 hidden = attention.hidden_states(self.model, batch, body)
@@ -160,6 +163,9 @@ class TransformersEngine:
             for name, parts in values.items():
                 for example, part in zip(group, parts.cpu().split(sizes), strict=True):
                     setattr(example, name, part.tolist())
+            if self.batches:
+                self.read, self.seconds = self.read + sum(map(len, group)), self.seconds + time.monotonic() - began
+            self.batches += 1
 
 
 class _Look:

@@ -161,6 +161,14 @@ def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
     return model
 
 
+def device_name() -> str:
+    """What computes here: a GPU by its name, or so many threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} thread{'s' * (threads > 1)}"
+
+
 def digest(folder: Path) -> str:
     """SHA-256 over weights, configuration and tokenizer of a model folder; other files do not count."""
     total = hashlib.sha256()

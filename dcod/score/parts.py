@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from dcod import storage
 from dcod.config import Config
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
-from dcod.models import fitting
+from dcod.models import fitting, loading
+from dcod.objective.price import Speed
 from dcod.progress import track
 from dcod.score import fields
 from dcod.score.scores import write_scores
@@ -114,8 +115,11 @@ class Scorer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How the student was run; see :mod:`dcod.models.selfcheck`."""
-        return {**self.engine.reading.facts(), "layout": self.engine.layout}
+        """How the student was run; see :mod:`dcod.models.selfcheck`. And how fast it was read, as far as it was."""
+        facts = {**self.engine.reading.facts(), "layout": self.engine.layout}
+        if self.engine.read:
+            facts["speed"] = asdict(Speed(self.engine.read, self.engine.seconds, loading.device_name()))
+        return facts
 
     def score(self, number: int) -> None:
         """Scores a part and keeps it."""

@@ -47,7 +47,7 @@ class Preparation:
     @property
     def kind(self) -> str:
         """What is to be made before the training: ``asked``, ``cross`` or nothing."""
-        return _kind(self.config)
+        return self.config.correction.prepared
 
     @cached_property
     def _beside(self) -> Kept | None:
@@ -77,14 +77,8 @@ class Preparation:
 
 def beside(config: TrainConfig, kept: Checkpoints | None) -> Kept | None:
     """Where a preparation keeps what is done; None: nowhere, or there is none to be made."""
-    kind = _kind(config)
+    kind = config.correction.prepared
     return Kept(kept.uri, kept.keep, kind) if kept and kind else None
-
-
-def _kind(config: TrainConfig) -> str:
-    if config.correction.name == "success":
-        return "asked"
-    return "cross" if config.correction.weights == "cross" and config.correction.name != "none" else ""
 
 
 def shared(count: int, work: Callable[[range], Sequence[ScoredTrace]]) -> list[ScoredTrace]:

@@ -19,7 +19,7 @@ from dcod.config import Config
 from dcod.engines import Sampling
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
-from dcod.stages import piloting
+from dcod.objective import price
 from dcod.traces import Trace, prompts, read_traces
 from dcod.traces.scored import ScoredTrace
 
@@ -94,21 +94,18 @@ def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -
 
 
 def cost(config: Config, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> float:
-    """What the answers of one student cost, in tokens learnt, if it writes as much as the traces hold.
+    """What the answers of one student cost; see :func:`dcod.objective.price.answered`.
 
     Args:
         config: the whole configuration.
         tokenizer: of the start.
         problems: all that are asked.
     """
-    pilot = config.train.pilot
-    if pilot.compare == "nll":
-        return piloting.PASS * sum(len(problem.tokens) + len(said) for problem in problems for said in problem.said)
-    read = sum(len(problem.tokens) for problem in problems)
-    lengths = [len(prompts.encode_completion(tokenizer, problem.trace)) for problem in problems]
-    limit = max(lengths, default=0) if pilot.max_new_tokens == "auto" else pilot.max_new_tokens
-    written = sum(min(length, limit) for length in lengths)
-    return piloting.answers_of(pilot) * (piloting.PASS * read + piloting.WRITTEN * written)
+    if config.train.pilot.compare == "nll":
+        pairs = [(len(one.tokens), len(said)) for one in problems for said in one.said]
+    else:
+        pairs = [(len(one.tokens), len(prompts.encode_completion(tokenizer, one.trace))) for one in problems]
+    return price.answered(config.train.pilot, pairs)
 
 
 def answers(

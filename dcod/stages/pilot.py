@@ -35,13 +35,14 @@ from dcod.evaluate import statistics
 from dcod.models import fitting, loading
 from dcod.objective import arms
 from dcod.objective.feasibility import Holdings
+from dcod.objective.price import Cost, Speed, cost_of
 from dcod.progress import MARK
 from dcod.promote import choice, promote
 from dcod.retrain import arms as taken_over
 from dcod.score import frozen
 from dcod.score.preparing import Preparation
 from dcod.score.scores import Scored, check_scored, open_scores
-from dcod.stages import asked, remarks
+from dcod.stages import asked, manifests, remarks
 from dcod.stages.arms import settled
 from dcod.stages.asked import Problem
 from dcod.stages.digests import attempt_place
@@ -56,8 +57,6 @@ from dcod.stages.piloting import (
     STUDENT,
     TAKEN_OVER,
     TRAINED,
-    Cost,
-    cost_of,
     level_of,
 )
 from dcod.traces import prompts, turns
@@ -113,19 +112,19 @@ def run(
         return _told(out, told, state, why)
     tokenizer = prompts.of_student(student, config.student)
     fitting.check_student(student, tokenizer, config.student.max_length)
-    digest = prompts.tokenizer_digest(tokenizer)
-    check_scored(scores, student, Scored(loading.digest(student), digest))
+    check_scored(scores, student, Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer)))
     problems = asked.problems(config, traces, tokenizer)
     count = sum(problem.split == "pilot" for problem in problems)
     if count < config.train.pilot.min_problems:
         return _told(out, told, FEW, _too_few(config, count))
     idle = [one.name for one in config.train.compared if arms.left_out(config.train, one, held)]
     splits = open_scores(scores)
-    cost = cost_of(config, splits["train"].sizes.tolist(), asked.cost(config, tokenizer, problems), idle)
+    sizes = splits["train"].sizes
+    cost = cost_of(config, int(sizes.sum()), len(sizes), asked.cost(config, tokenizer, problems), idle)
     if chosen.name == SFT and dropped is None:  # that speaks for all
         tried = sum(not one.is_sft and one.name not in idle for one in config.train.compared)
         print(MARK + _outlook(level_of(config.train.pilot, _before(traces)), count, tried), flush=True)
-        print(MARK + cost.said(config, len(problems)), flush=True)
+        print(MARK + cost.said(config, len(problems), _speed(config, scores)), flush=True)
     try:
         figures = _compared(config, out, log, chosen, problems, (splits, cost), scores, student, tokenizer, seeds)
     except UserError as error:
@@ -222,6 +221,15 @@ def _outlook(pilot: PilotConfig, problems: int, count: int) -> str:
     )
 
 
+def _speed(config: Config, scores: Path) -> Speed | None:
+    """How fast scoring read the student, where a pilot trains it on such a device, in the same number format."""
+    other = config.student.dtype == "float32" and config.train.precision != "float32"
+    if other or not (scores / storage.MANIFEST).is_file():
+        return None
+    told = manifests.read(scores)["facts"].get("student", {}).get("speed")
+    return Speed(**told) if told and told["device"] == loading.device_name() else None
+
+
 class _Pace:
     """Says, as the first steps have shown the speed, how long a pilot takes, its answers counted; 0 tokens: nothing.
 
@@ -232,7 +240,7 @@ class _Pace:
 
     def __init__(self, tokens: int, cost: Cost) -> None:
         self.tokens, self.seen, self.began = tokens, 0.0, 0.0
-        self.trainings = cost.students * (1.0 + cost.answered / cost.learnt)
+        self.trainings = cost.whole / cost.learnt
 
     def step(self, row: Mapping[str, float], number: int) -> None:
         """Takes one step in."""

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from dcod.check import student
-from dcod.check.checks import Check, _time, checks, early
-from dcod.check.sample import Sample
-from dcod.config import Config, IngestConfig, StudentConfig, TrainConfig, parse_config
+from dcod.check.checks import Check, checks, early
+from dcod.config import Config, StudentConfig, parse_config
 from dcod.errors import UserError
 from dcod.promote.compare import compare
-from dcod.traces import Trace
 
 
 def lines(path: Path, rows: Iterable[object]) -> str:
@@ -216,15 +214,3 @@ def test_the_time_counts_all_trainings_and_the_evaluation(good: list[str]) -> No
     findings = [answers([*good, *more])["time"][0].text for more in ([], ["train.twin=true", "train.seeds=3"])]
     assert "2 epochs: " in findings[0]
     assert "2 epochs, 6 trainings: " in findings[1]
-    sample = Sample("d", IngestConfig(), traces=[Trace([{"role": "user", "content": "p"}], "c")] * 100, rows=100,
-                    total=100, tokens=[(50, 50)] * 100)  # fmt: skip
-    size = 10**9
-    minutes = [
-        int(_time(Config(train=TrainConfig(twin=twin)), sample, size, asked).text.partition("s: about ")[2].split()[0])
-        for twin, asked in ((False, 0.0), (True, 0.0), (False, 4e4))
-    ]
-    assert minutes[1] / minutes[0] == pytest.approx(4.5 / 2.5, rel=0.2)
-    assert minutes[2] > 3 * minutes[0]
-    for correction in ({"name": "success"}, {"name": "naturalness", "weights": "cross"}):  # plain students before it
-        train = TrainConfig.model_validate({"correction": correction, "epochs": 2})
-        assert "2 epochs, 2 trainings: " in _time(Config(train=train), sample, size, 0.0).text

@@ -14,11 +14,11 @@ from dcod.config import Config, TrainConfig
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.models import loading
+from dcod.objective.price import Cost
 from dcod.score import crossfit, frozen
 from dcod.score.preparing import Preparation
 from dcod.score.scores import StoredTraces, open_scores, write_scores
 from dcod.stages import pilot, train
-from dcod.stages.piloting import Cost
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from dcod.tracking import NullLog

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -82,8 +84,25 @@ def pool_of(parent: int) -> list[Path]:
     return found
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def content(folder: Path) -> dict[str, Any]:
+    """All files; of the facts without the speed, the one thing that differs."""
+    told = json.loads((folder / "facts.json").read_text())
+    told["student"].pop("speed", None)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "facts.json"} | told
+
+
+def test_the_speed_is_that_of_all_batches_but_the_first(trace_set: Path, tiny_student: Path, tmp_path: Path) -> None:
+    """Of what this attempt scored: nothing is known where one batch was read, or none."""
+    config = configured(tmp_path / "parts", batch_tokens=99)
+    scored(config, tmp_path / "out", trace_set, tiny_student)
+    speed = json.loads((tmp_path / "out" / "facts.json").read_text())["student"]["speed"]
+    read = sum(map(len, read_scores(tmp_path / "out")["train"]))
+    assert 0 < read - speed["tokens"] <= 99
+    assert speed["seconds"] > 0
+    assert speed["device"] == "1 thread"
+    scored(config, tmp_path / "again", trace_set, tiny_student)
+    assert "speed" not in json.loads((tmp_path / "again" / "facts.json").read_text())["student"]
+    assert content(tmp_path / "again") == content(tmp_path / "out")
 
 
 def test_parts_hold_the_traces_in_their_order(

@@ -11,7 +11,7 @@ import pytest
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.score.scores import read_scores
-from dcod.stages import component, shards
+from dcod.stages import component, manifests, shards
 from dcod.stages.catalogue import stage_of
 from dcod.stages.execute import RunContext, execute
 from tests.pipelines.test_distill import write_inputs
@@ -34,6 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> tu
 
 def test_scores_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], tiny_student: Path) -> None:
     folder, config = prepared
+    config = config.model_copy(update={"score": config.score.model_copy(update={"batch_tokens": 512})})
     inputs = {"traces": str(folder / "traces"), "student": str(tiny_student)}
     parts = {}
     for number in (1, 2, 3):
@@ -53,6 +54,9 @@ def test_scores_of_shards_are_those_of_one_pod(prepared: tuple[Path, Config], ti
     assert curves[1]["mean_surprisal"] == pytest.approx(curves[0]["mean_surprisal"], abs=1e-5)
     names = [sorted(path.name for path in (folder / name).glob("[!.]*")) for name in ("whole", "merged")]
     assert names[0] == names[1] == ["card.html", "card.md", "drift.json", "manifest.json", "scores.parquet"]
+    told = [manifests.read(place)["facts"]["student"] for place in (folder / "merged", *parts.values())]
+    assert told[0] in told[1:]  # as one of them was read
+    assert told[0]["speed"]["tokens"] > 0
     assert (folder / "merged" / "card.md").read_text() == (folder / "whole" / "card.md").read_text()
     assert "Not scored yet" not in (folder / "merged" / "card.html").read_text()
     some = {"part0": parts["part0"], "part1": parts["part2"], "traces": folder / "traces"}

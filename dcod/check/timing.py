@@ -1,0 +1,76 @@
+"""How long a run takes on this machine's CPUs, by arithmetic on a sample: right within a factor of two or three."""
+
+from __future__ import annotations
+
+from dcod.check.sample import Sample
+from dcod.config import Config
+from dcod.objective import arms, price
+from dcod.objective.price import Cost
+
+FLOPS = 7e10  # a second and core: SmolLM2-135M, 11 to 12 ms a token (bench/pretrained/second); long traces take half
+STAGE_S = 8.0  # of a stage on a CPU whatever it does: a process that loads torch and the student
+_SCORED = 0.5  # of a token learnt, that scoring one costs: the pass, and reading and writing it
+
+
+def run(config: Config, taken: Sample, size: int, asked: float) -> tuple[float, str]:
+    """Seconds of a run, and the sentence about them.
+
+    Args:
+        config: the whole configuration.
+        taken: the first rows of every source.
+        size: numbers in the student.
+        asked: tokens of one model's evaluation at most, prompts and answers.
+    """
+    from joblib import cpu_count
+
+    train, evaluate = config.train, config.evaluate
+    trainings = (1 + train.twin) * train.seeds
+    if not train.arms and train.correction.prepared:  # plain students first, on all traces together
+        trainings += train.seeds
+    cost = pilot(config, taken)
+    models = 2 + train.twin + evaluate.report_share * (bool(evaluate.few_shot) + 2 * (train.seeds - 1) + 2 * bool(cost))
+    tokens = _grown(taken) * len(taken.traces) * _each(taken)
+    taught = tokens * _taught(taken) / max(len(taken.traces), 1)
+    # Writing a token takes about as long as learning one: it cannot be done in batches as large.
+    work = taught * train.epochs * trainings + _SCORED * tokens + (cost.whole if cost else 0.0) + asked * models
+    learnt = 6.0 * size / (FLOPS * cpu_count())
+    stages = 9 + 3 * (trainings - 1) + len(train.compared) * (2 if train.halves else 1)
+    seconds = learnt * work + STAGE_S * stages
+    text = f"{tokens:,.0f} tokens, {size / 1e6:,.0f} million parameters, {train.epochs} epochs"
+    text += f", {trainings:g} trainings" if trainings > 1 else ""
+    if cost:
+        text += f", a pilot of {cost.students} students on {cost.share:.1%} of the prompts ({cost.time(learnt)})"
+    elif train.arms:
+        text += f", no pilot by these rows: fewer than {train.pilot.min_problems} problems (train.pilot.min_problems)"
+    return seconds, (
+        f"{text}: {price.duration(seconds)} of scoring, training and evaluation on these {cpu_count()} cores"
+    )
+
+
+def pilot(config: Config, taken: Sample) -> Cost | None:
+    """What the pilot of a run costs, by a sample; None where nothing is compared, or on too few problems."""
+    wanted, grown = config.train.pilot, _grown(taken)
+    held = [trace for trace in taken.traces if trace.split != "train" and (trace.gold or wanted.compare == "nll")]
+    known = {split: len({one.prompt_id for one in held if one.split == split}) for split in ("selection", "pilot")}
+    problems = {split: min(wanted.problems, grown * count) for split, count in known.items()}
+    if not config.train.arms or problems["pilot"] < wanted.min_problems:
+        return None
+    texts = sum(problems.values()) * (len(held) / sum(known.values()) if wanted.compare == "nll" else 1.0)
+    answered = price.answered(wanted, taken.tokens) / len(taken.tokens) * texts
+    untried = [name for name, why in arms.tried(config.train, taken.holdings()).items() if why]
+    traces = grown * _taught(taken)
+    return price.cost_of(config, traces * _each(taken), traces, answered, untried)
+
+
+def _grown(taken: Sample) -> float:
+    """How many rows there are for each that was looked at."""
+    return taken.total / max(taken.rows, 1)
+
+
+def _taught(taken: Sample) -> int:
+    return sum(trace.split == "train" for trace in taken.traces)
+
+
+def _each(taken: Sample) -> float:
+    """Tokens of a trace in the mean."""
+    return sum(map(sum, taken.tokens)) / max(len(taken.tokens), 1)
