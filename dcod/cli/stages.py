@@ -309,3 +309,5 @@ def print_decision(folder: Path) -> None:
     for reason in decision.reasons:
         mark = ("yes", "green") if reason.passed else ("NO ", "bold red")
         console.print(Text.assemble("  ", mark, f"  {reason.text}"))
+    if decision.advice:
+        console.print(f"next      {decision.advice}")

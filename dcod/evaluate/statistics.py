@@ -113,6 +113,17 @@ def minimum_detectable_difference(n: int, discordant: float, level: float = 0.05
     return max(float(min(difference, 1.0)), fewest(level) / n)
 
 
+def problems_to_find(difference: float, discordant: float, level: float = 0.05) -> int:
+    """About how many problems the exact test takes to find a difference with :data:`POWER`.
+
+    :func:`minimum_detectable_difference` the other way round, and 1 / difference more: its normal approximation alone
+    is some 5 % of power short of the exact test (Fleiss 1981).
+    """
+    z_level, z_power = stats.norm.isf(level), stats.norm.isf(1 - POWER)
+    spread = z_level * math.sqrt(discordant) + z_power * math.sqrt(max(discordant - difference**2, 0.0))
+    return math.ceil((spread / difference) ** 2 + 1.0 / difference)
+
+
 def answer_entropy(answers: Sequence[str | None]) -> float:
     """Entropy, in nats, of the answers to one problem; no answer counts as an answer of its own."""
     shares = np.array(list(Counter(answers).values())) / max(len(answers), 1)

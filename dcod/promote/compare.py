@@ -15,6 +15,7 @@ import numpy as np
 
 from dcod.evaluate import statistics
 
+SIDE = 0.025  # chance of an error that the 95 % interval allows at either end
 _NEAR = 1e-12
 
 
@@ -70,14 +71,14 @@ def compare(
     gains, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     if samples == 1:
         p_value = statistics.mcnemar(gains, losses)
-        low, high = lower_bound(gains, losses, n, 0.025), -lower_bound(losses, gains, n, 0.025)
+        low, high = lower_bound(gains, losses, n, SIDE), -lower_bound(losses, gains, n, SIDE)
         worst = lower_bound(gains, losses, n, level)
     else:
         unit = math.lcm(samples, *{len(answers) for answers in theirs.values()})
         p_value = statistics.sign_flip([round(d * unit) for d in differences])
         rounded = [round(d * unit) / unit for d in differences]
-        low, worst = (score_bound(rounded, at) for at in (0.025, level))
-        high = -score_bound([-d for d in rounded], 0.025)
+        low, worst = (score_bound(rounded, at) for at in (SIDE, level))
+        high = -score_bound([-d for d in rounded], SIDE)
     return Comparison(
         benchmark=key,
         role=role,
@@ -123,6 +124,36 @@ def _detectable(differences: Sequence[float], level: float) -> float:
 def points(share: float) -> str:
     """A difference as a sentence says it."""
     return f"{share * 100:+.1f} points"
+
+
+def problems_to_find(one: Comparison, level: float) -> int:
+    """About how many problems would show the difference that was found with 80 % power; 0 where that is not known.
+
+    That is so without a gain, and with several answers a problem, whose spread a comparison does not hold.
+    """
+    if one.samples > 1 or one.difference <= 0.0:
+        return 0
+    return statistics.problems_to_find(one.difference, (one.gains + one.losses) / one.n, level)
+
+
+def apart(one: Comparison, level: float) -> str:
+    """Why a test refuses a difference whose interval excludes 0, in words; "" where the interval holds 0.
+
+    The interval's lower end is that of a score test, an approximation, at 2.5 %. So where the level is no stricter than
+    that, only the exact counting of the test tells them apart: with one answer a problem and a level of 0.05 that is
+    where four answers changed, all for the better.
+    """
+    if one.low <= 0.0:
+        return ""
+    if one.p_value >= level >= SIDE:
+        return (
+            "the interval excludes 0 all the same: it is an approximation, while the test is exact, and so careful "
+            f"where the answers to few problems changed (here {one.gains + one.losses})"
+        )
+    return (
+        f"the interval excludes 0 all the same: it allows an error of {SIDE:.1%} at either end and looks at this "
+        "comparison alone, and the test is stricter"
+    )
 
 
 def score_bound(differences: Sequence[float], level: float) -> float:

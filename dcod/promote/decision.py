@@ -25,6 +25,7 @@ class Reason:
         measured: the part of the sentence that says what was found; empty in decisions of earlier versions.
         limit: what it is held against.
         name: its name for people; where it is empty, as in decisions of earlier versions, the code's words are.
+        advice: where it does not hold only because the problems are too few: which need more; else empty.
     """
 
     code: str
@@ -34,6 +35,7 @@ class Reason:
     measured: str = ""
     limit: str = ""
     name: str = ""
+    advice: str = ""
 
     @property
     def check(self) -> str:
@@ -71,6 +73,17 @@ class Decision:
     def failed(self) -> tuple[Reason, ...]:
         """The checks that do not hold."""
         return tuple(reason for reason in self.reasons if not reason.passed)
+
+    @property
+    def advice(self) -> str:
+        """What to do about a refusal that comes from too few problems alone; empty for any other outcome."""
+        told = [reason.advice for reason in self.failed]
+        if not told or not all(told):
+            return ""
+        return (
+            f"Bring more problems: {'; '.join(told)}. Of what you bring the gate takes half, unless "
+            "evaluate.report_share says otherwise."
+        )
 
     def to_json(self) -> str:
         """The decision as indented JSON, with the outcome spelled out."""

@@ -32,7 +32,7 @@ from dcod.config import PromoteConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics, summaries
 from dcod.evaluate.results import ModelRef, Results
-from dcod.promote.compare import Comparison, compare, compare_rise, points
+from dcod.promote.compare import Comparison, apart, compare, compare_rise, points, problems_to_find
 from dcod.promote.contest import SPLIT, AnswersByProblem, Match, Pair, Spending, correctness, pair_up
 from dcod.promote.decision import Reason
 
@@ -159,7 +159,8 @@ def answers_suffice(match: Match) -> Found:
 def enough_problems(one: Comparison, needed: int) -> Reason:
     """Whether there are problems enough to decide on."""
     text, limit = f"{one.n} problems on the gate split", f"at least {needed} needed"
-    return _reason("enough_problems", one.n >= needed, text, limit, f", {limit}", one.benchmark)
+    reason = _reason("enough_problems", one.n >= needed, text, limit, f", {limit}", one.benchmark)
+    return _few(reason, f"{one.benchmark} needs at least {needed:,} on the gate split, and has {one.n:,}")
 
 
 def share(key: str, outcome: str, found: float, allowed: float) -> Reason:
@@ -188,11 +189,12 @@ def improves(one: Comparison, p_value: float, level: float, how: str) -> Reason:
     passed = p_value < level and one.difference > 0
     verdict = "improved" if passed else "no improvement shown"
     limit = f"level {level:.3g}; a difference of {one.detectable * 100:.1f} points would be found with "
-    limit += f"{statistics.POWER:.0%} power"
-    return _reason(
+    limit += f"{statistics.POWER:.0%} power" + ("" if passed else _aside(one, level))
+    reason = _reason(
         "improves", passed, f"{_numbers(one)}, p = {p_value:.2g}{how}", limit, f", {limit}", one.benchmark, verdict,
         "better than the champion",
     )  # fmt: skip
+    return _few(reason, _to_find(one, 0 if how else problems_to_find(one, level))) if one.difference > 0 else reason
 
 
 def guards_hold(match: Match) -> Found:
@@ -206,7 +208,8 @@ def holds(one: Comparison, margin: float) -> Reason:
     limit = f"-{margin * 100:.1f} points; detectable {one.detectable * 100:.1f} points"
     measured, name = f"{_numbers(one)}, at worst {points(one.worst)}", "guard benchmark holds"
     verdict = "not worse" if passed else "not shown to hold"
-    return _reason("holds", passed, measured, limit, f", allowed {limit}", one.benchmark, verdict, name)
+    reason = _reason("holds", passed, measured, limit, f", allowed {limit}", one.benchmark, verdict, name)
+    return _few(reason, _unsure(one)) if one.difference > -margin else reason
 
 
 def answers_are_steady(match: Match) -> Found:
@@ -233,7 +236,8 @@ def steady(one: Comparison, margin: float) -> Reason:
     """Whether a share of bad answers is shown to rise by less than the margin."""
     text = f"{one.challenger:.1%} of the answers against {one.baseline:.1%}; difference at worst {points(one.worst)}"
     limit, name = points(margin), "answers as steady"
-    return _reason("steady", one.worst < margin, text, limit, f", limit {limit}", one.benchmark, name=name)
+    reason = _reason("steady", one.worst < margin, text, limit, f", limit {limit}", one.benchmark, name=name)
+    return _few(reason, _unsure(one)) if one.difference < margin else reason
 
 
 def traces_are_clean(match: Match) -> Found:
@@ -295,7 +299,10 @@ def beats_twin(one: Comparison, level: float) -> Reason:
     passed = one.p_value < level and one.difference > 0
     verdict = "the correction added" if passed else "no gain of the correction shown"
     about, text = f"{one.benchmark}, against the SFT twin", f"{verdict}: {_numbers(one)}, p = {one.p_value:.2g}"
-    reason = _reason("beats_twin", passed, text, f"level {level:.3g}", "", about, name="against plain fine-tuning")
+    name, aside = "against plain fine-tuning", "" if passed else _aside(one, level)
+    reason = _reason("beats_twin", passed, text, f"level {level:.3g}{aside}", aside, about, name=name)
+    if one.difference > 0:
+        reason = _few(reason, _to_find(one, problems_to_find(one, level), " over its twin"))
     return replace(reason, about=one.benchmark)  # the name says against whom
 
 
@@ -347,6 +354,34 @@ def _reason(
 def _void(code: str, measured: str, limit: str, advice: str, about: str = "", name: str = "") -> Reason:
     """What makes a decision void: the sentence goes on with what to do about it, the limit as well."""
     return _reason(code, False, measured, f"{limit}; {advice}", f"; {advice}", about, name=name)
+
+
+def _few(reason: Reason, advice: str) -> Reason:
+    """A reason that more problems might turn: where it does not hold, with what needs more."""
+    return reason if reason.passed else replace(reason, advice=advice)
+
+
+def _to_find(one: Comparison, needed: int, over: str = "") -> str:
+    """What a gain that was found but not shown needs; ``needed`` is 0 where no number can be told."""
+    if not needed:
+        return f"{one.benchmark} gained{over}, and its {one.n:,} on the gate split are too few to show it"
+    return (
+        f"{one.benchmark} needs about {needed:,} on the gate split, and has {one.n:,}, to show such a gain{over} with "
+        f"{statistics.POWER:.0%} power"
+    )
+
+
+def _unsure(one: Comparison) -> str:
+    """What was not seen to go beyond its limit, and is not shown to keep it."""
+    return (
+        f"{one.benchmark} was not seen to break its limit, and its {one.n:,} on the gate split are too few to show it"
+    )
+
+
+def _aside(one: Comparison, level: float) -> str:
+    """Why the test refuses where the interval excludes 0, behind the limit; "" where it does not."""
+    told = apart(one, level)
+    return f"; {told}" if told else ""
 
 
 def _numbers(one: Comparison) -> str:

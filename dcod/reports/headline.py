@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcod.evaluate.results import ZERO_SHOT
+from dcod.promote.compare import apart
 from dcod.reports import arms, sections
 from dcod.reports.html import minus, missing, part, table
 from dcod.reports.run_page import RunPage
@@ -32,14 +33,14 @@ def headline(run: RunPage) -> Markup:
     kind, word, sentence = (
         _VERDICTS[decision.outcome] if decision else ("plain", "No decision", "The gate did not run.")
     )
-    primaries = [one for one in decision.comparisons if one.role == "primary"] if decision else []
-    gains = [(f"{points(one.difference)} points", _how(one)) for one in primaries]
+    advice = decision.advice if decision else ""
+    gains = [(f"{points(one.difference)} points", how) for one, how in _gains(decision)] if decision else []
     told = [*_on_report(run.results), *_correction(run.training)]
     facts: dict[str, str | Markup] = {**_facts(run)}
     for name, address in run.links.items():
         web = address.startswith(("https://", "http://"))
         facts[name] = part("link", address, address.rpartition("/")[2][:12]) if web else address
-    return part("headline", brought, kind, word, run.title, sentence, gains, told, facts)
+    return part("headline", brought, kind, word, run.title, sentence, advice, gains, told, facts)
 
 
 def checks(decision: Decision | None) -> Markup:
@@ -57,6 +58,15 @@ def _checks(reasons: Sequence[Reason], caption: str) -> Markup:
     head, rows = filled((["check", "measured", "limit"], [list(map(minus, one.cells)) for one in reasons]))
     marked = [[part("marked", one.passed, check), *cells] for one, (check, *cells) in zip(reasons, rows, strict=True)]
     return table(head, marked, caption)
+
+
+def _gains(decision: Decision) -> Iterator[tuple[Comparison, str]]:
+    """The primaries, and how each was found; where a test refused what its interval seems to show, why."""
+    refused = {reason.about for reason in decision.failed if reason.code == "improves"}
+    for one in decision.comparisons:
+        if one.role == "primary":
+            why = apart(one, decision.level) if one.benchmark in refused else ""
+            yield one, f"{_how(one)}; {why}" if why else _how(one)
 
 
 def _how(one: Comparison) -> str:
@@ -104,7 +114,7 @@ def _facts(run: RunPage) -> dict[str, str]:
     facts |= {"start": str(sections.settings(run.training).get("start", "")).partition(" (")[0]}
     counts = sections.of_json(run.ingest / "counts.json") if run.ingest else None
     if run.ingest and counts:
-        problems = f" of {counts['problems']:,} problems" if "problems" in counts else ""
+        problems = f", to {counts['problems']:,} problems" if "problems" in counts else ""
         facts |= {"traces": f"{counts.get('accepted', 0):,}{problems}"}
         teachers = [name for name, _ in sections.columns(run.ingest).get("teacher", {}).items() if name]
         facts |= {"teacher": ", ".join(teachers[:3]) + ("" if len(teachers) <= 3 else ", …")}

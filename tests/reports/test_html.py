@@ -22,7 +22,7 @@ PIECES: dict[str, list[Any]] = {
     "links": [{EVIL: EVIL}],
     "table": [[EVIL], [[EVIL]], EVIL],
     "pairs": [{EVIL: EVIL}],
-    "headline": [EVIL, EVIL, EVIL, EVIL, EVIL, [(EVIL, EVIL)], [EVIL], {EVIL: EVIL}],
+    "headline": [EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, [(EVIL, EVIL)], [EVIL], {EVIL: EVIL}],
     "checks": [EVIL, EVIL, EVIL, EVIL, EVIL],
     "marked": [EVIL, EVIL],
     "plot": [EVIL, EVIL, EVIL, EVIL],
