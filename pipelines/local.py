@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MARK = "[dcod] "
 ALIVE = "alive"
+TRACE_SETS = ("more", "traces")  # outputs that are one, the later first: it carries the other's refused rows on
 AT_ONCE = 1  # trainings: two beside each other take twice the memory, and share the cores
 
 
@@ -30,6 +31,7 @@ class Outcome:
     Attributes:
         log: everything that the tasks printed.
         decision: the folder of the gate's decision and the report; None when the run failed or did not train.
+        traces: the trace set, with what was refused; None when there is none.
         retraining: the folder of the decision whether to train; None of a pipeline that does not ask.
         error: one line; empty when nothing failed.
         users_mistake: the error is one that the user can mend.
@@ -37,6 +39,7 @@ class Outcome:
 
     log: Path
     decision: Path | None = None
+    traces: Path | None = None
     retraining: Path | None = None
     error: str = ""
     users_mistake: bool = False
@@ -125,9 +128,7 @@ def run_here(config: Config, root: Path = Path("runs"), *, quiet: bool = False, 
                 build(config.model_copy(update={"cluster": here}), AT_ONCE)(config=config.to_json())
         except RuntimeError as error:  # "Inner task failed": what and why is with the stage's run
             return _failure(work, log, echo.failed or one_line(error)[:300])
-    # Below a branch of the pipeline the runner keeps more folders, named as it likes.
-    decisions = {file.parent.parent.name: file.parent for file in work.rglob("*/decision/manifest.json")}
-    return Outcome(log, decision=decisions.get("gate"), retraining=decisions.get("decide"))
+    return _success(work, log)
 
 
 def _close_dead(config: Config, pipelines: Path) -> None:
@@ -170,6 +171,14 @@ def _surroundings(work: Path, terminal: bool) -> Iterator[None]:
             os.environ.clear()
             os.environ.update(keep)
             tempfile.tempdir = None
+
+
+def _success(work: Path, log: Path) -> Outcome:
+    """Where the outputs of a run lie: below a branch the runner keeps more folders, named as it likes."""
+    decisions = {file.parent.parent.name: file.parent for file in work.rglob("*/decision/manifest.json")}
+    sets = [next(work.rglob(f"*/{name}/manifest.json"), None) for name in TRACE_SETS]
+    traces = next((file.parent for file in sets if file), None)
+    return Outcome(log, decision=decisions.get("gate"), traces=traces, retraining=decisions.get("decide"))
 
 
 def _failure(work: Path, log: Path, line: str) -> Outcome:

@@ -56,7 +56,7 @@ def run(
         print_decision(outcome.decision)
         console.print((outcome.decision / "accuracy.txt").read_text(encoding="utf-8"))
         console.print(f"report    {outcome.decision / 'report.html'}  (dcod report --open)")
-        latest.mark(outcome.decision)
+        latest.mark(outcome.decision, outcome.traces)
         result({"decision": outcome.decision, "report": outcome.decision / "report.html"})
     console.print(f"runs      mlflow ui --backend-store-uri {read.tracking.uri}")
 

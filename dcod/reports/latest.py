@@ -1,4 +1,7 @@
-"""The newest run on this machine: ``runs/latest`` is a link to the folder of its decision and report."""
+"""The newest run on this machine: in ``runs/latest`` are its decision and report, and its ``traces`` with the refused.
+
+It is a link to a hidden folder beside it, which holds nothing but links: a new one takes its place in one rename.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,42 @@ from dcod.storage import marks
 
 LINK = Path("runs") / "latest"
 PAGE = "report.html"
-_OURS = (marks.MARK, marks.MANIFEST)  # one of them is in every output
+TRACES = "traces"
 
 
-def mark(decision: Path, link: Path = LINK) -> None:
-    """Makes a decision the newest one, unless something of the user's has that name; without links, it does without."""
-    if link.exists() and not (link.is_symlink() and any((link / name).is_file() for name in _OURS)):
+def mark(decision: Path, traces: Path | None = None, link: Path = LINK) -> None:
+    """Makes a run the newest one, unless something of the user's has that name; without links, it does without.
+
+    Args:
+        decision: the folder of its decision and report.
+        traces: its trace set.
+        link: the name.
+    """
+    if link.exists() and not _is_ours(link):
         return
     with contextlib.suppress(OSError):
-        fresh = link.with_name(f".{link.name}-{secrets.token_hex(4)}")
-        fresh.symlink_to(decision.resolve(), target_is_directory=True)
+        before, folder = link.resolve(), link.with_name(f".{link.name}-{secrets.token_hex(4)}")
+        fresh = folder.with_suffix(".new")
+        fresh.symlink_to(folder.name, target_is_directory=True)
+        folder.mkdir()
+        for entry in decision.resolve().iterdir():
+            (folder / entry.name).symlink_to(entry)
+        if traces:
+            (folder / TRACES).symlink_to(traces.resolve(), target_is_directory=True)
         fresh.replace(link)
+        if before.name.startswith(f".{link.name}-") and before.parent == folder.parent.resolve():
+            for entry in filter(Path.is_symlink, before.iterdir()):
+                entry.unlink()
+            before.rmdir()  # unless somebody has put something into it
+
+
+def _is_ours(link: Path) -> bool:
+    """Whether it leads to a folder of :func:`mark`, or to an output, as in earlier versions."""
+    if not link.is_symlink():
+        return False
+    return link.readlink().name.startswith(f".{link.name}-") or any(
+        (link / name).is_file() for name in (marks.MARK, marks.MANIFEST)
+    )
 
 
 def report_of(folder: Path | None, link: Path = LINK) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dcod.cluster import trainjobs, webhook
 from dcod.config import Config, parse_config
 from dcod.config.arms import SFT
 from dcod.errors import StoppedError, UserError, one_line
+from dcod.objective.feasibility import Holdings, Remark
 from dcod.progress import MARK
 from dcod.promote.decision import read_decision
 from dcod.retrain import decide, endings
@@ -84,12 +85,18 @@ def run(
             sys.exit(2)
         raise
     if told := None if shard else remarks.of(stage, parsed, Path(out), paths, made):
-        print(f"{MARK}{name:<28} {told[0]}", flush=True)
-        for remark in told[1]:
-            print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
-        made = {**made, "warnings": float(sum(remark.level != "note" for remark in told[1]))}
-    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {headlines.glance(made)}", flush=True)
+        made = {**made, "warnings": float(_remark(name, *told))}
+    line = headlines.line(stage, parsed, Path(out), options, made)
+    print(f"{MARK}{name:<28} {time.monotonic() - begun:5.1f} s  {line}", flush=True)
     return headlines.of_stage(made)
+
+
+def _remark(name: str, held: Holdings, told: Sequence[Remark]) -> int:
+    """Says what the traces of a stage allow; returns how many warnings that were."""
+    print(f"{MARK}{name:<28} {held}", flush=True)
+    for remark in told:
+        print(f"{MARK}{name:<28} {remark.level}: {remark}", flush=True)
+    return sum(remark.level != "note" for remark in told)
 
 
 def is_there(

@@ -8,8 +8,12 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from dcod import storage
 from dcod.config import Config
+from dcod.evaluate.results import SUMMARY
+from dcod.ingest import quarantine
 
 # The figures of a stage by their names on the parent run; those of answers come from the gate, which has all models.
 _OF_RUN: Mapping[str, Mapping[str, str]] = {
@@ -66,6 +70,27 @@ def glance(metrics: Mapping[str, float]) -> str:
             shown = ("yes" if value else "no") if name == "promoted" else value
             told.append(f"{of.replace('/', ' ')} {_FIRST[name].format(shown)}".strip())
     return ", ".join(told)
+
+
+def line(stage: str, config: Config, out: Path, options: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """What a run says of a stage: the glance, with where its refused rows lie; or why an evaluation has no result.
+
+    Args:
+        stage: the verb.
+        config: the whole configuration.
+        out: its output.
+        options: further arguments of the stage.
+        metrics: of the stage.
+    """
+    shown, refused = glance(metrics), out / quarantine.FILE
+    if metrics.get("quarantined") and refused.exists():
+        return f"{shown}: {refused.relative_to(Path.cwd()) if refused.is_relative_to(Path.cwd()) else refused}"
+    if stage != "evaluate" or shown or not (options.get("few_shot") and (out / SUMMARY).is_file()):
+        return shown  # an empty shard wrote no summary
+    if not config.evaluate.few_shot:
+        return "not asked: evaluate.few_shot=0"
+    asked = storage.read_json(out / SUMMARY, made_by="dcod evaluate")["benchmarks"]
+    return f"not asked: {'there is no report problem' if asked else 'no trace for training is a single exchange'}"
 
 
 def tags(config: Config, pipeline: str) -> dict[str, str]:

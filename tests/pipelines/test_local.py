@@ -33,6 +33,31 @@ def test_pods_with_gpus_are_no_matter_at_home(tmp_path: Path, monkeypatch: pytes
     assert built[0].cluster.retries == 0
 
 
+@pytest.mark.parametrize(
+    ("made", "found"), [(["ingest/traces", "ingest-more/more"], "more"), (["join/traces"], "traces")]
+)
+def test_the_decision_of_a_run_and_its_traces_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[str], found: str
+) -> None:
+    """The set that a teacher's attempts came into holds the refused rows of the first as well."""
+
+    def build(settings: Config, parallelism: int) -> Any:
+        def run(config: str) -> None:
+            (work,) = (tmp_path / "runs" / "pipeline").iterdir()
+            for folder in (*made, "gate/decision", "examine/examined"):
+                (work / "name" / folder).mkdir(parents=True)
+                (work / "name" / folder / "manifest.json").write_text("{}")
+
+        return run
+
+    monkeypatch.setattr("dcod_pipelines.compile.build", build)
+    config = Config.model_validate({"tracking": fresh_store(tmp_path / "store").model_dump()})
+    outcome = local.run_here(config, tmp_path / "runs", quiet=True)
+    assert outcome.decision
+    assert outcome.traces
+    assert (outcome.decision.name, outcome.traces.name) == ("decision", found)
+
+
 @pytest.mark.parametrize("pipeline", ["distill", "retrain"])
 def test_trainings_fan_out_on_a_cluster_and_run_one_after_the_other_at_home(pipeline: str) -> None:
     """Two beside each other would take twice the memory of a laptop."""

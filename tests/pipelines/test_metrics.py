@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from kfp import dsl, local
 
+from dcod import storage
 from dcod.config import Config
 from dcod.stages import headlines
 from dcod.stages.headlines import of_stage
@@ -47,6 +48,41 @@ def test_a_glance_has_words_and_units() -> None:
         "correction γ 0.97, effective sample size 59%"
     )
     assert set(headlines._FIRST) >= {"accepted", "mean_gamma", "accuracy", "promoted"}
+
+
+def test_where_the_refused_rows_lie_is_said_where_they_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "traces" / "quarantine.parquet").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def told(folder: Path, refused: float) -> str:
+        return headlines.line("ingest", Config(), folder, {}, {"accepted": 3.0, "quarantined": refused})
+
+    folder = tmp_path / "runs" / "traces"
+    assert told(folder, 6.0) == "3 traces accepted, 6 refused: runs/traces/quarantine.parquet"
+    assert told(folder, 0.0) == "3 traces accepted, 0 refused"
+    assert told(tmp_path / "none", 6.0) == "3 traces accepted, 6 refused"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert told(folder, 6.0).endswith(f": {folder}/quarantine.parquet")
+
+
+def test_an_evaluation_that_asked_nothing_says_why(tmp_path: Path) -> None:
+    """Seen: with examples off, as they are by default, the line of the start with examples ended in nothing."""
+    shown, off = Config.model_validate({"evaluate": {"few_shot": 3}}), Config()
+
+    def told(config: Config, asked: object, **options: bool) -> str:
+        storage.write_json(tmp_path / "summary.json", {"benchmarks": asked})
+        return headlines.line("evaluate", config, tmp_path, options, {})
+
+    assert told(off, {}, few_shot=True) == "not asked: evaluate.few_shot=0"
+    assert told(shown, {"sums": {}}, few_shot=True) == "not asked: there is no report problem"
+    assert told(shown, {}, few_shot=True) == "not asked: no trace for training is a single exchange"
+    assert told(shown, {"sums": {}}, few_shot=False) == ""
+    figures = {"sums/report/accuracy": 0.5}
+    assert headlines.line("evaluate", shown, tmp_path, {"few_shot": True}, figures) == "sums report 50.0% right"
+    assert headlines.line("evaluate", shown, tmp_path / "empty shard", {"few_shot": True}, {}) == ""
 
 
 def test_the_headlines_come_first_and_are_few() -> None:
