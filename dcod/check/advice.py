@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from dcod.check.student import UncheckedError
 from dcod.config import Config, parse_config, reference
 from dcod.errors import UserError, one_line
 from dcod.evaluate import statistics
+from dcod.ingest import contamination, feed
+from dcod.ingest.assemble import side
 from dcod.ingest.examine import UNMARKED
 from dcod.models import fitting
+from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings
 from dcod.promote import compare, contest
 from dcod.storage import marks, outputs
-from dcod.traces import prompts
+from dcod.traces import Trace, prompts, sources
 from dcod.traces.mapping import addresses
 
 STEPS = 40  # optimizer steps that a run should have at least
@@ -127,8 +130,8 @@ def advise(
     _lengths(advice, looked, room)
     _system_prompt(advice, held, folder)
     _verdicts(advice, looked, held, folder)
-    _training(advice, held, looked)
     _benchmark(advice, benchmark or _held_out(advice, hold_out, looked, beside, force), looked)
+    _training(advice, sample.take(advice.config, folder))
     _language(advice, looked)
     return advice
 
@@ -206,9 +209,11 @@ def _verdicts(advice: Advice, looked: Sample, held: Holdings, folder: Path) -> N
     advice.why.append(f"ingest.keep stays `correct`: {right}")
 
 
-def _training(advice: Advice, held: Holdings, looked: Sample) -> None:
-    traces = held.traces if looked.whole else looked.total
-    problems = HELD_BACK * held.prompts * traces / max(1, held.traces) * held.golds / max(1, held.traces)
+def _training(advice: Advice, kept: Sample) -> None:
+    """What to try, and in how many steps; of what is kept, without the prompts that a benchmark asks."""
+    kept.traces = _unasked(advice.config, kept)
+    held, more = kept.holdings(), kept.total / kept.rows
+    problems = HELD_BACK * held.prompts * more * held.golds / max(1, held.traces)
     if problems >= advice.config.train.pilot.min_problems:
         advice.set("ingest.selection_share", HELD_BACK)
         advice.set("ingest.pilot_share", HELD_BACK, f"some {int(problems):,} problems each, held back to choose an arm")
@@ -224,11 +229,28 @@ def _training(advice: Advice, held: Holdings, looked: Sample) -> None:
             "plain fine-tuning: most prompts have one trace, and there is nothing to compare; with a teacher, "
             "`dcod teach` writes more",
         )
-    epochs = 2 if traces > 500 else 3
-    advice.set("train.epochs", epochs)
-    most = max(1, traces * epochs // STEPS)
-    per_step = 2 ** min(4, most.bit_length() - 1)
-    advice.set("train.traces_per_step", per_step, f"{traces * epochs // per_step:,} optimizer steps")
+    kept.traces = [replace(one, split=side(one.prompt_id, advice.config.ingest)) for one in kept.traces]
+    held = kept.holdings()
+    held = replace(held, traces=round(held.traces * more), prompts=round(held.prompts * more))
+    advice.set("train.epochs", 2 if held.traces > 500 else 3)
+    for per_step in (16, 8, 4, 2, 1):
+        train = advice.config.train.model_copy(update={"traces_per_step": per_step})
+        if (steps := feasibility.steps(train, held)) >= STEPS:
+            break
+    why = f"about {steps:,} optimizer steps on the {held.traces:,} traces that are left for training"
+    advice.set("train.traces_per_step", per_step, why)
+
+
+def _unasked(config: Config, kept: Sample) -> list[Trace]:
+    """The traces whose prompts are not asked by a benchmark of one's own; a published set is not fetched for it."""
+    own = [one for one in config.evaluate.benchmarks if one.source]
+    try:
+        found = contamination.Contamination(own)
+    except UserError:  # `_language` says it
+        return kept.traces
+    asked = {one.prompt_id: one.prompt for one in kept.traces}
+    hits = {name: found.find(prompt) for name, prompt in asked.items()}
+    return [one for one in kept.traces if (hit := hits[one.prompt_id]) is None or hit.kind == "ngram"]
 
 
 def _benchmark(advice: Advice, benchmark: str, looked: Sample) -> None:
@@ -272,7 +294,7 @@ def _language(advice: Advice, looked: Sample) -> None:
         return
     except UserError as error:
         said += f"; the problems were not read: {one_line(error)}"
-    advice.why.append(f"language, where there is prose enough to tell it: {said}")
+    advice.why.append(f"language of a sample, where there is prose enough to tell it: {said}")
     if differs:
         advice.why.append(f"warning: {differs}")
 
@@ -292,6 +314,11 @@ def _held_out(advice: Advice, share: float, looked: Sample, folder: Path, force:
     file = folder / f"{config.name}-held-out.jsonl"
     if file.exists() and not force:
         raise UserError(f"{file} is there already: give --force, or name it by --benchmark")
+    if read := next((one.path for one in feed.addressed(config) if sources.would_read(one.path, file)), ""):
+        raise UserError(
+            f"--hold-out {share:g}: {file} would be read as traces, since it lies among those of {read}: run in "
+            "another folder and name the traces from there, or give an --out elsewhere, beside which it is written"
+        )
     lines = [{"problem": one, "answer": golds[one]} for one in chosen]
     lines[0] = {"note": f"{marks.FILE_MARK} (`dcod init --force`)"} | lines[0]
     outputs.write_file(file, "".join(json.dumps(line) + "\n" for line in lines))

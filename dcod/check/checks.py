@@ -179,7 +179,7 @@ def _language(findings: Findings, taken: Sample) -> Iterator[Check]:
         yield Check("language", "unchecked", str(error).removeprefix("language: "))
     else:
         if spoken.told:
-            yield Check("language", "ok", f"where there is prose enough to tell it: {spoken}")
+            yield Check("language", "ok", f"of a sample, where there is prose enough to tell it: {spoken}")
 
 
 def _correction(findings: Findings) -> Iterator[Check]:

@@ -67,12 +67,13 @@ class OfTraces:
 
 
 def of_traces(traces: Sequence[Trace]) -> OfTraces:
-    """The languages of a sample of traces.
+    """The languages of a sample of prompts, each once, and of completions.
 
     Raises:
         UncheckedError: the library that tells languages is not installed.
     """
-    return OfTraces(of([trace.problem for trace in traces]), of([trace.completion for trace in traces]))
+    prompts = list(dict.fromkeys(trace.problem for trace in traces))
+    return OfTraces(of(prompts), of([trace.completion for trace in traces]))
 
 
 def of(texts: Sequence[str]) -> Spoken:

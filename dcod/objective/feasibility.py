@@ -139,6 +139,14 @@ def refusal(config: Config, holdings: Holdings) -> str:
     return str(cannot[0]) if cannot else "" if config.train.compared else refused_as_idle(config.train, holdings)
 
 
+def steps(train: TrainConfig, holdings: Holdings) -> int:
+    """Optimizer steps of a training: exact where prompts have equally many traces, which stay in one step."""
+    if not holdings.prompts:
+        return 0
+    of_step = math.ceil(train.traces_per_step * holdings.prompts / holdings.traces)  # prompts
+    return train.epochs * math.ceil(holdings.prompts / of_step)
+
+
 def refused_as_idle(train: TrainConfig, holdings: Holdings) -> str:
     """Why a correction that does nothing on such traces is refused, with the ways out; "" where it is not."""
     idle = [remark for remark in of_setting(train, holdings) if remark.level == "idle"]
@@ -304,12 +312,12 @@ def _of_traces(config: Config, holdings: Holdings) -> Iterator[Remark]:
         )
     if holdings.sampled:
         return
-    steps = train.epochs * math.ceil(holdings.traces / train.traces_per_step)
-    if steps < FEW_STEPS:
+    few = steps(train, holdings)
+    if few < FEW_STEPS:
         yield Remark(
             "warning",
             "few_steps",
-            f"{_count(holdings.traces, 'trace')} make {_count(steps, 'optimizer step')}, too few to learn much from",
+            f"{_count(holdings.traces, 'trace')} make {_count(few, 'optimizer step')}, too few to learn much from",
             "bring more traces, set train.traces_per_step lower, or train.epochs higher",
         )
     if not holdings.selection:

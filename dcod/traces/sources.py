@@ -123,6 +123,20 @@ def expand(uri: str, left: list[tuple[str, str]] | None = None) -> list[Unit]:
     return units
 
 
+def would_read(uri: str, file: Path) -> bool:
+    """Whether a source, a folder or a glob, would take a file of such a place for its own, were it there.
+
+    A glob's ``*`` is taken to reach into folders as well.
+    """
+    if storage.is_s3(uri) or uri.startswith(HUB) or synthetic.is_synthetic(uri):
+        return False
+    path, place = Path(uri.removeprefix("file://")).expanduser(), file.resolve()
+    if path.is_dir():
+        return place.is_relative_to(path.resolve()) and not _hidden(str(place.relative_to(path.resolve())))
+    pattern = str(path.absolute()).replace("**/", "")
+    return any(fnmatch.fnmatchcase(str(one), pattern) for one in (place, file.absolute()))
+
+
 def expand_all(uris: Iterable[str]) -> list[Unit]:
     """The files behind several sources, in their order.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from dcod.check.checks import checks
 from dcod.config import parse_config
 from dcod.errors import UserError
 from dcod.ingest import contamination
+from dcod.models import batches
+from dcod.stages import ingest
+from dcod.traces import read_traces
+from dcod.tracking import NullLog
 from tests.check.test_checks import lines, rows
 
 
@@ -90,6 +96,43 @@ def test_prompts_are_held_out_where_there_is_no_benchmark(tmp_path: Path, tiny_s
     assert file.read_text() == "my own problems"
     with pytest.raises(UserError, match=r"2 of 40 prompts.* take --hold-out 0\.2, or give --benchmark"):
         advise([traces], "", str(tiny_student), 0.05, tmp_path)
+
+
+def test_steps_are_those_of_the_training(tmp_path: Path, tiny_student: Path) -> None:
+    """Without what is wrong, held back or held out, and with the traces of a prompt in one step."""
+    given = rows(60, each=3)
+    for row in given[:30:3]:
+        row["completion"] = "Way 0. #### 0"
+    traces = lines(tmp_path / "mine.jsonl", given)
+    advice = advise([traces], "", str(tiny_student), 0.3, tmp_path)
+    overrides = [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]
+    config = parse_config(advice.text(), overrides)
+    ingest.run(config, tmp_path / "set", NullLog(), student=tiny_student)
+    sizes = Counter(trace.prompt_id for trace in read_traces(tmp_path / "set") if trace.split == "train")
+    prompts = batches.numbered(name for name, count in sizes.items() for _ in range(count))
+    train = config.train
+    taken = sum(len(batches.epoch_rows(prompts, train.traces_per_step, 0, epoch)[1]) for epoch in range(train.epochs))
+    (told,) = [line for line in advice.why if line.startswith("train.traces_per_step")]
+    found = re.fullmatch(r"train\.traces_per_step: about (\d+) optimizer steps on the (\d+) traces .*", told)
+    assert found
+    assert int(found[2]) == sizes.total() < 120
+    assert abs(int(found[1]) - taken) <= 0.1 * taken
+
+
+@pytest.mark.parametrize("source", [".", "*.jsonl", "../data", "**/*.jsonl"])
+def test_problems_are_not_held_out_among_the_traces(
+    tmp_path: Path, tiny_student: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    lines(tmp_path / "data" / "mine.jsonl", rows(40))
+    monkeypatch.chdir(tmp_path / "data")
+    with pytest.raises(UserError, match=r"held-out\.jsonl would be read as traces.*run in another folder"):
+        advise([source], "", str(tiny_student), 0.3)
+    assert [file.name for file in Path().iterdir()] == ["mine.jsonl"]
+    advise([source], "", str(tiny_student), 0.3, tmp_path)
+    assert len(list(tmp_path.glob("*-held-out.jsonl"))) == 1
+    advise(["mine.jsonl"], "", str(tiny_student), 0.3)
+    assert Path("mine-held-out.jsonl").is_file()
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.9])

@@ -13,7 +13,7 @@ from dcod.check import languages
 from dcod.check.advice import Advice, advise
 from dcod.check.checks import Check, checks
 from dcod.check.languages import OfTraces, Spoken
-from dcod.traces import cleaning
+from dcod.traces import Trace, cleaning
 from tests.check.test_checks import lines
 
 GERMAN = "Anna hat {} Äpfel und kauft einen weiteren auf dem Markt. Wie viele Äpfel hat sie danach insgesamt?"
@@ -48,6 +48,13 @@ def test_the_language_is_said_in_the_file_and_by_check(tmp_path: Path, tiny_stud
     (check,) = checked(advice)
     assert (check.name, check.state) == ("language", "ok")
     assert check.text.endswith(": prompts en 40 of 40, completions en 40 of 40")
+
+
+def test_a_prompt_is_counted_once_however_many_traces_it_has(tmp_path: Path) -> None:
+    asked = [ENGLISH.format(n) for n in range(7) for _ in range(3)]
+    known = [Trace([{"role": "user", "content": text}], SOLVED.format(n, n)) for n, text in enumerate(asked)]
+    told = languages.of_traces(known)
+    assert (told.prompts.looked, told.completions.looked) == (7, 21)
 
 
 def test_problems_in_another_language_are_a_warning(tmp_path: Path, tiny_student: Path) -> None:

@@ -6,13 +6,15 @@ from dataclasses import fields, replace
 from itertools import product
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
 from dcod.config.losses import _NOT_CROSSED, OF_TEACHER
+from dcod.models import batches
 from dcod.objective import corrections, weighting
 from dcod.objective.corrections import CORRECTIONS, Group
-from dcod.objective.feasibility import Holdings, of_setting, refusal, remarks
+from dcod.objective.feasibility import Holdings, of_setting, refusal, remarks, steps
 from dcod.objective.losses import LOSSES
 from tests.objective.records import random_record
 
@@ -203,3 +205,14 @@ def test_given_weights_are_asked_of_every_trace() -> None:
     (first, *_) = remarks(parse_config("{}", ["train.correction.name=given"]), replace(FULL, weights=3))
     assert (first.level, first.code) == ("impossible", "no_weights")
     assert "3 of 40 have one; bring a `weight` with every row" in str(first)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "each", "per_step", "taken"), [(37, 1, 8, 5), (37, 3, 8, 13), (37, 3, 4, 19), (5, 20, 8, 5)]
+)
+def test_the_traces_of_a_prompt_stay_in_one_step(prompts: int, each: int, per_step: int, taken: int) -> None:
+    train = TrainConfig(traces_per_step=per_step, epochs=2)
+    numbered = np.repeat(np.arange(prompts, dtype=np.int32), each)
+    assert len(batches.epoch_rows(numbered, per_step, 0, 0)[1]) == taken  # as the training makes them
+    assert steps(train, Holdings(prompts * each, prompts, 0)) == 2 * taken
+    assert steps(train, Holdings(0, 0, 0)) == 0
