@@ -43,11 +43,13 @@ class TransformersEngine:
     Implements :class:`dcod.engines.Engine`. Not run on a GPU: `bench/gpu` and `tests/gpu` are the checks.
     """
 
+    batches = 0  # scored
+    read, seconds = 0, 0.0  # tokens and time of all of them but the first, slower one
+
     def __init__(
         self, model: Path | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str = "float32"
     ) -> None:
         self.tokenizer = tokenizer
-        self.batches, self.read, self.seconds = 0, 0, 0.0  # scored; tokens and time of all but the first, slower one
         self.model: Any = model  # its class depends on the checkpoint
         if isinstance(model, Path):
             self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -22,14 +22,13 @@ from tests.tiny import TWICE
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The teacher's traces, one a prompt, of which one is the very answer that the student likes best."""
+    """The teacher's traces, one a prompt; see :func:`drawn`."""
     folder = tmp_path_factory.mktemp("own")
     rows = [
         {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": f"It is {said}"}],
          "gold": said.rpartition(" ")[2]}
         for text, said in TWICE.items()
     ]  # fmt: skip
-    rows[0]["messages"][1]["content"] = TWICE["twice 1?"]  # type: ignore[index]
     (folder / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -43,9 +42,17 @@ def config_of(folder: Path, student: Path, **ingest: Any) -> Config:
 
 @pytest.fixture(scope="module")
 def drawn(folder: Path, tiny_teacher: Path) -> list[dict[str, Any]]:
+    """The student's answers; the first right one becomes the teacher's trace of its prompt, too."""
     config = config_of(folder, tiny_teacher)
     execute("teach", config, folder / "drawn", {"teacher": tiny_teacher}, RunContext(tracked=False))
     rows: list[dict[str, Any]] = pq.read_table(folder / "drawn" / "attempts.parquet").to_pylist()
+    known = next(row for row in rows if row["verdict"] == "correct")
+    file = folder / "teacher.jsonl"
+    traces = [json.loads(line) for line in file.read_text().splitlines()]
+    for trace in traces:
+        if trace["messages"][0] == known["prompt"][-1]:
+            trace["messages"][1]["content"] = known["completion"]
+    file.write_text("".join(json.dumps(trace) + "\n" for trace in traces))
     return rows
 
 
@@ -82,8 +89,7 @@ def test_right_ones_are_mixed_in_and_counted_apart(
     traces, counts, manifest = ingested(folder, tiny_teacher, "mixed", keep="all", selection_share=0.0)
     own = [trace for trace in traces if trace.own]
     right = {(row["prompt"][-1]["content"], row["completion"]) for row in drawn if row["verdict"] == "correct"}
-    known = ("twice 1?", TWICE["twice 1?"])
-    assert known in right, "else this tests nothing"
+    known = next((row["prompt"][-1]["content"], row["completion"]) for row in drawn if row["verdict"] == "correct")
     assert {(trace.problem, trace.completion) for trace in own} == right - {known}
     assert len(own) == len(right) - 1
     assert {trace.verdict for trace in own} == {"correct"}
