@@ -12,7 +12,8 @@ from kfp import dsl, kubernetes
 
 if TYPE_CHECKING:
     from dcod.cluster.placing import Placement
-    from dcod.config.cluster import ClusterConfig, PodConfig
+    from dcod.config.cluster import ClusterConfig
+    from dcod.config.pod import PodConfig
 
 RUN_LABEL = "dcod.dev/part-of"
 CLOSING_S = 1800
@@ -58,7 +59,7 @@ class Pods:
 
     def closing(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """The exit handler: small, in no queue, and tried again, since it alone says how the run ended."""
-        from dcod.config.cluster import PodConfig
+        from dcod.config.pod import PodConfig
 
         small = PodConfig(cpu="100m", cpu_limit="1", memory="1Gi")  # it keeps books, and loads no model
         self._place(task, "record outcome", self._placed(_verb(task), False, small))
@@ -128,22 +129,17 @@ class Pods:
         return variables
 
     def _add_gpu(self, task: dsl.PipelineTask, look: dsl.PipelineTask | None) -> None:
-        from dcod.cluster.placing import SHARED_MEMORY
-
         gpu = self.cluster.gpu
+        told = gpu.in_pipeline()
         task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
         if look is not None:  # Kubeflow fills in what it found: none, and no node of those with GPUs
             pod = look.outputs
             task.set_accelerator_limit(pod["gpus"]).set_cpu_request(pod["cpu"]).set_cpu_limit(pod["cpu_limit"])
             task.set_memory_request(pod["memory"]).set_memory_limit(pod["memory"])
-        if look is not None and gpu.node_selector:
-            kubernetes.add_node_selector_json(task, look.outputs["nodes"])
-        for key, value in gpu.node_selector.items() if look is None else ():
-            kubernetes.add_node_selector(task, key, value)
-        for each in gpu.tolerations:
-            kubernetes.add_toleration(task, each.key, each.operator, each.value or None, each.effect)
-        shared = {"medium": "Memory", "size_limit": gpu.shared_memory}
-        kubernetes.empty_dir_mount(task, SHARED_MEMORY, "/dev/shm", **shared)  # noqa: S108
+            told.pop("nodeSelector")
+            if gpu.node_selector:
+                kubernetes.add_node_selector_json(task, pod["nodes"])
+        task.platform_config.setdefault("kubernetes", {}).update(told)  # read as Kubeflow's message by what comes next
 
     def _surround(self, task: dsl.PipelineTask) -> None:
         from dcod.cluster.trainjobs import S3_KEYS

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dcod.config.cluster import ClusterConfig, PodConfig, StageConfig
+from dcod.config.cluster import ClusterConfig, StageConfig
+from dcod.config.pod import PodConfig
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-SHARED_MEMORY = "shm"  # volume on /dev/shm, in k8s/trainer as well
 FOLLOWER = "train-nodes"  # its pod makes a TrainJob and waits: the code is training's, size and GPUs are the job's
 # Tasks without settings of their own in `cluster.stages`, by the stage whose they take.
 GOES_BY = {

@@ -16,6 +16,7 @@ from dcod.errors import UserError
 
 GROUP, VERSION, PLURAL, KIND = "trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob"
 CONTAINER = "node"
+SHARED = {"name": "shared"}  # volume of `cluster.volume`
 PIPELINE_LABEL = "dcod.dev/pipeline"
 S3_KEYS = {
     "access-key": "AWS_ACCESS_KEY_ID",
@@ -102,28 +103,15 @@ def _variables(cluster: ClusterConfig) -> dict[str, str]:
 
 def _patch(m: Any, cluster: ClusterConfig, placed: placing.Placement) -> Any:
     """What the runtime leaves to the job: nodes, tolerations, pull secrets, the shared volume and shared memory."""
-    gpu, on_gpu = cluster.gpu, placed.gpus > 0
-    spec = m.TrainerV1alpha1PodSpecPatch(
-        node_selector=dict(gpu.node_selector) or None if on_gpu else None,
-        tolerations=[
-            m.IoK8sApiCoreV1Toleration(key=t.key, operator=t.operator, value=t.value or None, effect=t.effect)
-            for t in (gpu.tolerations if on_gpu else ())
-        ]
-        or None,
-        image_pull_secrets=[m.IoK8sApiCoreV1LocalObjectReference(name=n) for n in cluster.secrets.image_pull] or None,
-    )
-    volumes = {}
+    told = cluster.gpu.in_trainjob() if placed.gpus else {}
+    mounts = told.pop("volumeMounts", [])
     if cluster.volume:
-        claim = m.IoK8sApiCoreV1PersistentVolumeClaimVolumeSource(claim_name=cluster.volume)
-        volumes[MOUNT] = m.IoK8sApiCoreV1Volume(name="shared", persistent_volume_claim=claim)
-    if on_gpu:  # the API server merges volumes by name and mounts by path, so that the runtime's gets this size
-        limit = m.IoK8sApimachineryPkgApiResourceQuantity(gpu.shared_memory)
-        memory = m.IoK8sApiCoreV1EmptyDirVolumeSource(medium="Memory", size_limit=limit)
-        volumes["/dev/shm"] = m.IoK8sApiCoreV1Volume(name=placing.SHARED_MEMORY, empty_dir=memory)  # noqa: S108
-    if volumes:
-        mounts = [m.IoK8sApiCoreV1VolumeMount(name=each.name, mount_path=path) for path, each in volumes.items()]
-        spec.volumes = list(volumes.values())
-        spec.containers = [m.TrainerV1alpha1ContainerPatch(name=CONTAINER, volume_mounts=mounts)]
+        told["volumes"] = [SHARED | {"persistentVolumeClaim": {"claimName": cluster.volume}}, *told.get("volumes", [])]
+        mounts = [SHARED | {"mountPath": MOUNT}, *mounts]
+    if mounts:  # the API server merges volumes by name and mounts by path, so that the runtime's /dev/shm gets its size
+        told["containers"] = [{"name": CONTAINER, "volumeMounts": mounts}]
+    told["imagePullSecrets"] = [{"name": name} for name in cluster.secrets.image_pull]
+    spec = m.TrainerV1alpha1PodSpecPatch.from_dict({key: value for key, value in told.items() if value})
     template = m.TrainerV1alpha1JobTemplatePatch(
         spec=m.TrainerV1alpha1JobSpecPatch(template=m.TrainerV1alpha1PodTemplatePatch(spec=spec))
     )

@@ -6,44 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dcod.config.base import Few, Natural, Positive, Section
+from dcod.config.base import Few, Positive, Section
+from dcod.config.gpu import GpuConfig
+from dcod.config.pod import PodConfig
 
 MOUNT = "/mnt/dcod"  # of `volume`, in every pod
-
-Cpu = Annotated[str, Field(pattern=r"^\d+(\.\d+|m)?$")]
-Memory = Annotated[str, Field(pattern=r"^\d+(Mi|Gi|Ti)$")]
-
-
-class PodConfig(Section):
-    """What one pod asks for; it gets no more memory than that, and as many CPUs as ``cpu_limit``."""
-
-    cpu: Cpu = Field("1", description="CPUs that are reserved.", examples=["500m"])
-    cpu_limit: Cpu = Field("4", description="CPUs that it may use.", examples=["8"])
-    memory: Memory = Field("4Gi", description="Memory, reserved and at most.", examples=["16Gi"])
-
-
-class TolerationConfig(Section):
-    """A taint that a pod may stand on."""
-
-    key: str = Field(description="Of the taint.", examples=["nvidia.com/gpu"])
-    operator: Literal["Exists", "Equal"] = Field("Exists", description="`Equal` compares `value` as well.")
-    value: str = Field("", description="Of the taint, with operator `Equal`.", examples=["present"])
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("NoSchedule", description="Of the taint.")
-
-
-class GpuConfig(Section):
-    """The GPUs of a cluster, for the stages that load a student; ``count`` 0 keeps them on CPUs."""
-
-    count: Natural = Field(0, description="GPUs a pod.", examples=[1])
-    resource: str = Field("nvidia.com/gpu", description="What the cluster calls them.", examples=["amd.com/gpu"])
-    node_selector: dict[str, str] = Field(
-        default_factory=dict, description="Labels of the nodes to run on.", examples=[{"gpu": "h200"}]
-    )
-    tolerations: list[TolerationConfig] = Field(
-        default_factory=list, description="Taints that pods with GPUs accept.", examples=[[{"key": "nvidia.com/gpu"}]]
-    )
-    pod: PodConfig = PodConfig(cpu="4", cpu_limit="8", memory="32Gi")
-    shared_memory: Memory = Field("8Gi", description="Size of /dev/shm.")
 
 
 class StageConfig(Section):

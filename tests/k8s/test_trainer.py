@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dcod.cluster.placing import SHARED_MEMORY
 from dcod.config.cluster import NodesConfig
+from dcod.config.gpu import SHARED_MEMORY
 from tests.fake_kubernetes import unknown
 
 ROOT = Path(__file__).resolve().parents[2]
