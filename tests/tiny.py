@@ -48,16 +48,20 @@ def save_tiny_student(folder: Path, seed: int = 0, hidden: int = 32, layers: int
 
 def save_tiny_teacher(folder: Path, said: dict[str, str], steps: int = 80, hidden: int = 32) -> Path:
     """A tiny model that mostly says the given completions to the given prompts; its distribution has peaks."""
+    return teach_tiny(save_tiny_student(folder, hidden=hidden), list(said.items()), steps, len(said), 1e-2)
+
+
+def teach_tiny(folder: Path, said: list[tuple[str, str]], steps: int, batch: int, rate: float) -> Path:
+    """Fine-tunes a tiny student in place on prompts and completions, in their order, over and over."""
     import torch
     from transformers import LlamaForCausalLM
 
     from dcod.traces import prompts
 
-    save_tiny_student(folder, hidden=hidden)
     tokenizer = prompts.load_tokenizer(folder)
     model = LlamaForCausalLM.from_pretrained(folder)
-    asked = [prompts.encode_prompt(tokenizer, prompts.prompt_for("as_is", text)) for text in said]
-    answers = [prompts.encode_completion(tokenizer, text) for text in said.values()]
+    asked = [prompts.encode_prompt(tokenizer, prompts.prompt_for("as_is", text)) for text, _ in said]
+    answers = [prompts.encode_completion(tokenizer, text) for _, text in said]
     width = max(len(a) + len(b) for a, b in zip(asked, answers, strict=True))
     ids = torch.zeros(len(said), width, dtype=torch.long)
     labels = torch.full_like(ids, -100)
@@ -65,9 +69,10 @@ def save_tiny_teacher(folder: Path, said: dict[str, str], steps: int = 80, hidde
         end = len(prompt) + len(answer)
         ids[row, :end] = torch.tensor(prompt + answer)
         labels[row, len(prompt) : end] = torch.tensor(answer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(steps):
-        model(input_ids=ids, labels=labels).loss.backward()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for step in range(steps):
+        rows = [(step * batch + place) % len(said) for place in range(batch)]
+        model(input_ids=ids[rows], labels=labels[rows]).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     model.save_pretrained(folder)
