@@ -28,6 +28,7 @@ def pretrained(
     workers: Annotated[int, typer.Option(help="Processes, one thread each, some 4 GB each.")] = 2,
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
     tasks: Annotated[str, typer.Option(help="By comma; empty: all. For `confirm`.")] = "",
+    counts: Annotated[str, typer.Option(help="Traces a prompt, by comma; empty: all.")] = "",
     narrowed: Annotated[bool, typer.Option("--core", help="The part that comes first, in results/core.")] = False,
     device: Annotated[Device, typer.Option(help=HELP)] = Device.AUTO,
     ifeval: Annotated[str, typer.Option(help="IFEval's file of prompts; empty: it is not asked.")] = "",
@@ -44,7 +45,8 @@ def pretrained(
     tune, confirm = results / "tune.jsonl", results / "confirm.jsonl"
 
     def run(wanted: Iterable[Cell], into: Path) -> None:
-        cells.finish(wanted, into, work, workers, until, ifeval)
+        some = [cell for cell in wanted if not counts or cell.regime.partition("/")[2] in counts.split(",")]
+        cells.finish(some, into, work, workers, until, ifeval)
 
     def at(stage: Stage) -> None:
         if stage is Stage.TUNE_SFT:

@@ -6,11 +6,11 @@ from bench.pretrained.second import choice
 from bench.study.second.entries import SFT
 
 METHODS = (SFT, "naturalness", "naturalness_gce")
-EPOCHS = 2
+GRID = ((1e-4, 2), (2e-4, 2), (4e-4, 2))
 
 
 def narrow() -> None:
     """Makes the core the whole protocol of this process: what is not in it is neither run nor asked for."""
     choice.COUNTS = (4,)
     choice.METHODS = METHODS
-    choice.GRID = tuple((rate, epochs) for rate, epochs in choice.GRID if epochs == EPOCHS)
+    choice.GRID = GRID
