@@ -82,12 +82,13 @@ def test_unteaching_moves_the_two_apart() -> None:
 
 def test_only_what_can_act_is_run() -> None:
     asked = list(beside.cells())
-    assert len(asked) == 5 * (4 + 4 + 3 + 3 * 4)
+    alone = {c.method for c in asked if c.regime == "single"} - {SFT}  # what acts where a prompt has one trace
+    assert {"prefix", "idft", "todi"} <= alone <= set(beside.REST) - {"trace_mean", "rsr", "naturalness_local"}
+    assert len(asked) == 5 * (5 + 4 + 4 + 3 + 3 * 4) + 2 * (4 * len(beside.REST) + len(alone))
     settings = choice.chosen(beside.RESULTS)["settings"][SFT]
     assert all((c.rate, c.epochs) == (settings[c.regime]["rate"], settings[c.regime]["epochs"]) for c in asked)
-    assert not any(c.regime == "single" for c in asked)
     assert Cell("noisy", "negatives", 1e-3, 4, 0) not in asked  # its wrong traces are taught
-    assert set(beside.METHODS) < set(ENTRIES)
+    assert {*beside.METHODS, *beside.REST} < set(ENTRIES)
     assert all(beside.acts(c.method, c.regime) and c.regime in REGIMES for c in asked)
 
 

@@ -1,8 +1,13 @@
 """`python -m bench.study.second.beside`: what the core left out or came when it was chosen, tried like its screening.
 
-They run in the core's regimes at tuned SFT's setting, on the five seeds of the tuning, paired with SFT there and each
-at its best temperature, on validation problems. So nothing here is a result: it says what is worth a place in the next
-protocol. Wrong traces exist only where a regime drops them, beside a right one of the same prompt.
+They run in the core's regimes at tuned SFT's setting, paired with SFT there, on the same machine, and each at its best
+temperature, on validation problems: METHODS on the five seeds of the tuning, REST, what `train.correction.name` and
+`train.loss.name` offer besides, on the two of the screening. So nothing here is a result: it says what is worth a place
+in the next protocol, and what leaves the public list. Written down before any cell of REST: of the corrections here one
+stays if it is ahead of SFT in the mean of the situations where it acts, or by 5 points in one of them (`token_support`
+by its best rule). SFT, `support`, `prefix`, `trace` and `given` stay whatever comes out.
+
+Wrong traces exist only where a regime drops them, beside a right one of the same prompt.
 """
 
 from __future__ import annotations
@@ -28,51 +33,79 @@ STORED = (
     "naturalness_stored",
 )  # beside the live and cross-fitted ones of the core
 METHODS = ("success", "success_within", "negatives", *STORED)
+REST = (
+    *("prefix", "trace_mean", "mixed", "rsr", "idft", "iw_opd", "token_support_mass", "token_support_threshold"),
+    *("naturalness_local", "naturalness_batch", "naturalness_length", "naturalness_deft"),
+    *("dft", "todi", "reverse_kl", "jsd"),
+)
 RESULTS = Path(__file__).parent / "results" / "core"
 HEAD = """# Beside the core
 
-Written by `python -m bench.study.second.beside` from `beside.jsonl` and `tune.jsonl`. Validation problems, five seeds,
-at tuned SFT's setting of each regime, each method at its own best temperature; differences in points with 95 % t
-intervals over seeds. **No result**: nothing here met a fresh seed.
+Written by `python -m bench.study.second.beside` from `beside.jsonl`. Validation problems, at tuned SFT's setting of
+each regime, each method at its own best temperature; differences in points with 95 % t intervals over seeds. **No
+result**: nothing here met a fresh seed, and two seeds say little.
 """
 
 
 def cells() -> Iterator[Cell]:
-    """What is run."""
+    """What is run; SFT as well, since another machine makes other traces."""
     settings = choice.chosen(RESULTS)["settings"][SFT]
-    for method in METHODS:
+    for method in (SFT, *METHODS, *REST):
         for regime in core.SITUATIONS:
             if acts(method, regime):
                 one = settings[regime]
-                yield from (Cell(regime, method, one["rate"], one["epochs"], seed) for seed in choice.TUNING)
+                yield from (Cell(regime, method, one["rate"], one["epochs"], seed) for seed in seeds_of(method))
+
+
+def seeds_of(method: str) -> range:
+    """The seeds of a method."""
+    return choice.SCREENING if method in REST else choice.TUNING
 
 
 def acts(method: str, regime: str) -> bool:
     """Whether there is something for it to act on."""
     return (
         not idle(method, REGIMES[regime])
-        and REGIMES[regime].traces > 1
+        and (REGIMES[regime].traces > 1 or method not in METHODS)
         and (REGIMES[regime].verified or not ENTRIES[method].negatives)
     )
 
 
+def found(rows: choice.Index, method: str) -> dict[str, tuple[str, float, list[float]]]:
+    """By regime: the method's best temperature, its accuracy there, and its differences to SFT, one a seed."""
+    settings, out = choice.chosen(RESULTS)["settings"][SFT], {}
+    for regime in core.SITUATIONS:
+        setting = settings[regime]["rate"], settings[regime]["epochs"]
+        mine, sft = (choice.at(rows, regime, name, setting) for name in (method, SFT))
+        seeds = [seed for seed in seeds_of(method) if seed in mine and seed in sft]
+        if len(seeds) > 1:
+            left, right = (choice.best({setting: [one[s] for s in seeds]}).temperature for one in (mine, sft))
+            values = [mine[s]["validation"][left] - sft[s]["validation"][right] for s in seeds]
+            out[regime] = left, sum(mine[s]["validation"][left] for s in seeds) / len(seeds), values
+    return out
+
+
 def page(results: Path) -> str:
-    """The table."""
-    rows = choice.indexed([*read(results / "tune.jsonl"), *read(results / "beside.jsonl")])
-    settings, lines = choice.chosen(results)["settings"][SFT], list[list[str]]()
-    for method in METHODS:
-        for regime in core.SITUATIONS:
-            setting = settings[regime]["rate"], settings[regime]["epochs"]
-            mine, sft = (choice.at(rows, regime, name, setting) for name in (method, SFT))
-            seeds = [seed for seed in choice.TUNING if seed in mine and seed in sft]
-            if len(seeds) > 1:
-                left, right = (choice.best({setting: [one[s] for s in seeds]}).temperature for one in (mine, sft))
-                values = [mine[s]["validation"][left] - sft[s]["validation"][right] for s in seeds]
-                accuracy = percent(sum(mine[s]["validation"][left] for s in seeds) / len(seeds))
-                found = shown(choice.difference(values))
-                lines.append([method, regime, str(len(seeds)), left, accuracy, found])
+    """The tables."""
+    kept = read(results / "beside.jsonl")
+    rows = choice.indexed(kept)
+    lines = [
+        [method, regime, str(len(values)), temperature, percent(accuracy), shown(choice.difference(values))]
+        for method in METHODS
+        for regime, (temperature, accuracy, values) in found(rows, method).items()
+    ]
     told = table(["method", "regime", "seeds", "temperature", "accuracy", "against SFT"], lines)
-    return f"{HEAD}\n{spent(read(results / 'beside.jsonl'))}\n{told}"
+    return f"{HEAD}\n{spent(kept)}\n{told}\n{screened(rows)}"
+
+
+def screened(rows: choice.Index) -> str:
+    """What is tried on two seeds: the difference to SFT in each situation, and in their mean."""
+    lines = []
+    for method in REST:
+        means = {regime: sum(values) / len(values) for regime, (_, _, values) in found(rows, method).items()}
+        told = [f"{100 * means[regime]:+.1f}" if regime in means else "" for regime in core.SITUATIONS]
+        lines.append([method, *told, f"{100 * sum(means.values()) / len(means):+.1f}" if means else ""])
+    return table(["two seeds", *core.SITUATIONS, "mean"], lines)
 
 
 def main(

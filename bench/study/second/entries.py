@@ -90,6 +90,8 @@ ENTRIES: dict[str, Entry] = {
     "iw_sft": Entry(_live("iw_sft")),
     "prefix": Entry(_live("prefix")),
     "trace": Entry(_live("trace")),
+    "trace_mean": Entry(_live("trace_mean")),
+    "mixed": Entry(_live("mixed")),
     "trace_one_sided": Entry(_live("trace", one_sided=True)),
     "forward_kl": Entry(_loss("forward_kl")),
     "reverse_kl": Entry(_loss("reverse_kl")),
