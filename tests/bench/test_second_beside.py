@@ -82,9 +82,10 @@ def test_unteaching_moves_the_two_apart() -> None:
 
 def test_only_what_can_act_is_run() -> None:
     asked = list(beside.cells())
-    alone = {c.method for c in asked if c.regime == "single"} - {SFT}  # what acts where a prompt has one trace
-    assert {"prefix", "idft", "todi"} <= alone <= set(beside.REST) - {"trace_mean", "rsr", "naturalness_local"}
-    assert len(asked) == 5 * (5 + 4 + 4 + 3 + 3 * 4) + 2 * (4 * len(beside.REST) + len(alone))
+    one_trace = {c.method for c in asked if c.regime == "single"} - {SFT}
+    assert {"prefix", "idft", "todi", *beside.FOR_ONE_TRACE} <= one_trace <= set(beside.REST) - {"trace_mean", "rsr"}
+    several = 4 * (len(beside.REST) - len(beside.FOR_ONE_TRACE))
+    assert len(asked) == 5 * (5 + 4 + 4 + 3 + 3 * 4) + 2 * (several + len(one_trace))
     settings = choice.chosen(beside.RESULTS)["settings"][SFT]
     assert all((c.rate, c.epochs) == (settings[c.regime]["rate"], settings[c.regime]["epochs"]) for c in asked)
     assert Cell("noisy", "negatives", 1e-3, 4, 0) not in asked  # its wrong traces are taught

@@ -1,11 +1,14 @@
 """`python -m bench.study.second.beside`: what the core left out or came when it was chosen, tried like its screening.
 
-They run in the core's regimes at tuned SFT's setting, paired with SFT there, on the same machine, and each at its best
-temperature, on validation problems: METHODS on the five seeds of the tuning, REST, what `train.correction.name` and
-`train.loss.name` offer besides, on the two of the screening. So nothing here is a result: it says what is worth a place
-in the next protocol, and what leaves the public list. Written down before any cell of REST: of the corrections here one
-stays if it is ahead of SFT in the mean of the situations where it acts, or by 5 points in one of them (`token_support`
-by its best rule). SFT, `support`, `prefix`, `trace` and `given` stay whatever comes out.
+They run in the core's regimes at tuned SFT's setting, paired with SFT there, on the same machine, each at its best
+temperature, on validation problems: METHODS on the five seeds of the tuning; on the two of the screening REST, what
+`train.correction.name` and `train.loss.name` offer besides, variants of `support`, and the controls. So nothing here is
+a result: it says what is worth a place in the next protocol, and what leaves the public list.
+
+Written down before any cell of REST: a correction stays if it is ahead of SFT by 2 points or more in the mean over the
+situations where it acts, `token_support` by its best rule; two seeds let one that does nothing stay once in seven. SFT,
+`support`, `prefix`, `trace` and `given` stay whatever comes out. The forms of `naturalness` for one trace a prompt meet
+that alone.
 
 Wrong traces exist only where a regime drops them, beside a right one of the same prompt.
 """
@@ -32,12 +35,14 @@ STORED = (
     "surprisal_stored",
     "naturalness_stored",
 )  # beside the live and cross-fitted ones of the core
-METHODS = ("success", "success_within", "negatives", *STORED)
+METHODS = ("own_success", "own_success_within", "negatives", *STORED)
 REST = (
-    *("prefix", "trace_mean", "mixed", "rsr", "idft", "iw_opd", "token_support_mass", "token_support_threshold"),
-    *("naturalness_local", "naturalness_batch", "naturalness_length", "naturalness_deft"),
-    *("dft", "todi", "reverse_kl", "jsd"),
+    *("prefix", "trace_mean", "mixed", "rsr", "idft", "iw_opd", "iw_sft", "token_support_mass"),
+    *("token_support_threshold", "naturalness_local", "naturalness_batch", "naturalness_length"),
+    *("support_2", "support_8", "support_4_plain", "dft", "todi", "reverse_kl", "jsd"),
+    *("length_only", "student_likelihood_only", "position_decay"),  # controls
 )
+FOR_ONE_TRACE = ("naturalness_batch", "naturalness_length")
 RESULTS = Path(__file__).parent / "results" / "core"
 HEAD = """# Beside the core
 
@@ -50,7 +55,7 @@ result**: nothing here met a fresh seed, and two seeds say little.
 def cells() -> Iterator[Cell]:
     """What is run; SFT as well, since another machine makes other traces."""
     settings = choice.chosen(RESULTS)["settings"][SFT]
-    for method in (SFT, *METHODS, *REST):
+    for method in (SFT, *REST, *METHODS):
         for regime in core.SITUATIONS:
             if acts(method, regime):
                 one = settings[regime]
@@ -67,6 +72,7 @@ def acts(method: str, regime: str) -> bool:
     return (
         not idle(method, REGIMES[regime])
         and (REGIMES[regime].traces > 1 or method not in METHODS)
+        and (REGIMES[regime].traces == 1 or method not in FOR_ONE_TRACE)
         and (REGIMES[regime].verified or not ENTRIES[method].negatives)
     )
 

@@ -13,7 +13,7 @@ from bench.study.regimes import Regime
 from dcod.config import TrainConfig
 
 START, SFT, SUPPORT, PRESET = "start", "sft", "support_4", "surprisal"
-Data = Literal["plain", "cross", "own", "own_unverified", "success", "success_within", "manner"]
+Data = Literal["plain", "cross", "own", "own_unverified", "own_success", "own_success_within", "manner"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ ENTRIES: dict[str, Entry] = {
     "own_answers": Entry(data="own"),
     "own_answers_gce": Entry(_GCE, data="own"),
     "own_unverified": Entry(data="own_unverified", control=True),
-    "success": Entry(_stored("given"), data="success"),
-    "success_within": Entry(_stored("given"), data="success_within"),
+    "own_success": Entry(_stored("given"), data="own_success"),
+    "own_success_within": Entry(_stored("given"), data="own_success_within"),
     "negatives": Entry(negatives=True),
     "shuffled": Entry(_live("shuffled"), control=True),
     "length_only": Entry(_live("length_only"), control=True),

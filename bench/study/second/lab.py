@@ -30,8 +30,10 @@ def traces(regime: Regime, data: Data, seed: int, work: Path) -> list[ScoredTrac
     if data == "cross":
         return _cross(regime, seed, work)
     own = _own(regime, seed, work)
-    if data in ("success", "success_within"):
-        return success.weighted(lab.traces(regime, seed, work)["train"], own, regime.traces, data == "success_within")
+    if data in ("own_success", "own_success_within"):
+        return success.weighted(
+            lab.traces(regime, seed, work)["train"], own, regime.traces, data == "own_success_within"
+        )
     right_ones = [e for e in own if success.is_right(e)]
     kept = right_ones if data == "own" else Random(seed).sample(own, len(right_ones))
     return [*lab.traces(regime, seed, work)["train"], *kept]
