@@ -304,7 +304,7 @@ class Kubeflow:
         from kfp_server_api import ApiException
         from urllib3.exceptions import HTTPError
 
-        from dcod.errors import AwayError, UserError
+        from dcod.errors import AwayError, UserError, one_line
 
         where = f"Kubeflow at {self.cluster.kubeflow}"
         try:
@@ -312,7 +312,7 @@ class Kubeflow:
                 warnings.simplefilter("ignore")
                 yield
         except ApiException as error:
-            reason = " ".join(str(error.body or error.reason).split())[:400]
+            reason = one_line(error.body or error.reason)[:400]
             if error.status in (401, 403):
                 raise UserError(f"{where}: {what}: not allowed ({error.status} {reason}); set ${TOKEN}") from None
             if error.status == 404:
@@ -321,7 +321,7 @@ class Kubeflow:
                 raise AwayError(f"{where}: {what}: {error.status} {reason}") from None
             raise UserError(f"{where}: {what}: refused ({error.status} {reason})") from None
         except (HTTPError, TimeoutError) as error:
-            reason = " ".join(str(error).split()).rpartition("(Caused by ")[2][:200]
+            reason = one_line(error).rpartition("(Caused by ")[2][:200]
             raise AwayError(f"{where}: {what}: no answer ({reason}); check cluster.kubeflow") from None
 
 

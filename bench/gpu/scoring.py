@@ -12,6 +12,7 @@ from bench.gpu import shapes
 from bench.gpu.card import timed
 from bench.gpu.shapes import ROW, Step
 from dcod.engines import Sampling
+from dcod.errors import one_line
 from dcod.models import attention
 from dcod.models.batches import collate, micro_batches, to_device
 
@@ -111,7 +112,7 @@ def main(shape: str, what: str) -> None:
         try:
             step.put(name, way(step, engine))
         except Exception as error:  # one that fails is a finding
-            step.put(name, {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"})
+            step.put(name, {"error": f"{type(error).__name__}: {one_line(error)[:400]}"})
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from bench.gpu import shapes
 from bench.gpu.shapes import ROW, Step
 from bench.training.machine import step_flops
 from dcod.config import TrainConfig
+from dcod.errors import one_line
 from dcod.models import heads
 from dcod.models.batches import ScoredTrace
 from dcod.train import loop
@@ -257,7 +258,7 @@ def main(shape: str) -> None:
         try:
             found = run()
         except Exception as error:  # one that fails is a finding, and the others still run
-            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
+            found = {"error": f"{type(error).__name__}: {one_line(error)[:400]}"}
         step.put(name, {**found, "wall_seconds": round(time.perf_counter() - began, 1)})
 
 

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from bench.sweep import build
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.models import loading
 from dcod.models.batches import Layout, collate
 from dcod.models.fused_head import Objective
@@ -189,4 +189,4 @@ def _generated(engine: TransformersEngine) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]
+    return one_line(error)[:120]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from dcod.errors import AwayError, UserError
+from dcod.errors import AwayError, UserError, one_line
 from dcod.storage.retries import Tries, is_passing
 
 PATIENCE_S = 300.0
@@ -204,7 +204,7 @@ class Kube:
                     raise UserError(f"Kubernetes: {what} in {self.namespace} is refused: {reason}") from None
                 problem = f"{status} {reason}"
             except (HTTPError, OSError) as error:
-                problem = " ".join(str(error).split())[:200]
+                problem = one_line(error)[:200]
             _log.warning("%s: %s", what, problem)
         raise AwayError(f"Kubernetes: {what} in {self.namespace}: no answer for {self._patience_s:.0f} s ({problem})")
 
@@ -222,4 +222,4 @@ def _reason(error: Any) -> str:
         said = json.loads(error.body)["message"]
     except (TypeError, ValueError, KeyError):
         said = error.reason
-    return " ".join(str(said).split())[:500]
+    return one_line(said)[:500]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dcod.errors import one_line
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -164,7 +166,7 @@ def varlen_usable(device: torch.device) -> bool:
             off = max(float((a.float() - b).norm() / b.norm()) for a, b in pairs)
         why = "" if off < 0.02 else f"off by {off:.2g}"
     except Exception as error:  # whatever another torch, card or driver may raise
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = one_line(error) or type(error).__name__
     if why:
         _log.warning("torch %s: no flash attention over packed traces (%.200s); one at a time", torch.__version__, why)
     return not why

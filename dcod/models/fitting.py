@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -232,7 +232,7 @@ def _read(folder: Path, _: int) -> Any:
         config: Any = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         return config.get_text_config(decoder=True)
     except Exception as error:  # a file of others: whatever is wrong with it is told, not thrown
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(
             f"student {folder}: its config.json cannot be read ({type(error).__name__}: {reason})"
         ) from None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from dcod.errors import one_line
 from dcod.models import attention
 from dcod.models.attention import hidden_states
 from dcod.models.batches import Layout, collate, to_device
@@ -126,7 +127,7 @@ def exact_padding(model: Any, pad: int) -> Padding:
         try:
             _generated(model, alone, torch.ones_like(alone), pad, _STEPS)
         except Exception as error:
-            reason = f"its own generation fails ({' '.join(str(error).split())[:120]})"
+            reason = f"its own generation fails ({one_line(error)[:120]})"
             raise refusal(model, reason) from error
         ways: dict[Padding, tuple[int, ...]] = {"left": SIZES, "equal": SIZES[:1] * 3}
         for way, sizes in ways.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcod import storage
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.models import fitting, weightfiles
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # files of others: whatever is wrong with them is told, not thrown
-        raise UserError(f"student {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+        raise UserError(f"student {folder}: cannot be loaded ({one_line(error)[:200]})") from error
     finally:
         logging.set_verbosity(told)
     model: PreTrainedModel = read[0]

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dcod.errors import one_line
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ def usable() -> bool:
         off = max(float((product(a, b).double() - a.double() @ b.double().T).abs().max()) for a, b in pairs)
         why = "" if off < 1e-5 else f"off by {off:.2g}"
     except Exception as error:  # whatever another torch may raise
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = one_line(error) or type(error).__name__
     if why:
         _log.warning("oneDNN's products are not usable in torch %s (%.200s): its own instead", torch.__version__, why)
     return not why

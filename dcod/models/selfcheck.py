@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.models import matmul
 from dcod.models.heads import Head, OwnHead, logits_of
 
@@ -260,7 +260,7 @@ def _observed(model: PreTrainedModel, ids: Tensor) -> tuple[dict[str, tuple[Tens
     try:
         own = model(input_ids=ids, use_cache=False).logits
     except Exception as error:
-        raise refusal(model, f"its own forward pass fails ({' '.join(str(error).split())[:120]})") from error
+        raise refusal(model, f"its own forward pass fails ({one_line(error)[:120]})") from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcod import storage
 from dcod.config import Config, load_config
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.stages.handover import ERROR, METRICS, OUTPUT
 from dcod.storage import parts, workers
 
@@ -60,7 +60,7 @@ def main(work: str) -> None:
             parts.copy(out / "done.json", f"{work}/{OUTPUT}/done.json")
     except Exception as error:
         mistake = isinstance(error, UserError)
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = one_line(error) or type(error).__name__
         line = line if mistake else f"rank {rank}: {type(error).__name__}: {line}"
         with storage.scratch() as folder:
             note = folder / ERROR

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.storage import dripping
 from dcod.storage.outputs import write_text
 from dcod.storage.retries import Tries
@@ -160,7 +160,7 @@ def _part(client: Any, bucket: str, key: str, etag: str, file: int, begin: int, 
                 raise _ChangedError from None
             raise
         except (HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
         if begin == end:
             return
         if begin > before and not dripping.is_slow(begin - before, time.monotonic() - since):

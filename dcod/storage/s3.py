@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.storage import dripping
 from dcod.storage.downloads import download, forget
 from dcod.storage.files import cache_folder, is_s3
@@ -224,4 +224,4 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError, Boto3Error) as error:
-        raise UserError(f"{uri}: {' '.join(str(error).split())}; check endpoint, keys and bucket") from error
+        raise UserError(f"{uri}: {one_line(error)}; check endpoint, keys and bucket") from error

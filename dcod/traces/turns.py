@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.grading import thoughts
 from dcod.grading.ends import ENDS
 
@@ -150,7 +150,7 @@ def render(
         )
     except Exception as error:  # whatever a template does
         roles = ", ".join(message["role"] for message in messages)
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        why = one_line(error)[:200] or type(error).__name__
         refused = TemplateError(
             f"the student's chat template refuses {roles}: {why}; student.chat_template=plain takes any"
         )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from dcod import storage
 from dcod.config import TrackingConfig
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.models import loading
 from dcod.storage import outputs, places
 from dcod.tracking import registry
@@ -78,5 +78,5 @@ def push(folder: Path, repo: str, kind: Literal["model", "dataset"] = "model", *
         )
         return str(done.commit_url)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)[:200]
         raise UserError(f"--push {repo}: the hub does not take it ({line}); set HF_TOKEN, name it owner/name") from None

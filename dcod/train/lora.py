@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from dcod.config import LoraConfig
-from dcod.errors import UserError
+from dcod.errors import UserError, one_line
 from dcod.train.checkpoints import buffers
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def adapt(model: PreTrainedModel, config: LoraConfig) -> Any:
     try:
         return LoraModel(model, {NAME: wanted}, NAME)
     except ValueError as error:
-        raise UserError(f"train.lora.targets={config.targets}: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"train.lora.targets={config.targets}: {one_line(error)[:200]}") from None
 
 
 def plain(model: PreTrainedModel, tensors: Mapping[str, Tensor], config: LoraConfig) -> PreTrainedModel:

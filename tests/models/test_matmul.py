@@ -128,7 +128,7 @@ def test_a_torch_whose_operator_is_gone_or_other_is_left_alone(
         raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
 
     def crashed(*_: Tensor) -> Tensor:
-        raise RuntimeError("expected 7 arguments\nbut got 6")
+        raise RuntimeError("expected 7 arguments\nbut got 6 from https://u:PLANTED@host")
 
     changed = [gone, crashed, lambda a, b: a @ b.T + 1e-3, lambda a, b: (a @ b.T).T, lambda a, b: a @ b.T * torch.nan]
     for product in changed:
@@ -139,6 +139,7 @@ def test_a_torch_whose_operator_is_gone_or_other_is_left_alone(
         (record,) = caplog.records
         assert "its own instead" in record.getMessage()
         assert "\n" not in record.getMessage()
+        assert "PLANTED" not in record.getMessage()
     monkeypatch.undo()
     matmul.usable.cache_clear()
 

@@ -22,7 +22,7 @@ from dcod.cluster import kubernetes, trainjobs
 from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
 from dcod.errors import UserError
-from dcod.stages import component, handover, train_job
+from dcod.stages import component, handover, train_job, train_node
 from dcod.stages.execute import RunContext, execute
 from dcod.storage import parts
 from dcod.tracking import NullLog
@@ -276,6 +276,35 @@ def test_every_bad_end_says_what_and_where_to_look(
     # the cluster has no Trainer; the account may not
     fake.trainer = ""
     assert "install Kubeflow Trainer v2" in ending()
+
+
+def test_a_rank_that_fails_says_why_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leaves in the bucket is read by whoever may read the bucket."""
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+
+    def away(*_: object) -> None:
+        raise ConnectionError("no answer\nfrom https://me:PLANTED@host/v1")
+
+    monkeypatch.setattr(train_node, "_inputs", away)
+    with pytest.raises(ConnectionError):
+        train_node.main(str(tmp_path))
+    said = json.loads((tmp_path / handover.ERROR).read_text())
+    line = "rank 3: ConnectionError: no answer from https://***@host/v1"
+    assert said == {"error": line, "users_mistake": False, "rank": 3}
+
+
+def test_what_an_api_says_is_logged_without_secrets(
+    fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(*_: object) -> None:
+        raise RefusedError(503, "a webhook is away: https://me:PLANTED@host")
+
+    monkeypatch.setattr(fake, "answer", answer)
+    with pytest.raises(UserError, match="a webhook is away"):
+        kubernetes.Kube("dcod-runs", patience_s=1).names("secret")
+    assert "a webhook is away: https://***@host" in caplog.text
+    assert "PLANTED" not in caplog.text
 
 
 def test_an_api_that_stays_away_is_given_up(fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
