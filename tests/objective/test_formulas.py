@@ -14,6 +14,29 @@ from dcod.objective.weighting import plan, weights
 from tests.objective.records import plain, random_record
 
 
+def exact_record() -> StepScores:
+    """Made-up scores in float64, so that a formula in plain numbers is met to the last digits."""
+    record = random_record(traces=6)
+    for name in ("student_logprobs", "behavior_logprobs", "entropies"):
+        setattr(record, name, getattr(record, name).double())
+    return record
+
+
+def clipped(record: StepScores, low: float, high: float) -> list[list[float]]:
+    """log pi - log mu of each token of each trace, by itself between two ends, as plain numbers."""
+    assert record.behavior_logprobs is not None
+    pairs = zip(record.student_logprobs.tolist(), record.behavior_logprobs.tolist(), strict=True)
+    raw = [[pi - mu for pi, mu in zip(*pair, strict=True)] for pair in pairs]
+    counts = [sum(inside) for inside in record.mask.tolist()]
+    return [[min(max(value, low), high) for value in row[:n]] for row, n in zip(raw, counts, strict=True)]
+
+
+def assert_log_weights(config: CorrectionConfig, record: StepScores, expected: list[list[float]]) -> None:
+    """Those of a correction are these, behind the end of a trace as well."""
+    found = corrections.CORRECTIONS[config.name](config, record)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-12, rtol=1e-12)
+
+
 def test_iw_sft_is_its_published_formula() -> None:
     """clamp(exp(tau * mean_t log(pi / pi_0)), 0, 16), then once rescaled to mean 1."""
     record = random_record(traces=6)
@@ -200,16 +223,53 @@ def test_a_narrow_upper_clip_and_a_share_of_the_prefix_bound_the_ratios() -> Non
         plain("prefix", one_sided=True, clip_high=0.5)
 
 
-def test_mixed_lies_between_prefix_and_trace() -> None:
-    """rho = 0 is `prefix`, rho = 1 is `trace` over the same groups; in between the exponents mix, not the weights."""
-    record = random_record()
-    log = lambda name, **knobs: corrections.CORRECTIONS[name](plain(name, **knobs), record)  # noqa: E731
-    prefix, trace = log("prefix"), log("trace").expand_as(record.mask)
-    torch.testing.assert_close(log("mixed", rho=0.0), prefix)
-    inside = record.mask
-    torch.testing.assert_close(log("mixed", rho=1.0)[inside], trace[inside], atol=1e-5, rtol=1e-5)
-    half = prefix + 0.5 * (trace - prefix)
-    torch.testing.assert_close(log("mixed", rho=0.5)[inside], half[inside], atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("scope", ["token", "trace"])
+@pytest.mark.parametrize("decay", [1.0, 0.9])
+def test_surprisal_is_its_formula_in_plain_numbers(scope: str, decay: float) -> None:
+    """-max(L, 0), L the sum of -log pi - H, each clipped to 0.8 either way: before a token, or of the whole trace."""
+    record = exact_record()
+    assert record.entropies is not None
+    expected, ends = [], []
+    fields = [values.tolist() for values in (record.student_logprobs, record.entropies, record.mask)]
+    for pi, entropy, inside in zip(*fields, strict=True):
+        so_far, row = 0.0, []
+        for t in range(len(inside)):
+            row.append(-max(so_far, 0.0))
+            if inside[t]:
+                so_far = decay * so_far + min(max(-pi[t] - entropy[t], -0.8), 0.8)
+        expected.append(row if scope == "token" else [-max(so_far, 0.0)])
+        ends.append(so_far)
+    assert min(ends) < -0.5 < 0.5 < max(ends)  # so the max has something to do, and the sign as well
+    assert_log_weights(plain("surprisal", scope=scope, decay=decay, clip=0.8), record, expected)
+
+
+@pytest.mark.parametrize(("rho", "decay"), [(0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (0.0, 0.9), (0.5, 0.9)])
+def test_mixed_is_its_formula_in_plain_numbers(rho: float, decay: float) -> None:
+    """The (decayed) sum of what came before a token, and rho of the plain sum from it on; none is counted twice."""
+    record = exact_record()
+    expected = []
+    for ratios in clipped(record, -0.7, 0.4):
+        before, row = 0.0, []
+        for t in range(record.mask.shape[1]):
+            row.append(before + rho * sum(ratios[t:]))
+            before = decay * before + ratios[t] if t < len(ratios) else before
+        expected.append(row)
+    assert_log_weights(plain("mixed", rho=rho, decay=decay, clip=0.7, clip_high=0.4), record, expected)
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_trace_mean_is_its_formula_in_plain_numbers(one_sided: bool) -> None:
+    """The mean of the clipped ratios of a trace; where only the teacher's total is known, of the plain ones."""
+    record = exact_record()
+    config = plain("trace_mean", clip=0.7, one_sided=one_sided)
+    ratios = clipped(record, -0.7, 0.0 if one_sided else 0.7)
+    assert_log_weights(config, record, [[sum(row) / len(row)] for row in ratios])
+    whole = clipped(record, -math.inf, math.inf)
+    pi = [sum(row[: len(kept)]) for row, kept in zip(record.student_logprobs.tolist(), whole, strict=True)]
+    totals = [total - sum(row) for total, row in zip(pi, whole, strict=True)]
+    record.behavior_total, record.behavior_logprobs = torch.tensor(totals, dtype=torch.float64), None
+    differences = [min(sum(row), 0.0) if one_sided else sum(row) for row in whole]
+    assert_log_weights(config, record, [[d / len(row)] for d, row in zip(differences, whole, strict=True)])
 
 
 def test_trace_mean_does_not_know_how_long_a_trace_is() -> None:
