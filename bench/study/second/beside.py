@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,9 +52,9 @@ result**: nothing here met a fresh seed, and two seeds say little.
 """
 
 
-def cells() -> Iterator[Cell]:
+def cells(results: Path = RESULTS) -> Iterator[Cell]:
     """What is run; SFT as well, since another machine makes other traces."""
-    settings = choice.chosen(RESULTS)["settings"][SFT]
+    settings = choice.chosen(results)["settings"][SFT]
     for method in (SFT, *REST, *METHODS):
         for regime in core.SITUATIONS:
             if acts(method, regime):
@@ -77,9 +77,9 @@ def acts(method: str, regime: str) -> bool:
     )
 
 
-def found(rows: choice.Index, method: str) -> dict[str, tuple[str, float, list[float]]]:
+def found(rows: choice.Index, method: str, settings: dict[str, Any]) -> dict[str, tuple[str, float, list[float]]]:
     """By regime: the method's best temperature, its accuracy there, and its differences to SFT, one a seed."""
-    settings, out = choice.chosen(RESULTS)["settings"][SFT], {}
+    out = {}
     for regime in core.SITUATIONS:
         setting = settings[regime]["rate"], settings[regime]["epochs"]
         mine, sft = (choice.at(rows, regime, name, setting) for name in (method, SFT))
@@ -94,21 +94,21 @@ def found(rows: choice.Index, method: str) -> dict[str, tuple[str, float, list[f
 def page(results: Path) -> str:
     """The tables."""
     kept = read(results / "beside.jsonl")
-    rows = choice.indexed(kept)
+    rows, settings = choice.indexed(kept), choice.chosen(results)["settings"][SFT]
     lines = [
         [method, regime, str(len(values)), temperature, percent(accuracy), shown(choice.difference(values))]
         for method in METHODS
-        for regime, (temperature, accuracy, values) in found(rows, method).items()
+        for regime, (temperature, accuracy, values) in found(rows, method, settings).items()
     ]
     told = table(["method", "regime", "seeds", "temperature", "accuracy", "against SFT"], lines)
-    return f"{HEAD}\n{spent(kept)}\n{told}\n{screened(rows)}"
+    return f"{HEAD}\n{spent(kept)}\n{told}\n{screened(rows, settings)}"
 
 
-def screened(rows: choice.Index) -> str:
+def screened(rows: choice.Index, settings: dict[str, Any]) -> str:
     """What is tried on two seeds: the difference to SFT in each situation, and in their mean."""
     lines = []
     for method in REST:
-        means = {regime: sum(values) / len(values) for regime, (_, _, values) in found(rows, method).items()}
+        means = {regime: sum(values) / len(values) for regime, (_, _, values) in found(rows, method, settings).items()}
         told = [f"{100 * means[regime]:+.1f}" if regime in means else "" for regime in core.SITUATIONS]
         lines.append([method, *told, f"{100 * sum(means.values()) / len(means):+.1f}" if means else ""])
     return table(["two seeds", *core.SITUATIONS, "mean"], lines)
@@ -118,10 +118,11 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
     work: Path = Path("runs/study"),
+    results: Annotated[Path, typer.Option(help="Of cells and page; the core's choice.json lies there.")] = RESULTS,
 ) -> None:
     """Runs what is missing, and writes BESIDE.md."""
-    finish(cells(), RESULTS / "beside.jsonl", work, workers, time.monotonic() + 60 * minutes)
-    storage.write_text(RESULTS / "BESIDE.md", page(RESULTS))
+    finish(cells(results), results / "beside.jsonl", work, workers, time.monotonic() + 60 * minutes)
+    storage.write_text(results / "BESIDE.md", page(results))
 
 
 if __name__ == "__main__":

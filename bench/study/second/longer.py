@@ -130,21 +130,22 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
     minutes: Annotated[float, typer.Option(help="Begin no cell after so many.")] = 1e9,
     work: Path = Path("runs/study"),
+    results: Annotated[Path, typer.Option(help="Of cells and pages; the core's tune.jsonl lies there.")] = RESULTS,
 ) -> None:
     """Runs what is missing, and writes LONGER.md."""
-    until, into = time.monotonic() + 60 * minutes, RESULTS / "longer.jsonl"
+    until, into = time.monotonic() + 60 * minutes, results / "longer.jsonl"
     if confirm:
-        finish(confirmation(chosen(RESULTS)), into, work, workers, until)
+        finish(confirmation(chosen(results)), into, work, workers, until)
     else:
         for _ in ("8 epochs", "16, at the rate that was best"):
             finish(tuning(choice.indexed(read(into))), into, work, workers, until)
-        rows = choice.indexed([*read(RESULTS / "tune.jsonl"), *read(into)])
+        rows = choice.indexed([*read(results / "tune.jsonl"), *read(into)])
         best = {regime: {method: tuned(rows, regime, method) for method in METHODS} for regime in SITUATIONS}
         storage.write_json(
-            RESULTS / "longer.json",
+            results / "longer.json",
             {regime: {name: vars(one) for name, one in by.items() if one} for regime, by in best.items()},
         )
-    storage.write_text(RESULTS / "LONGER.md", page(RESULTS))
+    storage.write_text(results / "LONGER.md", page(results))
 
 
 if __name__ == "__main__":
