@@ -137,6 +137,13 @@ class CorrectionConfig(Section):
         return "cross" if self.weights == "cross" and self.name != "none" else ""
 
     @property
+    def as_published(self) -> str:
+        """What to set so that a published name is its method as published; "" where nothing is known to differ."""
+        if self.name == "idft" and (self.weights != "live" or self.normalise):
+            return "train.correction.weights=live train.correction.normalise=false"
+        return ""
+
+    @property
     def threshold_of_rule(self) -> float:
         """The threshold, or the published one."""
         if self.threshold != "auto":

@@ -295,6 +295,9 @@ def _of_traces(config: Config, holdings: Holdings) -> Iterator[Remark]:
             "give reference answers, and ingest with ingest.keep=correct",
         )
     yield from _system_prompts(config, holdings)
+    if keys := train.correction.as_published:
+        text = f"train.correction.name={train.correction.name} is not set as the method of that name was published"
+        yield Remark("warning", "unpublished", text, f"as published: {keys}")
     ratio = any(set(RATIOS) & set(alternatives) for alternatives in needs(train.correction))
     if ratio and holdings.greedy:
         yield Remark(

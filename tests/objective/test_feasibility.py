@@ -182,6 +182,21 @@ def test_a_ratio_to_a_greedy_teacher_or_across_teachers_is_said() -> None:
     assert {"greedy", "several_teachers"} <= {remark.code for remark in told}
 
 
+def test_a_published_name_whose_settings_are_not_the_published_ones_is_said() -> None:
+    """`idft` as it stands by itself is stored and rescaled; published it is neither (docs/method.md, section 1)."""
+    published = ["train.correction.weights=live", "train.correction.normalise=false"]
+
+    def said(*settings: str) -> list[str]:
+        told = remarks(parse_config("{}", ["train.correction.name=idft", *settings]), FULL)
+        return [remark.way_out for remark in told if remark.code == "unpublished"]
+
+    for some in ([], published[:1], published[1:], ["train.correction.weights=cross", published[1]]):
+        assert said(*some) == [f"as published: {' '.join(published)}"], some
+    assert said(*published) == []
+    for name in sorted(set(CORRECTIONS) - {"idft"}):
+        assert CorrectionConfig(name=name).as_published == ""
+
+
 def test_the_anchor_needs_what_scoring_records() -> None:
     config = parse_config("{}", ["train.anchor=0.1"])
     assert remarks(config, FULL)[0].code == "not_scored"
