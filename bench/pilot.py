@@ -3,6 +3,7 @@
     python -m bench.pilot            2,000 draws a row; writes bench/results/pilot.md
     python -m bench.pilot --halved   the same where the worse half is dropped after the first seed: pilot-halved.md
     python -m bench.pilot --month    the pilots and gates of a month of nights: pilot-month.md
+    python -m bench.pilot --rates    plain fine-tuning at two rates, by the selection problems: pilot-rates.md
 
 The rule is the product's own (dcod.promote.choice). A draw makes problems of different difficulty (the logit of the
 chance to be right is normal: mean 0, deviation 1.5), students that differ from seed to seed (their accuracy moves by a
@@ -12,6 +13,7 @@ middle ones are a little better, and the arms' choice of a temperature on as man
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +34,7 @@ SIZES = ((200, 2, 2), (400, 2, 1), (400, 2, 2), (400, 2, 4), (400, 3, 2), (800, 
 ARMS, HALVED_ARMS = (1, 3, 6), (4, 6, 8)
 PILOTS = (1, 4, 30)  # in a month
 GATES = 120_000  # tests, for how often one errs
+SELECTION, WORSE = (10, 20, 50, 100, 200, 400), (0.04, 0.08)  # problems that choose; the run's rate, by accuracy
 
 
 class _Shift:
@@ -53,21 +56,25 @@ class Drawn:
     name: str
     shares: dict[str, dict[float, np.ndarray]]
 
-    def first(self, seeds: int) -> ArmAnswers:
-        """As the statistics take the answers of the first seeds."""
-        some = {split: {t: v[:seeds] for t, v in by.items()} for split, by in self.shares.items()}
-        selection = {t: float(v.mean()) for t, v in some["selection"].items()}
-        return ArmAnswers(self.name, self.name == "sft", selection, some["pilot"])
+    def first(self, seeds: int, selection: int | None = None) -> ArmAnswers:
+        """As the statistics take the answers of the first seeds, and of the first selection problems."""
+        chose = {t: float(v[:seeds, :selection].mean()) for t, v in self.shares["selection"].items()}
+        pilot = {t: v[:seeds] for t, v in self.shares["pilot"].items()}
+        return ArmAnswers(self.name, self.name.startswith("sft"), chose, pilot)
 
 
 def draw(
-    rng: np.random.Generator, arms: int, problems: int, pilot: PilotConfig, deviation: float, gain: float, shift: _Shift
+    rng: np.random.Generator,
+    arms: Mapping[str, float],
+    problems: int,
+    pilot: PilotConfig,
+    deviation: float,
+    shift: _Shift,
 ) -> list[Drawn]:
-    """Answers of SFT and so many arms, of which the first is better by ``gain``."""
+    """Answers of arms by name, each with what it is better by than one that is right half of the time."""
     hard = {split: rng.normal(0.0, SPREAD, problems) for split in ("selection", "pilot")}
     out = []
-    for number in range(arms + 1):
-        of_arm = gain if number == 1 else 0.0
+    for name, of_arm in arms.items():
         moved = rng.normal(0.0, deviation / np.sqrt(2.0), pilot.seeds)
         shares: dict[str, dict[float, np.ndarray]] = {split: {} for split in hard}
         for temperature, better in TEMPERATURES.items():
@@ -75,8 +82,13 @@ def draw(
             for split, difficulty in hard.items():
                 chance = [1.0 / (1.0 + np.exp(-(difficulty + shift(of_arm + better + float(m))))) for m in moved]
                 shares[split][temperature] = rng.binomial(samples, np.array(chance)) / samples
-        out.append(Drawn("sft" if number == 0 else f"arm{number}", shares))
+        out.append(Drawn(name, shares))
     return out
+
+
+def _arms(count: int, gain: float) -> dict[str, float]:
+    """SFT and so many arms, of which the first is better."""
+    return {"sft": 0.0} | {f"arm{number}": gain if number == 1 else 0.0 for number in range(1, count + 1)}
 
 
 def chosen(drawn: list[Drawn], pilot: PilotConfig, halved: bool = False) -> Choice:
@@ -101,7 +113,7 @@ def table(draws: int) -> str:
                 rng = np.random.default_rng([problems, seeds, samples, arms, round(1000 * deviation)])
                 found, kept = (
                     sum(
-                        chosen(draw(rng, arms, problems, pilot, deviation, gain, shift), pilot).arm == wanted
+                        chosen(draw(rng, _arms(arms, gain), problems, pilot, deviation, shift), pilot).arm == wanted
                         for _ in range(draws)
                     )
                     for gain, wanted in ((GAIN, "arm1"), (0.0, "sft"))
@@ -124,7 +136,7 @@ def halving(draws: int, problems: int = 400, deviation: float = 0.03) -> str:
             hits = {halved: [0, 0] for halved in (False, True)}
             for which, (gain, wanted) in enumerate(((GAIN, "arm1"), (0.0, "sft"))):
                 for _ in range(draws):
-                    drawn = draw(rng, arms, problems, pilot, deviation, gain, shift)
+                    drawn = draw(rng, _arms(arms, gain), problems, pilot, deviation, shift)
                     for halved, counts in hits.items():
                         counts[which] += chosen(drawn, pilot, halved).arm == wanted
             told = [count / draws for counts in hits.values() for count in counts]
@@ -157,7 +169,7 @@ def month(draws: int, arms: int = 3, problems: int = 400, deviation: float = 0.0
     for gain, kept in p_values.items():
         for _ in range(draws):
             made = [
-                chosen(draw(rng, arms, problems, pilot, deviation, gain, shift), pilot)
+                chosen(draw(rng, _arms(arms, gain), problems, pilot, deviation, shift), pilot)
                 for _ in range(most if not gain else max(few for few in PILOTS if few < most))
             ]
             kept.append(np.array([[one.p_value for one in each.against] for each in made]))
@@ -170,6 +182,27 @@ def month(draws: int, arms: int = 3, problems: int = 400, deviation: float = 0.0
             how = "level / (n (n + 1))" if shared else "level"
             lines.append(f"| {pilots} | {how} | {kept:.3f} | {hits[:, 0].mean():.3f} | {every} |")
             print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def rates(draws: int, problems: int = 400, deviation: float = 0.03) -> str:
+    """How often SFT is kept where the run's own rate is the worse of two, and an arm is as good as the better one."""
+    shift, pilot = _Shift(), PilotConfig(seeds=2, samples=2)
+    lines = [
+        "| the run's rate is worse by, points | selection problems | takes the worse rate for SFT | keeps SFT |",
+        "|---|---|---|---|",
+    ]
+    for worse in WORSE:
+        rng, arms = np.random.default_rng([problems, round(1000 * worse)]), {"sft": -worse, "sft-rate": 0.0, "arm": 0.0}
+        made: dict[int, list[Choice]] = {few: [] for few in SELECTION}
+        for _ in range(draws):
+            drawn = draw(rng, arms, problems, pilot, deviation, shift)
+            for few, kept in made.items():
+                kept.append(choose([arm.first(pilot.seeds, few) for arm in drawn], pilot))
+        for few, kept in made.items():
+            wrong = sum(one.sft == "sft" for one in kept) / draws
+            right = sum(one.arm != "arm" for one in kept) / draws
+            lines.append(_row(f"{100 * worse:g}", few, wrong, right))
     return "\n".join(lines)
 
 
@@ -193,6 +226,15 @@ seeds; new problems and students in each pilot, which is the worst case (a sched
 again). n counts the pilots of a period. Two cores, shared with other work.
 
 """
+_RATES = """# A pilot with plain fine-tuning at two rates
+
+`python -m bench.pilot --rates`, {draws:,} draws a row, one arm, 400 pilot problems, two seeds, 3 points between
+seeds. The run's own rate is the worse one; plain fine-tuning at the other rate is as good as the arm, so it should be
+kept. The selection problems choose the rate that stands for plain fine-tuning, and every temperature. With fewer than
+100 of them nothing is compared (train.pilot.min_problems). A draw has the same students and pilot problems in all rows
+of a rate.
+
+"""
 _GATES = """
 The gate of such a month, 30 tests at 0.05 / 30 on 300 problems with two samples, no student better: {promoted:.3f} of
 the months promote one (by {tests:,} tests). It asks other problems than the pilot, so the pilots do not add to it.
@@ -203,6 +245,7 @@ def simulate(
     draws: Annotated[int, typer.Option()] = 2000,
     halved: Annotated[bool, typer.Option()] = False,
     of_month: Annotated[bool, typer.Option("--month")] = False,
+    of_rates: Annotated[bool, typer.Option("--rates")] = False,
     out: Path = RESULTS,
 ) -> None:
     """Writes a table."""
@@ -211,6 +254,8 @@ def simulate(
         name, head, made = ("pilot-halved.md", _HALVED, halving)
     if of_month:
         name, head, made = ("pilot-month.md", _MONTH, month)
+    if of_rates:
+        name, head, made = ("pilot-rates.md", _RATES, rates)
     text = head.format(draws=draws, points=100 * GAIN) + made(draws) + "\n"
     if of_month:
         errs = improves(alike, 300, 2, GATES, LEVEL)

@@ -190,7 +190,9 @@ def _correction(findings: Findings) -> Iterator[Check]:
     held = findings.sample.holdings()
     remarks = feasibility.remarks(findings.config, held)
     yield Check("holdings", "ok", str(held))
-    if tried := arms.said(findings.config.train, held):
+    if not lacking and (few := timing.too_few(findings.config, findings.sample)):
+        yield Check("arms", "warning", few)
+    elif tried := arms.said(findings.config.train, held):
         yield Check("arms", "ok", tried)
     asked = bool(findings.config.asks)  # more traces may come before anything is trained
     idle: State = "warning" if findings.config.train.allow_idle or asked else "failed"

@@ -6,6 +6,7 @@ from dcod.check.sample import Sample
 from dcod.config import Config
 from dcod.objective import arms, price
 from dcod.objective.price import Cost
+from dcod.traces import Trace
 
 FLOPS = 7e10  # a second and core: SmolLM2-135M, 11 to 12 ms a token (bench/pretrained/second); long traces take half
 STAGE_S = 8.0  # of a stage on a CPU whatever it does: a process that loads torch and the student
@@ -41,7 +42,7 @@ def run(config: Config, taken: Sample, size: int, asked: float) -> tuple[float, 
     if cost:
         text += f", a pilot of {cost.students} students on {cost.share:.1%} of the prompts ({cost.time(learnt)})"
     elif train.arms:
-        text += f", no pilot by these rows: fewer than {train.pilot.min_problems} problems (train.pilot.min_problems)"
+        text += ", no pilot by these rows"
     return seconds, (
         f"{text}: {price.duration(seconds)} of scoring, training and evaluation on these {cpu_count()} cores"
     )
@@ -49,17 +50,34 @@ def run(config: Config, taken: Sample, size: int, asked: float) -> tuple[float, 
 
 def pilot(config: Config, taken: Sample) -> Cost | None:
     """What the pilot of a run costs, by a sample; None where nothing is compared, or on too few problems."""
-    wanted, grown = config.train.pilot, _grown(taken)
-    held = [trace for trace in taken.traces if trace.split != "train" and (trace.gold or wanted.compare == "nll")]
-    known = {split: len({one.prompt_id for one in held if one.split == split}) for split in ("selection", "pilot")}
-    problems = {split: min(wanted.problems, grown * count) for split, count in known.items()}
-    if not config.train.arms or problems["pilot"] < wanted.min_problems:
+    if not config.train.arms or too_few(config, taken):
         return None
-    texts = sum(problems.values()) * (len(held) / sum(known.values()) if wanted.compare == "nll" else 1.0)
+    wanted, held = config.train.pilot, _held(config, taken)
+    texts = sum(_asked(config, taken).values())
+    if wanted.compare == "nll":
+        texts *= len(held) / len({(one.split, one.prompt_id) for one in held})
     answered = price.answered(wanted, taken.tokens) / len(taken.tokens) * texts
     untried = [name for name, why in arms.tried(config.train, taken.holdings()).items() if why]
-    traces = grown * _taught(taken)
+    traces = _grown(taken) * _taught(taken)
     return price.cost_of(config, traces * _each(taken), traces, answered, untried)
+
+
+def too_few(config: Config, taken: Sample) -> str:
+    """Why the pilot of a run would try no arm, by a sample; "" where it does, or nothing is compared."""
+    return arms.too_few(config.train.pilot, _asked(config, taken)) if config.train.arms else ""
+
+
+def _held(config: Config, taken: Sample) -> list[Trace]:
+    """The traces of problems that a pilot asks."""
+    by_nll = config.train.pilot.compare == "nll"
+    return [trace for trace in taken.traces if trace.split != "train" and (trace.gold or by_nll)]
+
+
+def _asked(config: Config, taken: Sample) -> dict[str, float]:
+    """How many problems of either kind a pilot asks, of all rows."""
+    held, most = _held(config, taken), config.train.pilot.problems
+    known = {split: {one.prompt_id for one in held if one.split == split} for split in ("selection", "pilot")}
+    return {split: min(most, _grown(taken) * len(prompts)) for split, prompts in known.items()}
 
 
 def _grown(taken: Sample) -> float:

@@ -69,7 +69,9 @@ class PilotConfig(Section):
         "favours plain fine-tuning.",
         examples=["nll"],
     )
-    min_problems: Positive = Field(100, description="With fewer pilot problems nothing is compared, and SFT is kept.")
+    min_problems: Positive = Field(
+        100, description="With fewer selection or fewer pilot problems nothing is compared, and SFT is kept."
+    )
     level: Annotated[float, Field(ge=1e-9, lt=0.5)] = Field(
         0.05, description="One-sided, over all arms: the chance to leave SFT for noise."
     )

@@ -10,8 +10,10 @@ student that knows little. Where the scores say that the start is such a student
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dcod.config import TrainConfig
-from dcod.config.arms import ArmConfig
+from dcod.config.arms import ArmConfig, PilotConfig
 from dcod.objective import doubts, feasibility
 from dcod.objective.feasibility import Holdings
 
@@ -49,6 +51,33 @@ def idle(train: TrainConfig, holdings: Holdings) -> str:
     return grave[0].text if grave else ""
 
 
+def too_few(pilot: PilotConfig, problems: Mapping[str, float]) -> str:
+    """Why no arm is tried on so few problems, with the way out; "" where they suffice.
+
+    Args:
+        pilot: says how many are the least.
+        problems: by split: `selection` chooses the temperatures and the rate of plain fine-tuning, `pilot` the arm.
+    """
+    few = [split for split, count in problems.items() if count < pilot.min_problems]
+    if not few:
+        return ""
+    counts = " and ".join(f"{int(problems[split]):,} {split}" for split in few)
+    way = f"set {' and '.join(f'ingest.{split}_share' for split in few)} higher, or bring more prompts"
+    if pilot.problems < pilot.min_problems:
+        way = f"train.pilot.problems={pilot.problems} asks no more"
+    least = f"{pilot.min_problems} of either kind are the least (train.pilot.min_problems)"
+    return f"too few problems for a pilot: {counts} problems at most, {least}; {way}"
+
+
+def too_few_held(train: TrainConfig, holdings: Holdings) -> str:
+    """As :func:`too_few`, by the traces that are held back: there are no more problems.
+
+    Where a kind has none at all, the pilot itself refuses; the counts of a sample tell nothing.
+    """
+    held = {"selection": holdings.selection, "pilot": holdings.pilot}
+    return too_few(train.pilot, held) if all(held.values()) and not holdings.sampled else ""
+
+
 def tried(train: TrainConfig, holdings: Holdings) -> dict[str, str]:
     """All arms but SFT by name, with why one is not tried; "" where it is."""
     return {arm.name: left_out(train, arm, holdings) for arm in train.compared if not arm.is_sft}
@@ -59,6 +88,8 @@ def said(train: TrainConfig, holdings: Holdings) -> str:
     arms = tried(train, holdings)
     if not arms:
         return ""
+    if few := too_few_held(train, holdings):
+        return f"arms: none is tried, {few}"
     names = [arm.name for arm in train.compared if not arms.get(arm.name)]
     out = [f"{name} ({why})" for name, why in arms.items() if why]
     return f"arms: {', '.join(names)}" + (f"; not tried: {'; '.join(out)}" if out else "")

@@ -1,7 +1,7 @@
 """Pilot: one arm, trained on a share of the prompts and asked problems that were held back for that.
 
 1. is there something to do: an arm that the traces do not suit is left out, and says why; so are all where a scheduled
-   run takes the champion's arm over; with too few pilot problems to tell anything nothing is trained;
+   run takes the champion's arm over; with too few selection or pilot problems to tell anything nothing is trained;
 2. per seed: train on the share, to the last step; nothing is selected;
 3. answer the selection problems, which choose the arm's temperature, and the pilot problems, which compare arms, at
    every temperature; grade (:mod:`dcod.stages.asked`);
@@ -11,8 +11,8 @@ With many arms (``train.pilot.halve``) there are two rounds: a first seed of eve
 that `halve` did not drop.
 
 All arms of a run have the same start, prompts, order of steps, epochs and seeds. An arm that fails for a reason that
-dcod knows is an output that says so, and the others go on. A pilot trains in one process, and its students answer by
-the transformers engine: both load in one process after each other.
+dcod knows is an output that says so, and the others go on; plain fine-tuning at the run's rate must not fail. A pilot
+trains in one process, and its students answer by the transformers engine: both load in one process after each other.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def run(
         dropped: the output of `halve`: only the other seeds, and none of an arm that it dropped.
 
     Raises:
-        UserError: the scores are of another student, there is no problem to ask, or plain fine-tuning itself fails.
+        UserError: the scores are of another student, there is no problem to ask, or ``sft`` itself fails.
     """
     chosen, held = config.train.arm(arm), remarks.held(traces, scores)
     alone = held.alone / held.traces if held.traces else 0.0
@@ -114,21 +114,21 @@ def run(
     fitting.check_student(student, tokenizer, config.student.max_length)
     check_scored(scores, student, Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer)))
     problems = asked.problems(config, traces, tokenizer)
-    count = sum(problem.split == "pilot" for problem in problems)
-    if count < config.train.pilot.min_problems:
-        return _told(out, told, FEW, _too_few(config, count))
+    counts = {split: sum(problem.split == split for problem in problems) for split in asked.SPLITS}
+    if few := arms.too_few(config.train.pilot, counts):
+        return _told(out, told, FEW, few)
     idle = [one.name for one in config.train.compared if arms.left_out(config.train, one, held)]
     splits = open_scores(scores)
     sizes = splits["train"].sizes
     cost = cost_of(config, int(sizes.sum()), len(sizes), asked.cost(config, tokenizer, problems), idle)
     if chosen.name == SFT and dropped is None:  # that speaks for all
         tried = sum(not one.is_sft and one.name not in idle for one in config.train.compared)
-        print(MARK + _outlook(level_of(config.train.pilot, _before(traces)), count, tried), flush=True)
+        print(MARK + _outlook(level_of(config.train.pilot, _before(traces)), counts["pilot"], tried), flush=True)
         print(MARK + cost.said(config, len(problems), _speed(config, scores)), flush=True)
     try:
         figures = _compared(config, out, log, chosen, problems, (splits, cost), scores, student, tokenizer, seeds)
     except UserError as error:
-        if chosen.is_sft:
+        if chosen.name == SFT:  # at another rate it is one arm of several
             raise
         return _told(out, told, FAILED, str(error))
     return _told(out, told, TRAINED, "", figures)
@@ -146,17 +146,12 @@ def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Pat
     """
     if kept := taken_over.read(traces / promote.ARM):
         return KEPT, kept.why
-    if 0 < held.pilot < config.train.pilot.min_problems:  # so many traces at most, so no more problems
-        return FEW, _too_few(config, held.pilot)
+    if few := arms.too_few_held(config.train, held):
+        return FEW, few
     if why := arms.left_out(config.train, config.train.arm(arm), held):
         return LEFT_OUT, why
     gone = storage.read_json(dropped / DROPPED_AS, made_by="dcod run") if dropped else {}
     return tuple(gone.get(arm, ("", "")))
-
-
-def _too_few(config: Config, problems: int) -> str:
-    least = config.train.pilot.min_problems
-    return f"no arm was tried, with {problems} pilot problems at most; {least} are the least (train.pilot.min_problems)"
 
 
 def _before(traces: Path) -> int:

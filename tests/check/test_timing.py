@@ -82,8 +82,23 @@ def test_no_pilot_on_too_few_problems_and_it_is_said() -> None:
     assert timing.pilot(config, sample(80, 10, total=900)) is None
     assert timing.pilot(config, sample(80, 10, total=1_000)) is not None
     told = timing.run(config, sample(80, 10), SIZE, 0.0)[1]
-    assert "2 epochs, no pilot by these rows: fewer than 100 problems (train.pilot.min_problems): about" in told
+    assert "2 epochs, no pilot by these rows: about" in told
+    few = "10 selection and 10 pilot problems at most, 100 of either kind are the least (train.pilot.min_problems)"
+    assert few in timing.too_few(config, sample(80, 10))
     assert timing.pilot(Config(), sample(80, 10, total=10_000)) is None
+    assert timing.too_few(Config(), sample(80, 10)) == ""
+
+
+def test_selection_problems_are_held_to_the_same_minimum() -> None:
+    """They choose every temperature, and the rate of plain fine-tuning."""
+    taken = sample(80, 10, total=1_000)
+    config = Config.model_validate({"train": {"arms": ARMS[:2]}})
+    assert timing.too_few(config, taken) == ""
+    moved = next(trace for trace in taken.traces if trace.split == "selection")
+    moved.split = "train"
+    assert timing.pilot(config, taken) is None
+    assert timing.too_few(config, taken).startswith("too few problems for a pilot: 90 selection problems at most, 100")
+    assert timing.too_few(config, taken).endswith("; set ingest.selection_share higher, or bring more prompts")
 
 
 def test_a_pilot_by_likelihood_reads_all_traces_of_its_problems() -> None:

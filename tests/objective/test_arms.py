@@ -72,3 +72,24 @@ def test_the_setting_that_no_arm_is_is_not_spoken_of() -> None:
     assert feasibility.remarks(plain, ALONE)[0].level == "idle"
     compared = Config.model_validate({"ingest": HELD, "train": {**idle, "arms": "auto"}})
     assert {one.code for one in feasibility.remarks(compared, ALONE)} & {"one_a_prompt", "plain_sft"} == set()
+
+
+def test_too_few_problems_of_either_kind_are_named_with_the_way_out() -> None:
+    pilot = config("auto").pilot
+    assert arms.too_few(pilot, {"selection": 100, "pilot": 100}) == ""
+    one = arms.too_few(pilot, {"selection": 99.9, "pilot": 100})
+    assert "pilot: 99 selection problems at most, 100 of either kind are the least (train.pilot.min_problems)" in one
+    assert one.endswith("; set ingest.selection_share higher, or bring more prompts")
+    both = arms.too_few(pilot, {"selection": 9, "pilot": 12})
+    assert "9 selection and 12 pilot problems" in both
+    assert "ingest.selection_share and ingest.pilot_share" in both
+    capped = arms.too_few(pilot.model_copy(update={"problems": 50}), {"selection": 50, "pilot": 50})
+    assert capped.endswith("; train.pilot.problems=50 asks no more")
+
+
+def test_what_a_run_will_try_is_nothing_on_too_few_problems() -> None:
+    """By the counts of all traces; a kind that is missing is refused instead, and a sample tells nothing."""
+    few = replace(FOUR, selection=99, pilot=400)
+    assert arms.said(config("auto"), few).startswith("arms: none is tried, too few problems for a pilot: 99 selection")
+    for other in (replace(few, sampled=True), replace(few, selection=0), replace(few, selection=100)):
+        assert arms.said(config("auto"), other).startswith("arms: sft, naturalness")

@@ -1,96 +1,32 @@
-"""Pilots of arms, and the choice among them: tiny students on traces that say one thing only."""
+"""Pilots of arms: tiny students on traces that say one thing only."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from dcod.config import Config
+from dcod.config import Config, TrainConfig
 from dcod.errors import UserError
-from dcod.evaluate.results import load_results
 from dcod.promote.promote import ARM
 from dcod.reports import arms as report
 from dcod.retrain.arms import Kept
 from dcod.stages import arms, pilot, piloting, remarks
-from dcod.stages.asked import SPLITS
+from dcod.stages.asked import SPLITS, Problem
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.tried import gathered
-from dcod.traces import synthetic
-from dcod.traces.prompts import prompt_for
-from tests.tiny import save_tiny_student
-
-ARMS = [
-    {"name": "trust", "loss": {"name": "gce", "power": 0.5}},
-    {"name": "ratio", "correction": {"name": "support"}},
-]
-
-
-class Place:
-    """Traces and scores of a tiny student, and the pilots of its arms."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.student = folder, folder / "student"
-        save_tiny_student(self.student)
-        rows = [
-            {"prompt": prompt_for("number", p.question)[0]["content"], "completion": "#### 1", "gold": "1"}
-            for p in synthetic.problems("reasoning-gym://gcd?problems=60&seed=1&max_value=60")
-        ]
-        (folder / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        self.config = Config.model_validate(
-            {
-                "student": {"model": str(self.student), "max_length": 400},
-                "ingest": {"sources": [str(folder / "traces.jsonl")], "selection_share": 0.2, "pilot_share": 0.3},
-                "train": {
-                    "learning_rate": 0.02, "epochs": 6, "traces_per_step": 4, "arms": ARMS,
-                    "checkpoints": {"uri": str(folder / "checkpoints")},
-                    "pilot": {"share": 0.8, "seeds": 2, "samples": 1, "temperatures": [0.0, 1.0], "min_problems": 5,
-                              "max_new_tokens": 8},
-                },
-                "evaluate": {"benchmarks": [{
-                    "name": "reasoning_gym", "max_new_tokens": 8,
-                    "source": "reasoning-gym://gcd?problems=20&seed=90000&max_value=60",
-                }]},
-                "score": {"checkpoints": {"uri": str(folder / "checkpoints")}},
-            }
-        )  # fmt: skip
-        self.run("ingest", "traces", student=self.student)
-        self.run("score", "scores", student=self.student, traces=folder / "traces")
-
-    def run(
-        self, stage: str, out: str, config: Config | None = None, /, arm: str = "", first: bool = False, **inputs: Path
-    ) -> Path:
-        options: dict[str, Any] = ({"arm": arm} if arm else {}) | ({"first": True} if first else {})
-        execute(stage, config or self.config, self.folder / out, inputs, RunContext(tracked=False), **options)
-        return self.folder / out
-
-    def pilot(self, arm: str, config: Config | None = None) -> Path:
-        inputs = {"student": self.student, "traces": self.folder / "traces", "scores": self.folder / "scores"}
-        return self.run("pilot", f"pilot-{arm}", config, arm=arm, **inputs)
+from tests.stages.pilots import Place, graded, told, with_pilots
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    made = Place(tmp_path_factory.mktemp("pilot"))
-    for arm in ("sft", "trust", "ratio"):
-        made.pilot(arm)
-    return made
-
-
-def graded(rows: Any, outcome: str) -> Any:
-    """Answers that are all right, or all wrong."""
-    for name, one in (("outcome", outcome), ("value", float(outcome == "correct"))):
-        rows = rows.set_column(rows.schema.get_field_index(name), name, [[one] * len(rows)])
-    return rows
-
-
-def told(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / piloting.ARM).read_text())
+    return with_pilots(tmp_path_factory.mktemp("pilot"))
 
 
 def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> None:
@@ -144,23 +80,47 @@ def test_arms_that_the_traces_do_not_suit_are_not_counted(
     assert re.search(r"answered 2 times cost as much as .*; about 1 minute, about .* tokens a second on \d", said)
 
 
-def test_too_few_problems_and_nothing_is_trained(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [("pilot",), ("selection", "pilot")])
+def test_too_few_problems_and_nothing_is_trained(place: Place, kinds: tuple[str, ...]) -> None:
     """Neither the arms nor plain fine-tuning; that is kept, and the first line says why."""
-    least = place.config.train.pilot.model_copy(update={"min_problems": 19})
+    held = remarks.held(place.folder / "traces")
+    assert 0 < held.pilot < held.selection
+    wanted = 1 + max(getattr(held, kind) for kind in kinds)
+    least = place.config.train.pilot.model_copy(update={"min_problems": wanted})
     config = place.config.model_copy(update={"train": place.config.train.model_copy(update={"pilot": least})})
     given = {"student": place.student, "traces": place.folder / "traces", "scores": place.folder / "scores"}
-    held = remarks.held(place.folder / "traces")
-    assert 0 < held.pilot < 19
     assert pilot.untried(config, place.folder / "traces", "trust", held)[0] == piloting.FEW
-    arms = {name: place.run("pilot", f"few-{name}", config, arm=name, **given) for name in ("sft", "trust", "ratio")}
+    names, few = ("sft", "trust", "ratio"), f"few-{len(kinds)}"
+    arms = {name: place.run("pilot", f"{few}-{name}", config, arm=name, **given) for name in names}
     assert {told(folder)["state"] for folder in arms.values()} == {piloting.FEW}
     assert not any((folder / piloting.STUDENT).exists() for folder in arms.values())
-    made = json.loads((place.run("choose", "few", config, **arms) / "choice.json").read_text())
+    made = json.loads((place.run("choose", few, config, **arms) / "choice.json").read_text())
     assert made["choice"]["arm"] == made["settings"]["name"] == "sft"
     assert made["at"] == 0.0
     answer = report.answer(plain=True, choice=made)
-    assert answer.text.startswith("Plain fine-tuning was kept: no arm was tried, with ")
+    assert answer.text.startswith("Plain fine-tuning was kept: too few problems for a pilot: ")
+    counts = " and ".join(f"{getattr(held, kind)} {kind}" for kind in kinds)
+    assert f": {counts} problems at most, {wanted} of either kind are the least" in answer.text
+    assert f"; set {' and '.join(f'ingest.{kind}_share' for kind in kinds)} higher" in answer.text
     assert "not tried" in "\n".join(report.lines(answer.to_dict()))
+
+
+def test_too_few_selection_problems_are_as_bad(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They choose every temperature, and the rate of plain fine-tuning; traces may be more than problems."""
+    held, traces = replace(remarks.held(place.folder / "traces"), selection=4), place.folder / "traces"
+    few = "too few problems for a pilot: 4 selection problems at most, 5 of either kind are the least"
+    state, why = pilot.untried(place.config, traces, "trust", held)
+    assert (state, why.partition(" (")[0]) == (piloting.FEW, few)
+    every = pilot.asked.problems
+
+    def some(*given: Any) -> list[Problem]:
+        of = {split: [one for one in every(*given) if one.split == split] for split in SPLITS}
+        return [*of["selection"][:4], *of["pilot"]]
+
+    monkeypatch.setattr(pilot.asked, "problems", some)
+    given = {"student": place.student, "traces": traces, "scores": place.folder / "scores"}
+    counted = told(place.run("pilot", "few-selection", None, arm="sft", **given))
+    assert (counted["state"], counted["why"]) == (piloting.FEW, why)
 
 
 def test_all_arms_train_on_the_same_and_ask_the_same(place: Place) -> None:
@@ -250,6 +210,10 @@ def test_an_arm_that_fails_takes_no_other_along(place: Place, monkeypatch: pytes
     monkeypatch.setattr(pilot.loop, "train", fail)
     with pytest.raises(UserError, match="not finite"):
         place.pilot("sft", place.config.model_copy(update={"seed": 5}))
+    hot = [{"name": "hot", "learning_rate": 0.05, "loss": {"name": "gce"}}]
+    train = TrainConfig.model_validate({**place.config.train.model_dump(mode="json"), "arms": hot})
+    further = told(place.pilot("sft-0.05", place.config.model_copy(update={"train": train})))
+    assert (further["state"], further["sft"]) == (piloting.FAILED, True)  # at a rate of an arm, beside the run's own
     other = Place.run  # the outputs of the others stay
     folder = other(
         place, "pilot", "failed", None, arm="trust", student=place.student, traces=place.folder / "traces",
@@ -265,61 +229,6 @@ def test_an_arm_that_fails_takes_no_other_along(place: Place, monkeypatch: pytes
         next(arm["why"] for arm in choice["arms"] if arm["arm"]["name"] == "trust")
         == "three steps in a row were not finite"
     )
-
-
-def test_the_choice_settles_the_training(place: Place) -> None:
-    """Whichever arm it is: the training is what that arm names, at the run's epochs, with nothing of the others."""
-    made = place.run(
-        "choose",
-        "choice",
-        **{f"pilot{n}": place.folder / f"pilot-{a}" for n, a in enumerate(("ratio", "sft", "trust"))},
-    )
-    choice = json.loads((made / arms.CHOICE).read_text())
-    assert choice["choice"]["arm"] in ("sft", "trust")
-    assert choice["sft"]["name"] == choice["choice"]["sft"] == "sft"
-    assert [arm["arm"]["name"] for arm in choice["arms"]] == [
-        "sft",
-        "trust",
-        "ratio",
-    ]  # as configured, whatever the order of the inputs
-    assert choice["choice"]["problems"] >= 5
-    settled = arms.of_training(place.config, choice=made).train
-    assert settled.arms == []
-    assert settled.epochs == 6
-    assert settled.loss.name == ("gce" if choice["choice"]["arm"] == "trust" else "log")
-    assert arms.of_training(place.config, "sft").train.loss.name == "log"
-    with pytest.raises(UserError, match=r"arm 'other': not in train\.arms; there are sft, trust, ratio"):
-        arms.of_training(place.config, "other")
-
-
-def test_a_better_arm_is_chosen_and_asked_the_report_problems(place: Place) -> None:
-    """Answers of a made-up arm that is always right, in place of its own."""
-    better = place.folder / "better"
-    fields = told(place.folder / "pilot-trust")
-    rows = pq.read_table(place.folder / "pilot-sft" / piloting.ANSWERS)
-    wrong, right = graded(rows, "wrong"), graded(rows, "correct")
-    worse = place.folder / "worse"
-    for folder, source, table in ((better, "trust", right), (worse, "sft", wrong)):
-        folder.mkdir()
-        (folder / piloting.STUDENT).symlink_to(place.folder / f"pilot-{source}" / piloting.STUDENT)
-        (folder / piloting.ARM).write_text(
-            json.dumps(fields if source == "trust" else told(place.folder / "pilot-sft"))
-        )
-        pq.write_table(table, folder / piloting.ANSWERS)
-    made = place.run("choose", "choice-better", pilot0=worse, pilot1=better, pilot2=place.folder / "pilot-ratio")
-    choice = json.loads((made / arms.CHOICE).read_text())
-    assert choice["choice"]["arm"] == "trust"
-    assert [one["role"] for one in choice["report"]] == ["twin"]
-    (asked,) = load_results(made / "report-trust").rows[1:]
-    assert (asked.split, asked.n) == ("report", choice["report"][0]["n"])
-    assert asked.n > 5
-    assert {name: [one["role"] for one in rows] for name, rows in choice["asked"].items()} == {
-        "sft": ["primary"],
-        "trust": ["primary"],
-    }
-    assert choice["asked"]["trust"][0]["n"] == asked.n
-    assert choice["examples"][0]["right"] == "other"
-    assert arms.of_training(place.config, choice=made).train.loss.name == "gce"
 
 
 def test_an_arm_that_a_schedule_takes_over_is_the_choice_and_nothing_is_tried(place: Place, tmp_path: Path) -> None:
@@ -340,11 +249,6 @@ def test_an_arm_that_a_schedule_takes_over_is_the_choice_and_nothing_is_tried(pl
     assert answer.text == "What the correction brought was not measured anew: trust is taken over."
     assert "No arm was tried: trust is taken over." in str(report.section(answer))
     assert "not tried: trust is taken over" in "\n".join(report.lines(answer.to_dict()))
-
-
-def test_a_missing_arm_is_named(place: Place) -> None:
-    with pytest.raises(UserError, match="no pilot of trust, ratio"):
-        place.run("choose", "incomplete", pilot0=place.folder / "pilot-sft")
 
 
 def test_no_answers_no_pilot(place: Place) -> None:
