@@ -11,6 +11,7 @@ from pathlib import Path
 from dcod import storage
 from dcod.errors import UserError
 from dcod.models import loading
+from dcod.storage.parts import Parts
 
 FILE = "reference.json"
 WEIGHTS = ".safetensors"
@@ -32,18 +33,12 @@ def put(folder: Path, place: str, digest: str, scratch: Path) -> Path:
         UserError: the place refuses.
     """
     files = sorted(path for path in folder.glob(f"*{WEIGHTS}") if path.is_file())
-    where = f"{place.rstrip('/')}/{digest}"
+    parts = Parts(place, mark=FILE)
     reference = scratch / FILE
     sizes = {path.name: path.stat().st_size for path in files}
-    storage.write_json(reference, {"digest": digest, "files": sizes, "place": where})
-    if not storage.is_s3(where):
-        if not (Path(where) / FILE).is_file():
-            with storage.output_folder(Path(where)) as new:
-                for path in (*files, reference):
-                    shutil.copyfile(path, new / path.name)
-    elif f"{where}/{FILE}" not in storage.list_objects(where):  # it comes last: what lies there is whole
-        for path in (*files, reference):
-            storage.upload(path, f"{where}/{path.name}")
+    storage.write_json(reference, {"digest": digest, "files": sizes, "place": f"{parts.uri}/{digest}"})
+    if digest not in parts.names():
+        parts.put_files(digest, [*files, reference])
     return reference
 
 
@@ -63,8 +58,8 @@ def complete(folder: Path) -> Path:
             fetched = storage.fetch(place, scratch)
             for name in read["files"]:
                 path = fetched / Path(name).name
-                if path.suffix == WEIGHTS:  # of a bucket they are moved; of a folder they stay there, too
-                    (shutil.move if storage.is_s3(place) else shutil.copyfile)(path, folder / path.name)
+                if path.suffix == WEIGHTS:  # what was downloaded is moved; what lies in a folder stays there, too
+                    (shutil.move if path.is_relative_to(scratch) else shutil.copyfile)(path, folder / path.name)
     except (UserError, OSError) as error:
         raise UserError(
             f"{place}: the weights of a model that was logged by reference cannot be had: {error}"

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,15 @@ def lease(uri: str, wait_s: float = 60.0, ttl_s: float = 120.0) -> Iterator[Call
         raise UserError(f"lease {uri}: cannot be written ({error.strerror}); set promote.lease") from None
     with held:
         yield lambda: None  # it is held as long as this process lives
+
+
+def sole(uri: str, ttl_s: float = 120.0) -> AbstractContextManager[Callable[[], None]]:
+    """As :func:`lease`, without waiting for a living holder; in a bucket only time tells a dead one from it.
+
+    Raises:
+        UserError: another holder lives, or the store heeds no conditions.
+    """
+    return lease(uri, ttl_s + 10 if is_s3(uri) else 0, ttl_s)
 
 
 @contextmanager

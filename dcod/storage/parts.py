@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dcod.storage.files import is_s3
 from dcod.storage.outputs import output_folder, remove_folder
-from dcod.storage.s3 import fetch, list_objects, remove, upload
+from dcod.storage.s3 import fetch, list_objects, remove, split, upload
 from dcod.storage.temporary import scratch
 
 
@@ -28,11 +28,17 @@ class Parts:
     def names(self) -> list[str]:
         """The parts that are there, sorted."""
         if is_s3(self.uri):
-            marks = [key for key in list_objects(f"{self.uri}/") if key.endswith(f"/{self.mark}")]
+            paths = (key.split("/") for key in self._keys())
+            names = [first for first, *rest in paths if rest == [self.mark]]
         else:
-            marks = [path.as_posix() for path in Path(self.uri).glob(f"*/{self.mark}")]
-        names = (mark.split("/")[-2] for mark in marks)
+            names = [path.parent.name for path in Path(self.uri).glob(f"*/{self.mark}")]
         return sorted(name for name in names if not name.startswith("."))  # what begins so was being written
+
+    def loose(self) -> list[str]:
+        """The files beside the parts, sorted; ``get`` reads one. Earlier versions kept some parts so."""
+        if is_s3(self.uri):
+            return [key for key in self._keys() if "/" not in key]
+        return sorted(path.name for path in Path(self.uri).glob("*") if path.is_file())
 
     @contextmanager
     def put(self, name: str) -> Iterator[Path]:
@@ -43,8 +49,25 @@ class Parts:
             return
         with scratch() as folder:
             yield folder
-            for path in sorted(folder.iterdir(), key=lambda path: path.name == self.mark):
-                upload(path, f"{self.uri}/{name}/{path.name}")
+            self._send(name, folder.iterdir())
+
+    def put_files(self, name: str, files: Iterable[Path]) -> None:
+        """Puts a part of files that lie elsewhere, the mark among them; none is copied on its way to a bucket."""
+        if is_s3(self.uri):
+            self._send(name, files)
+            return
+        with self.put(name) as folder:
+            for path in files:
+                shutil.copyfile(path, folder / path.name)
+
+    def _keys(self) -> list[str]:
+        """Of a bucket: all that is in the work, sorted, without the prefix."""
+        bucket, prefix = split(f"{self.uri}/")
+        return [key.removeprefix(f"s3://{bucket}/{prefix}") for key in list_objects(f"{self.uri}/")]
+
+    def _send(self, name: str, files: Iterable[Path]) -> None:
+        for path in sorted(files, key=lambda path: path.name == self.mark):
+            upload(path, f"{self.uri}/{name}/{path.name}")
 
     def get(self, name: str, folder: Path | None = None) -> Path:
         """Where a part, or a file ``PART/FILE``, can be read; of a bucket in ``folder``, else in the cache.

@@ -1,13 +1,13 @@
 """A teacher's attempts: the rows that ``dcod teach`` writes, and the shards from which a stopped run goes on.
 
-A shard is written whole or not at all, and is never changed. An attempt is known by its question and its number, and
-exactly one process writes at a time, so nothing is there twice.
+A shard is a part of :class:`dcod.storage.parts.Parts`: whole or not there, never changed. An attempt is known by its
+question and its number, and exactly one process writes at a time, so nothing is there twice.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 
 from dcod import storage, traces
 from dcod.errors import UserError
-from dcod.storage import room
+from dcod.storage import leases, room
+from dcod.storage.parts import Parts
 
 FILE = "attempts.parquet"
+_SHARD = re.compile(r"shard-(\d{8,})(\.parquet)?")
 _DEAD_S = 120.0  # a lock on s3:// that has not changed for so long is that of a killed run
 VERSION = 1  # moves with every change after which earlier shards are of no use
 
@@ -62,28 +64,30 @@ class Attempts:
     """The attempts of one teacher under one way of sampling.
 
     Attributes:
-        folder: of the shards.
-        store: the s3:// prefix where they are kept; ``folder`` is then this process's own. Empty for none.
+        parts: the shards.
+        scratch: a folder of this process alone, for those of a bucket.
         limit: attempts a question.
         enough: different correct answers after which a question is done; 0 for never.
         counts: of the attempts that count: by outcome, and their tokens.
     """
 
-    folder: Path
+    parts: Parts
+    scratch: Path
     limit: int
     enough: int
-    store: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     tallies: dict[str, Tally] = field(default_factory=dict)
+    _files: list[Path] = field(default_factory=list)  # the shards, in the order in which they were made
+    _next: int = 0  # the number of the next one
 
     def load(self, questions: Sequence[str], known: Mapping[str, Set[str]]) -> None:
         """Takes in what earlier runs wrote to these questions, as far as this one would have asked for it."""
-        for uri in storage.list_objects(f"{self.store}/") if self.store else ():
-            if uri.endswith(".parquet"):  # not the lock
-                shutil.copyfile(storage.fetch(uri), self.folder / uri.rpartition("/")[2])
+        for name in (*self.parts.loose(), *self.parts.names()):  # earlier versions kept a shard as one file
+            if _SHARD.fullmatch(name):
+                self._take(name)
         self.tallies = {name: Tally(good=set(known.get(name, ()))) for name in questions}
         rows: defaultdict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-        for shard in self._shards():
+        for shard in self._files:
             for row in pq.read_table(shard, columns=_KEYS).to_pylist():
                 if row["question"] in self.tallies:
                     rows[row["question"]][row["attempt"]] = row
@@ -104,18 +108,16 @@ class Attempts:
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         """Keeps attempts, all or none of them."""
-        shards = self._shards()
-        number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
-        with room.writing(f"{self.folder}", "set another teach.work"):
-            part = self.folder / ".part"
-            with part.open("wb") as file:
-                pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            shard = f"shard-{number:08d}.parquet"
-            if self.store:
-                storage.upload(part, f"{self.store}/{shard}")
-            os.replace(part, self.folder / shard)
+        name = f"shard-{self._next:08d}"
+        with (
+            self.parts.put(name) as folder,
+            room.writing(self.parts.uri, "set another teach.work"),
+            (folder / FILE).open("wb") as file,
+        ):
+            pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())  # attempts may have been paid for
+        self._take(name)
         for row in rows:
             self._count(row)
 
@@ -128,7 +130,7 @@ class Attempts:
                 writer.write_table(table.append_column(column, pa.array(tries, pa.int32())))
 
     def _tables(self) -> Iterator[pa.Table]:
-        for shard in self._shards():
+        for shard in self._files:
             table = pq.read_table(shard, schema=SCHEMA)
             keys = zip(table["question"].to_pylist(), table["attempt"].to_pylist(), strict=True)
             table = table.filter(pa.array([n in self.tallies and a < self.tallies[n].tries for n, a in keys]))
@@ -143,8 +145,11 @@ class Attempts:
         outcome = {"length": "truncated", "error": "error"}.get(row["finish_reason"], row["verdict"])
         self.counts.update({"attempts": 1, outcome: 1, "input_tokens": row["read"], "output_tokens": row["wrote"]})
 
-    def _shards(self) -> list[Path]:
-        return sorted(self.folder.glob("shard-*.parquet"))
+    def _take(self, name: str) -> None:
+        match = _SHARD.fullmatch(name)
+        assert match, name
+        self._files.append(self.parts.get(name if match[2] else f"{name}/{FILE}", self.scratch))
+        self._next = int(match[1]) + 1
 
 
 @contextmanager
@@ -163,16 +168,14 @@ def opened(
     Raises:
         UserError: another process is at work there, or the place cannot be written.
     """
-    there = storage.is_s3(place)
     with ExitStack() as stack:
-        try:  # of a bucket only time tells a dead holder from a living one
-            stack.enter_context(storage.lease(f"{place}/lock", _DEAD_S + 10 if there else 0, _DEAD_S))
+        try:
+            stack.enter_context(leases.sole(f"{place}/lock", _DEAD_S))
         except UserError as error:
             raise UserError(
                 f"teach.work {place}: cannot be taken; another `dcod teach` works there, or it cannot be written "
                 f"({error})"
             ) from None
-        folder = stack.enter_context(storage.scratch()) if there else Path(place)
-        attempts = Attempts(folder, limit, enough, store=place if there else "")
+        attempts = Attempts(Parts(place, mark=FILE), stack.enter_context(storage.scratch()), limit, enough)
         attempts.load(questions, known)
         yield attempts

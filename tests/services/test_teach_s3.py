@@ -37,7 +37,7 @@ def test_a_run_that_was_killed_goes_on_elsewhere(
         with pytest.raises(Killed):
             run(tmp_path / "never", tiny_teacher, given)
     kept = storage.list_objects(f"s3://{bucket}/teach")
-    assert [name.rpartition("/")[2] for name in kept] == ["shard-00000000.parquet", "shard-00000001.parquet"]
+    assert [name.split("/")[-2:] for name in kept] == [[f"shard-{n:08d}", "attempts.parquet"] for n in range(2)]
     assert run(tmp_path / "again", tiny_teacher, given) == whole
     assert len(storage.list_objects(f"s3://{bucket}/teach")) == 6
     assert run(tmp_path / "more", tiny_teacher, given | {"attempts": 2}) == [

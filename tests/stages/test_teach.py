@@ -140,7 +140,7 @@ def test_stopped_anywhere_it_ends_with_the_same_attempts(
             die()
         with pytest.MonkeyPatch.context() as patch:
             if shards == 3 and moment == "half":
-                patch.setattr("dcod.teach.attempts.os.replace", die)
+                patch.setattr("dcod.storage.outputs._take_place", die)
             add(self, rows)
         if shards == 3:
             die()

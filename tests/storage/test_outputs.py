@@ -302,6 +302,7 @@ FILL = """
     from safetensors.torch import save_file
     from dcod import storage
     from dcod.storage import outputs, room
+    from dcod.storage import parts as stores
     from dcod.score import parts
     from dcod.teach.attempts import SCHEMA, Attempts, Tally
     from dcod.train.checkpoints import Checkpoints
@@ -323,7 +324,7 @@ FILL = """
             write(out)
 
     def attempts():
-        kept = Attempts(here / "work", 1, 0)
+        kept = Attempts(stores.Parts(str(here / "work"), "attempts.parquet"), here, 1, 0)
         kept.tallies = {"q": Tally()}
         kept.add([dict.fromkeys(SCHEMA.names) | {"question": "q", "attempt": 0, "completion": much}])
 

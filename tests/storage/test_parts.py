@@ -82,6 +82,37 @@ def test_the_mark_goes_up_last(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sent == ["s3://traces/work/a/values", "s3://traces/work/a/a-mark"]
 
 
+def test_files_that_are_there_become_a_part(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark last, whatever the order; and on the way to a bucket none is copied."""
+    sent, send = [], stores.upload
+
+    def upload(path: Path, uri: str) -> None:
+        sent.append(path)
+        send(path, uri)
+
+    monkeypatch.setattr(stores, "upload", upload)
+    files = [tmp_path / "a-mark", tmp_path / "values"]
+    for path in files:
+        path.write_text(f"in {path.name}")
+    store = Parts(place, "a-mark")
+    store.put_files("a", files)
+    assert store.names() == ["a"]
+    assert (store.get("a") / "values").read_text() == "in values"
+    assert sent == (files[::-1] if storage.is_s3(place) else [])
+    assert all(path.is_file() for path in files)
+
+
+def test_files_beside_the_parts_are_no_parts(place: str, tmp_path: Path) -> None:
+    store = Parts(place, "a-mark")
+    put(store, "a", "of a")
+    for name in ("z", "a-mark"):
+        (tmp_path / "beside").write_text(name)
+        stores.copy(tmp_path / "beside", f"{place}/{name}")
+    assert store.loose() == ["a-mark", "z"]
+    assert store.names() == ["a"]
+    assert store.get("z").read_text() == "z"
+
+
 def test_clearing_a_bucket_takes_what_was_half_written(place: str, tmp_path: Path) -> None:
     store = Parts(place, "a-mark")
     put(store, "a", "of a")
