@@ -71,7 +71,7 @@ def main(work: str) -> None:
 
 def _inputs(work: str, local: int) -> tuple[Config, Path, Path]:
     """Configuration, scores and start; one rank of a node fetches, the others wait for it."""
-    if not storage.is_s3(work):
+    if not storage.is_s3(work):  # every rank reads a shared volume itself
         folder = Path(work)
     else:
         folder = Path(tempfile.gettempdir()) / f"dcod-{os.environ.get('TORCHELASTIC_RUN_ID', 'job')}"

@@ -2,7 +2,8 @@
 
 ``files`` is what all use; ``outputs`` decides what may be replaced and ``marks`` what is dcod's; ``temporary`` and
 ``workers`` see that nothing outlives its process. ``s3`` is one call to a bucket, ``downloads`` a file from it with its
-tries, ``dripping`` the least rate, ``parts`` what a run goes on from, ``retries`` when anything is tried again.
+tries, ``dripping`` the least rate, ``parts`` what a run goes on from, ``entries`` what lies at a place and its removal,
+``retries`` when anything is tried again.
 A new kind of store goes behind ``files``.
 """
 

@@ -128,7 +128,7 @@ def would_read(uri: str, file: Path) -> bool:
 
     A glob's ``*`` is taken to reach into folders as well.
     """
-    if storage.is_s3(uri) or uri.startswith(HUB) or synthetic.is_synthetic(uri):
+    if not _is_path(uri):
         return False
     path, place = Path(uri.removeprefix("file://")).expanduser(), file.resolve()
     if path.is_dir():
@@ -172,9 +172,13 @@ def left_out(uris: Iterable[str]) -> list[tuple[str, str]]:
     """What local folders and globs hold that is not read, each with why."""
     left: list[tuple[str, str]] = []
     for uri in uris:
-        if not (storage.is_s3(uri) or uri.startswith(HUB) or synthetic.is_synthetic(uri)):
+        if _is_path(uri):
             expand(uri, left)
     return left
+
+
+def _is_path(uri: str) -> bool:
+    return not (storage.is_s3(uri) or uri.startswith(HUB) or synthetic.is_synthetic(uri))
 
 
 def digests(uris: Iterable[str]) -> dict[str, str]:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from dcod import storage
 from dcod.config import Config
-from dcod.storage import marks
+from dcod.storage.entries import entries
 from dcod.tracking import platform
 from dcod.tracking.registry import Registry, Version
 from dcod.tracking.runs import Tracker
@@ -142,7 +139,7 @@ def _models(
 
 def _weights(config: Config, kept: set[str]) -> Iterator[Item]:
     """Weights that MLflow only names (``promote.log_model=reference``)."""
-    for place in _places(f"{config.cluster.storage.rstrip('/')}/models" if config.cluster.storage else ""):
+    for place in entries(f"{config.cluster.storage.rstrip('/')}/models" if config.cluster.storage else ""):
         if place.name not in kept:
             yield Item("weights", place.uri, place.when, place.size, place.remove)
 
@@ -151,55 +148,8 @@ def _remains(config: Config) -> Iterator[Item]:
     """Checkpoints of trainings and scorings, and what jobs on several nodes left."""
     jobs = f"{config.cluster.storage.rstrip('/')}/trainjobs" if config.cluster.storage else ""
     for uri in dict.fromkeys((config.train.checkpoints.uri, config.score.checkpoints.uri, jobs)):
-        for place in _places(uri):
+        for place in entries(uri):
             yield Item("remains", place.uri, place.when, place.size, place.remove)
-
-
-@dataclass(frozen=True)
-class _Place:
-    name: str
-    uri: str
-    when: float
-    size: int
-    remove: Callable[[], None]
-
-
-def _places(uri: str) -> Iterator[_Place]:
-    """What lies right below a prefix or in a folder, each as old as the newest in it."""
-    if not uri:
-        return
-    if not storage.is_s3(uri):
-        yield from (_folder(path) for path in sorted(Path(uri).glob("*")) if _ours(path))
-        return
-    under: dict[str, list[tuple[float, int]]] = {}
-    root = f"{uri.rstrip('/')}/"
-    for key, when, size in storage.dated_objects(root):
-        under.setdefault(key.removeprefix(root).partition("/")[0], []).append((when, size))
-    for name, objects in sorted(under.items()):
-        whole = f"{root}{name}"
-        newest, size = max(when for when, _ in objects), sum(size for _, size in objects)
-        yield _Place(name, whole, newest, size, partial(storage.remove, whole))
-
-
-def _ours(folder: Path) -> bool:
-    """Whether all in a folder is dcod's: an output, or a folder of nothing but outputs."""
-    if not folder.is_dir():
-        return False
-    inner = list(folder.iterdir())
-    return not marks.foreign(folder) or (bool(inner) and all(one.is_dir() and not marks.foreign(one) for one in inner))
-
-
-def _folder(folder: Path) -> _Place:
-    files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    newest = max((one.st_mtime for one in files), default=folder.stat().st_mtime)
-
-    def remove() -> None:
-        for one in (folder, *(path for path in folder.glob("*") if path.is_dir())):
-            storage.remove_folder(one)
-        if folder.is_dir() and not list(folder.iterdir()):
-            folder.rmdir()
-
-    return _Place(folder.name, str(folder), newest, sum(one.st_size for one in files), remove)
 
 
 def _parent(run: Any) -> str:

@@ -197,7 +197,8 @@ def test_weights_stay_while_a_young_model_names_them(
         references.put(student, "s3://traces/work/models", loading.digest(student), tmp_path / name / "scratch")
     dated = storage.dated_objects
     monkeypatch.setattr(
-        storage, "dated_objects", lambda uri: [(name, when - LATER, size) for name, when, size in dated(uri)]
+        "dcod.storage.entries.dated_objects",
+        lambda uri: [(name, when - LATER, size) for name, when, size in dated(uri)],
     )
     cluster = parse_config("{}", ["cluster.storage=s3://traces/work"]).cluster
     config = store.config.model_copy(update={"cluster": cluster})
