@@ -51,6 +51,6 @@ def test_two_at_once_are_refused(
     monkeypatch.setattr("dcod.teach.attempts._DEAD_S", 3.0)
     given = section(asked, tmp_path, attempts=1) | {"work": f"s3://{bucket}/teach"}
     run(tmp_path / "out", tiny_teacher, given)
-    lock = storage.list_objects(f"s3://{bucket}/teach")[0].rpartition("/")[0] + "/lock"
+    lock = storage.list_objects(f"s3://{bucket}/teach")[0].rsplit("/", 2)[0] + "/lock"
     with storage.lease(lock, ttl_s=3), pytest.raises(UserError, match="another `dcod teach` works there"):
         run(tmp_path / "out", tiny_teacher, given)
