@@ -92,7 +92,7 @@ def run_here(config: Config, root: Path = Path("runs"), *, quiet: bool = False, 
     from dcod.errors import UserError, one_line
     from dcod.storage import room
     from dcod.storage import temporary as scratch
-    from dcod.tracking import Tracker
+    from dcod.tracking.runs import Tracker
     from dcod_pipelines.compile import build
 
     if "python3" in config.to_json() or "python3" in str(root.resolve()):
@@ -136,7 +136,7 @@ def _close_dead(config: Config, pipelines: Path) -> None:
     from filelock import lock_descriptor
 
     from dcod.retrain.history import unfinished
-    from dcod.tracking import Tracker
+    from dcod.tracking.runs import Tracker
 
     tracker = Tracker(config.tracking)
     for name, place in unfinished(tracker):

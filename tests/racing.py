@@ -10,8 +10,8 @@ from dcod.config import Config
 from dcod.evaluate.results import ModelRef
 from dcod.promote import promote
 from dcod.promote.decision import Decision, Reason
-from dcod.tracking import Tracker
 from dcod.tracking.registry import CHAMPION, Registry
+from dcod.tracking.runs import Tracker
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dcod.config import TrackingConfig
 
 @cache
 def _template() -> Path:
-    from dcod.tracking import Tracker
+    from dcod.tracking.runs import Tracker
 
     folder = Path(tempfile.mkdtemp(prefix="dcod-template-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -202,7 +202,7 @@ def metrics(
     """Figures of a schedule's newest run, for Prometheus; docs/operations.md."""
     from dcod.cluster import prometheus
     from dcod.retrain import history
-    from dcod.tracking import Tracker
+    from dcod.tracking.runs import Tracker
 
     read = configured(config, preset, overrides)
     figures = history.status(Tracker(read.tracking), read)
@@ -217,7 +217,7 @@ def metrics(
 def rollback(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Makes the previous champion the champion again."""
     from dcod.promote.promote import rollback as roll
-    from dcod.tracking import Tracker
+    from dcod.tracking.runs import Tracker
 
     read = configured(config, "", overrides)
     version = roll(read, tracker=Tracker(read.tracking))
@@ -234,7 +234,8 @@ def gc(
 ) -> None:
     """Lists, or deletes, weights and outputs that nothing needs any more; runs, figures and versions stay."""
     from dcod.promote.promote import held
-    from dcod.tracking import Tracker, retention
+    from dcod.tracking import retention
+    from dcod.tracking.runs import Tracker
 
     read = configured(config, "", overrides)
     with held(read):  # no promotion and no rollback meanwhile

@@ -14,6 +14,8 @@ from dcod.config.base import Few, Positive, Section, Share
 from dcod.config.losses import CorrectionConfig, LossConfig, check_together
 
 SFT = "sft"  # the arm that corrects nothing: always there, and first
+CHOSEN = "arm.json"  # what the pilot chose, beside a champion's decision or a nightly run's traces
+NAMED = ("correction", "loss", "focus", "anchor")  # what an arm may name of the section `train`, besides its rate
 
 
 class ArmConfig(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dcod.config.arms import AUTO, SFT, ArmConfig, PilotConfig
+from dcod.config.arms import AUTO, NAMED, SFT, ArmConfig, PilotConfig
 from dcod.config.base import Few, Positive, Section, Share
 from dcod.config.losses import CorrectionConfig, LossConfig, check_together
 
@@ -149,8 +149,13 @@ class TrainConfig(Section):
     def of_arm(self, arm: ArmConfig) -> TrainConfig:
         """The training of one arm, and of nothing else: the same setting has the same digest, whoever chose it."""
         rate = self.learning_rate if arm.learning_rate == "run" else arm.learning_rate
-        named = {name: getattr(arm, name) for name in ("correction", "loss", "focus", "anchor")}
+        named = {name: getattr(arm, name) for name in NAMED}
         return self.model_copy(update={**_ALONE, **named, "learning_rate": rate})
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is plain fine-tuning, at whatever rate."""
+        return all(getattr(self, name) == _PLAIN[name] for name in NAMED)
 
     def alone(self) -> TrainConfig:
         """The training that this section itself describes, without what it is compared with."""

@@ -95,14 +95,14 @@ def reproduce(folder: Path, recorded: Path) -> Reproduction:
 
 def main(folder: Path, recorded: Path) -> dict[str, Any]:
     """What the fresh process does."""
-    from dcod import engines
     from dcod.config import EngineConfig
+    from dcod.engines import by_name
     from dcod.engines.base import Sampling
     from dcod.traces import prompts
 
     data = storage.read_json(recorded, made_by="dcod evaluate")
     tokenizer = prompts.load_tokenizer(folder, data["chat_template"])
-    engine = engines.load(EngineConfig(name=data["engine"]), folder, tokenizer, data["dtype"])
+    engine = by_name.load(EngineConfig(name=data["engine"]), folder, tokenizer, data["dtype"])
     said = engine.generate(data["prompts"], Sampling(TOKENS), len(data["prompts"])) if data["prompts"] else []
     logprobs = _logprobs(engine, data["prompts"], data["tokens"])
     pairs = [p for a, b in zip(logprobs, data["logprobs"], strict=True) for p in zip(a, b, strict=True)]

@@ -11,6 +11,7 @@ from dcod.evaluate.results import ModelRef
 from dcod.promote.compare import Comparison
 
 DECISION = "decision.json"
+TRAINED_ON = "trained_on.json"  # the sources of the training, beside it
 
 
 @dataclass(frozen=True)

@@ -32,19 +32,18 @@ from typing import Any
 
 from dcod import benchmarks, storage
 from dcod.config import Config, PromoteConfig
+from dcod.config.arms import CHOSEN
 from dcod.engines import reproduce
 from dcod.errors import UserError
 from dcod.evaluate.results import ModelRef
 from dcod.models import loading
 from dcod.promote.contest import Contest, Spending, Standing
-from dcod.promote.decision import DECISION, Decision, read_decision
+from dcod.promote.decision import DECISION, TRAINED_ON, Decision, read_decision
 from dcod.promote.gate import judge
-from dcod.tracking import StageRun, Tracker
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
+from dcod.tracking.runs import StageRun, Tracker
 from dcod.tracking.store import user
 
-TRAINED_ON = "trained_on.json"  # the sources of the training, beside the decision
-ARM = "arm.json"  # what the pilot chose, beside the decision too; see dcod.retrain.arms
 _WAIT_S = 300.0  # for the lease: another gate may be uploading a model
 _LONGEST = 500  # characters of a tag
 _TAG = re.compile(r"[^\w. /-]")
@@ -97,7 +96,7 @@ def challenge(
         if recorded.is_file():
             shutil.copyfile(recorded, out / reproduce.FILE)
         if anew:  # all that another run needs to promote it, the decision last
-            for path in (out / TRAINED_ON, out / ARM, out / reproduce.FILE, out / DECISION):
+            for path in (out / TRAINED_ON, out / CHOSEN, out / reproduce.FILE, out / DECISION):
                 if path.is_file():
                     registry.attach(version, path, "decision")
     log.text(DECISION, decision.to_json())

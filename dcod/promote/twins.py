@@ -16,7 +16,7 @@ import numpy as np
 
 from dcod import storage
 from dcod.config import TrainConfig
-from dcod.config.arms import ArmConfig, PilotConfig
+from dcod.config.arms import NAMED, PilotConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Results
 from dcod.promote import choice
@@ -25,7 +25,6 @@ from dcod.promote.contest import correctness
 from dcod.promote.rules import compared_with_twin
 
 LEVEL = 0.05  # of the one-sided bound, which nothing here is decided by
-_NAMED = ("correction", "loss", "focus", "anchor", "learning_rate")  # what an arm may name
 
 
 def on_report(student: Results, twin: Results) -> list[Comparison]:
@@ -84,10 +83,10 @@ def equal_compute(student: Path, twin: Path) -> None:
     """
     ours, theirs = _trained(student), _trained(twin)
     train = TrainConfig.model_validate(theirs["config"]["train"])
-    if not is_plain(train):
+    if not train.is_plain:
         raise UserError(f"twin {twin}: trained with correction {train.correction.name!r}, loss {train.loss.name!r}")
     for manifest in (ours, theirs):
-        for name in _NAMED:
+        for name in (*NAMED, "learning_rate"):
             manifest["config"]["train"].pop(name, None)
     different = [name for name in ("config", "seed", "inputs", "code") if ours[name] != theirs[name]]
     if different:
@@ -111,11 +110,6 @@ def best_rate(twin: Path, sft: TrainConfig, name: str) -> None:
             f"twin {twin}: trained at learning_rate {rate:g}, and the pilot found plain fine-tuning best at "
             f"{sft.learning_rate:g} ({name}); train the twin with --arm sft --choice DIR of `dcod choose`"
         )
-
-
-def is_plain(train: TrainConfig) -> bool:
-    """Whether a training is plain fine-tuning."""
-    return all(getattr(train, name) == getattr(ArmConfig(name="plain"), name) for name in _NAMED[:-1])
 
 
 def _trained(folder: Path) -> dict[str, Any]:

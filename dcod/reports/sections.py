@@ -19,8 +19,8 @@ from dcod.traces import FILE, read_batches
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from dcod.tracking import StageRun
     from dcod.tracking.lineage import Origin
+    from dcod.tracking.runs import StageRun
 
 _COLUMNS = ("source_file", "teacher", "licence", "verdict", "split")
 _SHARES = (("clipped_share", "clipped tokens"), ("truncated_share", "truncated weights"))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import benchmarks, engines, grading, storage
+from dcod import benchmarks, grading, storage
 from dcod.config import Config
-from dcod.engines import Sampling
+from dcod.engines import Sampling, by_name
 from dcod.errors import UserError
 from dcod.reports import viewer
 from dcod.score.scores import read_scores
@@ -233,7 +233,7 @@ def _asked(
     for example in shown:
         first.setdefault(example.prompt_id, example)
     chosen = list(first.values())[:count]
-    engine = engines.load(config.evaluate.engine, student, tokenizer, config.student.dtype)
+    engine = by_name.load(config.evaluate.engine, student, tokenizer, config.student.dtype)
     room = 2 * max(len(example.completion_tokens) for example in shown)
     room = min(room, max((benchmarks.plan(one).max_new_tokens for one in config.evaluate.benchmarks), default=room))
     said = engine.generate([example.prompt_tokens for example in chosen], Sampling(room), _BATCH)

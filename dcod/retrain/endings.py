@@ -14,7 +14,8 @@ from typing import Any
 from dcod import storage
 from dcod.promote.decision import DECISION, read_decision
 from dcod.retrain.history import OUTCOME
-from dcod.tracking import Tracker, platform
+from dcod.tracking import platform
+from dcod.tracking.runs import Tracker
 from dcod.tracking.store import quoted
 
 CANCELLED = ("CANCELED", "CANCELLED")

@@ -13,12 +13,13 @@ from typing import Any
 
 from dcod import storage
 from dcod.config import Config
-from dcod.promote.decision import DECISION
-from dcod.promote.promote import ARM, TRAINED_ON
+from dcod.config.arms import CHOSEN
+from dcod.promote.decision import DECISION, TRAINED_ON
 from dcod.retrain import arms
 from dcod.retrain.arms import Kept
-from dcod.tracking import Tracker, platform
+from dcod.tracking import platform
 from dcod.tracking.registry import Registry, Version
+from dcod.tracking.runs import Tracker
 from dcod.tracking.store import pages, quoted
 
 RECORD = "retraining.json"
@@ -110,7 +111,7 @@ def chosen(registry: Registry, champion: Version | None) -> Kept | None:
     if champion is None:
         return None
     with storage.scratch() as scratch:
-        return arms.read(registry.attached(champion, "decision", scratch) / ARM)
+        return arms.read(registry.attached(champion, "decision", scratch) / CHOSEN)
 
 
 def waiting(registry: Registry, name: str, champion: Version | None, into: Path) -> Version | None:

@@ -9,7 +9,6 @@ from dcod import storage
 from dcod.config import Config
 from dcod.config.arms import SFT, ArmConfig
 from dcod.errors import UserError
-from dcod.promote import twins
 from dcod.stages import seeds
 
 CHOICE = "choice.json"
@@ -56,7 +55,7 @@ def narrowed(verb: str, config: Config, arm: str, inputs: dict[str, Path], optio
         which, number = seeds.parsed(config, arm)
         choice = inputs.pop("choice", None)
         corrected = of_training(config, "", choice)
-        options |= {"arm": arm, "idle": twins.is_plain(corrected.train)}
+        options |= {"arm": arm, "idle": corrected.train.is_plain}
         own = corrected if which == seeds.STUDENT else of_training(config, SFT, choice)
         return own.model_copy(update={"seed": config.seed + number})
     return of_training(config, arm, inputs.pop("choice", None)) if verb == "train" else config

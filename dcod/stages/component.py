@@ -26,7 +26,7 @@ from dcod.stages.catalogue import STAGES, stage_of
 from dcod.stages.execute import RunContext, earlier_output, execute
 from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 
 NO_PAGE = "<!doctype html><title>No page</title><p>This run has no page of its traces.</p>"
 

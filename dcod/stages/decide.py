@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcod import benchmarks, storage
 from dcod.config import Config, CorrectionConfig
+from dcod.config.arms import CHOSEN
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.ingest import assemble
@@ -35,17 +36,16 @@ from dcod.objective import arms as objective
 from dcod.objective import corrections, weighting
 from dcod.objective.feasibility import Holdings
 from dcod.promote.decision import Reason
-from dcod.promote.promote import ARM
 from dcod.retrain import arms, decide, history, monitors
 from dcod.retrain.arms import Kept
 from dcod.retrain.decide import Evidence, Losses, RetrainDecision, Source
 from dcod.score import fields
 from dcod.score.parts import in_tokens
 from dcod.stages.evaluate import evaluator_of
-from dcod.traces import FILE, Trace, holdings, prompts, read_traces, write_traces
+from dcod.traces import FILE, Trace, holdings, prompts, read_traces, sources_of, write_traces
 from dcod.traces.scored import ScoredTrace
-from dcod.tracking import StageRun, lineage
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import StageRun
 from dcod.train import loop
 from dcod.train.sets import ListedTraces, Schedule
 
@@ -110,7 +110,7 @@ def run(
         "probe": probe,
         "evaluators": fingerprints,
         "far": sorted(far),
-        "tried": tried | {key: file for key, file in lineage.sources_of(traces).items() if key not in far},
+        "tried": tried | {key: file for key, file in sources_of(traces).items() if key not in far},
     }
     storage.write_json(out / history.RECORD, record)
     _tell(log, name, decision, record)
@@ -145,7 +145,7 @@ def _with_arm(
     if chosen is not None and not why:
         date = time.strftime("%Y-%m-%d", time.gmtime(chosen.at))
         text = f"{chosen.arm.name}, the champion's arm since the pilot of {date}, is taken over"
-        storage.write_json(folder / ARM, replace(chosen, why=text).to_dict())
+        storage.write_json(folder / CHOSEN, replace(chosen, why=text).to_dict())
     elif config.promote.schedule == "repeated":  # all pilots of a period share the level
         since = now - config.promote.period_days * _DAY
         count = history.pilots(log.tracker, config.promote.registered_model, since)

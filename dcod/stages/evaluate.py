@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcod import benchmarks, engines, storage
+from dcod import benchmarks, storage
 from dcod.benchmarks import Problem
 from dcod.config import BenchmarkConfig, Config
-from dcod.engines import Engine, Sampling, reproduce
+from dcod.engines import Engine, Sampling, by_name, reproduce
 from dcod.errors import UserError
 from dcod.evaluate import responses as recorded
 from dcod.evaluate import summaries
@@ -246,7 +246,7 @@ def _ask(
     fitting.check_tokenizer(student, tokenizer)
     for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
         _fits(benchmark, tokens, student)
-    engine = engines.load(section.engine, student, tokenizer, config.student.dtype)
+    engine = by_name.load(section.engine, student, tokenizer, config.student.dtype)
     note(out, turns=turns.of(tokenizer).table())
     written = []
     for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
@@ -270,7 +270,7 @@ def _ask(
 def evaluator_of(config: Config, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """What runs a model in an evaluation, which is part of every fingerprint."""
     return {
-        "engine": engines.identity(config.evaluate.engine),
+        "engine": by_name.identity(config.evaluate.engine),
         "dtype": config.student.dtype,
         "template": prompts.template_digest(tokenizer),
         "ends": sorted(turns.of(tokenizer).table()["stops"]),

@@ -30,7 +30,8 @@ from dcod.stages.catalogue import Stage, stage_of, ways
 from dcod.stages.digests import code_digest, output_digest
 from dcod.storage import outputs, places, room
 from dcod.traces import scored
-from dcod.tracking import SOURCE, NullLog, Tracker, machine
+from dcod.tracking import SOURCE, NullLog, machine
+from dcod.tracking.runs import Tracker
 
 _WATCHED = ("train", "pilot")  # stages whose run says how the machine fares
 

@@ -23,24 +23,26 @@ from typing import Any
 import dcod
 from dcod import storage
 from dcod.config import Config, TrainConfig
-from dcod.config.arms import SFT, ArmConfig
+from dcod.config.arms import CHOSEN, SFT, ArmConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
 from dcod.promote import twins
 from dcod.promote.compare import Comparison
 from dcod.promote.contest import Contest
-from dcod.promote.decision import Decision
-from dcod.promote.promote import ARM, TRAINED_ON, challenge
+from dcod.promote.decision import TRAINED_ON, Decision
+from dcod.promote.promote import challenge
 from dcod.reports import arms, model_card, report, sections, side_by_side, trace_pages
 from dcod.reports.run_page import RunPage
 from dcod.reports.sections import Cost
 from dcod.stages import evaluate, seeds
 from dcod.stages.arms import CHOICE
 from dcod.stages.digests import code_digest, output_digest
-from dcod.tracking import NullLog, StageRun, addresses, lineage
+from dcod.traces import sources_of
+from dcod.tracking import NullLog, addresses, lineage
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import StageRun
 
 _CARD, EXPOSURE = "card.html", "exposure.json"
 _TRACES = 300  # on the page beside the report; `dcod inspect` shows more
@@ -103,11 +105,11 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     given, registry = Inputs(**inputs), Registry(log.tracker)
     twin = _twin(config, given)
     if given.traces is not None:
-        storage.write_json(out / TRAINED_ON, lineage.sources_of(given.traces))
+        storage.write_json(out / TRAINED_ON, sources_of(given.traces))
     if given.choice is not None:
         told = storage.read_json(given.choice / CHOICE, made_by="dcod choose")
         kept = {"arm": told["settings"], "sft": told.get("sft"), "at": told["at"], "alone": told["alone"]}
-        storage.write_json(out / ARM, kept)
+        storage.write_json(out / CHOSEN, kept)
     student, start = load_results(given.results), load_results(given.start_results)
     champion = comparable(config, out, registry, student, [load_results(given.champion_results), start])
     dirty = None if given.traces is None else evaluate.contamination(config, given.traces)
@@ -252,7 +254,7 @@ def _answer(
                 {"name": f"{title}, seed {number}", "asked": other.told()} for number, other in enumerate(others, 1)
             ]
     return arms.answer(
-        plain=trained.get("stage") == "train" and twins.is_plain(TrainConfig(**trained["config"]["train"])),
+        plain=trained.get("stage") == "train" and TrainConfig(**trained["config"]["train"]).is_plain,
         full=full,
         choice=told,
         trial=[Comparison(**one) for one in told["report"]] if told else [],

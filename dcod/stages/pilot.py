@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from dcod import storage
 from dcod.config import Config
-from dcod.config.arms import SFT, ArmConfig, PilotConfig
+from dcod.config.arms import CHOSEN, SFT, ArmConfig, PilotConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics
 from dcod.models import fitting, loading
@@ -37,7 +37,7 @@ from dcod.objective import arms
 from dcod.objective.feasibility import Holdings
 from dcod.objective.price import Cost, Speed, cost_of
 from dcod.progress import MARK
-from dcod.promote import choice, promote
+from dcod.promote import choice
 from dcod.retrain import arms as taken_over
 from dcod.score import frozen
 from dcod.score.preparing import Preparation
@@ -104,7 +104,7 @@ def run(
     alone = held.alone / held.traces if held.traces else 0.0
     state, why = untried(config, traces, arm, held, dropped)
     if state == KEPT:
-        shutil.copyfile(traces / promote.ARM, out / TAKEN_OVER)
+        shutil.copyfile(traces / CHOSEN, out / TAKEN_OVER)
     seeds = range(1) if first else range(0 if dropped is None else 1, config.train.pilot.seeds)
     told = {"arm": chosen.model_dump(mode="json"), "sft": chosen.is_sft, "alone": alone, "seeds": list(seeds)}
     told |= {"before": _before(traces)}
@@ -144,7 +144,7 @@ def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Pat
         held: what the traces hold.
         dropped: the output of `halve`, where a first seed came before.
     """
-    if kept := taken_over.read(traces / promote.ARM):
+    if kept := taken_over.read(traces / CHOSEN):
         return KEPT, kept.why
     if few := arms.too_few_held(config.train, held):
         return FEW, few

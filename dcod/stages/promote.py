@@ -7,7 +7,8 @@ from pathlib import Path
 from dcod import storage
 from dcod.config import Config
 from dcod.promote.promote import promote
-from dcod.tracking import Log, StageRun, Tracker
+from dcod.tracking import Log
+from dcod.tracking.runs import StageRun, Tracker
 
 
 def run(config: Config, out: Path, log: Log, *, decision: Path) -> dict[str, float]:

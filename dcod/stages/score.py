@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,16 +27,27 @@ from dcod.stages.digests import attempt_place
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
 from dcod.storage import parquet
-from dcod.traces import FILE, check_tokenizer, count_traces, prompts, read_batches, schema_of, scored, turns
-from dcod.tracking import SOURCE, Log, StageRun, lineage
+from dcod.traces import (
+    FILE,
+    check_tokenizer,
+    count_traces,
+    prompts,
+    read_batches,
+    schema_of,
+    scored,
+    sources_of,
+    turns,
+)
+
+if TYPE_CHECKING:
+    from dcod.tracking import Log
 
 UNLIKELY = 0.2  # a token's probability below which the student hardly knows it
 
 
 def run(config: Config, out: Path, log: Log, *, traces: Path, student: Path) -> dict[str, float]:
     """Scores a trace set with a student; see the module."""
-    if isinstance(log, StageRun):  # for dcod.tracking.lineage; a shard names those of its part
-        log.inputs([(file, key, file) for key, file in lineage.sources_of(traces).items()], SOURCE)
+    log.sources(sources_of(traces))  # of a shard, those of its part
     tokenizer = prompts.of_student(student, config.student)
     fitting.check_student(student, tokenizer, config.student.max_length)
     whose = scores.Scored(loading.digest(student), prompts.tokenizer_digest(tokenizer))

@@ -21,10 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcod import engines, grading, progress, storage
+from dcod import grading, progress, storage
 from dcod.config import Config
 from dcod.config.teach import TeachConfig
-from dcod.engines import Completion, Sampling, seed_for
+from dcod.engines import Completion, Sampling, by_name, seed_for
 from dcod.engines.openai import OpenAIEngine, PartError
 from dcod.errors import UserError
 from dcod.models import fitting, loading
@@ -124,7 +124,7 @@ def _taught(
     figures = _figures(teach, kept)
     sampler = {
         **constant,
-        "engine": engines.identity(teach.engine),
+        "engine": by_name.identity(teach.engine),
         "dtype": teach.dtype,
         "max_new_tokens": teach.max_new_tokens,
         "log_probs": "after temperature and top_p" if teach.logprobs else "not recorded",
@@ -178,7 +178,7 @@ def table(folder: Path) -> str:
 def _policy(teach: TeachConfig, sampling: Sampling, teacher: Path | None) -> str:
     """Identity of the behaviour policy; where a server stands and how fast it is asked is no part of it."""
     engine = (
-        [teach.engine.name, teach.engine.model] if teach.engine.name == "openai" else engines.identity(teach.engine)
+        [teach.engine.name, teach.engine.model] if teach.engine.name == "openai" else by_name.identity(teach.engine)
     )
     model = loading.digest(teacher) if teacher else ""
     decides: list[Any] = [VERSION, engine, model, teach.dtype, teach.chat_template, teach.endpoint_logprobs]
@@ -199,7 +199,7 @@ def _asker(
     if teacher is None or tokenizer is None:
         if teach.engine.name != "openai":
             raise UserError("teach: no teacher; give --teacher, set teach.model, or ask an endpoint (teach.engine)")
-        chat = engines.load_chat(teach.engine)
+        chat = by_name.load_chat(teach.engine)
         own = teach.system_prompt
         behind = [] if own == prompts.OF_TEMPLATE else [{"role": "system", "content": own}]
         return lambda some, how: chat.chat([_behind(behind, one.prompt) for one in some], how, teach.batch_size)
@@ -208,7 +208,7 @@ def _asker(
     fitting.check_tokenizer(teacher, tokenizer)
     fitting.check_room(teacher, longest, "teach (prompt and max_new_tokens)", "lower teach.max_new_tokens")
     fitting.check_tokens(teacher, list(encoded.values()), "teach")
-    engine = engines.load(teach.engine, teacher, tokenizer, teach.dtype)
+    engine = by_name.load(teach.engine, teacher, tokenizer, teach.dtype)
     if isinstance(engine, OpenAIEngine) and teach.logprobs and (teach.temperature, teach.top_p) != (1.0, 1.0):
         engine.check_processed(list(encoded.values()), sampling)
     return lambda some, how: engine.generate([encoded[one.id] for one in some], how, teach.batch_size)

@@ -19,6 +19,7 @@ from dcod.traces.schema import (
     read_batches,
     read_traces,
     schema_of,
+    sources_of,
     tokenizer_of,
     write_traces,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "read_batches",
     "read_traces",
     "schema_of",
+    "sources_of",
     "tokenizer_of",
     "write_traces",
 ]

@@ -26,6 +26,7 @@ SCHEMA_VERSION = 3
 _READ = ("2", "3")  # versions; before 3 a row was one trace
 OWN = "student:"  # before the name of a teacher that is the student itself
 _TOKENIZER = "dcod.traces.schema.tokenizer"
+_OF_SOURCE = ["source_digest", "source_file"]
 _AT_ONCE = 64  # traces that become columns together
 _GROUP_BYTES = 2**25  # of a row group that takes no more, before compression
 
@@ -194,6 +195,15 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """As :func:`read_traces`, in Arrow's form, of all columns or of some."""
     return parquet.read(_table(folder), rows, columns)
+
+
+def sources_of(folder: Path) -> dict[str, str]:
+    """The files that the traces of a set came from: names by SHA-256."""
+    by_digest: dict[str, str] = {}
+    for batch in read_batches(folder, columns=_OF_SOURCE):
+        distinct = pa.Table.from_batches([batch]).group_by(_OF_SOURCE).aggregate([])
+        by_digest |= {row["source_digest"]: row["source_file"] for row in distinct.to_pylist() if row["source_digest"]}
+    return by_digest
 
 
 def count_traces(folder: Path) -> int:

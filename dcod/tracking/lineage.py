@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from dcod.traces import read_batches
+from dcod.traces import sources_of
 from dcod.tracking.logs import SOURCE
 from dcod.tracking.registry import Registry, Version
 from dcod.tracking.runs import Tracker
 from dcod.tracking.store import pages
 
-_COLUMNS = ["source_digest", "source_file"]
 _PAGE = 500
 
 
@@ -80,15 +77,6 @@ def files(registry: Registry, version: Version) -> dict[str, str]:
                 elif stage in ("train", "merge"):
                     waiting.append(f"tags.`dcod.digest` = '{digest}'")
     return dict(sorted(by_digest.items(), key=lambda item: (item[1], item[0])))
-
-
-def sources_of(traces: Path) -> dict[str, str]:
-    """The files that the traces of a set came from: names by SHA-256."""
-    by_digest: dict[str, str] = {}
-    for batch in read_batches(traces, columns=_COLUMNS):
-        distinct = pa.Table.from_batches([batch]).group_by(_COLUMNS).aggregate([])
-        by_digest |= {row["source_digest"]: row["source_file"] for row in distinct.to_pylist() if row["source_digest"]}
-    return by_digest
 
 
 def _runs(tracker: Tracker, query: str) -> Iterator[Any]:

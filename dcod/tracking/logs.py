@@ -25,6 +25,8 @@ class Log(Protocol):
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
+    def sources(self, files: Mapping[str, str]) -> None: ...
+
 
 class NullLog:
     """Says nothing: for tests and library use without tracking."""
@@ -36,6 +38,8 @@ class NullLog:
     def text(self, name: str, text: str) -> None: ...
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def sources(self, files: Mapping[str, str]) -> None: ...
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

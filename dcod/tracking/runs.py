@@ -112,7 +112,7 @@ class Tracker:
                 if not given:
                     self.client.delete_run(run_id)
                 return winner
-        self._params(run_id, flatten(config.model_dump(mode="json")))
+        self.log_params(run_id, config.model_dump(mode="json"))
         self.client.log_text(run_id, config.to_json() + "\n", "config.json")
         return run_id
 
@@ -196,10 +196,6 @@ class Tracker:
         except Exception as error:
             _log.warning("the failure of pipeline %s could not be recorded: %s", pipeline_id, one_line(error))
 
-    def log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
-        """Parameters of a run, flattened."""
-        self._params(run_id, flatten(values))
-
     def _experiment(self) -> str:
         name = self.config.experiment
         experiment = self.client.get_experiment_by_name(name)
@@ -250,10 +246,11 @@ class Tracker:
         runs = self.client.search_runs([self.experiment_id], f"tags.`dcod.pipeline` = {quoted(pipeline_id)}")
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
-    def _params(self, run_id: str, values: Mapping[str, str]) -> None:
+    def log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        """Parameters of a run, flattened."""
         from mlflow.entities import Param
 
-        rows = [Param(NAME.sub("_", key), hidden(value)[:6000]) for key, value in values.items()]
+        rows = [Param(NAME.sub("_", key), hidden(value)[:6000]) for key, value in flatten(values).items()]
         for start in range(0, len(rows), 100):  # MLflow's limit
             self.client.log_batch(run_id, params=rows[start : start + 100])
 
@@ -372,6 +369,10 @@ class StageRun:
         if context == SOURCE and self.parent and datasets:
             with contextlib.suppress(Exception):  # the stage's own are what lineage reads
                 self.tracker.client.log_inputs(self.parent, datasets[:100])
+
+    def sources(self, files: Mapping[str, str]) -> None:
+        """The files that what a stage reads came from, names by SHA-256; see :mod:`dcod.tracking.lineage`."""
+        self.inputs([(name, digest, name) for digest, name in files.items()], SOURCE)
 
     def headline(self, values: Mapping[str, float], description: str = "", report: str = "") -> None:
         """Figures, a description and files on the parent run, where there is one: what runs are compared by.

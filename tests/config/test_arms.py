@@ -44,6 +44,9 @@ def test_an_arm_is_plain_but_for_what_it_names() -> None:
     assert made.train.alone().correction.name == "surprisal"
     plain = Config.model_validate({"train": {"learning_rate": 3e-5, "epochs": 5}})
     assert made.train.of_arm(made.train.arm(SFT)) == plain.train
+    assert plain.train.is_plain
+    for named in ({"correction": {"name": "surprisal"}}, {"loss": {"name": "gce"}}, {"focus": 1.0}, {"anchor": 0.1}):
+        assert not Config.model_validate({"train": named}).train.is_plain
 
 
 @pytest.mark.parametrize(

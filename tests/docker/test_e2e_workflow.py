@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dcod.config import Config, load_config
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.stages.test_finish import IN_TRAINING, PROMOTED, REFUSED, recorded
 from tests.tracked import fresh_store
 

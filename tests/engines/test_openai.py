@@ -16,9 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from dcod import engines
 from dcod.config import Config, EngineConfig, parse_config
-from dcod.engines import Sampling
+from dcod.engines import Sampling, by_name
 from dcod.engines import openai as module
 from dcod.engines.openai import OpenAIEngine
 from dcod.engines.transformers import TransformersEngine
@@ -249,7 +248,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_requests_begin_no_oftener_than_allowed(server: Server, local: TransformersEngine, clock: Clock) -> None:
     config = EngineConfig(name="openai", endpoint=server.endpoint, model="tiny", requests_per_minute=30, concurrency=1)
-    engine = engines.load(config, Path(), local.tokenizer, "float32")
+    engine = by_name.load(config, Path(), local.tokenizer, "float32")
     engine.generate([[1, 5]] * 4, Sampling(1), 4)
     assert clock.now == pytest.approx(6.0)  # at 0, 2, 4 and 6 seconds
 
@@ -325,9 +324,9 @@ def test_it_is_chosen_by_configuration(server: Server, tiny_student: Path, tmp_p
 
 
 def test_engines_are_loaded_by_name(tiny_student: Path, local: TransformersEngine) -> None:
-    found = engines.load(EngineConfig(), tiny_student, local.tokenizer, "float32")
+    found = by_name.load(EngineConfig(), tiny_student, local.tokenizer, "float32")
     assert isinstance(found, TransformersEngine)
-    assert engines.identity(EngineConfig())[0] == "transformers"
+    assert by_name.identity(EngineConfig())[0] == "transformers"
     for wrong in ({"name": "openai"}, {"name": "openai", "endpoint": "127.0.0.1", "model": "x"}, {"model": "x"}):
         with pytest.raises(ValueError, match="engine"):
             EngineConfig(**wrong)

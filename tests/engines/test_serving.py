@@ -15,8 +15,8 @@ from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
 from dcod.promote.promote import _serving
 from dcod.traces import prompts
-from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.tracked import fresh_store
 
 MESSAGES: list[Any] = [{"role": "user", "content": "What is 3 + 4 + 5?"}]

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dcod import engines
 from dcod.config import Config, EngineConfig
-from dcod.engines import Sampling, reproduce
+from dcod.engines import Sampling, by_name, reproduce
 from dcod.engines.transformers import TransformersEngine
 from dcod.models import loading
 from dcod.traces import formats, prompts, turns
@@ -69,7 +68,7 @@ def reference(folder: Path) -> TransformersEngine:
 @pytest.fixture(scope="module")
 def engine(folder: Path, reference: TransformersEngine) -> Iterator[VllmEngine]:
     """One for all tests here: it takes its time to start."""
-    found: Any = engines.load(EngineConfig(name="vllm"), folder, reference.tokenizer, "float32")
+    found: Any = by_name.load(EngineConfig(name="vllm"), folder, reference.tokenizer, "float32")
     yield found
     found.llm.llm_engine.engine_core.shutdown()
 
@@ -186,8 +185,8 @@ def test_an_exported_version_says_the_same_tokens(
     folder: Path, reference: TransformersEngine, asked: list[list[int]], tmp_path: Path
 ) -> None:
     from dcod.engines.vllm import VllmEngine
-    from dcod.tracking import Tracker
     from dcod.tracking.registry import Registry
+    from dcod.tracking.runs import Tracker
     from tests.tracked import fresh_store
 
     tracker = Tracker(fresh_store(tmp_path / "store"))

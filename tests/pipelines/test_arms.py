@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dcod.config import Config
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from dcod_pipelines.compile import compile_to
 from tests.pipelines.test_distill import CLUSTERS, GOLDEN, dcod, write_inputs
 

@@ -17,8 +17,8 @@ import yaml
 from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
 from dcod.storage import parquet
-from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests import planting
 from tests.answering import answering
 from tests.tracked import fresh_store

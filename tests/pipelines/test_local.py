@@ -115,7 +115,7 @@ def test_only_dead_runs_of_this_place_are_ended(tmp_path: Path, monkeypatch: pyt
     places = [
         (name, tmp_path / "here" / name / "stage" / "output") for name in ("living", "dead", "unmarked", "absent")
     ]
-    monkeypatch.setattr("dcod.tracking.Tracker", Tracker)
+    monkeypatch.setattr("dcod.tracking.runs.Tracker", Tracker)
     monkeypatch.setattr(
         "dcod.retrain.history.unfinished", lambda tracker: [*places, ("elsewhere", tmp_path / "x" / "y")]
     )

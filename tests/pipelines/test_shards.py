@@ -10,8 +10,10 @@ import pytest
 from dcod import storage
 from dcod.config import load_config
 from dcod.stages.execute import RunContext, execute
-from dcod.tracking import Tracker, lineage
+from dcod.traces import sources_of
+from dcod.tracking import lineage
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.pipelines.test_distill import write_inputs
 from tests.retrain import nights
 
@@ -39,7 +41,7 @@ def test_a_run_in_shards_makes_the_traces_of_one_pod(tmp_path: Path, tiny_studen
         {"fetch": 2, "examine": 2, "ingest": 1, "score": 2, "merge": 5, "train": 1, "gate": 1}
     )
     student = Registry(tracker).versions("dcod-student")[-1]
-    assert lineage.files(Registry(tracker), student) == lineage.sources_of(joined) != {}
+    assert lineage.files(Registry(tracker), student) == sources_of(joined) != {}
     execute("ingest", config, tmp_path / "later", {"student": tiny_student}, RunContext("later"))
     assert any("dcod.reused_from" in run.data.tags for run in tracker.client.search_runs([tracker.experiment_id]))
     assert storage.digest_folder(tmp_path / "later") == storage.digest_folder(joined)

@@ -20,8 +20,9 @@ from dcod.promote import promote
 from dcod.promote.contest import Contest
 from dcod.promote.decision import Decision
 from dcod.stages import promote as stage
-from dcod.tracking import NullLog, Tracker
+from dcod.tracking import NullLog
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
 

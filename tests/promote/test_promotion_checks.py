@@ -19,8 +19,9 @@ from dcod.models import loading
 from dcod.promote import promote
 from dcod.promote.twins import equal_compute
 from dcod.stages import evaluate, gate
-from dcod.tracking import NullLog, Tracker
+from dcod.tracking import NullLog
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.promote.test_promote import NAME, Place, contest, results
 from tests.tracked import fresh_store
 

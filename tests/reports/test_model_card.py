@@ -19,9 +19,10 @@ from dcod.promote.contest import Contest
 from dcod.reports import arms, model_card
 from dcod.stages import gate
 from dcod.traces import Trace, write_traces
-from dcod.tracking import Tracker, cards, export
+from dcod.tracking import cards, export
 from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.promote.test_promote import NAME, results
 from tests.reports.test_arms import CHOICE
 from tests.reports.test_report import HISTORY, HOSTILE, decision, write_results

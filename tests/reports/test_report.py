@@ -25,8 +25,8 @@ from dcod.reports.arms import answer
 from dcod.reports.run_page import RunPage
 from dcod.reports.sections import Cost
 from dcod.traces import Trace, write_traces
-from dcod.tracking import Tracker
 from dcod.tracking.lineage import Origin
+from dcod.tracking.runs import Tracker
 from tests.tracked import fresh_store
 
 HOSTILE = "<script>alert(1)</script> & \"x\" <img src=x onerror='y'> $\\frac{"

@@ -15,7 +15,7 @@ from dcod.config.arms import ArmConfig
 from dcod.retrain import arms, history
 from dcod.retrain.arms import DAY, Kept
 from dcod.stages import piloting
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.retrain import month, nights
 from tests.retrain.test_month import new_world
 from tests.tracked import fresh_store

@@ -18,8 +18,9 @@ from dcod.retrain import history
 from dcod.score import scores
 from dcod.storage import digest_file
 from dcod.traces.schema import read_traces
-from dcod.tracking import Tracker, lineage
+from dcod.tracking import lineage
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from dcod.train import loop
 from dcod.train.checkpoints import Checkpoints
 from tests.retrain import month, nights

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.retrain import month, nights
 from tests.retrain.test_month import World, new_world
 

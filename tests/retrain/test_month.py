@@ -13,8 +13,9 @@ from dcod import storage
 from dcod.cluster import webhook
 from dcod.config import Config
 from dcod.retrain import history
-from dcod.tracking import Tracker, lineage
+from dcod.tracking import lineage
 from dcod.tracking.registry import Registry, Version
+from dcod.tracking.runs import Tracker
 from tests.cluster.test_webhook import receiving
 from tests.retrain import month, nights
 from tests.tiny import save_tiny_student

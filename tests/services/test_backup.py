@@ -13,7 +13,7 @@ import yaml
 
 from dcod import storage
 from dcod.config import TrackingConfig
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.services.servers import Server, client, postgresql_programs
 
 pytestmark = pytest.mark.service

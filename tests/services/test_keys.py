@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from dcod import storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.services import servers
 from tests.services.servers import Server
 

@@ -17,8 +17,9 @@ import yaml
 
 from dcod import storage
 from dcod.config import Config
-from dcod.tracking import Tracker, cards, lineage
+from dcod.tracking import cards, lineage
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.pipelines.test_distill import dcod, write_inputs
 from tests.services.servers import Server, add_user, answers, mlflow_command
 

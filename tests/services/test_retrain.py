@@ -15,8 +15,8 @@ import pytest
 from dcod import storage
 from dcod.config import Config
 from dcod.retrain import history
-from dcod.tracking import Tracker
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.retrain import month, nights
 from tests.services.servers import Server, add_user, mlflow_command
 

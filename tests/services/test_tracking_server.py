@@ -11,8 +11,9 @@ import pytest
 
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
-from dcod.tracking import Tracker, cards, machine, retention
+from dcod.tracking import cards, machine, retention
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.services import servers
 
 pytestmark = pytest.mark.service

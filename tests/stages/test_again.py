@@ -14,7 +14,6 @@ from dcod.config import Config
 from dcod.config.arms import SFT, PilotConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.promote.twins import is_plain
 from dcod.stages import again, seeds, train
 from dcod.stages.arms import CHOICE, narrowed
 from dcod.stages.execute import RunContext, execute
@@ -130,7 +129,7 @@ def test_twins_of_a_rate_are_trained_at_the_one_that_was_best_for_plain_fine_tun
     own = narrowed("again", config, "student 1", {"choice": tmp_path}, {})
     for verb, name in (("train", SFT), ("again", "sft 1")):
         twin = narrowed(verb, config, name, {"choice": tmp_path}, {})
-        assert is_plain(twin.train)
+        assert twin.train.is_plain
         assert twin.train.learning_rate == own.train.learning_rate == 5e-5
         bare = narrowed(verb, config, name, {}, {})  # nothing was chosen
         assert bare.train.learning_rate == config.train.learning_rate

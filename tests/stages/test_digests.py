@@ -19,6 +19,7 @@ from dcod.stages.digests import attempt_place, code_digest
 
 INGESTING = {"teach", "ingest", "examine", "join"}
 TRAINING = {"train", "train_job"}
+OWN_STUDENT = TRAINING | {"score", "pilot"}  # run one engine, transformers, and keep no books
 SHOWN = {"gate"}  # writes the report, the model card and the page of the traces
 
 
@@ -47,7 +48,17 @@ def reached() -> dict[str, set[str]]:
         ("tracking/runs.py", {"fetch", "promote"}, {"teach", "ingest", "evaluate"} | TRAINING),
         ("traces/formats/gsm8k.py", INGESTING, {"fetch", "promote"} | TRAINING),
         ("benchmarks/amc23.py", {"ingest", "examine", "join", "evaluate", "gate", "decide"}, TRAINING),
-        ("engines/vllm.py", {"teach", "evaluate", "gate"}, {"ingest", "examine", "join"}),
+        ("engines/vllm.py", {"teach", "evaluate", "gate"}, OWN_STUDENT | {"ingest", "examine", "join"}),
+        ("engines/openai.py", {"teach", "evaluate", "gate"}, OWN_STUDENT | {"ingest", "examine", "join"}),
+        ("engines/transformers.py", OWN_STUDENT | {"evaluate"}, {"fetch", "ingest"}),
+        ("tracking/runs.py", {"fetch", "gate", "promote", "decide"}, OWN_STUDENT | {"again", "choose", "merge"}),
+        ("tracking/lineage.py", {"gate"}, OWN_STUDENT | {"again", "choose", "merge"}),
+        ("tracking/logged_models.py", {"fetch", "gate", "promote"}, OWN_STUDENT | {"again", "choose", "merge"}),
+        ("tracking/logs.py", {"again", "gate"}, OWN_STUDENT),
+        ("promote/rules.py", {"choose", "gate"}, OWN_STUDENT | {"again", "halve"}),
+        ("promote/promote.py", {"gate", "promote"}, OWN_STUDENT | {"again", "halve", "choose", "decide"}),
+        ("promote/twins.py", {"choose", "gate"}, OWN_STUDENT | {"again", "halve"}),
+        ("promote/choice.py", {"pilot", "halve", "choose"}, TRAINING | {"score"}),
         ("objective/losses.py", TRAINING | {"decide"}, {"fetch", "ingest", "examine", "join"}),
         ("grading/verdict.py", {"ingest", "examine", "join", "evaluate"}, {"fetch"}),  # by `python -m` as well
         ("stages/train_node.py", TRAINING, {"ingest", "score", "evaluate"}),  # by torchrun alone
@@ -63,9 +74,16 @@ def test_a_file_counts_for_the_stages_that_load_it(
     assert not stays & counting
 
 
+@pytest.mark.parametrize("stage", sorted(OWN_STUDENT))
+def test_who_runs_the_student_keeps_no_books(stage: str, reached: dict[str, set[str]]) -> None:
+    assert {name for name in reached[stage] if name.startswith(("tracking/", "reports/", "benchmarks/"))} == set()
+    engines = {name for name in reached[stage] if name.startswith("engines/")}
+    assert engines == {"engines/__init__.py", "engines/base.py", "engines/transformers.py"}
+
+
 def test_an_edit_voids_no_more_than_it_must(tmp_path: Path) -> None:
     copy = shutil.copytree(imports.ROOT, tmp_path / "dcod", ignore=shutil.ignore_patterns("__pycache__"))
-    stages = ("ingest", "score", "train", "evaluate", "gate")
+    stages = ("ingest", "score", "train", "pilot", "evaluate", "gate")
     before = {stage: code_digest(stage) for stage in stages}
 
     def moved() -> set[str]:
@@ -80,11 +98,19 @@ def test_an_edit_voids_no_more_than_it_must(tmp_path: Path) -> None:
         with (copy / "reports" / page).open("a") as file:
             file.write("# a remark\n")
     assert moved() == {"gate"}
+    for module in ("engines/vllm.py", "engines/openai.py", "engines/by_name.py"):
+        with (copy / module).open("a") as file:
+            file.write("# a remark\n")
+    assert moved() == {"evaluate", "gate"}
+    for module in (*(copy / "tracking").glob("*.py"), copy / "promote" / "rules.py"):
+        with module.open("a") as file:
+            file.write("# a remark\n")
+    assert moved() == {"gate"}
     (copy / "traces" / "formats" / "of_tomorrow.py").write_text("from dcod.errors import UserError\n")
-    assert {"ingest"} <= moved() <= {"ingest", "score", "evaluate", "gate"}
+    assert {"ingest"} <= moved() <= {"ingest", "score", "pilot", "evaluate", "gate"}
     with (copy / "objective" / "weighting.py").open("a") as file:
         file.write("# a remark\n")
-    assert {"train"} <= moved() <= {"train", "score", "gate"}
+    assert {"train"} <= moved() <= {"train", "score", "pilot", "gate"}
 
 
 LOADED = """

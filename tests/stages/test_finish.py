@@ -14,7 +14,7 @@ from dcod.evaluate.results import ModelRef
 from dcod.promote.decision import Decision, Reason
 from dcod.retrain import history
 from dcod.stages.component import finish
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.cluster.test_webhook import receiving
 from tests.tracked import fresh_store
 

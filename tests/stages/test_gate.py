@@ -15,8 +15,7 @@ from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
 from dcod.errors import UserError
 from dcod.evaluate.results import ModelRef, Results, SplitFigures
 from dcod.evaluate.summaries import OUTCOMES
-from dcod.promote.decision import read_decision
-from dcod.promote.promote import TRAINED_ON
+from dcod.promote.decision import TRAINED_ON, read_decision
 from dcod.stages import component, gate, seeds
 from dcod.stages.execute import RunContext, execute
 from dcod.stages.gate import EXPOSURE

@@ -9,7 +9,7 @@ import pytest
 
 from dcod.config import Config
 from dcod.stages import component
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.tracked import fresh_store
 
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcod.config import Config, TrainConfig
+from dcod.config.arms import CHOSEN
 from dcod.errors import UserError
-from dcod.promote.promote import ARM
 from dcod.reports import arms as report
 from dcod.retrain.arms import Kept
 from dcod.stages import arms, pilot, piloting, remarks
@@ -236,7 +236,7 @@ def test_an_arm_that_a_schedule_takes_over_is_the_choice_and_nothing_is_tried(pl
     traces = tmp_path / "traces"
     shutil.copytree(place.folder / "traces", traces)
     kept = Kept(place.config.train.arm("trust"), at=5.0, alone=1.0, why="trust is taken over")
-    (traces / ARM).write_text(json.dumps(kept.to_dict()))
+    (traces / CHOSEN).write_text(json.dumps(kept.to_dict()))
     given = {"student": place.student, "traces": traces, "scores": place.folder / "scores"}
     names = ("sft", "trust", "ratio")
     pilots = {name: place.run("pilot", f"kept-{name}", None, arm=name, **given) for name in names}

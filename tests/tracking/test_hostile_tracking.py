@@ -14,8 +14,9 @@ from dcod.config import Config, TrackingConfig, parse_config
 from dcod.errors import UserError
 from dcod.retrain import endings
 from dcod.stages.execute import RunContext, execute
-from dcod.tracking import Tracker, lineage, store
+from dcod.tracking import lineage, store
 from dcod.tracking.registry import Registry, Version
+from dcod.tracking.runs import Tracker
 from tests.answering import answering
 from tests.tracked import fresh_store
 

@@ -14,6 +14,7 @@ from dcod.config import Config, IngestConfig
 from dcod.models import loading
 from dcod.stages import component
 from dcod.stages.execute import RunContext, execute
+from dcod.traces import sources_of
 from dcod.tracking import lineage
 from dcod.tracking.registry import Registry, Version
 from tests.stages.test_ingest import response, solved
@@ -71,7 +72,7 @@ def test_from_a_registered_model_back_to_files(place: Place, tmp_path: Path) -> 
     names = {
         storage.digest_file(tmp_path / f"{name}.jsonl"): str(tmp_path / f"{name}.jsonl") for name in ("red", "blue")
     }
-    assert lineage.sources_of(red).keys() | lineage.sources_of(blue).keys() == names.keys()
+    assert sources_of(red).keys() | sources_of(blue).keys() == names.keys()
     # The start was registered by a gate, whose own inputs are not behind it.
     with place.registry.tracker.stage("gate", None, digest="first") as log:
         log.inputs([("scores", _digest(place.scored(blue)), "scores")])
@@ -104,7 +105,7 @@ def test_shards_lead_back_too(place: Place, tmp_path: Path) -> None:
     execute("merge", place.config(), tmp_path / "merged", parts, RunContext("p"), kind="score")
     student = save_tiny_student(tmp_path / "student", 1)
     version = place.trained(student, tmp_path / "merged", place.start)
-    assert lineage.files(place.registry, version) == lineage.sources_of(traces) != {}
+    assert lineage.files(place.registry, version) == sources_of(traces) != {}
 
 
 def test_what_ran_without_tracking_is_said_to_be_a_gap(place: Place, tmp_path: Path) -> None:
@@ -114,5 +115,5 @@ def test_what_ran_without_tracking_is_said_to_be_a_gap(place: Place, tmp_path: P
     version = place.trained(save_tiny_student(tmp_path / "student", 1), tmp_path / "scores", place.start)
     assert lineage.files(place.registry, version) == {}
     found = lineage.origin(place.registry, version, traces)
-    assert found == lineage.Origin(lineage.sources_of(traces), 1)
+    assert found == lineage.Origin(sources_of(traces), 1)
     assert found.gap.startswith("1 of these files are known from the traces alone")

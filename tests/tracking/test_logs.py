@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dcod.tracking import Tracker
+from dcod.tracking.runs import Tracker
 from tests.tracked import fresh_store
 
 

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from dcod.config import Config
-from dcod.tracking import Tracker, money
+from dcod.tracking import money
+from dcod.tracking.runs import Tracker
 from tests.tracked import fresh_store
 
 

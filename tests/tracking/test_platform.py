@@ -8,8 +8,9 @@ import pytest
 
 from dcod.config import Config, TrackingConfig
 from dcod.retrain import endings
-from dcod.tracking import Tracker, platform
+from dcod.tracking import platform
 from dcod.tracking.platform import ENDED, FOREIGN
+from dcod.tracking.runs import Tracker
 from tests.tracked import fresh_store
 
 

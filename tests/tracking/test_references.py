@@ -12,9 +12,9 @@ from dcod.config import Config, parse_config
 from dcod.errors import UserError
 from dcod.models import loading, references
 from dcod.stages import execute
-from dcod.tracking import Tracker
 from dcod.tracking.logged_models import local
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import Tracker
 from tests.tracked import fresh_store
 
 

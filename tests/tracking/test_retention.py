@@ -14,8 +14,9 @@ from dcod.cli import main
 from dcod.config import Config, parse_config
 from dcod.errors import UserError
 from dcod.models import loading, references
-from dcod.tracking import Tracker, retention
+from dcod.tracking import retention
 from dcod.tracking.registry import CHALLENGER, CHAMPION, Registry
+from dcod.tracking.runs import Tracker
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
 

@@ -20,8 +20,9 @@ from dcod import storage
 from dcod.config import Config, TrackingConfig
 from dcod.errors import UserError
 from dcod.models import loading
-from dcod.tracking import Log, NullLog, StageRun, Tracker, flatten
+from dcod.tracking import Log, NullLog, flatten
 from dcod.tracking.registry import Registry
+from dcod.tracking.runs import StageRun, Tracker
 from tests.tracked import fresh_store
 
 
