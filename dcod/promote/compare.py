@@ -126,6 +126,11 @@ def points(share: float) -> str:
     return f"{share * 100:+.1f} points"
 
 
+def at(temperature: float) -> str:
+    """A temperature as a sentence says it."""
+    return f"at temperature {temperature:g}" if temperature else "greedy"
+
+
 def problems_to_find(one: Comparison, level: float) -> int:
     """About how many problems would show the difference that was found with 80 % power; 0 where that is not known.
 

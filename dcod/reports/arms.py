@@ -58,17 +58,6 @@ class Answer:
         """As JSON holds it."""
         return {**asdict(self), "choice": self.choice or {}}
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """What runs are compared by."""
-        values = {}
-        for one in self.comparisons:
-            for name in ("difference", "low", "high", "n"):
-                values[f"correction/{one.benchmark}/{name}"] = float(getattr(one, name))
-        for one in (self.choice or {}).get("choice", {}).get("against", ()):
-            values |= {f"arms/{one['name']}/{name}": float(one[name]) for name in ("difference", "low", "high")}
-        return values
-
 
 def answer(
     *,
@@ -95,32 +84,44 @@ def answer(
         if choice:
             return Answer(f"Plain fine-tuning was kept: {choice['choice']['why']}{_tested(choice)}.", "", (), choice)
         return Answer("Plain fine-tuning: nothing was corrected, and nothing was compared with it.")
+    why = _chosen(choice) if choice else []
     if full:
-        size = "at full size" + (f", {seeds} seeds each" if seeds > 1 else "")
-        return Answer(
-            " ".join(_told(one, size) for one in full), "full", tuple(full), choice, tuple(students), seeds, missing
-        )
+        size = f"at full size, {f'{seeds} seeds' if seeds > 1 else 'one training'} each"
+        text = " ".join([*(_told(one, size) for one in full), *why])
+        return Answer(text, "full", tuple(full), choice, tuple(students), seeds, missing)
     if trial:
-        return Answer(
-            " ".join(_told(one, "at pilot size, the first seed of each") for one in trial),
-            "pilot",
-            tuple(trial),
-            choice,
-        )
+        text = " ".join([*(_told(one, "at pilot size, the first seed of each") for one in trial), *why])
+        return Answer(text, "pilot", tuple(trial), choice)
     if choice and not choice["choice"]["seeds"]:
         return Answer(f"What the correction brought was not measured anew: {choice['choice']['why']}.", "", (), choice)
-    return Answer(NO_REPORT if students else NOTHING, "", (), choice, tuple(students))
+    text = " ".join([NO_REPORT if students or choice else NOTHING, *why])
+    return Answer(text, "", (), choice, tuple(students))
+
+
+def measured(given: Mapping[str, Any]) -> dict[str, float]:
+    """What runs are compared by, of an answer (answer.json); figures on pilot problems, which chose, are named so."""
+    values = {}
+    for one in given["comparisons"]:
+        for name in ("difference", "low", "high", "n"):
+            values[f"correction/{one['benchmark']}/{name}"] = float(one[name])
+    for one in given["choice"].get("choice", {}).get("against", ()):
+        values |= {f"pilot_problems/{one['name']}/{name}": float(one[name]) for name in ("difference", "low", "high")}
+    return values
 
 
 def section(given: Answer) -> Markup:
     """The arms side by side, as far as there was a pilot, and what was compared on the report problems."""
     parts: list[Markup] = []
     if given.comparisons:
-        head = ["report problems", "correction", "plain", "difference", "95 % interval", "p", "problems"]
+        told = given.to_dict()["comparisons"]
         parts += [
             note(f"Problems that nothing was chosen on, {given.size} size.{_over(given)}"),
-            table(head, list(_rows(given)), "The correction against plain fine-tuning"),
+            table(*side_by_side.against_plain(told), "The correction against plain fine-tuning"),
         ]
+        if given.size == "full":  # else the pilot's plot shows all arms
+            over = f"problems{' and seeds' if given.seeds > 1 else ''}"
+            by_benchmark = [{**one, "name": one["benchmark"]} for one in told]
+            parts.append(plot(figures.arms_figure(by_benchmark, over), "correction"))
     if given.students:
         caption = "Side by side at full size, on the report problems"
         shown, took = side_by_side.asked(side_by_side.by_name(given.students)), side_by_side.took(given.students)
@@ -142,6 +143,7 @@ def lines(given: Mapping[str, Any]) -> list[str]:
     """The answer of a run (answer.json) as lines of text."""
     text, tables = [given["text"]], list[side_by_side.Table]()
     if choice := given.get("choice"):
+        text += [serve] if (serve := side_by_side.serve(choice)) else []
         tables += [side_by_side.accuracies(choice), side_by_side.writing(choice)]
         tables += [side_by_side.asked(choice["asked"])] if choice.get("asked") else []
     if students := given.get("students"):
@@ -191,6 +193,8 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         f"points ({spread}); a difference of {made['detectable'] * 100:.1f} points would be found with "
         f"{POWER * 100:.0f} % power."
     )
+    if serve := side_by_side.serve(choice):
+        yield note(serve)
     yield table(*side_by_side.accuracies(choice), "The arms on the pilot problems")
     measured = [*made["against"]]
     measured += [{**one, "name": f"{one['name']}, {side_by_side.GONE}"} for one in choice.get("dropped", ())]
@@ -221,11 +225,19 @@ def _tested(choice: Mapping[str, Any]) -> str:
     return f" (at pilot size, {choice['share']:.1%} of the prompts, {seeds}; tried: {names})"
 
 
-def _rows(given: Answer) -> Iterator[list[str]]:
-    for one in given.comparisons:
-        interval = f"{points(one.low)} to {points(one.high)}"
-        shares = [f"{one.challenger:.1%}", f"{one.baseline:.1%}", points(one.difference)]
-        yield [one.benchmark, *shares, interval, f"{one.p_value:.2g}", f"{one.n}"]
+def _chosen(choice: Mapping[str, Any]) -> list[str]:
+    """What won the pilot and why, as a sentence; none where plain fine-tuning was kept."""
+    made = choice["choice"]
+    if made["arm"] == made["sft"]:
+        return []
+    won = next((one for one in made["against"] if one["name"] == made["arm"]), None)
+    if won is None:
+        return [f"Chosen before: {made['why']}."]
+    why = f"{points(won['difference'])} points on {made['problems']} pilot problems"
+    asked = f"; {told}" if (told := choice.get("otherwise")) else ""
+    return [
+        f"The pilot chose {made['arm']}: {why} (95 % interval {points(won['low'])} to {points(won['high'])}){asked}."
+    ]
 
 
 def _told(one: Comparison, size: str) -> str:

@@ -189,11 +189,12 @@ def accuracy_figure(results: Mapping[str, Results], split: str = "report") -> Fi
     return figure
 
 
-def arms_figure(against: Sequence[Mapping[str, Any]]) -> Figure:
-    """Every arm against plain fine-tuning on the pilot problems, with 95 % intervals, in points.
+def arms_figure(against: Sequence[Mapping[str, Any]], over: str = "problems and seeds") -> Figure:
+    """Arms, or one on several benchmarks, against plain fine-tuning, with 95 % intervals, in points.
 
     Args:
-        against: by arm ``name``, ``difference``, ``low`` and ``high``.
+        against: by ``name`` of arm or benchmark ``difference``, ``low`` and ``high``.
+        over: what the interval is over.
     """
     figure, (axes,) = _figure(1, 1.2 + 0.32 * len(against))
     places = list(range(len(against)))[::-1]
@@ -204,7 +205,7 @@ def arms_figure(against: Sequence[Mapping[str, Any]]) -> Figure:
     axes.axvline(0.0, color=_INK, linewidth=1)
     axes.set_yticks(places, [_plain(one["name"]) for one in against])
     axes.set_ylim(-0.6, len(against) - 0.4)
-    _label(axes, "against plain fine-tuning (95 % interval over problems and seeds)", "points", "")
+    _label(axes, f"against plain fine-tuning (95 % interval over {over})", "points", "")
     return figure
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcod import storage
 from dcod.evaluate.results import ZERO_SHOT
@@ -148,11 +148,21 @@ def _method(settings: Mapping[str, object], history: Sequence[Mapping[str, float
     return "\n".join(lines)
 
 
+def answered(given: Mapping[str, Any]) -> str:
+    """The answer of a run (answer.json) in short, as Markdown: its sentence, and the arms with their accuracies."""
+    lines, choice = [_plain(given["text"])], given["choice"]
+    lines += _table(side_by_side.against_plain(given["comparisons"]))
+    if choice:
+        lines += ["", _plain(serve)] if (serve := side_by_side.serve(choice)) else []
+        lines += _table(side_by_side.accuracies(choice))
+    return "\n".join(lines)
+
+
 def _correction(answer: Answer) -> str:
     """The answer, and the arms side by side."""
-    lines = [_plain(answer.text)]
+    lines = [answered(answer.to_dict())]
     if answer.choice:
-        lines += _table(side_by_side.accuracies(answer.choice)) + _table(side_by_side.writing(answer.choice))
+        lines += _table(side_by_side.writing(answer.choice))
         if asked := answer.choice.get("asked"):
             lines += _table(side_by_side.asked(asked))
     if answer.students:

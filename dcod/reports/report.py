@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dcod.promote.compare import Comparison
     from dcod.promote.decision import Decision
 
-_EXAMPLES = 300  # of each kind
+_EXAMPLES = 300  # of each kind, against all models
 _TITLE = 90  # characters of a problem in the line that opens it
 _SHOWN = 1500  # characters of a response
 
@@ -146,10 +146,16 @@ def _comparison(comparison: Comparison) -> list[str]:
 
 
 def _examples(results: Mapping[str, Results]) -> Markup:
-    """The answers of the report split that changed, side by side."""
-    other = next((label for label in ("champion", "start") if label in results), None)
-    if "student" not in results or other is None:
+    """The answers of the report split that changed, side by side: against the champion, and the SFT twin."""
+    before = next((label for label in ("champion", "start") if label in results), None)
+    others = [label for label in (before, "SFT twin") if label in results]
+    if "student" not in results or not others:
         return missing("No second results folder to compare answers with.")
+    return joined(_changed(results, label, _EXAMPLES // len(others)) for label in others if label)
+
+
+def _changed(results: Mapping[str, Results], other: str, most: int) -> Markup:
+    """The answers that are better or worse than another model's, at most so many of each kind."""
     ours, theirs = (results[label].texts("report") for label in ("student", other))
     shared = sorted(ours.keys() & theirs.keys())
     better = [k for k in shared if ours[k]["outcome"] == "correct" != theirs[k]["outcome"]]
@@ -160,7 +166,7 @@ def _examples(results: Mapping[str, Results]) -> Markup:
     )
     rows: list[list[str | Markup]] = []
     for word, keys in (("better", better), ("worse", worse)):
-        for number, key in enumerate(keys[:_EXAMPLES], 1):
+        for number, key in enumerate(keys[:most], 1):
             sides = [
                 (label, row, cut(row["response"], _SHOWN))
                 for label, row in (("student", ours[key]), (other, theirs[key]))

@@ -23,7 +23,8 @@ class RunPage:
         title: the name of the run.
         decision: of the gate.
         results: by the name of the model, such as ``student``, ``champion``, ``start``.
-            Examples of better and worse answers compare ``student`` with ``champion``, else with ``start``.
+            Examples of better and worse answers compare ``student`` with ``champion``, else with ``start``; and with
+            ``SFT twin``.
         training: the student folder, with ``training.jsonl`` and ``weights.json``.
         scores: the scores folder, with ``drift.json``.
         ingest: the trace set, with ``counts.json``.

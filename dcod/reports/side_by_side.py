@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dcod.evaluate.summaries import formatted, titles
+from dcod.promote.compare import at
 from dcod.reports import sections
 from dcod.reports.html import minus
 from dcod.reports.sections import Cost
@@ -54,6 +55,28 @@ def accuracies(choice: Mapping[str, Any]) -> Table:
     return head, rows
 
 
+def serve(choice: Mapping[str, Any]) -> str:
+    """At which temperature the chosen arm is to be served; empty where none was tried, or nothing was generated."""
+    made = choice["choice"]
+    arm = next((one for one in _tried(choice) if one["arm"]["name"] == made["arm"]), None)
+    if arm is None or not _generated(choice):
+        return ""
+    return (
+        f"Serve {made['arm']} {at(arm['best'])}, where it was best on the selection problems, at pilot size. "
+        "Only pilot problems are asked at several temperatures; at full size a benchmark has one (evaluate.benchmarks)."
+    )
+
+
+def against_plain(comparisons: Iterable[Mapping[str, Any]]) -> Table:
+    """The correction against plain fine-tuning on the report problems; of an answer (answer.json)."""
+    rows = []
+    for one in comparisons:
+        interval = f"{points(one['low'])} to {points(one['high'])}"
+        shares = [f"{one['challenger']:.1%}", f"{one['baseline']:.1%}", points(one["difference"])]
+        rows.append([one["benchmark"], *shares, interval, f"{one['p_value']:.2g}", f"{one['n']}"])
+    return ["report problems", "correction", "plain", "difference", "95 % interval", "p", "problems"], rows
+
+
 def compared(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Every arm that was measured against SFT, those of a first seed alone after the others."""
     return [*choice["choice"]["against"], *choice.get("dropped", ())]
@@ -62,7 +85,7 @@ def compared(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def writing(choice: Mapping[str, Any]) -> Table:
     """Every arm that was tried: what its training took, and how its answers are written; no row where none was."""
     head, rows = ["arm (pilot)", "tokens learnt", "time", *titles(_WRITING)], []
-    generated = any("openings" in arm["figures"] for arm in _tried(choice))  # else traces were scored, none written
+    generated = _generated(choice)
     for arm in _tried(choice):
         got = arm["figures"]
         took = sections.duration(got["seconds"]) if "seconds" in got else ""
@@ -209,6 +232,11 @@ def _tried(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Those with figures of all seeds, or of the first one."""
     gone = {one["name"] for one in choice.get("dropped", ())}
     return [arm for arm in choice["arms"] if arm["state"] == "trained" or arm["arm"]["name"] in gone]
+
+
+def _generated(choice: Mapping[str, Any]) -> bool:
+    """Whether answers were written; else traces were scored."""
+    return any("openings" in arm["figures"] for arm in _tried(choice))
 
 
 def _named(arm: Mapping[str, Any], choice: Mapping[str, Any]) -> str:

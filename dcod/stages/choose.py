@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from dcod import storage
+from dcod import benchmarks, storage
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.evaluate.results import Results
 from dcod.promote import choice, twins
 from dcod.promote.choice import Choice
+from dcod.promote.compare import at
 from dcod.retrain import arms as taken_over
 from dcod.retrain.arms import Kept
 from dcod.stages import reported
@@ -64,16 +65,20 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     asked = tried | dropped
     before = max(arm.fields["before"] for arm in told.values())
     made = choice.choose(list(tried.values()), level_of(config.train.pilot, before), gone)
+    otherwise = ""
     if config.train.pilot.compare == "nll":
         made = replace(made, why=f"{made.why}; compared by likelihood, which favours plain fine-tuning")
+    elif otherwise := _otherwise(config, made):
+        made = replace(made, why=f"{made.why}; {otherwise}")
     results = _reported(config, out, {name: told[name].folder for name in (made.sft, made.arm)})
     compared = []
-    if made.arm != made.sft:
+    if results:
         compared = twins.on_report(results[made.arm], results[made.sft])
     storage.write_json(
         out / CHOICE,
         {
             "choice": made.to_dict(),
+            "otherwise": otherwise,
             "settings": told[made.arm].fields["arm"],
             "sft": told[made.sft].fields["arm"],
             "at": time.time(),
@@ -122,6 +127,17 @@ def _reported(config: Config, out: Path, folders: Mapping[str, Path]) -> dict[st
     return {
         name: reported.results_of(config, folder / STUDENT, out / f"report-{name}") for name, folder in folders.items()
     }
+
+
+def _otherwise(config: Config, made: Choice) -> str:
+    """Where report and gate ask the winner at another temperature than it was chosen at, which; else empty."""
+    won = next((one.temperature for one in made.against if one.name == made.arm), None)
+    plans = (benchmarks.plan(one) for one in config.evaluate.benchmarks if one.role == "primary")
+    asked = sorted({plan.temperature for plan in plans})
+    if won is None or asked in ([], [won]):
+        return ""
+    ways = " and ".join(map(at, asked))
+    return f"chosen {at(won)}, asked {ways} by report and gate"
 
 
 def _other(told: Mapping[str, Tried], made: Choice) -> Path | None:

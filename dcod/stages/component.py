@@ -24,6 +24,7 @@ from dcod.retrain.history import RECORD, SELECTED
 from dcod.stages import arms, carried, headlines, more, remarks, settling, shards
 from dcod.stages.catalogue import STAGES, stage_of
 from dcod.stages.execute import RunContext, earlier_output, execute
+from dcod.stages.pages import of_gate
 from dcod.storage import room, workers
 from dcod.storage.stopping import stopping
 from dcod.tracking.runs import Tracker
@@ -194,19 +195,20 @@ def _note_failure(error: Exception, stage: str, label: str, config: Config, pipe
 def run_gate(
     config: str, pipeline: str, decision: str, inputs: dict[str, str], pages: tuple[str, str], summary: str
 ) -> tuple[str, dict[str, float]]:
-    """Executes the gate; writes decision, report and traces (HTML, each shown by itself) and reasons (Markdown).
+    """Executes the gate; writes decision, report and traces (HTML, each by itself), and answer and reasons (Markdown).
 
     Returns:
-        ``promote`` or ``refuse``, and the figures of the comparisons.
+        ``promote`` or ``refuse``, and the figures of the comparisons and of the answer.
     """
     run("gate", config, pipeline, decision, inputs)
     for name, target in zip(("report.html", "traces.html"), pages, strict=True):
         page = Path(decision) / name
         storage.write_text(Path(target), page.read_text(encoding="utf-8") if page.is_file() else NO_PAGE)
     decided = read_decision(Path(decision))
+    brought, measured = of_gate(Path(decision))
     reasons = "".join(f"- {'yes' if reason.passed else '**no**'}: {reason.text}\n" for reason in decided.reasons)
-    storage.write_text(Path(summary), f"# {decided.outcome}\n\n{reasons}")
-    figures = {"promoted": float(decided.promote), **decided.figures}
+    storage.write_text(Path(summary), f"# {decided.outcome}\n\n{brought}\n\n{reasons}")
+    figures = {"promoted": float(decided.promote), **decided.figures, **measured}
     return "promote" if decided.promote else "refuse", figures
 
 

@@ -193,10 +193,11 @@ def _tell(
     answer: arms.Answer,
 ) -> None:
     """What runs and models are compared by, on the parent run and on the pages of the models."""
-    figures = {"level": decision.level} | answer.figures
+    told = answer.to_dict()
+    figures = {"level": decision.level} | arms.measured(told)
     for one in decision.comparisons:
-        told = {"difference": one.difference, "difference_low": one.low, "difference_high": one.high}
-        figures |= {f"{one.benchmark}/{name}": value for name, value in (told | {"p_value": one.p_value}).items()}
+        gap = {"difference": one.difference, "difference_low": one.low, "difference_high": one.high}
+        figures |= {f"{one.benchmark}/{name}": value for name, value in (gap | {"p_value": one.p_value}).items()}
     for label, model in results.items():
         for row in model.rows:
             values = {"accuracy": row.accuracy, "accuracy_low": row.low, "accuracy_high": row.high}
@@ -207,8 +208,8 @@ def _tell(
                 registry.models.measured(
                     model.model.digest, log.run_id, data, {f"{row.split}/{k}": v for k, v in values.items()}
                 )
-    description = f"**{decision.outcome}**\n\n{answer.text}\n\n" + "".join(f"- {line}\n" for line in decision.lines)
-    log.headline(figures, description, page)
+    checks = "".join(f"- {line}\n" for line in decision.lines)
+    log.headline(figures, f"**{decision.outcome}**\n\n{model_card.answered(told)}\n\n{checks}", page)
 
 
 def _twin(config: Config, given: Inputs) -> Results | None:

@@ -1,4 +1,5 @@
-"""What is shown of an output, made behind its stage from what that wrote: the data card, and plots in MLflow.
+"""What is shown of an output, made behind its stage from what that wrote: the data card, plots in MLflow, the answer in
+Kubeflow.
 
 Who executes a stage calls this, and no stage: an edit of a page or a plot voids no output.
 """
@@ -32,6 +33,14 @@ def show(stage: str, out: Path, log: Log, inputs: Mapping[str, Path]) -> None:
         _training(out, log)
     elif stage in ("score", "merge") and (out / "scores.parquet").is_file():
         _drift(out, log, inputs.get("traces"))
+
+
+def of_gate(out: Path) -> tuple[str, dict[str, float]]:
+    """What Kubeflow's page shows of an answer beside the decision: Markdown, and figures."""
+    from dcod.reports import arms, model_card
+
+    answer = storage.read_json(out / arms.ANSWER, made_by="dcod promote")
+    return model_card.answered(answer), arms.measured(answer)
 
 
 def _training(out: Path, log: Log) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dcod.promote.compare import Comparison, compare
-from dcod.reports import arms
+from dcod.reports import arms, side_by_side
 from dcod.reports.report import page
 from dcod.reports.run_page import RunPage
+from tests.reports.test_report import write_results
 
 
 def comparison(gains: int, losses: int, n: int = 200) -> Comparison:
@@ -70,7 +72,10 @@ def test_the_pilots_students_show_majority_pass_and_guards_on_report_problems() 
 def test_the_first_line_says_what_the_interval_allows(gains: int, losses: int, begins: str) -> None:
     text = arms.answer(plain=False, full=[comparison(gains, losses)]).text
     assert text.startswith(begins)
-    assert "sums, report split, 200 problems, at full size" in text
+    assert "sums, report split, 200 problems, at full size, one training each" in text
+    several = arms.answer(plain=False, full=[comparison(gains, losses)], seeds=3).text
+    assert "at full size, 3 seeds each" in several
+    assert "one training" not in several
     assert ("points would have been seen" in text) == (gains == 6)
 
 
@@ -87,6 +92,47 @@ def test_what_was_not_compared_is_said() -> None:
     assert "the interval is over problems, another training would differ, too." in str(arms.section(trial))
     both = arms.answer(plain=False, choice=CHOICE, full=[comparison(40, 4)], trial=[comparison(4, 40)])
     assert both.size == "full"
+
+
+def test_where_an_arm_won_the_first_line_names_it_and_says_why() -> None:
+    """Also where nothing was measured at full size: then it does not ask for the pilot that there was."""
+    why = "The pilot chose support: +6.1 points on 400 pilot problems (95 % interval +2.0 to +10.1)."
+    full = arms.answer(plain=False, choice=CHOICE, full=[comparison(40, 4)])
+    trial = arms.answer(plain=False, choice=CHOICE, trial=[comparison(40, 4)])
+    unasked = arms.answer(plain=False, choice=CHOICE)
+    for given in (full, trial, unasked):
+        assert given.text.endswith(f" {why}"), given.text
+    assert unasked.text == f"{arms.NO_REPORT} {why}"
+    other = CHOICE | {"otherwise": "chosen at temperature 0.6, asked greedy by report and gate"}
+    assert (
+        "+10.1); chosen at temperature 0.6, asked greedy by report and gate."
+        in arms.answer(plain=False, choice=other, full=[comparison(40, 4)]).text
+    )
+    kept = {"arm": "trust", "sft": "sft", "why": "trust is taken over", "seeds": 0, "against": []}
+    again = arms.answer(plain=False, choice=CHOICE | {"choice": kept}, full=[comparison(40, 4)])
+    assert again.text.endswith(" Chosen before: trust is taken over.")
+
+
+def test_at_which_temperature_the_chosen_arm_is_served() -> None:
+    """Not where traces were scored in place of answers, nor where no arm was tried."""
+    tried = CHOICE | {"arms": [one_arm("sft", openings=2.0), one_arm("support", openings=2.0)]}
+    said = "Serve support at temperature 0.6, where it was best on the selection problems, at pilot size."
+    given = arms.answer(plain=False, choice=tried, full=[comparison(40, 4)])
+    assert said in str(arms.section(given))
+    assert any(line.startswith(said) for line in arms.lines(given.to_dict()))
+    greedy = [{**one_arm("support", openings=2.0), "best": 0.0}]
+    assert side_by_side.serve(CHOICE | {"arms": greedy}).startswith("Serve support greedy, where")
+    assert side_by_side.serve(CHOICE) == ""
+    assert side_by_side.serve(CHOICE | {"arms": [one_arm("support", "kept", openings=2.0)]}) == ""
+
+
+def test_a_twin_alone_has_its_plot_and_a_pilot_its_own() -> None:
+    told = [comparison(40, 4)]
+    text = str(arms.section(arms.answer(plain=False, full=told)))
+    assert text.count("<svg") == 1
+    assert "(95 % interval over problems)" in text
+    assert "interval over problems and seeds)" in str(arms.section(arms.answer(plain=False, seeds=3, full=told)))
+    assert str(arms.section(arms.answer(plain=False, choice=CHOICE, trial=told))).count("<svg") == 1
 
 
 def test_the_page_opens_with_it_and_shows_all_arms() -> None:
@@ -115,10 +161,23 @@ def test_where_the_spread_between_seeds_is_from(measured: bool, said: str) -> No
     assert "told by the pilot" not in text
 
 
+def test_answers_that_changed_are_shown_against_the_twin_as_well(tmp_path: Path) -> None:
+    named = {"start": {0, 1}, "student": {1, 2, 3}, "SFT twin": {2, 3, 4, 5}}
+    results = {name: write_results(tmp_path / name, 0.3, right) for name, right in named.items()}
+    text = page(RunPage(title="run", decision=None, results=results))
+    assert "2 answers better, 1 worse than the start." in text
+    assert "1 answers better, 2 worse than the SFT twin." in text
+    assert "Answers that changed against the SFT twin" in text
+    del results["start"]
+    assert "2 worse than the SFT twin." in page(RunPage(title="run", decision=None, results=results))
+
+
 def test_figures_and_lines_are_those_of_the_page() -> None:
     given = arms.answer(plain=False, full=[comparison(40, 4)], choice=CHOICE)
-    assert given.figures["correction/sums/difference"] == pytest.approx(0.18)
-    assert given.figures["arms/support/low"] == 0.02
+    figures = arms.measured(given.to_dict())
+    assert figures["correction/sums/difference"] == pytest.approx(0.18)
+    assert figures["pilot_problems/support/low"] == 0.02
+    assert arms.measured(arms.answer(plain=True).to_dict()) == {}
     lines = arms.lines(given.to_dict())
     assert lines[0] == given.text
     assert lines[3].startswith("support (chosen)")

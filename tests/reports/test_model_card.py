@@ -24,7 +24,7 @@ from dcod.tracking.lineage import Origin
 from dcod.tracking.registry import Registry
 from dcod.tracking.runs import Tracker
 from tests.promote.test_promote import NAME, results
-from tests.reports.test_arms import CHOICE
+from tests.reports.test_arms import CHOICE, comparison
 from tests.reports.test_report import HISTORY, HOSTILE, decision, write_results
 from tests.tiny import save_tiny_student
 from tests.tracked import fresh_store
@@ -93,10 +93,25 @@ def test_a_card_says_what_is_known(tmp_path: Path, trained: tuple[Path, Path]) -
     row, written = [line for line in card.splitlines() if line.startswith(f"| {against[0]['name']}")]
     assert row.count(" | ") == card[: card.index(row)].splitlines()[-1].count(" | ") > 3
     assert "tokens learnt" in card[card.index(row) : card.index(written)]
+    assert card.index("The pilot chose support") < card.index(row)
     assert f"{9:064x}" not in card
     assert "<script" not in card
     assert "&lt;script" in card
     assert "\n- unknown" not in card
+
+
+def test_the_short_answer_is_its_sentence_and_the_arms() -> None:
+    """For pages with little room; what it holds is text, no Markdown."""
+    given = arms.answer(plain=False, full=[comparison(40, 4)], choice=CHOICE | {"arms": [*CHOICE["arms"], NOT_TRIED]})
+    sentence, *lines = model_card.answered(given.to_dict()).splitlines()
+    assert sentence == given.text
+    firsts = [line.strip("| ").partition(" | ")[0] for line in lines if line]
+    arm = "arm (pilot problems)"
+    assert firsts[:7] == ["report problems", "---", "sums", arm, "---", "sft", "support (chosen)"]
+    assert firsts[8].startswith("late: failed: &lt;script")
+    assert "tokens learnt" not in "".join(lines)
+    assert "<script" not in "".join(lines)
+    assert model_card.answered(UNTOLD.to_dict()) == arms.NOTHING
 
 
 def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def folders(place: Place, tmp_path: Path) -> dict[str, Path]:
 def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: Path) -> None:
     place = Place(tmp_path, tiny_student)
     inputs: dict[str, Any] = {name: str(path) for name, path in folders(place, tmp_path).items()}
+    for name in ("results", "twin_results"):
+        on_both_splits(Path(inputs[name]))
     paths = [str(tmp_path / name) for name in ("out", "page.html", "summary.md", "traces.html")]
     pages = paths[1], paths[3]
     outcome, figures = component.run_gate(place.config.to_json(), "p1", paths[0], inputs, pages, paths[2])
@@ -63,7 +65,15 @@ def test_from_folders_to_decision_card_and_pages(tmp_path: Path, tiny_student: P
     assert (decision.outcome, decision.challenger.version, decision.baseline.version) == ("promote", 2, 1)
     assert [reason.code for reason in decision.reasons][-2:] == ["uncontaminated", "beats_twin"]
     assert [one.role for one in decision.comparisons][-1] == "twin"
-    assert Path(paths[2]).read_text().startswith("# promote\n\n- yes: ")
+    (parent,) = place.tracker._parents("p1")
+    summary, description = Path(paths[2]).read_text(), parent.data.tags["mlflow.note.content"]
+    told = "What the correction brought could not be told from none: +1.0 points"
+    assert summary.startswith(f"# promote\n\n{told}")
+    for shown in (summary, description):
+        assert shown.index(told) < shown.index("\n| sums | 60.0% | 59.0% | +1.0 |") < shown.index("\n\n- yes: ")
+    assert figures["correction/sums/difference"] == pytest.approx(0.01)
+    assert parent.data.metrics["correction/sums/difference"] == pytest.approx(0.01)
+    assert "0 worse than the SFT twin" in (Path(paths[0]) / "report.html").read_text()
     out = Path(paths[0])
     assert Path(paths[1]).read_text() == (out / "report.html").read_text()
     traces = out / "traces.html"
@@ -117,7 +127,7 @@ def test_the_report_says_whether_errors_compound(tmp_path: Path, tiny_student: P
 def on_both_splits(folder: Path) -> Path:
     """The same answers once more, as if they were to report problems."""
     file = folder / "examples.parquet"
-    rows = pq.read_table(file).to_pylist()
+    rows = [{**row, "problem": "p", "gold": "7", "response": "7"} for row in pq.read_table(file).to_pylist()]
     pq.write_table(pa.Table.from_pylist([*rows, *({**row, "split": "report"} for row in rows)]), file)
     return folder
 
