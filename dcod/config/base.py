@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,7 @@ Positive = Annotated[int, Field(ge=1, le=MOST)]
 Natural = Annotated[int, Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Few = Annotated[int, Field(ge=1, le=10_000)]  # of what is held at once: processes, pods, samples, rounds
+Instruction = Literal["number", "boxed", "as_is"]  # below a problem: dcod.traces.prompts.INSTRUCTIONS
 
 
 class Section(BaseModel):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dcod.config.base import Section
+from dcod.config.base import Instruction, Section
 
 Scalar = str | bool | int | float
 
@@ -94,7 +94,7 @@ class MapConfig(Section):
     logprobs: str = Field("", description="Of each token, in nats.")
     logprobs_mode: Value = Field("", description="`processed_logprobs`: after temperature and top-p.")
     tokenizer_digest: Value = Field("", description="Of the teacher's tokenizer.")
-    instruction: Literal["as_is", "number", "boxed"] = Field("as_is", description="As evaluation asks for an answer.")
+    instruction: Instruction = Field("as_is", description="As evaluation asks for an answer.")
     role: str = Field("", description="The key of a turn's role; empty: role or from.")
     content: str = Field("", description="The key of a turn's text; empty: content or value.")
     roles: dict[str, Literal["system", "user", "assistant"]] = Field(
@@ -133,9 +133,7 @@ class ProblemMap(Section):
         examples=["meta.final"],
     )
     id: Value = Field("", description="A name; empty: the number of the row.", examples=["uuid"])
-    kind: Literal["boxed", "number", "as_is"] = Field(
-        "boxed", description="How it is asked and graded; `as_is` adds no words to the problem."
-    )
+    kind: Instruction = Field("boxed", description="How it is asked and graded; `as_is` adds no words to the problem.")
     where: list[dict[str, Scalar]] = Field(
         default_factory=list,
         description="Only rows for which all of one of these hold; path: value, or a list with it.",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dcod.config.base import Few, Natural, Positive, Section
+from dcod.config.base import Few, Instruction, Natural, Positive, Section
 
 Price = Annotated[float, Field(ge=0.0)]
 
@@ -67,7 +67,7 @@ class TeachConfig(Section):
         description="Sources as in `ingest.sources`; of traces, the prompts and references.",
         examples=[["prompts.jsonl"]],
     )
-    asks: Literal["number", "boxed", "as_is"] = Field(
+    asks: Instruction = Field(
         "boxed", description="The instruction below a problem that is only a text; a row's own prompt stays as it is."
     )
     attempts: Few = Field(4, description="At most so many a prompt.")

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from pydantic import BaseModel
 
 import dcod
-from dcod.config import CorrectionConfig, IngestConfig, LossConfig
-from dcod.config.teach import EngineConfig
+import dcod_pipelines
+from dcod.config import Config, CorrectionConfig, IngestConfig, LossConfig, PromoteConfig
+from dcod.config.mapping import MapConfig, ProblemMap
+from dcod.config.teach import EngineConfig, TeachConfig
+from dcod.evaluate.results import Answer
 from dcod.ingest.examine import UNMARKED
 from dcod.objective.corrections import CORRECTIONS, Group
 from dcod.objective.losses import LOSSES
+from dcod.traces.prompts import INSTRUCTIONS
 
 ROOT = Path(dcod.__file__).parent
+PIPELINES = Path(dcod_pipelines.__file__).parent
 
 
 def choices(section: type[BaseModel], field: str) -> list[str]:
     annotation = section.model_fields[field].annotation
+    if get_origin(annotation) is list:
+        (annotation,) = get_args(annotation)
     assert get_origin(annotation) is Literal
     return list(get_args(annotation))
 
 
-def engines() -> set[str]:
-    """The modules that hold one."""
-    files = (ROOT / "engines").glob("[!_]*.py")
-    return {file.stem for file in files if "    def generate(" in file.read_text(encoding="utf-8")} - {"base"}
+def modules_with(line: str, folder: Path) -> set[str]:
+    """The modules of a folder in which a line begins so."""
+    return {file.stem for file in folder.glob("[!_]*.py") if f"\n{line}" in file.read_text(encoding="utf-8")}
+
+
+def steadiness() -> set[str]:
+    """What the gate's rule of stability can count: what an answer is or is not, and where samples disagree."""
+    return {name for name, kind in get_type_hints(Answer).items() if kind is bool} | {"disagreeing"}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +46,12 @@ def engines() -> set[str]:
     [
         (CorrectionConfig, "name", set(CORRECTIONS), "CORRECTIONS of dcod/objective/corrections"),
         (LossConfig, "name", set(LOSSES), "LOSSES in dcod/objective/losses.py"),
-        (EngineConfig, "name", engines(), "the modules of dcod/engines"),
+        (
+            EngineConfig,
+            "name",
+            modules_with("    def generate(", ROOT / "engines") - {"base"},
+            "the modules of dcod/engines",
+        ),
         (
             CorrectionConfig,
             "group",
@@ -43,12 +59,19 @@ def engines() -> set[str]:
             "Group in dcod/objective/corrections/_types.py",
         ),
         (IngestConfig, "answers", {"marked", *UNMARKED}, "UNMARKED in dcod/ingest/examine.py"),
+        (TeachConfig, "asks", set(INSTRUCTIONS), "INSTRUCTIONS in dcod/traces/prompts.py"),
+        (MapConfig, "instruction", set(INSTRUCTIONS), "INSTRUCTIONS in dcod/traces/prompts.py"),
+        (ProblemMap, "kind", set(INSTRUCTIONS), "INSTRUCTIONS in dcod/traces/prompts.py"),
+        (PromoteConfig, "stability", steadiness(), "Answer in dcod/evaluate/results.py"),
+        (Config, "pipeline", modules_with("def build(settings", PIPELINES), "the modules of pipelines"),
     ],
-    ids=["correction", "loss", "engine", "group", "answers"],
+    ids=[
+        *("correction", "loss", "engine", "group", "answers", "asks", "instruction", "kind", "stability", "pipeline"),
+    ],
 )
 def test_a_choice_is_its_table(section: Any, field: str, names: set[str], table: str) -> None:
     allowed = choices(section, field)
-    assert len(names) >= 3
+    assert len(names) >= 2
     assert len(allowed) == len(set(allowed))
     missing, gone = sorted(names - set(allowed)), sorted(set(allowed) - names)
     way_out = f"add it to {section.__name__}.{field} in dcod/config, or take it out of {table}"
