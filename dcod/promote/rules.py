@@ -75,7 +75,7 @@ def rolled_back(version: int) -> Reason:
 def already_champion(champion: ModelRef) -> Reason:
     """The student is the champion."""
     text = f"the student is champion version {champion.version} itself"
-    return _reason("already_champion", False, text, "another model than the champion", "")
+    return _said(Reason("already_champion", text, False, limit="another model than the champion"))
 
 
 def has_a_primary(match: Match) -> Found:
@@ -87,7 +87,7 @@ def has_a_primary(match: Match) -> Found:
 def no_primary() -> Reason:
     """Nothing is asked to improve."""
     text = "no benchmark has the role primary"
-    return _reason("no_primary", False, text, "at least one needed", ", so nothing can improve")
+    return _said(Reason("no_primary", text, False, limit="at least one needed"), ", so nothing can improve")
 
 
 def benchmarks_compare(match: Match) -> Found:
@@ -132,18 +132,18 @@ def evaluators_differ(key: str, ours: str, theirs: str) -> Reason:
 def problems_differ(key: str, odd: int) -> Reason:
     """Problems were answered by one of the two alone."""
     text = f"{odd} problems were answered by only one of the two models"
-    return _reason("problems_differ", False, text, "the same problems", "", key)
+    return _said(Reason("problems_differ", text, False, key, limit="the same problems"))
 
 
 def samples_differ(key: str, counts: Collection[int]) -> Reason:
     """Problems have different numbers of answers."""
     text = f"problems have different numbers of answers: {sorted(counts)}"
-    return _reason("samples_differ", False, text, "as many for each", "", key)
+    return _said(Reason("samples_differ", text, False, key, limit="as many for each"))
 
 
 def no_problems(key: str) -> Reason:
     """There is nothing to compare on."""
-    return _reason("no_problems", False, "no problem on the gate split", "at least one needed", "", key)
+    return _said(Reason("no_problems", "no problem on the gate split", False, key, limit="at least one needed"))
 
 
 def answers_suffice(match: Match) -> Found:
@@ -159,7 +159,7 @@ def answers_suffice(match: Match) -> Found:
 def enough_problems(one: Comparison, needed: int) -> Reason:
     """Whether there are problems enough to decide on."""
     text, limit = f"{one.n} problems on the gate split", f"at least {needed} needed"
-    reason = _reason("enough_problems", one.n >= needed, text, limit, f", {limit}", one.benchmark)
+    reason = _said(Reason("enough_problems", text, one.n >= needed, one.benchmark, limit=limit), f", {limit}")
     return _few(reason, f"{one.benchmark} needs at least {needed:,} on the gate split, and has {one.n:,}")
 
 
@@ -168,7 +168,7 @@ def share(key: str, outcome: str, found: float, allowed: float) -> Reason:
     limit = f"at most {allowed:.0%} allowed"
     name = {"truncated": "answers cut off", "unparseable": "answers without a result"}[outcome]
     text = f"{found:.1%} of the answers {outcome}"
-    return _reason(outcome, found <= allowed, text, limit, f", {limit}", key, name=name)
+    return _said(Reason(outcome, text, found <= allowed, key, limit=limit, name=name), f", {limit}")
 
 
 def primaries_improve(match: Match) -> Found:
@@ -190,10 +190,8 @@ def improves(one: Comparison, p_value: float, level: float, how: str) -> Reason:
     verdict = "improved" if passed else "no improvement shown"
     limit = f"level {level:.3g}; a difference of {one.detectable * 100:.1f} points would be found with "
     limit += f"{statistics.POWER:.0%} power" + ("" if passed else _aside(one, level))
-    reason = _reason(
-        "improves", passed, f"{_numbers(one)}, p = {p_value:.2g}{how}", limit, f", {limit}", one.benchmark, verdict,
-        "better than the champion",
-    )  # fmt: skip
+    text, name = f"{_numbers(one)}, p = {p_value:.2g}{how}", "better than the champion"
+    reason = _said(Reason("improves", text, passed, one.benchmark, limit=limit, name=name), f", {limit}", verdict)
     return _few(reason, _to_find(one, 0 if how else problems_to_find(one, level))) if one.difference > 0 else reason
 
 
@@ -206,9 +204,9 @@ def holds(one: Comparison, margin: float) -> Reason:
     """Whether a benchmark is shown to fall by less than the margin."""
     passed = one.worst > -margin
     limit = f"-{margin * 100:.1f} points; detectable {one.detectable * 100:.1f} points"
-    measured, name = f"{_numbers(one)}, at worst {points(one.worst)}", "guard benchmark holds"
+    text, name = f"{_numbers(one)}, at worst {points(one.worst)}", "guard benchmark holds"
     verdict = "not worse" if passed else "not shown to hold"
-    reason = _reason("holds", passed, measured, limit, f", allowed {limit}", one.benchmark, verdict, name)
+    reason = _said(Reason("holds", text, passed, one.benchmark, limit=limit, name=name), f", allowed {limit}", verdict)
     return _few(reason, _unsure(one)) if one.difference > -margin else reason
 
 
@@ -236,7 +234,8 @@ def steady(one: Comparison, margin: float) -> Reason:
     """Whether a share of bad answers is shown to rise by less than the margin."""
     text = f"{one.challenger:.1%} of the answers against {one.baseline:.1%}; difference at worst {points(one.worst)}"
     limit, name = points(margin), "answers as steady"
-    reason = _reason("steady", one.worst < margin, text, limit, f", limit {limit}", one.benchmark, name=name)
+    passed = one.worst < margin
+    reason = _said(Reason("steady", text, passed, one.benchmark, limit=limit, name=name), f", limit {limit}")
     return _few(reason, _unsure(one)) if one.difference < margin else reason
 
 
@@ -254,7 +253,7 @@ def uncontaminated(traces: Mapping[str, Any]) -> Reason:
         "much of their wording with one)"
     )
     if not dirty:
-        return _reason("uncontaminated", True, text, "none allowed", "", name=name)
+        return _said(Reason("uncontaminated", text, True, limit="none allowed", name=name))
     text += f": {'; '.join(traces['named'][:3])}"
     return _void("uncontaminated", text, "none allowed", "leave ingest.decontaminate on", name=name)
 
@@ -300,7 +299,7 @@ def beats_twin(one: Comparison, level: float) -> Reason:
     verdict = "the correction added" if passed else "no gain of the correction shown"
     about, text = f"{one.benchmark}, against the SFT twin", f"{verdict}: {_numbers(one)}, p = {one.p_value:.2g}"
     name, aside = "against plain fine-tuning", "" if passed else _aside(one, level)
-    reason = _reason("beats_twin", passed, text, f"level {level:.3g}{aside}", aside, about, name=name)
+    reason = _said(Reason("beats_twin", text, passed, about, limit=f"level {level:.3g}{aside}", name=name), aside)
     if one.difference > 0:
         reason = _few(reason, _to_find(one, problems_to_find(one, level), " over its twin"))
     return replace(reason, about=one.benchmark)  # the name says against whom
@@ -320,7 +319,7 @@ def budget(spending: Spending, config: PromoteConfig) -> Reason:
     if not spending.granted:
         text = f"the budget is spent: {text}"
         limit += "; wait, or raise promote.tests_per_period, which lowers the level of each"
-    return _reason("budget", spending.granted, text, limit, f" of {limit}", name="tests left this period")
+    return _said(Reason("budget", text, spending.granted, limit=limit, name="tests left this period"), f" of {limit}")
 
 
 RULES: tuple[Rule, ...] = (  # in the order in which they are told
@@ -343,17 +342,15 @@ def only_reported(reason: Reason) -> Reason:
     return replace(reason, passed=True, limit=f"{reason.limit}; only reported, decides nothing")
 
 
-def _reason(
-    code: str, passed: bool, measured: str, limit: str, said: str, about: str = "", verdict: str = "", name: str = ""
-) -> Reason:
-    """A reason whose sentence ends with what is ``said`` of the limit; ``name`` is what people call it."""
-    text = ": ".join(part for part in (about, verdict, measured + said) if part)
-    return Reason(code, text, passed, about, measured, limit, name)
+def _said(reason: Reason, tail: str = "", verdict: str = "") -> Reason:
+    """The reason in a whole sentence: so far its text is what was measured, and ``tail`` is said of the limit."""
+    text = ": ".join(part for part in (reason.about, verdict, reason.text + tail) if part)
+    return replace(reason, text=text, measured=reason.text)
 
 
 def _void(code: str, measured: str, limit: str, advice: str, about: str = "", name: str = "") -> Reason:
     """What makes a decision void: the sentence goes on with what to do about it, the limit as well."""
-    return _reason(code, False, measured, f"{limit}; {advice}", f"; {advice}", about, name=name)
+    return _said(Reason(code, measured, False, about, limit=f"{limit}; {advice}", name=name), f"; {advice}")
 
 
 def _few(reason: Reason, advice: str) -> Reason:
