@@ -15,7 +15,6 @@ from dcod.config.losses import CorrectionConfig, LossConfig, check_together
 
 SFT = "sft"  # the arm that corrects nothing: always there, and first
 CHOSEN = "arm.json"  # what the pilot chose, beside a champion's decision or a nightly run's traces
-NAMED = ("correction", "loss", "focus", "anchor")  # what an arm may name of the section `train`, besides its rate
 
 
 class ArmConfig(Section):
@@ -41,6 +40,9 @@ class ArmConfig(Section):
     def is_sft(self) -> bool:
         """Whether it is plain fine-tuning, at whatever rate."""
         return self == ArmConfig(name=self.name, learning_rate=self.learning_rate)
+
+
+NAMED = tuple(name for name in ArmConfig.model_fields if name != "name")  # what an arm says of its training
 
 
 class PilotConfig(Section):

@@ -148,14 +148,13 @@ class TrainConfig(Section):
 
     def of_arm(self, arm: ArmConfig) -> TrainConfig:
         """The training of one arm, and of nothing else: the same setting has the same digest, whoever chose it."""
-        rate = self.learning_rate if arm.learning_rate == "run" else arm.learning_rate
-        named = {name: getattr(arm, name) for name in NAMED}
-        return self.model_copy(update={**_ALONE, **named, "learning_rate": rate})
+        named = {name: getattr(arm, name) for name in NAMED if getattr(arm, name) != "run"}
+        return self.model_copy(update={**_ALONE, **named})
 
     @property
     def is_plain(self) -> bool:
         """Whether it is plain fine-tuning, at whatever rate."""
-        return all(getattr(self, name) == _PLAIN[name] for name in NAMED)
+        return self.alone() == self.of_arm(ArmConfig(name=SFT))
 
     def alone(self) -> TrainConfig:
         """The training that this section itself describes, without what it is compared with."""
@@ -163,8 +162,7 @@ class TrainConfig(Section):
 
     def plain(self) -> TrainConfig:
         """Plain fine-tuning, else as this one; nothing is held back to choose by."""
-        return self.model_copy(update={**_PLAIN, **_ALONE})
+        return self.of_arm(ArmConfig(name=SFT)).model_copy(update={"select": "nll"})
 
 
-_PLAIN = {"correction": CorrectionConfig(), "loss": LossConfig(), "focus": 0.0, "anchor": 0.0, "select": "nll"}
 _ALONE = {"arms": [], "pilot": PilotConfig(), "twin": False, "seeds": 1}

@@ -76,7 +76,7 @@ def _gaps(ours: Results, theirs: Results, key: str) -> dict[str, float]:
 def equal_compute(student: Path, twin: Path) -> None:
     """Checks that a twin is plain fine-tuning of the same start on the same traces, with the same seed and settings.
 
-    What an arm names may differ: correction, loss, focus, anchor and rate.
+    What an arm names may differ, such as the correction and the rate.
 
     Raises:
         UserError: it is not, or it cannot be told.
@@ -86,7 +86,7 @@ def equal_compute(student: Path, twin: Path) -> None:
     if not train.is_plain:
         raise UserError(f"twin {twin}: trained with correction {train.correction.name!r}, loss {train.loss.name!r}")
     for manifest in (ours, theirs):
-        for name in (*NAMED, "learning_rate"):
+        for name in NAMED:
             manifest["config"]["train"].pop(name, None)
     different = [name for name in ("config", "seed", "inputs", "code") if ours[name] != theirs[name]]
     if different:

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from dcod.check.checks import early
-from dcod.config import Config
-from dcod.config.arms import SFT, ArmConfig
+from dcod.config import Config, TrainConfig
+from dcod.config.arms import NAMED, SFT, ArmConfig
 from dcod.errors import UserError
 
 HELD = {"selection_share": 0.1, "pilot_share": 0.1}
@@ -47,6 +47,17 @@ def test_an_arm_is_plain_but_for_what_it_names() -> None:
     assert plain.train.is_plain
     for named in ({"correction": {"name": "surprisal"}}, {"loss": {"name": "gce"}}, {"focus": 1.0}, {"anchor": 0.1}):
         assert not Config.model_validate({"train": named}).train.is_plain
+
+
+def test_what_an_arm_names_is_a_key_of_training_with_the_same_default() -> None:
+    """So that an arm, its twin and plain fine-tuning never have a field that one of them does not know."""
+    assert len(NAMED) >= 5
+    assert {"name", *NAMED} == set(ArmConfig.model_fields)
+    alike = {name for name in NAMED if ArmConfig(name="a").model_dump()[name] == TrainConfig().model_dump()[name]}
+    assert alike == set(NAMED) - {"learning_rate"}
+    assert ArmConfig(name="a").learning_rate == "run"
+    values = {"correction": {"name": "prefix"}, "focus": 1.0, "anchor": 0.1, "select": "accuracy", "twin": True}
+    assert TrainConfig.model_validate(values).plain() == TrainConfig(select="nll")
 
 
 @pytest.mark.parametrize(

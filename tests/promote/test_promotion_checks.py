@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dcod.config import BenchmarkConfig, Config, EvaluateConfig, StudentConfig, parse_config
+from dcod.config import BenchmarkConfig, Config, EvaluateConfig, StudentConfig, TrainConfig, parse_config
 from dcod.engines import reproduce
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
@@ -217,6 +217,26 @@ def test_a_twin_is_trained_alike(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=told):
             equal_compute(student, wrong)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("correction", {"name": "prefix"}), ("loss", {"name": "gce"}), ("focus", 1.0), ("anchor", 0.1),
+    ("learning_rate", 5e-5),
+])  # fmt: skip
+def test_of_what_an_arm_names_only_the_rate_of_a_twin_may_differ(name: str, value: Any, tmp_path: Path) -> None:
+    """A student may be any arm; its twin is plain, at any rate."""
+
+    def trained(folder: str, **named: Any) -> Path:
+        train = {**TrainConfig().model_dump(mode="json"), **named}
+        return manifest(tmp_path / folder, config={"train": train})
+
+    plain, arm = trained("plain"), trained("arm", **{name: value})
+    equal_compute(arm, plain)
+    if name == "learning_rate":
+        equal_compute(plain, arm)
+    else:
+        with pytest.raises(UserError, match="trained with"):
+            equal_compute(plain, arm)
 
 
 def test_a_twin_goes_into_the_decision(place: Place) -> None:
