@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -285,8 +286,7 @@ def _too_few(name: str, problems: int, guard: bool, promote: PromoteConfig) -> I
         limits["promote.stability_margin"] = promote.stability_margin
     for key, margin in limits.items():
         if -compare.lower_bound(0, 0, problems, level) >= margin:
-            counts = (count for count in range(problems, 100_000) if -compare.lower_bound(0, 0, count, level) < margin)
-            enough = next(counts, 0) if margin else 0
+            enough = _enough(problems, margin, level)
             way_out = f"bring {enough:,} or more to the gate, or set {key} higher" if enough else f"set {key} above 0"
             yield Check(
                 name,
@@ -294,6 +294,13 @@ def _too_few(name: str, problems: int, guard: bool, promote: PromoteConfig) -> I
                 f"{problems:,} gate problems cannot show that {key}={margin:g} is kept where no answer changes: a "
                 f"student that is not better in that would be refused; {way_out}",
             )
+
+
+def _enough(problems: int, margin: float, level: float) -> int:
+    """From so many on, the fewest gate problems without a change that show a limit to be kept; 0: not even 100,000."""
+    counts = range(problems, 100_000)
+    place = bisect_left(counts, True, key=lambda count: -compare.lower_bound(0, 0, count, level) < margin)
+    return counts[place] if place < len(counts) else 0
 
 
 def _exposure(findings: Findings) -> Iterator[Check]:

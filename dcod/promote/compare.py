@@ -7,11 +7,10 @@ of intervals are those of Tango's score interval, and of the same with several a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-
-import numpy as np
 
 from dcod.evaluate import statistics
 
@@ -69,16 +68,9 @@ def compare(
     baseline = [sum(theirs[problem]) / len(theirs[problem]) for problem in problems]
     differences = [a - b for a, b in zip(challenger, baseline, strict=True)]
     gains, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    if samples == 1:
-        p_value = statistics.mcnemar(gains, losses)
-        low, high = lower_bound(gains, losses, n, SIDE), -lower_bound(losses, gains, n, SIDE)
-        worst = lower_bound(gains, losses, n, level)
-    else:
-        unit = math.lcm(samples, *{len(answers) for answers in theirs.values()})
-        p_value = statistics.sign_flip([round(d * unit) for d in differences])
-        rounded = [round(d * unit) / unit for d in differences]
-        low, worst = (score_bound(rounded, at) for at in (SIDE, level))
-        high = -score_bound([-d for d in rounded], SIDE)
+    unit = math.lcm(samples, *{len(answers) for answers in theirs.values()})
+    steps = [round(d * unit) for d in differences]
+    rounded = [step / unit for step in steps]
     return Comparison(
         benchmark=key,
         role=role,
@@ -89,10 +81,10 @@ def compare(
         gains=gains,
         losses=losses,
         difference=(sum(challenger) - sum(baseline)) / n,
-        low=low,
-        high=high,
-        p_value=p_value,
-        worst=worst,
+        low=score_bound(rounded, SIDE),
+        high=-score_bound([-d for d in rounded], SIDE),
+        p_value=statistics.mcnemar(gains, losses) if samples == 1 else statistics.sign_flip(steps),
+        worst=score_bound(rounded, level),
         detectable=_detectable(differences, level),
     )
 
@@ -171,12 +163,12 @@ def score_bound(differences: Sequence[float], level: float) -> float:
     """
     from scipy import optimize
 
-    values, counts = np.unique(differences, return_counts=True)
     n, bound = len(differences), NormalDist().inv_cdf(1.0 - level)
-    seen = float(values @ counts) / n
+    shares = {value: count / n for value, count in Counter(sorted(differences)).items()}  # in any order, the same bits
+    seen = math.fsum(differences) / n
 
     def beyond(mean: float) -> float:
-        return seen - mean - bound * math.sqrt(_variance(values, counts / n, mean) / n)
+        return seen - mean - bound * math.sqrt(_variance(shares, mean) / n)
 
     least, most = -1.0 + _NEAR, seen - _NEAR
     if most <= least or beyond(least) <= 0.0:
@@ -184,45 +176,25 @@ def score_bound(differences: Sequence[float], level: float) -> float:
     return float(optimize.brentq(beyond, least, most, xtol=_NEAR)) if beyond(most) < 0.0 else most
 
 
-def _variance(values: np.ndarray, shares: np.ndarray, mean: float) -> float:
+def _variance(shares: Mapping[float, float], mean: float) -> float:
     """Of the likeliest distribution with a mean that is not above that of what was seen."""
     from scipy import optimize
 
-    off = values - mean
+    off = [(value - mean, share) for value, share in shares.items()]
 
     def pull(tilt: float) -> float:
-        return float((shares * off / (1.0 + tilt * off)).sum())
+        return sum(share * away / (1.0 + tilt * away) for away, share in off)  # few values: faster than arrays
 
     tilt = (1.0 - _NEAR) / (1.0 + mean)  # where a loss of 1 would have to come
     if pull(0.0) <= 0.0:
         tilt = 0.0
     elif pull(tilt) < 0.0:
         tilt = optimize.brentq(pull, 0.0, tilt, xtol=_NEAR)
-    weights = shares / (1.0 + tilt * off)
-    return float(weights @ off**2) + max(1.0 - float(weights.sum()), 0.0) * (1.0 + mean) ** 2
+    weights = [(away, share / (1.0 + tilt * away)) for away, share in off]
+    unseen = max(1.0 - sum(weight for _, weight in weights), 0.0)  # of the loss of 1
+    return sum(weight * away**2 for away, weight in weights) + unseen * (1.0 + mean) ** 2
 
 
 def lower_bound(gains: int, losses: int, n: int, level: float) -> float:
-    """Lower end of the one-sided interval of (gains - losses) / n: Tango's score interval for paired proportions.
-
-    The smallest difference d that the score test does not reject at ``level``; unlike the normal
-    approximation it does not call three problems without a loss a proof of equality.
-    """
-    bound = NormalDist().inv_cdf(1.0 - level)
-    low, high = -1.0, (gains - losses) / n
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _score(gains, losses, n, middle) > bound else (low, middle)
-    return low
-
-
-def _score(gains: int, losses: int, n: int, difference: float) -> float:
-    """Tango's (1998) score statistic of the hypothesis that the accuracies differ by ``difference``."""
-    a = 2.0 * n
-    b = -(gains + losses) + (2.0 * n - gains + losses) * difference
-    c = -losses * difference * (1.0 - difference)
-    share = (math.sqrt(max(b * b - 4.0 * a * c, 0.0)) - b) / (2.0 * a)  # of losses, under the hypothesis
-    variance = n * (2.0 * share + difference * (1.0 - difference))
-    if variance <= 0.0:
-        return math.inf if gains - losses > n * difference else 0.0
-    return (gains - losses - n * difference) / math.sqrt(variance)
+    """:func:`score_bound` with one answer a problem, where it is Tango's: of (gains - losses) / n."""
+    return score_bound([1.0] * gains + [-1.0] * losses + [0.0] * (n - gains - losses), level)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -99,6 +101,15 @@ def test_it_rejects_at_most_at_its_level_whatever_the_sizes() -> None:
             assert np.mean([counted.get(value, 1.0) <= level for value in sums]) <= level
 
 
+def tango(gains: int, losses: int, n: int, difference: float) -> float:
+    """Tango's (1998) score statistic of the hypothesis that the accuracies differ by ``difference``."""
+    b = -(gains + losses) + (2.0 * n - gains + losses) * difference
+    c = -losses * difference * (1.0 - difference)
+    share = (math.sqrt(max(b * b - 8.0 * n * c, 0.0)) - b) / (4.0 * n)  # of losses, under the hypothesis
+    variance = n * (2.0 * share + difference * (1.0 - difference))
+    return (gains - losses - n * difference) / math.sqrt(variance)
+
+
 def test_of_one_answer_a_problem_it_is_mcnemar_s_and_tango_s() -> None:
     rng = np.random.default_rng(4)
     for _ in range(60):
@@ -108,7 +119,10 @@ def test_of_one_answer_a_problem_it_is_mcnemar_s_and_tango_s() -> None:
         assert statistics.sign_flip(seen.tolist()) == pytest.approx(statistics.mcnemar(gains, losses), rel=1e-9)
         for level in (0.025, LEVEL):
             bound = score_bound(seen.astype(float).tolist(), level)
-            assert bound == pytest.approx(lower_bound(gains, losses, n, level), abs=1e-9)
+            assert bound == lower_bound(gains, losses, n, level)
+            for side in (-1e-7, 1e-7):  # just above, his score test does not reject; just below, it does
+                if -1.0 < bound + side < seen.mean():
+                    assert (tango(gains, losses, n, bound + side) > NormalDist().inv_cdf(1.0 - level)) == (side < 0.0)
 
 
 def test_a_deep_fall_that_was_not_seen_is_reckoned_with() -> None:
