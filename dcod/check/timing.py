@@ -5,6 +5,7 @@ from __future__ import annotations
 from dcod.check.sample import Sample
 from dcod.config import Config
 from dcod.objective import arms, price
+from dcod.objective.corrections import prepared
 from dcod.objective.price import Cost
 from dcod.traces import Trace
 
@@ -26,7 +27,7 @@ def run(config: Config, taken: Sample, size: int, asked: float) -> tuple[float, 
 
     train, evaluate = config.train, config.evaluate
     trainings = (1 + train.twin) * train.seeds
-    if not train.arms and train.correction.prepared:  # plain students first, on all traces together
+    if not train.arms and prepared(train.correction):  # plain students first, on all traces together
         trainings += train.seeds
     cost = pilot(config, taken)
     models = 2 + train.twin + evaluate.report_share * (bool(evaluate.few_shot) + 2 * (train.seeds - 1) + 2 * bool(cost))

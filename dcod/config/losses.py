@@ -130,13 +130,6 @@ class CorrectionConfig(Section):
         return self
 
     @property
-    def prepared(self) -> Literal["asked", "cross", ""]:
-        """What plain students do first, which learn as much as the training to come; "" where there are none."""
-        if self.name == "success":
-            return "asked"
-        return "cross" if self.weights == "cross" and self.name != "none" else ""
-
-    @property
     def as_published(self) -> str:
         """What to set so that a published name is its method as published; "" where nothing is known to differ."""
         if self.name == "idft" and (self.weights != "live" or self.normalise):

@@ -1,23 +1,22 @@
 """Where the start knows little of its traces: of which corrections and losses nothing is to be expected there.
 
 One list for all who say so: scores of what is configured, `dcod check` and ingestion of what could be set instead,
-`auto` of what it tries. On it is what prefers tokens or traces that the student finds likely. Measured (docs/method.md,
-section 6): in *knows little*, with a mean probability of 0.59, `naturalness` -0.6 points [-5.0, +3.9], with `gce` -7.5
-[-11.3, -3.8], `support` -5.9 [-10.0, -1.8]; on a pre-trained student, with 0.49, `naturalness` -6.4 [-11.6, -1.3]. The
-others stand beside their kind. Not on it: `support_text`, ahead in the screening there, and `surprisal`, for which a
-token that is as likely as could be expected is no worse than an easy one.
+`auto` of what it tries. On it is what prefers tokens or traces that the student finds likely: a correction whose entry
+says that it ``leans``, and the losses below. Measured (docs/method.md, section 6): in *knows little*, with a mean
+probability of 0.59, `naturalness` -0.6 points [-5.0, +3.9], with `gce` -7.5 [-11.3, -3.8], `support` -5.9 [-10.0,
+-1.8]; on a pre-trained student, with 0.49, `naturalness` -6.4 [-11.6, -1.3]. The others stand beside their kind. Not on
+it: `support_text`, ahead in the screening there, and `surprisal`, for which a token that is as likely as could be
+expected is no worse than an easy one.
 """
 
 from __future__ import annotations
 
 from dcod.config import TrainConfig
+from dcod.objective.corrections import CORRECTIONS
 
 # Mean probability of the traces' tokens. Ours: halfway between the situations of the second study where likeness to the
 # student brought nothing and where it helped, 0.59 and 0.76 in the mean (single seeds: 0.61 at most, 0.73 at least).
 KNOWN = 0.68
-CORRECTIONS = frozenset(
-    {"naturalness", "local_naturalness", "student_likelihood_only", "rsr", "support", "token_support", "idft"}
-)
 LOSSES = frozenset({"gce", "deft"})  # and `log` with train.focus, which is DFT
 
 
@@ -33,7 +32,7 @@ def little_known(known: float | None) -> bool:
 def leaning(train: TrainConfig) -> dict[str, str]:
     """What of a setting leans on what the student finds likely: as it is set, and what to set instead."""
     found = {}
-    if train.correction.name in CORRECTIONS:
+    if CORRECTIONS[train.correction.name].leans:
         found[f"train.correction.name={train.correction.name}"] = "train.correction.name=none"
     if train.loss.name in LOSSES:
         found[f"train.loss.name={train.loss.name}"] = "train.loss.name=log"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dcod.config import Config
 from dcod.config.arms import PilotConfig
+from dcod.objective.corrections import prepared
 from dcod.objective.feasibility import FEW_STEPS
 
 LEAST = 0.02  # share of the prompts that `auto` goes down to, or what makes FEW_STEPS steps: less is hardly a training
@@ -165,7 +166,7 @@ def students_of(config: Config, untried: Collection[str] = ()) -> tuple[int, int
     train = config.train
     arms = [arm for arm in train.compared if arm.name not in untried]
     others = sum(not arm.is_sft for arm in arms)
-    needy = sum(bool(arm.correction.prepared) for arm in arms)
+    needy = sum(bool(prepared(arm.correction)) for arm in arms)
     halve = train.pilot.halve
     gone = others // 2 if train.halves and halve != "never" and others >= halve else 0
     further = train.pilot.seeds - 1

@@ -22,6 +22,7 @@ from dcod.config import TrainConfig
 from dcod.engines import Sampling, seed_for
 from dcod.engines.transformers import TransformersEngine
 from dcod.errors import UserError
+from dcod.objective.corrections import prepared
 from dcod.objective.feasibility import HELD_BACK
 from dcod.score import preparing
 from dcod.score.preparing import Preparation
@@ -77,7 +78,7 @@ def check(config: TrainConfig, held: TraceSet, seed: int) -> None:
     Raises:
         UserError: as said.
     """
-    if config.correction.name == "success":
+    if prepared(config.correction) == "asked":
         _problems(held, seed)
 
 

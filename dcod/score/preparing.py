@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dcod import storage
 from dcod.config import TrainConfig
 from dcod.engines.transformers import TransformersEngine
+from dcod.objective.corrections import prepared
 from dcod.score import scores
 from dcod.score.parts import Kept, Parts
 from dcod.score.scores import StoredTraces
@@ -47,7 +48,7 @@ class Preparation:
     @property
     def kind(self) -> str:
         """What is to be made before the training: ``asked``, ``cross`` or nothing."""
-        return self.config.correction.prepared
+        return prepared(self.config.correction)
 
     @cached_property
     def _beside(self) -> Kept | None:
@@ -77,7 +78,7 @@ class Preparation:
 
 def beside(config: TrainConfig, kept: Checkpoints | None) -> Kept | None:
     """Where a preparation keeps what is done; None: nowhere, or there is none to be made."""
-    kind = config.correction.prepared
+    kind = prepared(config.correction)
     return Kept(kept.uri, kept.keep, kind) if kept and kind else None
 
 

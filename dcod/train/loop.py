@@ -85,7 +85,7 @@ def _check_ready(config: TrainConfig, traces: TraceSet) -> None:
 
 def made_in_training(config: TrainConfig, traces: TraceSet) -> bool:
     """Whether the weights are made of what only the training finds out: how often own answers are right."""
-    return config.correction.name == "success" and traces.missing(["success"]) == len(traces)
+    return corrections.prepared(config.correction) == "asked" and traces.missing(["success"]) == len(traces)
 
 
 _STORED_AS = {"start_logprobs": "student_logprobs"}

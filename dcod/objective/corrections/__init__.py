@@ -4,7 +4,18 @@ A new one is a file here and nothing else: NAME.py with a ``CORRECTION``, which 
 formula, of what its weights are compared within and of what it needs. No file here loads torch.
 """
 
-from dcod.objective.corrections._find import CORRECTIONS, group_of, needed, needs
+from dcod.objective.corrections._find import CORRECTIONS, group_of, needed, needs, prepared
 from dcod.objective.corrections._types import IW_SFT_BOUND, Correction, Group, Needs, entry
 
-__all__ = ["CORRECTIONS", "IW_SFT_BOUND", "Correction", "Group", "Needs", "entry", "group_of", "needed", "needs"]
+__all__ = [
+    "CORRECTIONS",
+    "IW_SFT_BOUND",
+    "Correction",
+    "Group",
+    "Needs",
+    "entry",
+    "group_of",
+    "needed",
+    "needs",
+    "prepared",
+]

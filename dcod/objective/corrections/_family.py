@@ -165,7 +165,7 @@ def _shuffled(config: CorrectionConfig, step: StepScores) -> Tensor:
 
 FAMILY: dict[str, Correction] = {
     "none": entry(lambda _, step: step.student_logprobs.new_zeros((len(step.mask), 1)), "none"),
-    "support": entry(_support, "none", "behavior_logprobs", by_token=True),
+    "support": entry(_support, "none", "behavior_logprobs", by_token=True, leans=True),
     "support_text": entry(_support, "none", "entropies", by_token=True),
     "prefix": entry(_prefix, "position", "behavior_logprobs", by_token=True),
     "trace": entry(_trace, "prompt", "behavior_logprobs", "behavior_total"),
@@ -178,20 +178,27 @@ FAMILY: dict[str, Correction] = {
         lambda c: c.scope == "token",
     ),
     "naturalness": Correction(
-        _naturalness, lambda c: (("entropies",),) if _across_prompts(c) else (), lambda _: "prompt", lambda _: False
+        _naturalness,
+        lambda c: (("entropies",),) if _across_prompts(c) else (),
+        lambda _: "prompt",
+        lambda _: False,
+        leans=True,
     ),
-    "local_naturalness": entry(_local_naturalness, "prompt", "local_logprobs"),
-    "rsr": Correction(_rsr, lambda _: (("start_ranks",), ("start_logprobs",)), lambda _: "prompt", lambda _: False),
+    "local_naturalness": entry(_local_naturalness, "prompt", "local_logprobs", leans=True),
+    "rsr": Correction(
+        _rsr, lambda _: (("start_ranks",), ("start_logprobs",)), lambda _: "prompt", lambda _: False, leans=True
+    ),
     "iw_sft": entry(_iw_sft, "none", "start_logprobs"),
     "iw_opd": entry(_iw_opd, "none", "behavior_logprobs", by_token=True),
-    "idft": entry(_idft, "none", "entropies", by_token=True),
+    "idft": entry(_idft, "none", "entropies", by_token=True, leans=True),
     "token_support": Correction(
         _token_support,
         lambda c: (("start_mass" if c.rule == "mass" else "start_logprobs",),),
         lambda _: "none",
         lambda _: True,
+        leans=True,
     ),
-    "success": entry(_success, "prompt", "success"),
+    "success": entry(_success, "prompt", "success", asks=True),
     "given": entry(_given, "none", "given", bound=math.inf),
     "position_decay": entry(_position_decay, "batch", by_token=True),
     "shuffled": Correction(
@@ -201,5 +208,5 @@ FAMILY: dict[str, Correction] = {
         lambda c: FAMILY[c.base].by_token(c),
     ),
     "length_only": entry(_length_only, "prompt"),
-    "student_likelihood_only": entry(_student_likelihood_only, "prompt"),
+    "student_likelihood_only": entry(_student_likelihood_only, "prompt", leans=True),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import Literal
 
 from dcod.config import CorrectionConfig, TrainConfig
 from dcod.objective.corrections._family import FAMILY
@@ -33,6 +34,13 @@ def group_of(config: CorrectionConfig) -> Group:
     """What the weights of a configuration are compared within."""
     own = CORRECTIONS[config.name].group(config)
     return own if config.group == "auto" or own == "none" else config.group
+
+
+def prepared(config: CorrectionConfig) -> Literal["asked", "cross", ""]:
+    """What plain students do first, which learn as much as the training to come; "" where there are none."""
+    if CORRECTIONS[config.name].asks:
+        return "asked"
+    return "cross" if config.weights == "cross" and config.name != "none" else ""
 
 
 def needed(train: TrainConfig) -> frozenset[str]:

@@ -29,6 +29,8 @@ class Correction:
         group: from a configuration, what its weights are compared within.
         by_token: from a configuration, whether the tokens of a trace may weigh differently.
         bound: the largest weight, before a step is rescaled, of what is compared with nothing.
+        leans: whether it prefers what the student finds likely (:mod:`dcod.objective.doubts`).
+        asks: whether it weighs by the answers of a plain student, which is trained and asked first.
     """
 
     log_weight: Callable[[CorrectionConfig, StepScores], Tensor]
@@ -36,6 +38,8 @@ class Correction:
     group: Callable[[CorrectionConfig], Group]
     by_token: Callable[[CorrectionConfig], bool]
     bound: float = IW_SFT_BOUND
+    leans: bool = False
+    asks: bool = False
 
     def __call__(self, config: CorrectionConfig, step: StepScores) -> Tensor:
         """The log-weights [B, W]."""
@@ -48,7 +52,9 @@ def entry(
     *any_of: str,
     by_token: bool = False,
     bound: float = IW_SFT_BOUND,
+    leans: bool = False,
+    asks: bool = False,
 ) -> Correction:
     """An entry whose facts no other key decides; it needs one of the fields ``any_of``."""
     fields: Needs = (any_of,) if any_of else ()
-    return Correction(log_weight, lambda _: fields, lambda _: group, lambda _: by_token, bound)
+    return Correction(log_weight, lambda _: fields, lambda _: group, lambda _: by_token, bound, leans, asks)
