@@ -206,12 +206,10 @@ def gpus_at_once(config: Config) -> int:
     twin, further = (student, on("again", 2 * (train.seeds - 1))) if train.twin else (0, 0)
     pilots = max(on("pilot", len(train.compared)), on("choose")) if train.compared else 0
     again = config.pipeline == "retrain"
-    rates = {arm.learning_rate for arm in train.compared if arm.is_sft}
-    waits = len(rates) > 1 or (again and config.retrain.rounds > 1)  # the twin, for the pilots
+    waits = len(train.sft_rates) > 1 or (again and config.retrain.rounds > 1)  # the twin, for the pilots
     # Three evaluations need no trained student, so they may run beside the scoring or the training.
     beside = max(on("score", cluster.shards), pilots + (0 if waits else twin), student + further + twin)
-    engine = config.evaluate.engine if config.asks == "student" else config.teach.engine
-    teaching = on("teach") if config.asks and engine.name != "openai" else 0
+    teaching = on("teach") if config.asks and config.asking.name != "openai" else 0
     return max(3 * evaluating + beside, teaching, on("decide") if again else 0, on("gate"), on("promote"))
 
 

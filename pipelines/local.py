@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from dcod.config import Config
 
-MARK = "[dcod] "
 ALIVE = "alive"
 TRACE_SETS = ("more", "traces")  # outputs that are one, the later first: it carries the other's refused rows on
 AT_ONCE = 1  # trainings: two beside each other take twice the memory, and share the cores
@@ -53,6 +52,8 @@ class _Echo:
         self.failed = ""  # what the last stage said that failed
 
     def write(self, text: str) -> int:
+        from dcod.progress import MARK
+
         self.log.write(text)
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:

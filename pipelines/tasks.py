@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from dcod.config import Config
 
 
-SFT = "sft"  # the arm of plain fine-tuning (dcod.config.arms)
-
-
 class Tasks:
     """The tasks of one pipeline run; each method makes some and returns their artifacts.
 
@@ -99,8 +96,7 @@ class Tasks:
         teacher: dict[str, Any] = {"student": {"teacher": start}, "endpoint": {}}.get(asks, {})
         if asks == "teacher":
             teacher = self._teacher()
-        engine = self.settings.evaluate.engine if asks == "student" else self.settings.teach.engine
-        here = engine.name != "openai"
+        here = self.settings.asking.name != "openai"
         looked = self._look("teach", "teach", {"traces": traces, **teacher}) if here else None
         task = teach(**self.common, traces=traces, **teacher)
         attempts = self.place.task(task, "teach", gpu=here, look=looked).outputs["taught"]
@@ -181,10 +177,12 @@ class Tasks:
         With ``train.seeds`` also the answers of further students and twins; ``choice`` is of :meth:`choose`, and says
         at which rate plain fine-tuning was best; where it was tried at one alone, the twin waits for no pilot.
         """
+        from dcod.config.arms import SFT
+
         if not self.settings.train.twin:
             return {}
-        rates = {arm.learning_rate for arm in self.settings.train.compared if arm.is_sft}
-        model = self.train(scores, start, f" {SFT}", arm=SFT, **(choice if len(rates) > 1 else {}))
+        waits = len(self.settings.train.sft_rates) > 1
+        model = self.train(scores, start, f" {SFT}", arm=SFT, **(choice if waits else {}))
         made = {"twin": model, "twin_results": self.evaluate(model, traces, SFT)}
         return made | self._further(scores, start, **choice)
 

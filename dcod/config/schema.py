@@ -339,6 +339,11 @@ class Config(Section):
         return "teacher" if teach.model else "endpoint" if teach.engine.name == "openai" else ""
 
     @property
+    def asking(self) -> EngineConfig:
+        """What runs whoever is asked, within a run."""
+        return self.evaluate.engine if self.asks == "student" else self.teach.engine
+
+    @property
     def judged_by_teacher(self) -> bool:
         """Whether a teacher's weights are there to judge what a student wrote."""
         teach = self.teach

@@ -134,6 +134,11 @@ class TrainConfig(Section):
         return [*plain, *wanted]
 
     @property
+    def sft_rates(self) -> set[float | str]:
+        """The learning rates at which a pilot tries plain fine-tuning; with several, it says which is best."""
+        return {arm.learning_rate for arm in self.compared if arm.is_sft}
+
+    @property
     def halves(self) -> bool:
         """Whether a first seed of every arm comes first, and the worse half of the arms goes no further.
 
