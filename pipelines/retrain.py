@@ -4,8 +4,8 @@
 2. ingest    all sources: what was ingested before comes from MLflow where nothing changed;
 3. decide    what is new since the last finished run, is it enough, can it be corrected, is there anything to learn;
 4. go:       score and train, `retrain.rounds` times, each round with the weights of its own student; then evaluate,
-             gate and promote, as in dcod_pipelines.distill. With `train.arms` the champion's arm trains, or the one
-             that a new pilot chooses: `decide` says which and why; with `train.twin` plain fine-tuning goes beside;
+             gate and promote, as in dcod_pipelines.distill. With `train.arms` what the last pilot chose trains, or
+             what a new one chooses: `decide` says which and why; with `train.twin` plain fine-tuning goes beside;
    waiting:  an accepted challenger of a run that was cut off is promoted;
    skip:     the run ends here.
 `finish` closes the run in MLflow, and tells the webhook.

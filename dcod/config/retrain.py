@@ -21,6 +21,7 @@ class LimitsConfig(Section):
     gamma: Share = Field(0.1, description="Of gamma_max: a source that the ESS floor allows less of is too far.")
     clipped: Share = Field(0.5, description="Share of clipped tokens above which a source is too far.")
     length: Annotated[float, Field(ge=1.0)] = Field(1.5, description="Ratio of the median lengths, either way.")
+    traces: Annotated[float, Field(ge=1.0)] = Field(1.5, description="Ratio of the mean traces a prompt, either way.")
     style: Share = Field(0.1, description="Divergence of the words, in bits, above that of a shuffled split.")
     verdict: Share = Field(0.2, description="Change of the share of right answers.")
     surprisal: Amount = Field(1.0, description="Nats a token, at any position.")
@@ -35,14 +36,17 @@ class RetrainConfig(Section):
         "champion", description="`champion` on new and some old traces; `base`: student.model on all traces."
     )
     min_new_traces: Positive = Field(100, description="Fewer new traces: the run does not train.", examples=[500])
-    replay_share: Share = Field(0.2, description="Of the old problems, trained on again; `champion` only.")
+    replay_share: Share = Field(
+        0.2,
+        description="Of the old problems, trained on again; `champion` only. A pilot may ask all of them.",
+    )
     rounds: Few = Field(1, description="Of score and train: the weights follow the student.", examples=[2])
     sample: Positive = Field(64, description="Traces of each new source that the decision scores.")
     probe: Natural = Field(32, description="Problems of each report split that the champion answers every time.")
     pilot_every: Amount = Field(
         30.0,
-        description="Days: with `train.arms`, the champion's arm trains until the choice is so old or the traces have "
-        "moved; then a pilot compares the arms anew.",
+        description="Days: with `train.arms`, what the last pilot chose trains until that is so old or the traces have "
+        "moved since; then a pilot compares the arms anew.",
         examples=[7.0],
     )
     limits: LimitsConfig = LimitsConfig()

@@ -1,7 +1,8 @@
-"""Which arm a scheduled run trains: the champion's, or the one that a new pilot chooses; and why.
+"""Which arm a scheduled run trains: what the last pilot chose, or what a new one chooses; and why.
 
-What the champion's pilot chose lies beside its version in the registry. It is taken over while it is young and the
-traces are as they were; ``decide`` writes it beside the traces that it selects, and the pilots find it there.
+What a pilot chose lies beside each version in the registry that was trained so, also of a student that was refused. It
+is taken over while it is young and the traces are as they were; ``decide`` writes it beside the traces that it selects,
+and the pilots find it there.
 """
 
 from __future__ import annotations
@@ -59,23 +60,21 @@ def anew(kept: Kept | None, train: TrainConfig, moved: Sequence[str], alone: flo
     """Why the arms are to be compared again; "" where what was chosen is taken over.
 
     Args:
-        kept: what the champion's pilot chose.
+        kept: what the last pilot chose.
         train: with the arms.
-        moved: what the monitors say of the traces.
+        moved: what the monitors say of the traces since then.
         alone: share of the new traces that are alone with their prompt.
         days: after so many a choice is too old (``retrain.pilot_every``).
         now: seconds since 1970.
     """
     if kept is None:
-        return "no pilot chose the champion's arm"
+        return "no pilot chose an arm yet"
     if kept.arm not in train.compared:
-        return f"{kept.arm.name}, the champion's arm, is not in train.arms any more, or is set otherwise"
+        return f"{kept.arm.name}, which the last pilot chose, is not in train.arms any more, or is set otherwise"
     if moved:
         return f"the traces have moved: {moved[0]}"
     if (alone >= 0.5) != (kept.alone >= 0.5):
         return f"{alone:.0%} of the traces are alone with their prompt now, {kept.alone:.0%} were at the last pilot"
-    if not kept.at:
-        return "the last pilot had too few problems, and tried no arm"
     age = (now - kept.at) / DAY
     return f"the last pilot was {age:.0f} days ago (retrain.pilot_every={days:g})" if age >= days else ""
 

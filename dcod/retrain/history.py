@@ -1,13 +1,16 @@
 """What earlier retrains left in MLflow; a schedule keeps no state of its own.
 
-* Of every run, the stage `decide` keeps ``retraining.json``: its decision, its figures, and which sources were tried.
-* Of every registered student, ``decision/`` beside it says what the gate decided and which sources it was trained on.
+* Of every run, the stage `decide` keeps ``retraining.json``: its decision, its figures, which sources were tried, which
+  of them were new, and whether the arms were compared.
+* Of every registered student, ``decision/`` beside it says what the gate decided, which sources it was trained on, and
+  which arm its pilot chose or it took over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +81,16 @@ def tried(tracker: Tracker, model: str) -> dict[str, str]:
     return digests
 
 
-def pilots(tracker: Tracker, model: str, since: float) -> int:
-    """How many runs compared their arms and came to their end since then; one that failed counts for nothing."""
-    count = 0
+def piloted(tracker: Tracker, model: str) -> Iterator[dict[str, Any]]:
+    """The records of runs that compared their arms and came to their end, newest first; a failed one counts not."""
     for past in decisions(tracker, model):
-        if past.outcome != "go" or past.status != "FINISHED":
-            continue
-        told = record(tracker, past)
-        if told["at"] < since:
-            break
-        count += bool(told.get("pilot"))
-    return count
+        if past.outcome == "go" and past.status == "FINISHED" and (told := record(tracker, past)).get("pilot"):
+            yield told
+
+
+def pilots(tracker: Tracker, model: str, since: float) -> int:
+    """How many pilots there were since then."""
+    return sum(1 for _ in takewhile(lambda told: told["at"] >= since, piloted(tracker, model)))
 
 
 def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
@@ -106,12 +108,17 @@ def learned(registry: Registry, champion: Version | None) -> dict[str, str]:
     return sources
 
 
-def chosen(registry: Registry, champion: Version | None) -> Kept | None:
-    """What the champion's pilot chose; None where there was none."""
-    if champion is None:
-        return None
-    with storage.scratch() as scratch:
-        return arms.read(registry.attached(champion, "decision", scratch) / CHOSEN)
+def chosen(registry: Registry, name: str) -> Kept | None:
+    """What the last pilot chose, whether its student became the champion or was refused; None where there was none.
+
+    Each version says what its own pilot chose, or the earlier choice that it took over.
+    """
+    for version in reversed(registry.versions(name)):
+        with storage.scratch() as scratch:
+            kept = arms.read(registry.attached(version, "decision", scratch) / CHOSEN)
+        if kept is not None and kept.at:
+            return kept
+    return None
 
 
 def waiting(registry: Registry, name: str, champion: Version | None, into: Path) -> Version | None:

@@ -20,6 +20,7 @@ from scipy.special import rel_entr
 from dcod.config.retrain import LimitsConfig
 from dcod.evaluate import statistics
 from dcod.objective.weighting import octaves
+from dcod.traces import Trace
 from dcod.traces.scored import ScoredTrace
 
 Answers = Mapping[str, Mapping[str, str]]  # by problem: what was said (a digest), and the outcome
@@ -41,6 +42,20 @@ def teacher(new: Sequence[str], old: Sequence[str], seed: int = 0) -> dict[str, 
         "teacher_length_ratio": median(map(len, new)) / max(1.0, median(map(len, old))),
         "teacher_style": _divergence(_words(new), _words(old)) - noise,
     }
+
+
+def makeup(new: Sequence[Trace], old: Sequence[Trace], known: Sequence[Trace]) -> dict[str, float]:
+    """Who wrote the traces, and how many a prompt has.
+
+    ``teacher_unknown`` counts the teachers that new traces name and known ones do not, where those name any;
+    ``teacher_traces_ratio`` is that of the mean traces a prompt, new against old.
+    """
+    ours, theirs = ({one.teacher for one in side if one.teacher and not one.own} for side in (new, known))
+    figures = {"teacher_unknown": float(len(ours - theirs))} if theirs else {}
+    if new and old:
+        each = [len(side) / len({trace.prompt_id for trace in side}) for side in (new, old)]
+        figures["teacher_traces_ratio"] = each[0] / each[1]
+    return figures
 
 
 def verdicts(new: Mapping[str, int], old: Mapping[str, int]) -> dict[str, float]:
@@ -103,10 +118,11 @@ def warnings(figures: Mapping[str, float], limits: LimitsConfig, same_champion: 
 
 def moved(figures: Mapping[str, float], limits: LimitsConfig) -> list[str]:
     """How the new traces differ from the old ones beyond the limits, in words."""
-    ratio = figures.get("teacher_length_ratio", 1.0)
-    longer = max(ratio, 1.0 / ratio) if ratio > 0 else math.inf
+    longer, more = (_either_way(figures.get(name, 1.0)) for name in ("teacher_length_ratio", "teacher_traces_ratio"))
     change = abs(figures.get("teacher_verdict_change", 0.0))
     texts = [
+        _beyond(figures, "teacher_unknown", 0.0, "the traces name another teacher"),
+        _beyond(figures, "teacher_traces_ratio", limits.traces, "a prompt has another number of traces", more),
         _beyond(figures, "teacher_length_ratio", limits.length, "the teacher's traces have another length", longer),
         _beyond(figures, "teacher_style", limits.style, "the teacher writes in another style"),
         _beyond(figures, "teacher_verdict_change", limits.verdict, "another share of the traces is right", change),
@@ -122,6 +138,10 @@ def _beyond(
     if name not in figures or (figures[name] if size == "figure" else size) <= limit:
         return ""
     return f"{text}: {name} is {figures[name]:.3g}, limit {limit:g}"
+
+
+def _either_way(ratio: float) -> float:
+    return max(ratio, 1.0 / ratio) if ratio > 0 else math.inf
 
 
 def _judged(counts: Mapping[str, int]) -> tuple[int, int]:

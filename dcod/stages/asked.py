@@ -8,7 +8,7 @@ plain fine-tuning, which is trained for just that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,10 +70,7 @@ def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -
         UserError: a split has none.
     """
     by_nll, most = config.train.pilot.compare == "nll", config.train.pilot.problems
-    known: dict[str, dict[str, list[Trace]]] = {split: {} for split in SPLITS}
-    for trace in read_traces(traces):
-        if trace.split in known and (trace.gold or by_nll):
-            known[trace.split].setdefault(trace.prompt_id, []).append(trace)
+    known = askable(config, read_traces(traces))
     for split, held in known.items():
         if not held:
             which = "" if by_nll else " with a reference answer"
@@ -91,6 +88,15 @@ def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -
         for split, held in known.items()
         for name in sorted(held)[:most]
     ]  # fmt: skip
+
+
+def askable(config: Config, traces: Iterable[Trace]) -> dict[str, dict[str, list[Trace]]]:
+    """The held-back traces that a pilot can ask, by split and prompt."""
+    known: dict[str, dict[str, list[Trace]]] = {split: {} for split in SPLITS}
+    for trace in traces:
+        if trace.split in known and (trace.gold or config.train.pilot.compare == "nll"):
+            known[trace.split].setdefault(trace.prompt_id, []).append(trace)
+    return known
 
 
 def cost(config: Config, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> float:

@@ -6,7 +6,7 @@
    used for nothing, so it is the answer where no arm is trained beside plain fine-tuning at full size;
 4. write choice.json, the results of step 3, and some problems that the two answer differently.
 
-Where a scheduled run takes the champion's arm over, that is the choice, and nothing is asked.
+Where a scheduled run takes an earlier choice over, that is the choice, and nothing is asked.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
    and of held-out old traces is scored by the champion: is there anything to learn?
 4. the monitors (dcod.retrain.monitors) look at teacher, champion and evaluator; what is beyond its limit is a warning;
 5. decide; with ``go``, write ``selected/``: the unlearned traces but those of sources that are too far, and a share of
-   the old problems (``retrain.start=base``: all traces but the far ones); with arms, beside them the champion's arm
-   where it is taken over (dcod.retrain.arms);
+   the old problems (``retrain.start=base``: all traces but the far ones); with arms, beside them what the last pilot
+   chose, where that is taken over (dcod.stages.taking_over);
 6. write retraining.json, also to MLflow, and the figures as metrics of the run: one point of their series.
 """
 
@@ -18,7 +18,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -26,21 +26,18 @@ from typing import TYPE_CHECKING, Any
 
 from dcod import benchmarks, storage
 from dcod.config import Config, CorrectionConfig
-from dcod.config.arms import CHOSEN
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.ingest import assemble
 from dcod.models import loading
 from dcod.models.batches import stored_record
-from dcod.objective import arms as objective
 from dcod.objective import corrections, weighting
-from dcod.objective.feasibility import Holdings
-from dcod.promote.decision import Reason
-from dcod.retrain import arms, decide, history, monitors
-from dcod.retrain.arms import Kept
+from dcod.retrain import decide, history, monitors, pools
 from dcod.retrain.decide import Evidence, Losses, RetrainDecision, Source
+from dcod.retrain.pools import Pool
 from dcod.score import fields
 from dcod.score.parts import in_tokens
+from dcod.stages import taking_over
 from dcod.stages.evaluate import evaluator_of
 from dcod.traces import FILE, Trace, holdings, prompts, read_traces, sources_of, write_traces
 from dcod.traces.scored import ScoredTrace
@@ -82,34 +79,34 @@ def run(
     learned, tried = history.learned(registry, version), history.tried(log.tracker, name)
     pool = Pool(list(read_traces(traces)), learned.keys(), tried.keys() | learned.keys())
     before = history.latest(log.tracker, name)
-
     judge = Judge(config, champion)
     begin = judge if loading.digest(start) == judge.digest else Judge(config, start)
     measured = measure(pool, judge, begin, before.get("far", []))
     far, probe, fingerprints = measured.far, judge.answers(), judge.fingerprints()
     figures = {
         **_figures(pool, measured),
-        **_teacher(pool, traces, measured, config),
+        **_teacher(pool, traces, measured, config, pool.old, pool.known, pool.known),
         **monitors.student(probe, before.get("probe", {})),
         **monitors.evaluator(fingerprints, before.get("evaluators", {})),
     }
     warnings = monitors.warnings(figures, config.retrain.limits, before.get("champion") == judge.digest)
     evidence = _evidence(config, pool, measured, not learned, waiting.version if waiting else 0)
-    decision, anew = decide.decide(evidence, config.retrain, warnings), False
+    decision, pilot, now = decide.decide(evidence, config.retrain, warnings), False, clock()
     if decision.outcome == "go":
         picked = _write_selected(out / history.SELECTED, pool, far, config)
         if config.train.compared:
-            chosen, held = history.chosen(registry, version), holdings.of(picked, begin.tokens)
-            moved = monitors.moved(figures, config.retrain.limits)
-            decision, anew = _with_arm(out, decision, config, log, chosen, moved, held, clock())
+            moved = _moved(next(history.piloted(log.tracker, name), {}), figures, pool, traces, measured, judge)
+            given = (picked, holdings.of(picked, begin.tokens), moved, now)
+            decision, pilot = taking_over.settle(out / history.SELECTED, config, registry, decision, *given)
     record = {
-        **(decision.to_dict() | {"pilot": anew}),
-        "at": clock(),
+        **(decision.to_dict() | {"pilot": pilot}),
+        "at": now,
         "figures": figures,
         "champion": judge.digest,
         "probe": probe,
         "evaluators": fingerprints,
         "far": sorted(far),
+        "new": sorted(pool.new.keys() - far),
         "tried": tried | {key: file for key, file in sources_of(traces).items() if key not in far},
     }
     storage.write_json(out / history.RECORD, record)
@@ -123,36 +120,6 @@ def _evidence(config: Config, pool: Pool, measured: Measured, first: bool, waiti
     return Evidence(list(measured.sources.values()), first, measured.losses, waiting, lone, config.train.allow_idle)
 
 
-def _with_arm(
-    out: Path,
-    decision: RetrainDecision,
-    config: Config,
-    log: StageRun,
-    chosen: Kept | None,
-    moved: Sequence[str],
-    held: Holdings,
-    now: float,
-) -> tuple[RetrainDecision, bool]:
-    """The decision with what is said of the arms, and whether they are compared anew.
-
-    Beside the selected traces is left the arm that is taken over, or how many pilots the period had.
-    """
-    folder = out / history.SELECTED
-    why = arms.anew(chosen, config.train, moved, held.alone / held.traces, config.retrain.pilot_every, now)
-    if chosen is not None and not why:
-        why = objective.left_out(config.train, chosen.arm, held)
-    text = f"the arms are compared anew: {why}"
-    if chosen is not None and not why:
-        date = time.strftime("%Y-%m-%d", time.gmtime(chosen.at))
-        text = f"{chosen.arm.name}, the champion's arm since the pilot of {date}, is taken over"
-        storage.write_json(folder / CHOSEN, replace(chosen, why=text).to_dict())
-    elif config.promote.schedule == "repeated":  # all pilots of a period share the level
-        since = now - config.promote.period_days * _DAY
-        count = history.pilots(log.tracker, config.promote.registered_model, since)
-        storage.write_json(folder / arms.PILOTS, {"before": count})
-    return replace(decision, reasons=(*decision.reasons, Reason("arm", text, True))), chosen is None or bool(why)
-
-
 def _tell(log: StageRun, name: str, decision: RetrainDecision, record: Mapping[str, Any]) -> None:
     """Keeps a decision about a registered model in the run of its stage."""
     log.text(history.RECORD, json.dumps(record, indent=2, sort_keys=True))
@@ -163,39 +130,6 @@ def _tell(log: StageRun, name: str, decision: RetrainDecision, record: Mapping[s
     series = {"go": float(decision.outcome == "go"), "warnings": float(len(decision.warnings))}
     day = int(record["at"] // _DAY)  # points of several runs make a series
     log.metrics({**record["figures"], **series}, step=day)
-
-
-@dataclass
-class Pool:
-    """All traces, told apart by their sources.
-
-    Attributes:
-        traces: all.
-        learned: digests of sources that the champion was trained on.
-        known: those, and the ones that a finished run tried.
-    """
-
-    traces: list[Trace]
-    learned: Set[str]
-    known: Set[str]
-
-    @property
-    def old(self) -> list[Trace]:
-        """Traces that the champion was trained on."""
-        return [trace for trace in self.traces if trace.source_digest in self.learned]
-
-    @property
-    def new(self) -> dict[str, list[Trace]]:
-        """Traces that nobody tried, by the digest of their source."""
-        by_file: dict[str, list[Trace]] = {}
-        for trace in self.traces:
-            if trace.source_digest not in self.known:
-                by_file.setdefault(str(trace.source_digest), []).append(trace)
-        return by_file
-
-    def near(self, far: Set[str]) -> list[Trace]:
-        """Traces that nobody tried, without those of some sources."""
-        return [trace for digest, group in self.new.items() if digest not in far for trace in group]
 
 
 class Judge:
@@ -246,7 +180,7 @@ class Judge:
         answered = {}
         for one in self.config.evaluate.benchmarks:
             problems = [p for p in benchmarks.load(one, self.config.evaluate.report_share) if p.split == "report"]
-            problems = sorted(problems, key=lambda p: _rank(p.text))[: self.config.retrain.probe]
+            problems = sorted(problems, key=lambda p: pools.rank(p.text))[: self.config.retrain.probe]
             asked = [prompts.encode_prompt(self.tokenizer, problem.prompt) for problem in problems]
             limit = Sampling(benchmarks.plan(one).max_new_tokens)
             said = self._engine.generate(asked, limit, self.config.evaluate.batch_size) if asked else []
@@ -293,8 +227,8 @@ def measure(pool: Pool, judge: Judge, begin: Judge, left_out: Sequence[str]) -> 
         left_out: digests of sources that were too far the last time.
     """
     section = judge.config.retrain
-    old = judge.score(sample([trace for trace in pool.old if trace.split == "selection"], section.sample))
-    chosen = {digest: sample(group, section.sample) for digest, group in pool.new.items()}
+    old = judge.score(pools.sample([trace for trace in pool.old if trace.split == "selection"], section.sample))
+    chosen = {digest: pools.sample(group, section.sample) for digest, group in pool.new.items()}
     sources = {
         digest: replace(begin.distance(group, len(pool.new[digest])), left_out=digest in left_out)
         for digest, group in chosen.items()
@@ -323,24 +257,6 @@ def alone(traces: Sequence[Trace], correction: CorrectionConfig) -> float:
     return sum(count == 1 for count in counts.values()) / len(traces)
 
 
-def sample(traces: Sequence[Trace], count: int) -> list[Trace]:
-    """So many traces, all of a prompt together; which ones is a hash of the prompt, so new ones displace few."""
-    return sorted(traces, key=lambda trace: (_rank(trace.prompt_id), trace.trace_id))[:count]
-
-
-def selected(pool: Pool, far: Set[str], config: Config) -> list[Trace]:
-    """The traces to train on, in the order of ingestion."""
-    if config.retrain.start == "base":
-        return [trace for trace in pool.traces if trace.source_digest not in far]
-    share = config.retrain.replay_share
-    return [
-        trace
-        for trace in pool.traces
-        if trace.source_digest not in far
-        and (trace.source_digest not in pool.learned or _rank(trace.prompt_id) / 2**64 < share)
-    ]
-
-
 def _figures(pool: Pool, measured: Measured) -> dict[str, float]:
     """The counts of the traces, how far they are at worst, and the champion's loss."""
     losses = {"champion_loss_new": measured.losses.new, "champion_loss_old": measured.losses.old}
@@ -353,21 +269,61 @@ def _figures(pool: Pool, measured: Measured) -> dict[str, float]:
     }
 
 
-def _teacher(pool: Pool, traces: Path, measured: Measured, config: Config) -> dict[str, float]:
-    """What the monitors say of the teacher."""
-    completions = [trace.completion for group in pool.new.values() for trace in group]
-    figures = monitors.teacher(completions, [trace.completion for trace in pool.old], config.seed)
+def _teacher(
+    pool: Pool,
+    traces: Path,
+    measured: Measured,
+    config: Config,
+    old: Sequence[Trace],
+    judged: Collection[str],
+    known: Collection[str],
+) -> dict[str, float]:
+    """What the monitors say of the teacher: new traces against old ones.
+
+    Args:
+        pool: the traces.
+        traces: their folder.
+        measured: samples of both sides, scored.
+        config: the whole configuration.
+        old: the others.
+        judged: the files whose share of right rows is compared with, by digest.
+        known: the files whose teachers are known.
+    """
+    new = [trace for group in pool.new.values() for trace in group]
+    figures = monitors.teacher([one.completion for one in new], [one.completion for one in old], config.seed)
+    figures |= monitors.makeup(new, old, pool.of(known))
     figures |= monitors.surprisal(measured.new, measured.old, config.train.correction.bucket_width)
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     for file in storage.read_json(traces / assemble.SOURCES, made_by=assemble.MADE_BY)["files"]:
-        sides[file["digest"] in pool.known].update({"accepted": file["accepted"], **file["quarantined"]})
+        counts = {"accepted": file["accepted"], **file["quarantined"]}
+        if file["digest"] not in pool.known:
+            sides[0].update(counts)
+        elif file["digest"] in judged:
+            sides[1].update(counts)
     return figures | monitors.verdicts(*sides)
+
+
+def _moved(
+    last: Mapping[str, Any], figures: Mapping[str, float], pool: Pool, traces: Path, measured: Measured, judge: Judge
+) -> list[str]:
+    """How the new traces differ from those that were new at the last pilot, whatever the champion learned since.
+
+    A teacher is another one where no trace up to that pilot names it. Without a pilot, or without its traces, the
+    ``figures`` tell, which are against what the champion learned. ``last`` is the pilot's record.
+    """
+    section, then = judge.config.retrain, pool.of(set(last.get("new", ())))
+    if then:
+        held = pools.sample([trace for trace in then if trace.split == "selection"], section.sample)
+        scored = replace(measured, old=judge.score(held))
+        figures = _teacher(pool, traces, scored, judge.config, then, last["new"], last["tried"])
+    return monitors.moved(figures, section.limits)
 
 
 def _write_selected(folder: Path, pool: Pool, far: Set[str], config: Config) -> list[Trace]:
     """The traces to train on, as a trace set; returns them."""
     folder.mkdir()
-    picked = selected(pool, far, config)
+    least = config.train.pilot.min_problems if config.train.compared else 0
+    picked = pools.selected(pool, far, config.retrain, least)
     write_traces(folder / FILE, picked)
     storage.write_json(folder / assemble.COUNTS, _counts(pool, picked, far))
     return picked
@@ -385,8 +341,5 @@ def _counts(pool: Pool, picked: Sequence[Trace], far: Set[str]) -> dict[str, Any
         "problems": len({trace.prompt_id for trace in picked}),
         "train": splits["train"],
         "selection": splits["selection"],
+        "pilot": splits["pilot"],
     }
-
-
-def _rank(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])

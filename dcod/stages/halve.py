@@ -35,7 +35,7 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
     pilots = gathered(config, arms.values())
     gone = {name: (FAILED, str(arm.fields["why"])) for name, arm in pilots.items() if arm.state == FAILED}
     tried = [arm.answers() for arm in pilots.values() if arm.state == TRAINED]
-    if tried:  # none where the champion's arm is taken over
+    if tried:  # none where an earlier choice is taken over
         others = sum(not arm.sft for arm in tried)
         for name, gap in choice.worse_half(tried, config.train.pilot).items():
             why = f"{gap * 100:+.1f} points to plain fine-tuning after the first seed, in the worse half of {others}"

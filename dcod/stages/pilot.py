@@ -1,7 +1,7 @@
 """Pilot: one arm, trained on a share of the prompts and asked problems that were held back for that.
 
 1. is there something to do: an arm that the traces do not suit is left out, and says why; so are all where a scheduled
-   run takes the champion's arm over; with too few selection or pilot problems to tell anything nothing is trained;
+   run takes an earlier choice over; with too few selection or pilot problems to tell anything nothing is trained;
 2. per seed: train on the share, to the last step; nothing is selected;
 3. answer the selection problems, which choose the arm's temperature, and the pilot problems, which compare arms, at
    every temperature; grade (:mod:`dcod.stages.asked`);
@@ -139,7 +139,7 @@ def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Pat
 
     Args:
         config: the whole configuration.
-        traces: a trace set; a scheduled run leaves the champion's arm beside it where that is taken over.
+        traces: a trace set; a scheduled run leaves an earlier choice beside it where that is taken over.
         arm: its name.
         held: what the traces hold.
         dropped: the output of `halve`, where a first seed came before.

@@ -6,7 +6,7 @@ from dcod.config.arms import PilotConfig
 from dcod.retrain import arms as taken_over
 
 ARM, ANSWERS, STUDENT = "arm.json", "answers.parquet", "student"
-TAKEN_OVER = "taken_over.json"  # the champion's arm, where that is trained and no arm is tried
+TAKEN_OVER = "taken_over.json"  # an earlier choice, where that is trained and no arm is tried
 DROPPED_AS = "dropped.json"  # which arms get no further seed, and why
 TRAINED, LEFT_OUT, FAILED, KEPT, DROPPED, FEW = "trained", "left_out", "failed", "kept", "dropped", "few"
 

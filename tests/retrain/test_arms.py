@@ -1,4 +1,4 @@
-"""Which arm a scheduled run trains: the champion's while that is young and the traces are as they were."""
+"""Which arm a scheduled run trains: what the last pilot chose, while that is young and the traces are as they were."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ KEPT = Kept(ArmConfig.model_validate(TRUST), at=100 * DAY, alone=1.0)
         ({}, ""),
         ({"now": 129.9 * DAY}, ""),
         ({"now": 130.0 * DAY}, r"the last pilot was 30 days ago \(retrain\.pilot_every=30\)"),
-        ({"kept": replace(KEPT, at=0.0)}, "the last pilot had too few problems, and tried no arm"),
-        ({"kept": None}, "no pilot chose the champion's arm"),
+        ({"kept": None}, "no pilot chose an arm yet"),
         ({"kept": replace(KEPT, arm=ArmConfig(name="sft"))}, ""),  # plain fine-tuning was chosen
         ({"kept": replace(KEPT, arm=ArmConfig(name="gone", focus=1.0))}, r"gone, .* is not in train\.arms any more.*"),
         ({"kept": replace(KEPT, arm=ArmConfig(name="trust", focus=1.0))}, r"trust, .* or is set otherwise"),
@@ -69,7 +68,7 @@ def test_the_pilots_of_a_period_share_its_level() -> None:
 
 
 def test_the_pilots_of_a_period_are_counted(tmp_path: Path) -> None:
-    """Those that came to their end, since then; a night that took the champion's arm over is none."""
+    """Those that came to their end, since then; a night that took an arm over is none. The newest comes first."""
     tracker = Tracker(fresh_store(tmp_path))
 
     def night(at: float, made: bool, failed: bool = False, outcome: str = "go") -> None:
@@ -87,6 +86,7 @@ def test_the_pilots_of_a_period_are_counted(tmp_path: Path) -> None:
     assert history.pilots(tracker, "student", 4.0) == 2
     assert history.pilots(tracker, "student", 0.0) == 3
     assert history.pilots(tracker, "other", 0.0) == 0
+    assert [told["at"] for told in history.piloted(tracker, "student")] == [8.0, 5.0, 1.0]
 
 
 @pytest.mark.slow
@@ -119,20 +119,21 @@ def test_a_schedule_takes_the_champions_arm_over_until_it_is_old(tmp_path: Path)
         return sum(run.data.metrics.get("tried") == 1.0 for run in pilots)
 
     said, record = night("red", "2026-11-01")
-    assert record["reasons"][-1]["text"] == "the arms are compared anew: no pilot chose the champion's arm"
+    assert record["reasons"][-1]["text"] == "the arms are compared anew: no pilot chose an arm yet"
+    assert (record["pilot"], len(record["new"])) == (True, 1)
     assert tried() == 2
-    kept = history.chosen(world.registry, world.registry.champion("dcod-student"))
+    kept = history.chosen(world.registry, "dcod-student")
     assert kept is not None
     assert kept.alone == 1.0
     said, record = night("blue", "2026-11-15", "train.twin=true")
     answer = json.loads((world.folder / "runs" / "latest" / "answer.json").read_text())
     assert answer["size"] == ("" if kept.arm.is_sft else "full")
     assert "train sft" in said
-    assert record["reasons"][-1]["text"].startswith(f"{kept.arm.name}, the champion's arm since the pilot of ")
+    assert record["reasons"][-1]["text"].startswith(f"{kept.arm.name}, which the pilot of ")
     assert record["reasons"][-1]["text"] in said
-    assert tried() == 2
+    assert (record["pilot"], tried()) == (False, 2)
     assert world.champion == 3
-    again = history.chosen(world.registry, world.registry.champion("dcod-student"))
+    again = history.chosen(world.registry, "dcod-student")
     assert again == kept  # and its age is that of the pilot
     _, record = night("green", "2027-02-01")
     assert "days ago (retrain.pilot_every=30)" in record["reasons"][-1]["text"]

@@ -99,6 +99,20 @@ def test_length_and_style() -> None:
     assert monitors._divergence(monitors._words(["a 1"]), monitors._words(["A 2"])) == 0.0
 
 
+def test_who_wrote_the_traces_and_how_many_a_prompt_has() -> None:
+    def made(teacher: str, *asked: str) -> list[Trace]:
+        return [Trace([{"role": "user", "content": text}], f"{n}", teacher=teacher) for n, text in enumerate(asked)]
+
+    eight, two = made("a", *"x" * 8, *"y" * 8), made("b", *"vvww")
+    assert monitors.makeup(two, eight, eight) == {"teacher_unknown": 1.0, "teacher_traces_ratio": 0.25}
+    assert monitors.makeup(two, eight, [*eight, *made("b", "z")])["teacher_unknown"] == 0.0
+    assert monitors.makeup(two, [], made("", "z")) == {}  # nobody is known, and nothing is there to compare with
+    found = monitors.moved(monitors.makeup(two, eight, eight), LimitsConfig())
+    assert len(found) == 2
+    assert monitors.moved(monitors.makeup(two, eight, eight), LimitsConfig(traces=4.0)) == found[:1]
+    assert monitors.moved(monitors.makeup(eight, two, two), LimitsConfig(traces=3.9)) != found[:1]  # either way
+
+
 def test_verdicts_count_only_what_was_judged() -> None:
     new, old = {"accepted": 3, "wrong_answer": 1, "too_long": 9}, {"accepted": 9, "no_answer": 1, "duplicate": 5}
     found = monitors.verdicts(new, old)
@@ -139,6 +153,8 @@ def test_warnings_name_what_is_beyond_its_limit() -> None:
     loud = {
         "teacher_length_ratio": 0.5,
         "teacher_style": 0.4,
+        "teacher_unknown": 2.0,
+        "teacher_traces_ratio": 0.25,
         "teacher_verdict_change": -0.5,
         "teacher_surprisal_rise": 2.0,
         "probe_changed": 0.9,
