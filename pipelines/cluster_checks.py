@@ -219,6 +219,7 @@ def trainer(config: Config) -> str:
     from dcod.cluster.schemas import unknown_fields
     from dcod.cluster.trainjobs import GROUP, KIND, VERSION, build
     from dcod.errors import AwayError, UserError
+    from dcod.stages import train_node
 
     cluster = config.cluster
     nodes = cluster.train.num_nodes
@@ -230,7 +231,7 @@ def trainer(config: Config) -> str:
         raise UserError(f"{nodes} nodes need Kubeflow Trainer v2, which is not installed; docs/cluster.md") from None
     except AwayError as error:
         raise UncheckedError(str(error)) from None
-    job: dict[str, Any] = build(cluster, "dcod-preflight", "preflight", cluster.storage)
+    job: dict[str, Any] = build(cluster, "dcod-preflight", "preflight", cluster.storage, train_node.__name__)
     if unknown := list(unknown_fields(job, schema)):
         raise UserError(
             f"this cluster's Kubeflow Trainer does not know {', '.join(unknown)} of a TrainJob and would drop it: "

@@ -42,7 +42,7 @@ def delete(cluster: ClusterConfig, pipeline: str) -> None:
     Kube(cluster.namespace, patience_s=60).delete(GROUP, VERSION, PLURAL, job_name(pipeline))
 
 
-def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manifest:
+def build(cluster: ClusterConfig, name: str, pipeline: str, work: str, module: str) -> Manifest:
     """The TrainJob: torchrun on every node, one process a GPU.
 
     Args:
@@ -50,6 +50,7 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
         name: of the job.
         pipeline: id of the pipeline run, a label.
         work: where inputs lie and the student goes; all nodes reach it.
+        module: what every process runs, told ``work``.
     """
     from kubeflow_trainer_api import models as m
 
@@ -68,7 +69,7 @@ def build(cluster: ClusterConfig, name: str, pipeline: str, work: str) -> Manife
     trainer = m.TrainerV1alpha1Trainer(
         image=placed.image or None,
         command=["torchrun"],
-        args=["--module", "dcod.stages.train_node", work],
+        args=["--module", module, work],
         env=env,
         num_nodes=cluster.train.num_nodes,
         num_proc_per_node=max(1, placed.gpus),

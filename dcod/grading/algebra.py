@@ -1,4 +1,4 @@
-"""Whether two formulas are one, by math-verify's parser and rules; runs in the worker of :mod:`dcod.grading`.
+"""Whether two formulas are one, by math-verify's parser and rules; the worker of :mod:`dcod.grading.equality`.
 
 Formulas reach the parser without decimals (:func:`dcod.grading.spelling.latex`), so nothing is rounded there. What
 math-verify would take for equal and is not: numbers that differ beyond its digits, equations without a solution, and an
@@ -166,3 +166,9 @@ def _unevaluated() -> tuple[Any, ...]:
     from sympy.core.function import AppliedUndef
 
     return Integral, Sum, AppliedUndef, nan, zoo
+
+
+if __name__ == "__main__":
+    from dcod.grading.worker import serve
+
+    serve(compare, "math_verify")

@@ -301,5 +301,5 @@ def _proportional(left: str, right: str) -> bool:
 
 @functools.lru_cache(maxsize=50_000)
 def _verified(gold: str, answer: str, tolerance: float) -> bool | None:
-    verdict: bool | None = ask("dcod.grading.verdict", [gold, answer, tolerance])
+    verdict: bool | None = ask("dcod.grading.algebra", [gold, answer, tolerance])
     return verdict

@@ -156,10 +156,3 @@ def _final(text: str) -> str:
     if not formulas or len(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", around)) < 3:
         return text
     return formulas[0] if len(formulas) == 1 and not UNSETTLED.search(around) else text
-
-
-if __name__ == "__main__":
-    from dcod.grading.algebra import compare
-    from dcod.grading.worker import serve
-
-    serve(compare, "math_verify")

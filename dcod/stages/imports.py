@@ -52,8 +52,7 @@ def _names(node: ast.AST, package: str, top: str) -> Iterator[str | None]:
         base = resolve_name("." * node.level + (node.module or ""), package)
         yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        started = rf"(?:-m |--module[ =])({top}[.\w]+)|\A({top}[.\w]+)(?=\Z|:\w)"
-        yield from (match[1] or match[2] for match in re.finditer(started, node.value))
+        yield from started(node.value, top)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return  # a docstring
     elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -63,6 +62,12 @@ def _names(node: ast.AST, package: str, top: str) -> Iterator[str | None]:
             yield None
         for child in ast.iter_child_nodes(node):
             yield from _names(child, package, top)
+
+
+def started(text: str, top: str) -> Iterator[str]:
+    """Names in a string that may be modules: the whole string, or what stands behind ``-m``."""
+    for match in re.finditer(rf"(?:-m |--module[ =])({top}[.\w]+)|\A({top}[.\w]+)(?=\Z|:\w)", text):
+        yield match[1] or match[2]
 
 
 @cache

@@ -22,7 +22,7 @@ from dcod.cluster.trainjobs import Follower, TrainJobError, build, job_name
 from dcod.config import Config
 from dcod.config.cluster import ClusterConfig
 from dcod.errors import StoppedError, UserError
-from dcod.stages import handover, train
+from dcod.stages import handover, train, train_node
 from dcod.stages.handover import ERROR, OUTPUT
 from dcod.storage import parts
 from dcod.storage.stopping import stopping
@@ -61,7 +61,7 @@ def run(config: Config, out: Path, log: Log, *, scores: Path, student: Path, pip
         (out / "config.json").write_text("{}", encoding="utf-8")
         parts.copy(out / "config.json", f"{work}/{ERROR}")  # that of an earlier attempt must not speak
         (out / "config.json").unlink()
-        running = follower.start(build(cluster, name, pipeline, work))
+        running = follower.start(build(cluster, name, pipeline, work, train_node.__name__))
         print(f"TrainJob {name} in {cluster.namespace}: {'found running' if running else 'submitted'}", flush=True)
         began = time.monotonic()
         try:

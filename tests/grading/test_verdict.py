@@ -163,7 +163,7 @@ def spent() -> float:
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:12])
 def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: str) -> None:
     """Processor time: on a machine with much else to do, two seconds of it take a minute."""
-    verifier, begun = Verifier("dcod.grading.verdict", cpu_seconds=2), spent()
+    verifier, begun = Verifier("dcod.grading.algebra", cpu_seconds=2), spent()
     try:
         assert not verifier.ask(["5", hostile, 0.0])
         assert verifier.ask(["x+1", "1+x", 0.0]) is True
@@ -173,14 +173,14 @@ def test_a_hostile_answer_costs_a_time_out_and_the_next_one_is_graded(hostile: s
 
 
 def test_a_worker_that_dies_is_replaced() -> None:
-    verifier = Verifier("dcod.grading.verdict")
+    verifier = Verifier("dcod.grading.algebra")
     assert verifier.ask(["x+1", "1+x", 0.0]) is True
     assert verifier.process is not None
     verifier.process.kill()
     verifier.process.wait()
     assert verifier.ask(["x+1", "1+x", 0.0]) is True
     verifier.close()
-    stuck = Verifier("dcod.grading.verdict", cpu_seconds=30, wall_seconds=0.5)
+    stuck = Verifier("dcod.grading.algebra", cpu_seconds=30, wall_seconds=0.5)
     assert stuck.ask(["5", "9^{9^{9^{9}}}", 0.0]) is None
     assert stuck.process is None
 
@@ -239,7 +239,7 @@ def test_works_from_another_folder_and_leaves_no_process(tmp_path: Path) -> None
         "from dcod import grading\n"
         "from dcod.grading import worker\n"
         "assert grading.equivalent('x+1', '1+x')\n"
-        "print(next(iter(worker._idle['dcod.grading.verdict'].queue)).process.pid)\n"
+        "print(next(iter(worker._idle['dcod.grading.algebra'].queue)).process.pid)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     with pytest.raises(ProcessLookupError):

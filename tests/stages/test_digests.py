@@ -60,7 +60,8 @@ def reached() -> dict[str, set[str]]:
         ("promote/twins.py", {"choose", "gate"}, OWN_STUDENT | {"again", "halve"}),
         ("promote/choice.py", {"pilot", "halve", "choose"}, TRAINING | {"score"}),
         ("objective/losses.py", TRAINING | {"decide"}, {"fetch", "ingest", "examine", "join"}),
-        ("grading/verdict.py", {"ingest", "examine", "join", "evaluate"}, {"fetch"}),  # by `python -m` as well
+        ("grading/verdict.py", {"ingest", "examine", "join", "evaluate"}, {"fetch"}),
+        ("grading/algebra.py", {"ingest", "examine", "join", "evaluate"}, {"fetch"}),  # by `python -m` alone
         ("stages/train_node.py", TRAINING, {"ingest", "score", "evaluate"}),  # by torchrun alone
         ("config/schema.py", set(STAGES), set()),
     ],
@@ -207,7 +208,7 @@ def test_no_module_is_imported_by_a_name_that_is_not_seen() -> None:
 
 def test_workers_are_started_by_names_of_modules() -> None:
     asked = {name for _, called, name in calls() if called == "ask" and name and name.startswith("dcod.")}
-    assert asked == {"dcod.grading.verdict", "dcod.traces.synthetic", "dcod.benchmarks.reasoning_gym"}
+    assert asked == {"dcod.grading.algebra", "dcod.traces.synthetic", "dcod.benchmarks.reasoning_gym"}
     for name in asked:
         assert (imports.ROOT.parent / f"{name.replace('.', '/')}.py").is_file()
 

@@ -29,6 +29,7 @@ from dcod.tracking import NullLog
 from tests.fake_kubernetes import FakeKubernetes, RefusedError, serving, validate_trainjob
 from tests.tracked import fresh_store
 
+NODE = "dcod.stages.train_node"
 GPUS = {
     "image": "registry.example/dcod:1",
     "gpu_image": "registry.example/dcod:1-gpu",
@@ -69,8 +70,7 @@ def on_a_volume(folder: Path, monkeypatch: pytest.MonkeyPatch, poll_s: float) ->
     """A cluster of two nodes whose shared volume is a folder of this machine."""
     monkeypatch.setattr("dcod.config.cluster.MOUNT", str(folder))
     monkeypatch.setattr(train_job, "Follower", partial(trainjobs.Follower, poll_s=poll_s))
-    nodes = {"num_nodes": 2}
-    return ClusterConfig.model_validate({"storage": f"{folder}/shared", "volume": "claim", "train": nodes})
+    return ClusterConfig.model_validate({"storage": f"{folder}/shared", "volume": "claim", "train": {"num_nodes": 2}})
 
 
 @pytest.fixture
@@ -109,13 +109,13 @@ class Recorded(NullLog):
 
 
 def test_the_job_is_what_the_api_knows() -> None:
-    job = trainjobs.build(ClusterConfig.model_validate(GPUS), "dcod-train-1", "run 1", "s3://dcod/work/x")
+    job = trainjobs.build(ClusterConfig.model_validate(GPUS), "dcod-train-1", "run 1", "s3://dcod/work/x", NODE)
     validate_trainjob(job)
     trainer = job["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (4, 8)
     assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "8"
     assert trainer["image"] == "registry.example/dcod:1-gpu"
-    assert trainer["command"] == ["torchrun"]
+    assert trainer["command"] + trainer["args"] == ["torchrun", "--module", NODE, "s3://dcod/work/x"]
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "distillation"
     variables = {item["name"]: item for item in trainer["env"]}
     assert variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "dcod-s3", "key": "secret-key"}
@@ -133,7 +133,7 @@ def test_what_is_said_of_training_holds_for_its_nodes() -> None:
     def built(stage: dict[str, str], gpu: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any], str]:
         said = GPUS | {"stages": {"train": stage}, "gpu": GPUS["gpu"] | gpu}  # type: ignore[operator]
         config = Config(cluster=ClusterConfig.model_validate(said))
-        job = trainjobs.build(config.cluster, "dcod-train-1", "run 1", "s3://dcod/work/x")
+        job = trainjobs.build(config.cluster, "dcod-train-1", "run 1", "s3://dcod/work/x", NODE)
         validate_trainjob(job)
         (patch,) = job["spec"]["runtimePatches"]
         (nodes,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
@@ -167,7 +167,7 @@ def test_what_is_said_of_training_holds_for_its_nodes() -> None:
     ],
 )
 def test_the_fake_api_is_strict(change: Any) -> None:
-    job = trainjobs.build(ClusterConfig.model_validate(GPUS), "dcod-train-1", "run 1", "s3://dcod/work/x")
+    job = trainjobs.build(ClusterConfig.model_validate(GPUS), "dcod-train-1", "run 1", "s3://dcod/work/x", NODE)
     broken = copy.deepcopy(job)
     change(broken)
     with pytest.raises(RefusedError):
@@ -205,7 +205,7 @@ def test_a_restarted_component_finds_its_job(
     fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     work = f"{config.cluster.storage}/trainjobs/{trainjobs.job_name('run-1')}"
-    job = trainjobs.build(config.cluster, trainjobs.job_name("run-1"), "run-1", work)
+    job = trainjobs.build(config.cluster, trainjobs.job_name("run-1"), "run-1", work, NODE)
     fake.jobs[job["metadata"]["name"]] = job
     parts.copy(inputs["scores"], f"{work}/scores")
     (Path(work) / "config.json").write_text(config.to_json())
@@ -226,7 +226,7 @@ def test_a_failed_job_of_an_earlier_attempt_is_replaced(
     fake: FakeKubernetes, config: Config, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     name = trainjobs.job_name("run-1")
-    fake.jobs[name] = trainjobs.build(config.cluster, name, "run-1", "/nowhere")
+    fake.jobs[name] = trainjobs.build(config.cluster, name, "run-1", "/nowhere", NODE)
     fake.statuses = [condition("Failed"), condition("Complete")]
     fake.on_create = finished(config, inputs["student"])
     out = tmp_path / "out"
@@ -342,7 +342,7 @@ def test_the_end_of_a_pipeline_leaves_no_job_behind(fake: FakeKubernetes, config
     """The pod that followed it was moved away, and was not tried again."""
     config = config.model_copy(update={"tracking": fresh_store(tmp_path / "store")})
     name = trainjobs.job_name("run-1")
-    fake.jobs[name] = trainjobs.build(config.cluster, name, "run-1", "/nowhere")
+    fake.jobs[name] = trainjobs.build(config.cluster, name, "run-1", "/nowhere", NODE)
     component.finish(config.to_json(), "run-2", "FAILED", "another run")
     assert list(fake.jobs) == [name]
     component.finish(config.to_json(), "run-1", "FAILED", "preempted")
