@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: ``ok``, ``failed`` or ``unchecked``, and a sentence that has the way out in it."""
+    """One check: ``ok``, ``failed``, ``warning`` or ``unchecked``, and a sentence that has the way out in it."""
 
     name: str
-    state: Literal["ok", "failed", "unchecked"]
+    state: Literal["ok", "failed", "warning", "unchecked"]
     text: str
 
 

@@ -63,6 +63,15 @@ def checks(config: Config, *, traces: bool = True) -> Iterator[Check]:
             yield Check(name, "failed", str(error))
         else:
             yield Check(name, "ok", text)
+    yield from _pilot(resolved)
+
+
+def _pilot(config: Config) -> Iterator[Check]:
+    """Where a pilot is not like the run that it decides for."""
+    if config.train.arms:
+        from dcod.objective import arms
+
+        yield from (Check("pilot", "warning", str(remark)) for remark in arms.otherwise(config))
 
 
 def _tracking(config: Config) -> str:
@@ -130,7 +139,7 @@ def _student_and_traces(config: Config) -> str:
     from dcod.config import Config as Whole
     from dcod.errors import UserError
     from dcod.models import loading
-    from dcod.objective import feasibility
+    from dcod.objective import arms, feasibility
     from dcod.stages.execute import RunContext, execute
     from dcod.storage import scratch
     from dcod.traces import holdings, read_traces
@@ -152,6 +161,9 @@ def _student_and_traces(config: Config) -> str:
     told = [remark for remark in feasibility.remarks(config, held) if remark.level == "impossible"]
     if told:
         raise UserError(str(told[0]))
-    return (
+    text = (
         f"{len(traces)} traces pass; {held.totals} with log-probs, {held.logprobs} of them in the student's own tokens"
     )
+    if not config.asks and (why := arms.none_left(config.train, held)):
+        raise UserError(f"{why}; {arms.WAY_OUT}")
+    return f"{text}; {arms.said(config.train, held)}" if config.train.arms else text

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dcod import benchmarks
-from dcod.check import languages, sample, student
+from dcod.check import languages, pilots, sample, student, timing
 from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
 from dcod.config import Config, parse_config, reference
@@ -31,11 +31,14 @@ from dcod.traces import Trace, prompts, sources
 from dcod.traces.mapping import addresses
 
 STEPS = 40  # optimizer steps that a run should have at least
-HELD_BACK = 0.1  # of the prompts, for each of the two kinds of problems that a pilot asks
 PLAIN = (
     "plain fine-tuning, the study's default (docs/method.md, section 6). Several traces a prompt can be compared: "
     "train.correction.name=naturalness train.correction.weights=live train.correction.gamma_max=4 train.twin=true does "
     "so, and says what it brought"
+)
+LONE = (
+    "plain fine-tuning: most prompts have one trace, and there is nothing to compare; with a teacher, `dcod teach` "
+    "writes more"
 )
 LONGEST = 8192  # tokens that are looked at where a student has no limit of its own
 LEAST = 8  # problems that are held out
@@ -212,23 +215,17 @@ def _verdicts(advice: Advice, looked: Sample, held: Holdings, folder: Path) -> N
 def _training(advice: Advice, kept: Sample) -> None:
     """What to try, and in how many steps; of what is kept, without the prompts that a benchmark asks."""
     kept.traces = _unasked(advice.config, kept)
-    held, more = kept.holdings(), kept.total / kept.rows
-    problems = HELD_BACK * held.prompts * more * held.golds / max(1, held.traces)
-    if problems >= advice.config.train.pilot.min_problems:
-        advice.set("ingest.selection_share", HELD_BACK)
-        advice.set("ingest.pilot_share", HELD_BACK, f"some {int(problems):,} problems each, held back to choose an arm")
-        advice.set(
-            "train.arms", "auto", "corrections are tried on a part; plain fine-tuning stays unless one is better"
-        )
-    elif held.alone <= held.traces / 2:
-        advice.set("train.correction.name", "none", PLAIN)
+    held, more, offer = kept.holdings(), kept.total / kept.rows, pilots.offer(advice.config, kept)
+    if offer.suffices:
+        back = f"{offer.selection + offer.share:.0%} of the prompts are held back to choose by, and not trained on"
+        advice.set("ingest.selection_share", offer.selection, back)
+        advice.set("ingest.pilot_share", offer.share)
+        advice.set("train.arms", "auto", f"{offer}; plain fine-tuning stays unless an arm is better")
     else:
-        advice.set(
-            "train.correction.name",
-            "none",
-            "plain fine-tuning: most prompts have one trace, and there is nothing to compare; with a teacher, "
-            "`dcod teach` writes more",
-        )
+        lone = held.alone > held.traces / 2
+        advice.set("train.correction.name", "none", LONE if lone else PLAIN)
+        enough = f"some {offer.prompts:,} prompts with reference answers would do"
+        advice.why.append(f"train.arms stays empty: {offer}, less than {statistics.POWER:g}; {enough}")
     kept.traces = [replace(one, split=side(one.prompt_id, advice.config.ingest)) for one in kept.traces]
     held = kept.holdings()
     held = replace(held, traces=round(held.traces * more), prompts=round(held.prompts * more))
@@ -239,6 +236,9 @@ def _training(advice: Advice, kept: Sample) -> None:
             break
     why = f"about {steps:,} optimizer steps on the {held.traces:,} traces that are left for training"
     advice.set("train.traces_per_step", per_step, why)
+    if cost := timing.pilot(advice.config, kept):
+        cheaper = "train.pilot.problems, samples and temperatures make it cheaper and less likely to find a gain"
+        advice.why.append(f"train.arms: the pilot, its answers counted, costs {cost.of_run:.0%} of the run; {cheaper}")
 
 
 def _unasked(config: Config, kept: Sample) -> list[Trace]:

@@ -17,14 +17,14 @@ from typing import Literal
 
 from dcod import benchmarks
 from dcod.benchmarks import Problem
-from dcod.check import hub, languages, sample, student, timing
+from dcod.check import hub, languages, pilots, sample, student, timing
 from dcod.check.sample import Sample
 from dcod.check.student import UncheckedError
 from dcod.config import BenchmarkConfig, Config, PromoteConfig
 from dcod.config.mapping import split
 from dcod.errors import UserError, one_line
 from dcod.evaluate import statistics
-from dcod.objective import arms, feasibility
+from dcod.objective import feasibility
 from dcod.promote import compare, contest
 from dcod.traces.mapping import addresses
 
@@ -191,13 +191,13 @@ def _correction(findings: Findings) -> Iterator[Check]:
     held = findings.sample.holdings()
     remarks = feasibility.remarks(findings.config, held)
     yield Check("holdings", "ok", str(held))
-    if not lacking and (few := timing.too_few(findings.config, findings.sample)):
-        yield Check("arms", "warning", few)
-    elif tried := arms.said(findings.config.train, held):
-        yield Check("arms", "ok", tried)
+    if unfit := feasibility.unfit(held):
+        yield Check("corrections", "ok", unfit)
     asked = bool(findings.config.asks)  # more traces may come before anything is trained
     idle: State = "warning" if findings.config.train.allow_idle or asked else "failed"
     states: dict[feasibility.Level, State] = {"impossible": "failed", "idle": idle, "warning": "warning"}
+    for remark in pilots.remarks(findings.config, findings.sample) if not lacking else ():
+        yield Check(remark.code, states.get(remark.level, "ok"), str(remark))
     for remark in remarks:
         yield Check("correction", states.get(remark.level, "ok"), str(remark))
     if not remarks:

@@ -51,10 +51,10 @@ def run(config: Config, taken: Sample, size: int, asked: float) -> tuple[float, 
 
 def pilot(config: Config, taken: Sample) -> Cost | None:
     """What the pilot of a run costs, by a sample; None where nothing is compared, or on too few problems."""
-    if not config.train.arms or too_few(config, taken):
+    if not config.train.arms or too_few(config, taken) or arms.none_left(config.train, taken.holdings()):
         return None
     wanted, held = config.train.pilot, _held(config, taken)
-    texts = sum(_asked(config, taken).values())
+    texts = sum(problems(config, taken).values())
     if wanted.compare == "nll":
         texts *= len(held) / len({(one.split, one.prompt_id) for one in held})
     answered = price.answered(wanted, taken.tokens) / len(taken.tokens) * texts
@@ -65,7 +65,7 @@ def pilot(config: Config, taken: Sample) -> Cost | None:
 
 def too_few(config: Config, taken: Sample) -> str:
     """Why the pilot of a run would try no arm, by a sample; "" where it does, or nothing is compared."""
-    return arms.too_few(config.train.pilot, _asked(config, taken)) if config.train.arms else ""
+    return arms.too_few(config.train.pilot, problems(config, taken)) if config.train.arms else ""
 
 
 def _held(config: Config, taken: Sample) -> list[Trace]:
@@ -74,7 +74,7 @@ def _held(config: Config, taken: Sample) -> list[Trace]:
     return [trace for trace in taken.traces if trace.split != "train" and (trace.gold or by_nll)]
 
 
-def _asked(config: Config, taken: Sample) -> dict[str, float]:
+def problems(config: Config, taken: Sample) -> dict[str, float]:
     """How many problems of either kind a pilot asks, of all rows."""
     held, most = _held(config, taken), config.train.pilot.problems
     known = {split: {one.prompt_id for one in held if one.split == split} for split in ("selection", "pilot")}

@@ -51,7 +51,7 @@ class PilotConfig(Section):
     share: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = Field(
         "auto",
         description="Share of the prompts that each arm trains on; `auto`: so many that the pilot, its answers "
-        "counted, costs a fifth of the run; at least 2 %.",
+        "counted, costs a fifth of the run, more where a fifth would train too little; at least 2 %.",
         examples=[0.2],
     )
     seeds: Few = Field(2, description="Students an arm, each in an order of its own: two tell what training adds.")

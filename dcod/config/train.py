@@ -49,7 +49,9 @@ class TrainConfig(Section):
         examples=[0.1],
     )
     allow_idle: bool = Field(
-        False, description="Train although the correction does nothing on these traces: plain SFT under its name."
+        False,
+        description="Train although the correction does nothing on these traces: plain SFT under its name; of `arms`, "
+        "keep one that does nothing.",
     )
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
         1e-4, description="The highest one: it rises during the warm-up and then falls on a cosine.", examples=[5e-5]

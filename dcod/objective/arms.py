@@ -10,13 +10,14 @@ student that knows little. Where the scores say that the start is such a student
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from dcod.config import TrainConfig
+from dcod.config import Config, TrainConfig
 from dcod.config.arms import ArmConfig, PilotConfig
 from dcod.objective import doubts, feasibility
-from dcod.objective.feasibility import Holdings
+from dcod.objective.feasibility import Holdings, Remark
 
+WAY_OUT = "take train.arms=auto, bring what they need, or set train.allow_idle=true, which keeps what does nothing"
 _OF_SEVERAL = ("naturalness", "naturalness_gce")
 
 
@@ -31,7 +32,7 @@ def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
     if arm.is_sft:
         return ""
     alone = train.of_arm(arm)
-    if why := idle(alone, holdings):
+    if why := idle(alone, holdings, meant=train.allow_idle):
         return why
     if train.arms != "auto":
         return ""
@@ -45,10 +46,17 @@ def left_out(train: TrainConfig, arm: ArmConfig, holdings: Holdings) -> str:
     return ""
 
 
-def idle(train: TrainConfig, holdings: Holdings) -> str:
-    """Why the training that ``train`` itself describes cannot do what it is set to do; "" where it can."""
-    grave = [r for r in feasibility.of_setting(train, holdings) if r.level in ("impossible", "idle")]
-    return grave[0].text if grave else ""
+def idle(train: TrainConfig, holdings: Holdings, *, meant: bool = False) -> str:
+    """Why the training that ``train`` itself describes cannot do what it is set to do; "" where it can.
+
+    Args:
+        train: without arms.
+        holdings: of the traces for training.
+        meant: one that does nothing is asked for (``train.allow_idle``); what cannot run never is.
+    """
+    grave = ("impossible",) if meant else ("impossible", "idle")
+    found = [remark for remark in feasibility.of_setting(train, holdings) if remark.level in grave]
+    return found[0].text if found else ""
 
 
 def too_few(pilot: PilotConfig, problems: Mapping[str, float]) -> str:
@@ -83,6 +91,19 @@ def tried(train: TrainConfig, holdings: Holdings) -> dict[str, str]:
     return {arm.name: left_out(train, arm, holdings) for arm in train.compared if not arm.is_sft}
 
 
+def count(train: TrainConfig, holdings: Holdings) -> int:
+    """How many arms are tried, without SFT."""
+    return sum(not why for why in tried(train, holdings).values())
+
+
+def none_left(train: TrainConfig, holdings: Holdings) -> str:
+    """Why nothing can be compared: no arm is left beside SFT; "" where one is, or SFT itself at another rate."""
+    out = tried(train, holdings)
+    if not out or not all(out.values()) or len(train.compared) > len(out) + 1:
+        return ""
+    return f"no arm but plain fine-tuning suits these traces: {'; '.join(f'{n} ({why})' for n, why in out.items())}"
+
+
 def said(train: TrainConfig, holdings: Holdings) -> str:
     """What a run will try, in a line; "" where nothing is compared."""
     arms = tried(train, holdings)
@@ -93,3 +114,28 @@ def said(train: TrainConfig, holdings: Holdings) -> str:
     names = [arm.name for arm in train.compared if not arms.get(arm.name)]
     out = [f"{name} ({why})" for name, why in arms.items() if why]
     return f"arms: {', '.join(names)}" + (f"; not tried: {'; '.join(out)}" if out else "")
+
+
+def otherwise(config: Config) -> Iterator[Remark]:
+    """Where a pilot trains or answers otherwise than the run that it decides for."""
+    train = config.train
+    if not train.arms:
+        return
+    nodes, split = config.cluster.train.num_nodes, train.sharding == "fsdp"
+    if nodes > 1 or split:
+        set_to = "train.sharding=fsdp" if split else f"cluster.train.num_nodes={nodes}"
+        yield Remark(
+            "warning",
+            "pilot",
+            f"{set_to} is not a pilot's: it trains in one process on one GPU at most, which must hold the whole "
+            "student, its gradients and its optimizer",
+            "where that does not fit, set train.lora.rank=16, take a smaller student, or leave train.arms out",
+        )
+    if config.evaluate.engine.name != "transformers" and train.pilot.compare == "answers":
+        yield Remark(
+            "warning",
+            "pilot",
+            f"evaluate.engine.name={config.evaluate.engine.name} is not a pilot's: its students answer by "
+            "transformers, slower, and its price counts a token written as one learnt, as measured on a CPU",
+            "lower train.pilot.problems, train.pilot.samples or train.pilot.temperatures where it takes too long",
+        )

@@ -16,7 +16,7 @@ from typing import Literal
 
 from dcod.config import Config, CorrectionConfig, TrainConfig
 from dcod.config.arms import SFT
-from dcod.config.losses import OF_TEACHER
+from dcod.config.losses import OF_TEACHER, WITHDRAWN
 from dcod.objective import doubts
 from dcod.objective.corrections import CORRECTIONS, group_of, needs
 
@@ -80,6 +80,9 @@ class Holdings:
             foreign = self.totals - self.logprobs
             also = f", {foreign:,} only as a sum in another tokenizer or chat template" if foreign else ""
             parts.append(f"log-probs for {_of(self.totals, self.traces)}{also}")
+        parts.append(f"reference answers for {_of(self.golds, self.traces)}" if self.golds else "no reference answers")
+        if self.weights:
+            parts.append(f"weights of their own for {_of(self.weights, self.traces)}")
         named = [name for name in self.teachers if name]
         if len(self.teachers) > 1:
             parts.append(
@@ -151,6 +154,17 @@ def refused_as_idle(train: TrainConfig, holdings: Holdings) -> str:
     """Why a correction that does nothing on such traces is refused, with the ways out; "" where it is not."""
     idle = [remark for remark in of_setting(train, holdings) if remark.level == "idle"]
     return f"{idle[0]}; if that is meant, set train.allow_idle=true" if idle and not train.allow_idle else ""
+
+
+def unfit(holdings: Holdings) -> str:
+    """Which corrections would do nothing on such traces, and which cannot run; "" where all can act."""
+    words = {"idle": "would do nothing", "impossible": "lack what they need"}
+    names: dict[str, list[str]] = {level: [] for level in words}
+    for name in sorted(set(CORRECTIONS) - set(WITHDRAWN)):
+        for remark in of_setting(TrainConfig(correction=CorrectionConfig(name=name)), holdings):
+            if remark.level in words:
+                names[remark.level].append(name)
+    return "; ".join(f"{words[level]} here: {', '.join(found)}" for level, found in names.items() if found)
 
 
 SCORED = {  # what only some settings of the score stage record: the key, and what it makes
@@ -363,7 +377,7 @@ def _instead(holdings: Holdings) -> str:
         )
     if holdings.traces and 2 * holdings.golds >= holdings.traces:
         return (
-            "train.arms=auto ingest.pilot_share=0.1, which tries what suits the traces and keeps plain fine-tuning "
+            "train.arms=auto ingest.pilot_share=0.2, which tries what suits the traces and keeps plain fine-tuning "
             "unless one is better; it takes about a thousand prompts"
         )
     return "what the table in README.md names: nothing gained where the student knows little of its traces"

@@ -44,6 +44,15 @@ class Speed:
         return f"scoring read {self.tokens / self.seconds:,.0f} tokens a second on {self.device}"
 
 
+def on_cpu(device: str) -> bool:
+    """Whether a device is a CPU, on which alone it was measured what writing costs (:data:`WRITTEN`).
+
+    Args:
+        device: by :func:`dcod.models.loading.device_name`.
+    """
+    return device.endswith((" thread", " threads"))
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a pilot costs, in tokens learnt, prompts counted.
@@ -91,11 +100,20 @@ class Cost:
             problems: that are asked, of both kinds.
             speed: None where it is not known here; then the first steps tell the time.
         """
+        text = f"pilot: {self.in_tokens(config, problems)}"
+        if speed is None:
+            return f"{text}; how long that takes, the first steps tell"
+        if not on_cpu(speed.device):
+            return f"{text}; no time is said for {speed.device}, since what writing costs was measured on a CPU"
+        return f"{text}; {self.time(speed.learnt)}, one student after another, as {speed}; the first steps tell it anew"
+
+    def in_tokens(self, config: Config, problems: int) -> str:
+        """What it costs in tokens; see :meth:`said`."""
         pilot = config.train.pilot
         kind = "traces read" if pilot.compare == "nll" else f"{problems} problems answered {answers_of(pilot)} times"
         first = f" (and {self.before} plain ones that these need first)" if self.before else ""
         text = (
-            f"pilot: {self.students} students at most{first}, each learns {self.learnt:,.0f} tokens "
+            f"{self.students} students at most{first}, each learns {self.learnt:,.0f} tokens "
             f"({config.train.epochs} epochs of {self.share:.1%} of the prompts), and {kind} cost as much as "
             f"{self.answered:,.0f} (a token written counts as one learnt, one read as a third); {self.whole:,.0f} in "
             f"all, {self.of_run:.0%} of the run"
@@ -105,9 +123,7 @@ class Cost:
                 f", more than the {_COST:.0%} that train.pilot.share=auto aims at; lower train.pilot.problems, "
                 "train.pilot.temperatures, train.pilot.samples, train.pilot.seeds, or name fewer arms"
             )
-        if speed is None:
-            return f"{text}; how long that takes, the first steps tell"
-        return f"{text}; {self.time(speed.learnt)}, one student after another, as {speed}; the first steps tell it anew"
+        return text
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,7 @@ class Kept:
 
     Attributes:
         arm: the chosen one.
-        at: when, seconds since 1970; 0 where the pilot had too few problems to try any.
+        at: when, seconds since 1970; 0 where the pilot tried no arm.
         alone: share of the traces that were alone with their prompt then.
         why: it is taken over; empty as long as nobody decided that.
         sft: plain fine-tuning, at the rate at which the pilot found it best.

@@ -1,7 +1,8 @@
 """Pilot: one arm, trained on a share of the prompts and asked problems that were held back for that.
 
 1. is there something to do: an arm that the traces do not suit is left out, and says why; so are all where a scheduled
-   run takes an earlier choice over; with too few selection or pilot problems to tell anything nothing is trained;
+   run takes an earlier choice over; with too few selection or pilot problems to tell anything, or no arm that suits the
+   traces, nothing is trained;
 2. per seed: train on the share, to the last step; nothing is selected;
 3. answer the selection problems, which choose the arm's temperature, and the pilot problems, which compare arms, at
    every temperature; grade (:mod:`dcod.stages.asked`);
@@ -29,15 +30,15 @@ import pyarrow.parquet as pq
 
 from dcod import storage
 from dcod.config import Config
-from dcod.config.arms import CHOSEN, SFT, ArmConfig, PilotConfig
+from dcod.config.arms import CHOSEN, SFT, ArmConfig
 from dcod.errors import UserError
 from dcod.evaluate import statistics
 from dcod.models import fitting, loading
 from dcod.objective import arms
 from dcod.objective.feasibility import Holdings
-from dcod.objective.price import Cost, Speed, cost_of
+from dcod.objective.price import Cost, Speed, cost_of, on_cpu
 from dcod.progress import MARK
-from dcod.promote import choice
+from dcod.promote import foreseen
 from dcod.retrain import arms as taken_over
 from dcod.score import frozen
 from dcod.score.preparing import Preparation
@@ -68,8 +69,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dcod.tracking import Log
-
-_HOPED = 0.13  # the largest gain that the second study confirmed anywhere
 
 
 def run(
@@ -122,8 +121,8 @@ def run(
     sizes = splits["train"].sizes
     cost = cost_of(config, int(sizes.sum()), len(sizes), asked.cost(config, tokenizer, problems), idle)
     if chosen.name == SFT and dropped is None:  # that speaks for all
-        tried = sum(not one.is_sft and one.name not in idle for one in config.train.compared)
-        print(MARK + _outlook(level_of(config.train.pilot, _before(traces)), counts["pilot"], tried), flush=True)
+        own, tried = level_of(config.train.pilot, _before(traces)), arms.count(config.train, held)
+        print(f"{MARK}pilot: {foreseen.outlook(own, counts['pilot'], tried)}", flush=True)
         print(MARK + cost.said(config, len(problems), _speed(config, scores)), flush=True)
     try:
         figures = _compared(config, out, log, chosen, problems, (splits, cost), scores, student, tokenizer, seeds)
@@ -150,6 +149,8 @@ def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Pat
         return FEW, few
     if why := arms.left_out(config.train, config.train.arm(arm), held):
         return LEFT_OUT, why
+    if why := arms.none_left(config.train, held):
+        return FEW, why
     gone = storage.read_json(dropped / DROPPED_AS, made_by="dcod run") if dropped else {}
     return tuple(gone.get(arm, ("", "")))
 
@@ -199,23 +200,6 @@ def _compared(
     return {**told, **cost, **asked.of_answers(rows)}
 
 
-def _outlook(pilot: PilotConfig, problems: int, count: int) -> str:
-    """What a pilot of so many arms can tell, before it is run, and where that stands on what is aimed at."""
-    seen = choice.detectable(problems, pilot.seeds, count, pilot, pilot.seed_deviation)
-    hope = f", more than a correction brought anywhere in our study ({_HOPED * 100:.0f})" if seen > _HOPED else ""
-    found = choice.power(choice.AIMED_GAIN, problems, pilot.seeds, count, pilot, pilot.seed_deviation)
-    aim = f"{choice.AIMED:.0%}"
-    return (
-        f"pilot: {count} arms against plain fine-tuning on {problems} problems, {pilot.seeds} seeds, {pilot.samples} "
-        f"answers each: a difference of {seen * 100:.0f} points would be found with {statistics.POWER * 100:.0f} % "
-        f"power{hope}; one of {choice.AIMED_GAIN * 100:.0f} points with {found:.0%} (the aim is {aim}), and plain "
-        f"fine-tuning is kept with {1.0 - pilot.level:.0%} or more where nothing helps (the aim is {aim}), by a "
-        "formula that docs/evaluation.md holds against a simulation; for more bring more problems "
-        "(ingest.pilot_share, train.pilot.problems), more answers a problem (train.pilot.samples), more seeds "
-        "(train.pilot.seeds) or a larger train.pilot.share"
-    )
-
-
 def _speed(config: Config, scores: Path) -> Speed | None:
     """How fast scoring read the student, where a pilot trains it on such a device, in the same number format."""
     other = config.student.dtype == "float32" and config.train.precision != "float32"
@@ -226,16 +210,18 @@ def _speed(config: Config, scores: Path) -> Speed | None:
 
 
 class _Pace:
-    """Says, as the first steps have shown the speed, how long a pilot takes, its answers counted; 0 tokens: nothing.
+    """Says, as the first steps have shown the speed, how long a pilot takes; 0 tokens: nothing.
 
-    ``tokens`` are those of the completions that one student learns, as the steps count them.
+    ``tokens`` are those of the completions that one student learns, as the steps count them. Answers are counted on a
+    CPU, where it is known what they cost.
     """
 
     AFTER = 3  # steps; the first one is slower, and is left out
 
     def __init__(self, tokens: int, cost: Cost) -> None:
         self.tokens, self.seen, self.began = tokens, 0.0, 0.0
-        self.trainings = cost.whole / cost.learnt
+        self.answers = on_cpu(loading.device_name())
+        self.trainings = cost.whole / cost.learnt if self.answers else float(cost.students + cost.before)
 
     def step(self, row: Mapping[str, float], number: int) -> None:
         """Takes one step in."""
@@ -246,8 +232,8 @@ class _Pace:
         if number == self.AFTER and self.seen and self.tokens:
             minutes = (time.monotonic() - self.began) / self.seen * self.tokens * self.trainings / 60
             print(
-                f"{MARK}pilot: at this speed {minutes:,.1f} minutes of training and answering, one student after "
-                f"another",
+                f"{MARK}pilot: at this speed {minutes:,.1f} minutes of training"
+                f"{' and answering' if self.answers else ' (answering not counted)'}, one student after another",
                 flush=True,
             )
 

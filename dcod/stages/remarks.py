@@ -12,8 +12,9 @@ from pathlib import Path
 
 from dcod import storage
 from dcod.config import Config
+from dcod.config.arms import CHOSEN
 from dcod.errors import UserError
-from dcod.objective import arms, feasibility
+from dcod.objective import feasibility
 from dcod.objective.feasibility import Holdings, Remark
 from dcod.stages import manifests
 from dcod.traces import holdings, tokenizer_of
@@ -47,9 +48,22 @@ def of(
         if not any(remark.level == "idle" for remark in remarks):
             remarks += of_weights(config.train, metrics)
     told = [remark for remark in remarks if remark.level != "note"]
-    if tried := arms.said(config.train, holding):
-        told.append(Remark("note", "arms", tried))
-    return holding, told
+    if known is None and not config.train.arms and (unfit := feasibility.unfit(holding)):
+        told.append(Remark("note", "corrections", f"corrections that {unfit}"))
+    return holding, [*told, *_of_pilot(config, traces, holding)]
+
+
+def _of_pilot(config: Config, traces: Path, held: Holdings) -> list[Remark]:
+    """What is to be said of the pilot; nothing where a scheduled run takes the champion's arm over."""
+    from dcod.promote import foreseen
+
+    if not config.train.arms or (traces / CHOSEN).is_file():
+        return []
+    each = held.prompts / max(held.traces, 1)  # as of the traces for training, so of those that are held back
+    if config.train.pilot.compare == "answers":
+        each *= held.golds / max(held.traces, 1)
+    problems = {"selection": each * held.selection, "pilot": each * held.pilot}
+    return list(foreseen.remarks(config, held, problems))
 
 
 def refusal(stage: str, config: Config, inputs: Mapping[str, Path]) -> str:

@@ -1,7 +1,7 @@
 """Which arm a scheduled run trains: what the last pilot chose, or what the coming one will; `decide` asks.
 
-The rules are :mod:`dcod.retrain.arms`. A night with too few pilot problems compares nothing, so it is no pilot: it does
-not spend the level of its period, and what was chosen before stays.
+The rules are :mod:`dcod.retrain.arms`. A night with too few problems, or no arm that suits its traces,
+compares nothing, so it is no pilot: it does not spend the level of its period, and what was chosen before stays.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def settle(
     chosen = history.chosen(registry, name)
     why = arms.anew(chosen, config.train, moved, held.alone / held.traces, section.pilot_every, now)
     unfit = "" if chosen is None else objective.left_out(config.train, chosen.arm, held)
-    why, few = why or unfit, _too_few(config, picked)
+    why, few = why or unfit, _too_few(config, picked) or objective.none_left(config.train, held)
     compared = bool(why and not few)
     if chosen is not None and (not why or (few and not unfit and chosen.arm in config.train.compared)):
         date = time.strftime("%Y-%m-%d", time.gmtime(chosen.at))

@@ -46,11 +46,34 @@ def test_several_traces_a_prompt_are_trained_plainly_and_the_way_to_compare_them
 
 def test_where_the_problems_suffice_arms_are_tried(tmp_path: Path, tiny_student: Path, problems: str) -> None:
     traces = lines(tmp_path / "many.jsonl", rows(1200, each=2))
-    config = advise([traces], problems, str(tiny_student)).config
+    advice = advise([traces], problems, str(tiny_student))
+    config = advice.config
     assert config.train.arms == "auto"
     assert config.train.correction.name == "none"
-    assert (config.ingest.selection_share, config.ingest.pilot_share) == (0.1, 0.1)
+    assert (config.ingest.selection_share, config.ingest.pilot_share) == (0.1, 0.2)
+    assert any(line.startswith("ingest.selection_share: 30% of the prompts are held back") for line in advice.why)
     assert {check.state for check in checks(config)} <= {"ok", "warning"}
+    told = [line for line in advice.why if line.startswith("train.arms: ")]
+    assert "some 240 pilot problems (ingest.pilot_share=0.2), on which 3 arms" in told[0]
+    assert re.search(r"10 points with probability 0\.8\d; plain", told[0])
+    assert re.search(r"its answers counted, costs \d\d% of the run", told[1])
+
+
+@pytest.mark.parametrize(("prompts", "each", "enough"), [(800, 1, 830), (860, 1, 0), (1000, 2, 1050), (1060, 2, 0)])
+def test_arms_are_tried_only_where_a_pilot_would_find_ten_points(
+    prompts: int, each: int, enough: int, tmp_path: Path, tiny_student: Path, problems: str
+) -> None:
+    """One trace a prompt: two arms; several: three, which need more problems."""
+    traces = lines(tmp_path / "many.jsonl", rows(prompts, each=each))
+    advice = advise([traces], problems, str(tiny_student))
+    assert bool(advice.config.train.arms) == (not enough)
+    why = [line for line in advice.why if line.startswith("train.arms stays empty: ")]
+    assert len(why) == bool(enough)
+    if enough:
+        assert f"some {prompts // 5} pilot problems (ingest.pilot_share=0.2), on which {1 + each} arms" in why[0]
+        assert "find a gain of 10 points with probability 0.79, less than 0.8; " in why[0]
+        assert f"some {enough:,} prompts with reference answers would do" in why[0]
+        assert advice.config.ingest.pilot_share == 0.0
 
 
 def test_traces_that_are_missing_are_said_before_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,8 @@ def test_nothing_is_wrong_with_what_is_right(good: list[str]) -> None:
     assert found["traces"][0].text == "180 traces from all 180 rows; read as prompt_completion (180)"
     assert found["correction"][0].text == "train.correction.name=surprisal can act on these traces"
     assert list(found) == [
-        *("student", "traces", "lengths", "holdings", "correction", "custom:problems", "disk", "memory", "time")
+        *("student", "traces", "lengths", "holdings", "corrections", "correction"),
+        *("custom:problems", "disk", "memory", "time"),
     ]
 
 
@@ -214,3 +215,33 @@ def test_the_time_counts_all_trainings_and_the_evaluation(good: list[str]) -> No
     findings = [answers([*good, *more])["time"][0].text for more in ([], ["train.twin=true", "train.seeds=3"])]
     assert "2 epochs: " in findings[0]
     assert "2 epochs, 6 trainings: " in findings[1]
+
+
+def test_a_pilot_is_told_with_what_it_finds_and_costs(good: list[str], tmp_path: Path) -> None:
+    """Beside its price; where its run does what it cannot; and where no arm is left, with the way out."""
+    traces = lines(tmp_path / "many.jsonl", rows(1000))
+    sources, shares = f"ingest.sources=[{traces}]", ("ingest.pilot_share=0.2", "ingest.selection_share=0.2")
+    arms = [*good, sources, *shares, "train.arms=auto", "train.sharding=fsdp"]
+    told = [(check.state, check.text) for check in answers(arms)["pilot"]]
+    assert [state for state, _ in told] == ["ok", "ok", "warning"]
+    assert told[0][1].startswith("2 arms against plain fine-tuning on ")
+    assert re.search(r"6 students at most, .* \d\d% of the run", told[1][1])
+    assert "train.sharding=fsdp is not a pilot's" in told[2][1]
+    near = "[{name: near, correction: {name: naturalness}}]"
+    idle = answers([*good, sources, *shares, f"train.arms={near}"])
+    assert [check.state for check in idle["arms"]] == ["ok", "failed"]
+    assert "no arm but plain fine-tuning suits these traces: near (" in idle["arms"][1].text
+    assert "train.allow_idle=true" in idle["arms"][1].text
+    assert "pilot" not in idle
+    meant = answers([*good, sources, *shares, f"train.arms={near}", "train.allow_idle=true"])
+    assert [check.text for check in meant["arms"]] == ["arms: sft, near"]
+    few = answers([*good, *shares, "train.arms=auto"])
+    assert [(one.state, "100 of either kind are the least" in one.text) for one in few["arms"]] == [("warning", True)]
+
+
+def test_what_the_files_hold_and_allow_is_told(good: list[str], tmp_path: Path) -> None:
+    traces = lines(tmp_path / "one.jsonl", rows(60, weight=2.0))
+    found = answers([*good, f"ingest.sources=[{traces}]", "train.correction.name=none"])
+    assert re.search(r"reference answers for all \d+, weights of their own for all \d+", found["holdings"][0].text)
+    assert "would do nothing here: local_naturalness, naturalness, " in found["corrections"][0].text
+    assert "given" not in found["corrections"][0].text

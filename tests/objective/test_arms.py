@@ -66,6 +66,44 @@ def test_an_idle_setting_is_named() -> None:
     assert arms.idle(TrainConfig(), ALONE) == ""
 
 
+def test_nobody_is_left_beside_plain_fine_tuning() -> None:
+    near = {"name": "near", "correction": {"name": "naturalness"}}
+    ratio = {"name": "ratio", "correction": {"name": "support"}}
+    assert "near (train.correction.name=naturalness compares" in arms.none_left(config([near, ratio]), ALONE)
+    assert arms.none_left(config([near, ratio]), FOUR) == ""
+    assert arms.none_left(config([{**near, "learning_rate": 3e-5}]), ALONE) == ""  # sft at two rates is left
+    assert arms.none_left(config([{"name": "fast", "learning_rate": 3e-4}]), ALONE) == ""
+    assert arms.none_left(TrainConfig(), ALONE) == ""
+    assert [arms.count(config([near, ratio]), held) for held in (ALONE, FOUR, WITH_LOGPROBS)] == [0, 1, 2]
+
+
+def test_an_idle_arm_is_kept_where_that_is_meant() -> None:
+    wanted = [
+        {"name": "near", "correction": {"name": "naturalness"}},
+        {"name": "ratio", "correction": {"name": "support"}},
+    ]
+    meant = config(wanted).model_copy(update={"allow_idle": True})
+    assert [bool(why) for why in arms.tried(meant, ALONE).values()] == [False, True]  # what cannot run never can
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, []),
+        ({"train": {"sharding": "fsdp"}}, ["train.sharding=fsdp is not a pilot's"]),
+        ({"cluster": {"train": {"num_nodes": 2}, "storage": "s3://b/w"}}, ["cluster.train.num_nodes=2 is not"]),
+        ({"evaluate": {"engine": {"name": "vllm"}}}, ["evaluate.engine.name=vllm is not a pilot's"]),
+        ({"evaluate": {"engine": {"name": "vllm"}}, "train": {"pilot": {"compare": "nll"}}}, []),
+    ],
+)
+def test_where_a_pilot_is_not_like_its_run_is_said(changed: dict[str, Any], told: list[str]) -> None:
+    given = {"ingest": HELD, **changed}
+    found = list(arms.otherwise(Config.model_validate(given | {"train": {"arms": "auto", **changed.get("train", {})}})))
+    assert [one.level for one in found] == ["warning"] * len(told)
+    assert all(str(one).startswith(text) for one, text in zip(found, told, strict=True))
+    assert list(arms.otherwise(Config.model_validate(given))) == []
+
+
 def test_the_setting_that_no_arm_is_is_not_spoken_of() -> None:
     idle = {"correction": {"name": "naturalness"}}
     plain = Config.model_validate({"ingest": HELD, "train": idle})

@@ -14,7 +14,7 @@ from dcod.config.losses import _NOT_CROSSED, OF_TEACHER
 from dcod.models import batches
 from dcod.objective import corrections, weighting
 from dcod.objective.corrections import CORRECTIONS, Group
-from dcod.objective.feasibility import Holdings, of_setting, refusal, remarks, steps
+from dcod.objective.feasibility import Holdings, of_setting, refusal, remarks, steps, unfit
 from dcod.objective.losses import LOSSES
 from tests.objective.records import random_record
 
@@ -137,7 +137,9 @@ def test_what_some_traces_lack_is_impossible(missing: str) -> None:
 
 def test_what_a_newcomer_reads() -> None:
     lone = Holdings(40, 40, 40, verdicts={"unverified": 40}, teachers={"": 40})
-    assert str(lone) == "40 prompts, 1.0 traces each, text only, no log-probs"
+    assert str(lone) == "40 prompts, 1.0 traces each, text only, no log-probs, no reference answers"
+    brought = replace(lone, golds=40, weights=3)
+    assert str(brought).endswith(", no log-probs, reference answers for all 40, weights of their own for 3 of 40")
     config = parse_config("{}", ["train.correction.name=surprisal", "train.correction.scope=trace"])
     told = remarks(config, lone)
     assert [remark.code for remark in told] == ["one_a_prompt", "unverified", "few_steps", "no_selection"]
@@ -145,7 +147,7 @@ def test_what_a_newcomer_reads() -> None:
     assert "dcod teach" in told[0].way_out
     assert "table in README.md" in told[0].way_out
     checked = replace(lone, golds=40, verdicts={"correct": 40})
-    assert "train.arms=auto ingest.pilot_share=0.1" in remarks(config, checked)[0].way_out
+    assert "train.arms=auto ingest.pilot_share=0.2" in remarks(config, checked)[0].way_out
     assert "all 40 traces are unverified" in told[1].text
     assert [remark.code for remark in remarks(Config(), FULL)] == ["few_steps", "plain_sft"]
 
@@ -174,6 +176,14 @@ def test_which_corrections_can_act() -> None:
     text = possible(Holdings(40, 40, 40))
     assert {name for name, why in text.items() if not why} == {"support_text", "token_support", "iw_sft", "idft"}
     assert len(text) == 16
+
+
+def test_what_would_do_nothing_is_listed() -> None:
+    lists = dict(part.split(": ") for part in unfit(Holdings(40, 40, 40)).split("; "))
+    assert {"naturalness", "surprisal", "rsr"} <= set(lists["would do nothing here"].split(", "))
+    assert {"trace", "support", "given", "success"} <= set(lists["lack what they need here"].split(", "))
+    assert not {"none", "support_text", "iw_sft"} & {name for names in lists.values() for name in names.split(", ")}
+    assert unfit(FULL) == ""
 
 
 def test_a_ratio_to_a_greedy_teacher_or_across_teachers_is_said() -> None:

@@ -78,6 +78,14 @@ def test_the_time_is_said_where_the_speed_is_known() -> None:
     assert cost.said(config, 800).endswith("; how long that takes, the first steps tell")
 
 
+def test_no_time_is_said_on_a_gpu_where_writing_was_not_measured() -> None:
+    cost = price.cost_of(configured(), TOKENS, TRACES, 400_000.0)
+    said = cost.said(configured(), 800, Speed(30_000, 10.0, "NVIDIA H200"))
+    assert "minute" not in said
+    assert said.endswith("; no time is said for NVIDIA H200, since what writing costs was measured on a CPU")
+    assert [price.on_cpu(device) for device in ("1 thread", "16 threads", "Tesla T4")] == [True, True, False]
+
+
 def test_durations() -> None:
     told = {0.0: "1 minute", 89.0: "1 minute", 91.0: "2 minutes", 7_000.0: "117 minutes", 7_200.0: "2 hours"}
     assert {seconds: price.duration(seconds) for seconds in told} == {k: f"about {v}" for k, v in told.items()}

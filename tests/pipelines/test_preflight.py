@@ -111,8 +111,16 @@ def test_the_preset_reasoning_passes_with_a_cluster_and_traces_of_ones_own(confi
     values |= {"ingest": values["ingest"] | {"sources": ["s3://dcod/traces/"]}, "cluster": cluster}
     reasoning = Config.model_validate(values)
     seen = found(reasoning)
-    assert {check.state for check in seen.values()} == {"ok"}, seen
+    assert "evaluate.engine.name=vllm is not a pilot's" in seen["pilot"].text
+    assert {check.state for name, check in seen.items() if name != "pilot"} == {"ok"}, seen
     assert found(reasoning, gpu_image=f"{registry}/team/dcod:2-gpu")["image"].state == "failed"
+
+
+def test_a_pilot_that_is_not_like_its_run_is_a_warning(config: Config) -> None:
+    """Nothing that keeps a run from being submitted."""
+    train = config.train.model_copy(update={"arms": "auto", "sharding": "fsdp"})
+    told = found(config.model_copy(update={"train": train}))["pilot"]
+    assert (told.state, "train.sharding=fsdp is not a pilot's" in told.text) == ("warning", True)
 
 
 def test_what_is_missing_is_named_with_the_way_out(

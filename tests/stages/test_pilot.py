@@ -50,18 +50,6 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
     assert figures["traces"] == trained
 
 
-def test_what_it_can_tell_is_said_before(place: Place) -> None:
-    told = place.config.train.pilot
-    few, many = (pilot._outlook(told, count, 2) for count in (40, 400))
-    assert "2 arms against plain fine-tuning on 40 problems, 2 seeds, 1 answers each: a difference of 23 points" in few
-    assert "difference of 9 points" in many
-    assert [text.count("more than a correction brought anywhere") for text in (few, many)] == [1, 0]
-    more = pilot._outlook(told.model_copy(update={"samples": 4}), 400, 2)
-    assert "difference of 8 points" in more
-    assert "(the aim is 95%), and plain fine-tuning is kept with 95% or more where nothing helps" in more
-    assert "more answers a problem (train.pilot.samples)" in more
-
-
 def test_arms_that_the_traces_do_not_suit_are_not_counted(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +63,7 @@ def test_arms_that_the_traces_do_not_suit_are_not_counted(
     with pytest.raises(UserError, match="nothing is trained"):
         execute("pilot", place.config, tmp_path / "out", given, RunContext(tracked=False), arm="sft")
     said = " ".join(capsys.readouterr().out.split())
-    assert "pilot: 1 arms against plain fine-tuning" in said  # "ratio" wants log-probs
+    assert "pilot: 1 arm against plain fine-tuning" in said  # "ratio" wants log-probs
     assert "pilot: 4 students at most, each learns" in said
     assert re.search(r"answered 2 times cost as much as .*; about 1 minute, about .* tokens a second on \d", said)
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from dcod.config import parse_config
+from dcod.config import Config, parse_config
+from dcod.config.arms import CHOSEN
 from dcod.errors import UserError
 from dcod.objective.feasibility import Holdings
-from dcod.stages import component, manifests, piloting, remarks
+from dcod.reports import arms as report
+from dcod.stages import component, manifests, pilot, piloting, remarks
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import holdings
 from tests.stages.test_pilot import Place, told
@@ -38,8 +40,9 @@ def test_a_pod_says_once_what_its_traces_allow(
     monkeypatch.setattr(holdings, "count", lambda *_: pytest.fail("the set is read once more"))
     start = {"student": str(tiny_student)}
     said, figures = ran("ingest", text(name="prefix"), tmp_path / "one", start)
-    assert said.count("[dcod] ingest") == 4  # what they are, these two, and how long it took
-    assert said.count("6 prompts, 1.0 traces each, text only, no log-probs\n") == 1
+    assert said.count("[dcod] ingest") == 5  # what they are, these two, what would do nothing, and how long it took
+    assert said.count("6 prompts, 1.0 traces each, text only, no log-probs, reference answers for all 6\n") == 1
+    assert "note: corrections that would do nothing here: local_naturalness, naturalness, " in said
     assert "impossible: train.correction.name=prefix needs behavior_logprobs: 0 of 6 traces have them" in said
     assert "warning: 6 traces make 2 optimizer steps" in said
     assert figures["warnings"] == 2
@@ -63,7 +66,16 @@ def test_a_pod_says_once_what_its_traces_allow(
     assert found[0] == Holdings(5, 4, 3)  # a set of an earlier version does not know
     compared = remarks.of("ingest", parse_config("{}", ["train.arms=auto"]), tmp_path / "two", {}, {})
     assert compared is not None
-    assert str(compared[1][-1]).startswith("arms: sft, ")
+    assert (compared[1][-1].code, compared[1][-1].level) == ("arms", "impossible")
+    monkeypatch.setattr(holdings, "count", lambda *_: Holdings(500, 250, 0, golds=400, selection=300, pilot=500))
+    compared = remarks.of("ingest", parse_config("{}", ["train.arms=auto"]), tmp_path / "two", {}, {})
+    assert compared is not None
+    assert str(compared[1][-2]).startswith("arms: sft, ")
+    assert str(compared[1][-1]).startswith("3 arms against plain fine-tuning on 200 problems")
+    (tmp_path / "two" / CHOSEN).write_text("{}")  # a scheduled run takes the champion's arm over: no pilot
+    compared = remarks.of("ingest", parse_config("{}", ["train.arms=auto"]), tmp_path / "two", {}, {})
+    assert compared is not None
+    assert not {one.code for one in compared[1]} & {"arms", "pilot"}
     assert remarks.of("evaluate", parse_config("{}"), tmp_path / "two", {}, {}) is None
 
 
@@ -113,3 +125,28 @@ def test_what_the_start_knows_comes_from_its_scores(tmp_path: Path) -> None:
                     scores=scores)  # fmt: skip
     assert told(out)["state"] == piloting.LEFT_OUT
     assert "gained nothing or lost" in told(out)["why"]
+
+
+def test_where_no_arm_suits_the_traces_plain_fine_tuning_has_nobody_to_beat(tmp_path: Path) -> None:
+    """One trace a prompt: nobody is trained, and the first line says why; meant so, the arm is tried."""
+    place = Place(tmp_path)
+    near = [{"name": "near", "correction": {"name": "naturalness"}}]
+
+    def config(**train: Any) -> Config:
+        return Config.model_validate(place.config.model_dump() | {"train": place.config.train.model_dump() | train})
+
+    held = remarks.held(place.folder / "traces", place.folder / "scores")
+    meant = config(arms=near, allow_idle=True)
+    assert pilot.untried(meant, place.folder / "traces", "near", held) == ("", "")
+    rates = config(arms=[{**near[0], "learning_rate": 0.01}])  # two rates of plain fine-tuning can be compared
+    assert pilot.untried(rates, place.folder / "traces", "sft", held) == ("", "")
+    given = {"student": place.student, "traces": place.folder / "traces", "scores": place.folder / "scores"}
+    idle = config(arms=near)
+    folders = {name: place.run("pilot", f"nobody-{name}", idle, arm=name, **given) for name in ("sft", "near")}
+    states = {name: told(folder)["state"] for name, folder in folders.items()}
+    assert states == {"sft": piloting.FEW, "near": piloting.LEFT_OUT}
+    assert not any((folder / piloting.STUDENT).exists() for folder in folders.values())
+    made = json.loads((place.run("choose", "nobody", idle, **folders) / "choice.json").read_text())
+    assert made["choice"]["arm"] == "sft"
+    answer = report.answer(plain=True, choice=made)
+    assert "Plain fine-tuning was kept: no arm but plain fine-tuning suits these traces: near (tr" in answer.text

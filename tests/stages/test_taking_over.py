@@ -96,6 +96,16 @@ def test_the_last_pilot_counts_whoever_became_champion(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("before")
+def test_a_night_whose_traces_suit_no_arm_is_no_pilot(tmp_path: Path) -> None:
+    near = [{"name": "near", "correction": {"name": "naturalness"}}]  # and every prompt has one trace
+    text, compared = night(tmp_path / "alone", Students(None), arms=near)
+    assert not compared
+    assert text.startswith("no arm is compared, though no pilot chose an arm yet: no arm but plain fine-tuning suits")
+    assert not (tmp_path / "alone" / arms.PILOTS).exists()
+    assert night(tmp_path / "meant", Students(None), arms=near, allow_idle=True)[1]
+
+
+@pytest.mark.usefixtures("before")
 def test_a_night_with_too_few_problems_keeps_what_was_chosen_and_is_no_pilot(tmp_path: Path) -> None:
     """Problems count, not traces: 99 of two traces each are too few, and of 100 each is asked."""
     text, compared = night(tmp_path / "few", Students(KEPT), problems=99, moved="another style")
@@ -124,7 +134,7 @@ def test_a_night_with_too_few_problems_keeps_what_was_chosen_and_is_no_pilot(tmp
         ),
         (
             Students(replace(KEPT, arm=ArmConfig.model_validate({"name": "near", "correction": {"name": "prefix"}}))),
-            {"arms": [{"name": "near", "correction": {"name": "prefix"}}]},
+            {"arms": [{"name": "near", "correction": {"name": "prefix"}}, TRUST]},  # alone it would be no pilot
             "train.correction.name=prefix needs",
         ),
     ],

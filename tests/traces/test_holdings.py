@@ -42,14 +42,14 @@ def test_counts_of_a_set(tmp_path: Path) -> None:
     assert holdings.of(traces[3:], "mine") == Holdings(0, 0, 0, selection=1)
     assert str(wanted) == (
         "2 prompts, 1.5 traces each, log-probs for 2 of 3, 1 only as a sum in another tokenizer or chat template, "
-        "2 teachers (t, u)"
+        "reference answers for 2 of 3, 2 teachers (t, u)"
     )
 
 
 def test_what_is_said_of_a_set(tmp_path: Path) -> None:
     write_traces(tmp_path / FILE, [trace(f"p{n}", "x", verdict="correct") for n in range(40)], tokenizer="mine")
     held = holdings.count(tmp_path, "mine")
-    assert str(held) == "40 prompts, 1.0 traces each, text only, no log-probs"
+    assert str(held).startswith("40 prompts, 1.0 traces each, text only, no log-probs, ")
     told = feasibility.remarks(parse_config("{}", ["train.correction.name=surprisal"]), held)
     assert [remark.level for remark in told if remark.level != "note"] == ["idle", "warning"]
 
