@@ -101,17 +101,26 @@ def page(results: Path) -> str:
         for regime, (temperature, accuracy, values) in found(rows, method, settings).items()
     ]
     told = table(["method", "regime", "seeds", "temperature", "accuracy", "against SFT"], lines)
-    return f"{HEAD}\n{spent(kept)}\n{told}\n{screened(rows, settings)}"
+    return f"{HEAD}\n{spent(kept)}\n{told}\n{screened(rows, settings, results)}"
 
 
-def screened(rows: choice.Index, settings: dict[str, Any]) -> str:
-    """What is tried on two seeds: the difference to SFT in each situation, and in their mean."""
+def screened(rows: choice.Index, settings: dict[str, Any], results: Path) -> str:
+    """What is tried on two seeds: the difference to SFT in each situation, and in their mean; and what is missing."""
     lines = []
     for method in REST:
         means = {regime: sum(values) / len(values) for regime, (_, _, values) in found(rows, method, settings).items()}
         told = [f"{100 * means[regime]:+.1f}" if regime in means else "" for regime in core.SITUATIONS]
-        lines.append([method, *told, f"{100 * sum(means.values()) / len(means):+.1f}" if means else ""])
-    return table(["two seeds", *core.SITUATIONS, "mean"], lines)
+        if means:
+            lines.append([method, *told, f"{100 * sum(means.values()) / len(means):+.1f}"])
+    run = {
+        Cell(regime, method, *setting, seed)
+        for (regime, method), by_setting in rows.items()
+        for setting, by_seed in by_setting.items()
+        for seed in by_seed
+    }
+    missing = {cell.method: None for cell in cells(results) if cell not in run}
+    left = f"\nNot run, or not in all situations: {', '.join(missing)}.\n" if missing else ""
+    return table(["two seeds", *core.SITUATIONS, "mean"], lines) + left
 
 
 def main(
