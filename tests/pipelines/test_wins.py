@@ -1,4 +1,4 @@
-"""A whole run in which an arm wins: the pilot finds it, it is trained whole, judged and told."""
+"""A whole run in which an arm wins: the pilot finds it, it is trained on all traces, judged and told."""
 
 from __future__ import annotations
 
@@ -81,5 +81,5 @@ def test_an_arm_that_helps_is_found_trained_and_told(tmp_path: Path) -> None:
     assert "at pilot size" in answer["text"]  # no twin is trained: its pilot answered the report problems
     assert "The pilot chose trusted" in answer["text"]
     assert done.stdout.count(answer["text"]) == 1
-    decision = json.loads((tmp_path / "runs/latest/decision.json").read_text())
-    assert decision["promote"], decision["reasons"]
+    trained = json.loads((tmp_path / "runs/latest/arm.json").read_text())
+    assert trained["arm"]["name"] == "trusted"  # the whole student is of the arm, whatever the gate says of it
