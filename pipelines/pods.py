@@ -136,8 +136,7 @@ class Pods:
             pod = look.outputs
             task.set_accelerator_limit(pod["gpus"]).set_cpu_request(pod["cpu"]).set_cpu_limit(pod["cpu_limit"])
             task.set_memory_request(pod["memory"]).set_memory_limit(pod["memory"])
-            told.pop("nodeSelector")
-            if gpu.node_selector:
+            if told.pop("nodeSelector", None):
                 kubernetes.add_node_selector_json(task, pod["nodes"])
         task.platform_config.setdefault("kubernetes", {}).update(told)  # read as Kubeflow's message by what comes next
 

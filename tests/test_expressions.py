@@ -21,7 +21,7 @@ from tests import growth
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("match", "fullmatch", "search", "finditer", "findall", "sub", "subn", "split")
-COUNT = 226
+COUNT = 227
 
 
 class Expression(NamedTuple):

@@ -43,7 +43,7 @@ class GpuConfig(Section):
         """What a pod of the pipeline is told, beside how many and of what kind: Kubeflow's KubernetesExecutorConfig."""
         shared = {"volumeName": SHARED_MEMORY, "mountPath": "/dev/shm"}  # noqa: S108
         return {
-            "nodeSelector": {"labels": self.node_selector},
+            **({"nodeSelector": {"labels": self.node_selector}} if self.node_selector else {}),
             "tolerations": self._tolerations(),
             "emptyDirMounts": [shared | {"medium": "Memory", "sizeLimit": self.shared_memory}],
         }
