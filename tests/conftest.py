@@ -47,6 +47,15 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_teacher(tmp_path_factory.mktemp("tiny") / "teacher", TWICE)
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def work_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a work keeps its parts: a folder, and below a prefix of the fake bucket."""
+    if request.param == "folder":
+        return str(tmp_path / "work")
+    request.getfixturevalue("bucket")
+    return "s3://traces/work"
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """A bucket `traces` in an in-process fake; it takes any keys, so those are tested with a real server."""

@@ -13,7 +13,8 @@ from pydantic import Field
 from dcod.config.base import Natural, Section
 from dcod.config.pod import Memory, PodConfig
 
-SHARED_MEMORY = "shm"  # volume on /dev/shm, in k8s/trainer as well
+SHARED_MEMORY = "shm"  # volume, in k8s/trainer as well
+_ON = "/dev/shm"  # noqa: S108 (where frameworks look for it)
 
 
 class TolerationConfig(Section):
@@ -41,7 +42,7 @@ class GpuConfig(Section):
 
     def in_pipeline(self) -> dict[str, Any]:
         """What a pod of the pipeline is told, beside how many and of what kind: Kubeflow's KubernetesExecutorConfig."""
-        shared = {"volumeName": SHARED_MEMORY, "mountPath": "/dev/shm"}  # noqa: S108
+        shared = {"volumeName": SHARED_MEMORY, "mountPath": _ON}
         return {
             **({"nodeSelector": {"labels": self.node_selector}} if self.node_selector else {}),
             "tolerations": self._tolerations(),
@@ -55,7 +56,7 @@ class GpuConfig(Section):
             "nodeSelector": self.node_selector,
             "tolerations": self._tolerations(),
             "volumes": [shared],
-            "volumeMounts": [{"name": SHARED_MEMORY, "mountPath": "/dev/shm"}],  # noqa: S108
+            "volumeMounts": [{"name": SHARED_MEMORY, "mountPath": _ON}],
         }
 
     def _tolerations(self) -> list[dict[str, str]]:

@@ -54,7 +54,7 @@ def of(
 
 
 def _of_pilot(config: Config, traces: Path, held: Holdings) -> list[Remark]:
-    """What is to be said of the pilot; nothing where a scheduled run takes the champion's arm over."""
+    """What is to be said of the pilot; nothing where a scheduled run takes an earlier choice over."""
     from dcod.promote import foreseen
 
     if not config.train.arms or (traces / CHOSEN).is_file():

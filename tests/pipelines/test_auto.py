@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.pipelines.test_distill import dcod
+from tests.pipelines.test_distill import answered
 from tests.tiny import save_tiny_student, teach_tiny
 from tests.tracked import fresh_store
 
@@ -50,12 +48,7 @@ def test_auto_offers_what_fits_the_traces(tmp_path: Path, traces: int, steps: in
         "promote": {"min_problems": 20, "lease": str(tmp_path / "lease")},
         "tracking": fresh_store(tmp_path / "store").model_dump(),
     }  # fmt: skip
-    path = tmp_path / "dcod.yaml"
-    path.write_text(yaml.safe_dump(values))
-    done = dcod(tmp_path, "run", "--config", str(path))
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    answer = json.loads((tmp_path / "runs/latest/answer.json").read_text())
+    answer, said = answered(tmp_path, values)
     states = {arm["arm"]["name"]: arm for arm in answer["choice"]["arms"]}
     tried = {name for name, arm in states.items() if arm["state"] == "trained"}
     assert tried == {"sft", *FITTING[traces, steps]}
@@ -64,5 +57,5 @@ def test_auto_offers_what_fits_the_traces(tmp_path: Path, traces: int, steps: in
     assert chosen["arm"] in tried
     assert chosen["problems"] >= 100
     assert chosen["why"]
-    assert chosen["why"] in done.stdout, "the run says what it chose, and why"
-    assert done.stdout.count(answer["text"]) == 1
+    assert chosen["why"] in said, "the run says what it chose, and why"
+    assert said.count(answer["text"]) == 1

@@ -237,6 +237,16 @@ def dcod(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
+def answered(folder: Path, values: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The answer of a whole run of a configuration, and what the run said; it ends well."""
+    path = folder / "dcod.yaml"
+    path.write_text(yaml.safe_dump(values))
+    done = dcod(folder, "run", "--config", str(path))
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((folder / "runs/latest/answer.json").read_text()), done.stdout
+
+
 def test_promoted_then_nothing_twice(tmp_path: Path, tiny_student: Path) -> None:
     """The environment is full of secrets, and the webhook's server repeats what it was sent: none is kept or said."""
     path, config = write_inputs(tmp_path, tiny_student)

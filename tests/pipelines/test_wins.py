@@ -8,12 +8,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-import yaml
 
 from bench.study import lab
 from bench.study.regimes import running
 from bench.study.second.regimes import REGIMES
-from tests.pipelines.test_distill import dcod
+from tests.pipelines.test_distill import answered
 from tests.tracked import fresh_store
 
 REGIME, SEED = REGIMES["noisy_filtered"], 0
@@ -68,18 +67,13 @@ def test_an_arm_that_helps_is_found_trained_and_told(tmp_path: Path) -> None:
         "promote": {"lease": str(tmp_path / "lease")},
         "tracking": fresh_store(tmp_path / "store").model_dump(),
     }  # fmt: skip
-    path = tmp_path / "dcod.yaml"
-    path.write_text(yaml.safe_dump(values))
-    done = dcod(tmp_path, "run", "--config", str(path))
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    answer = json.loads((tmp_path / "runs/latest/answer.json").read_text())
+    answer, said = answered(tmp_path, values)
     choice = answer["choice"]["choice"]
     assert choice["arm"] == "trusted", choice["why"]
     assert min(one["low"] for one in choice["against"] if one["name"] == "trusted") > 0.1
     assert answer["text"].startswith("The correction brought +")
     assert "at pilot size" in answer["text"]  # no twin is trained: its pilot answered the report problems
     assert "The pilot chose trusted" in answer["text"]
-    assert done.stdout.count(answer["text"]) == 1
+    assert said.count(answer["text"]) == 1
     trained = json.loads((tmp_path / "runs/latest/arm.json").read_text())
     assert trained["arm"]["name"] == "trusted"  # the whole student is of the arm, whatever the gate says of it

@@ -6,7 +6,7 @@ temperature, on validation problems: METHODS on the five seeds of the tuning; on
 a result: it says what is worth a place in the next protocol, and what leaves the public list.
 
 Written down before any cell of REST: a correction stays if it is ahead of SFT by 2 points or more in the mean over the
-situations where it acts, `token_support` by its best rule; two seeds let one that does nothing stay once in seven. SFT,
+situations where it acts, `token_support` by its best rule; two seeds say little: one that does nothing may stay. SFT,
 `support`, `prefix`, `trace` and `given` stay whatever comes out. The forms of `naturalness` for one trace a prompt meet
 that alone.
 
@@ -110,8 +110,9 @@ def screened(rows: choice.Index, settings: dict[str, Any], results: Path) -> str
     for method in REST:
         means = {regime: sum(values) / len(values) for regime, (_, _, values) in found(rows, method, settings).items()}
         told = [f"{100 * means[regime]:+.1f}" if regime in means else "" for regime in core.SITUATIONS]
+        whole = len(means) == sum(acts(method, regime) for regime in core.SITUATIONS)
         if means:
-            lines.append([method, *told, f"{100 * sum(means.values()) / len(means):+.1f}"])
+            lines.append([method, *told, f"{100 * sum(means.values()) / len(means):+.1f}" if whole else ""])
     run = {
         Cell(regime, method, *setting, seed)
         for (regime, method), by_setting in rows.items()
