@@ -8,7 +8,8 @@
 The rule is the product's own (dcod.promote.choice). A draw makes problems of different difficulty (the logit of the
 chance to be right is normal: mean 0, deviation 1.5), students that differ from seed to seed (their accuracy moves by a
 normal deviate, so that a difference of two spreads by the stated points), answers at four temperatures of which the
-middle ones are a little better, and the arms' choice of a temperature on as many selection problems.
+middle ones are a little better, and the arms' choice of a temperature on half as many selection problems. A pilot asks
+the pilot problems at that one alone; here all are drawn, and the others are not looked at.
 """
 
 from __future__ import annotations
@@ -56,10 +57,11 @@ class Drawn:
     name: str
     shares: dict[str, dict[float, np.ndarray]]
 
-    def first(self, seeds: int, selection: int | None = None) -> ArmAnswers:
-        """As the statistics take the answers of the first seeds, and of the first selection problems."""
-        chose = {t: float(v[:seeds, :selection].mean()) for t, v in self.shares["selection"].items()}
-        pilot = {t: v[:seeds] for t, v in self.shares["pilot"].items()}
+    def first(self, seeds: int, selection: int | None = None, at: float | None = None) -> ArmAnswers:
+        """As the statistics take the answers of the first seeds, of the first selection problems, at a temperature."""
+        wanted = [t for t in TEMPERATURES if at in (None, t)]
+        chose = {t: float(self.shares["selection"][t][:seeds, :selection].mean()) for t in wanted}
+        pilot = {t: self.shares["pilot"][t][:seeds] for t in wanted}
         return ArmAnswers(self.name, self.name.startswith("sft"), chose, pilot)
 
 
@@ -93,10 +95,13 @@ def _arms(count: int, gain: float) -> dict[str, float]:
 
 def chosen(drawn: list[Drawn], pilot: PilotConfig, halved: bool = False) -> Choice:
     """The product's choice, at once or in two rounds."""
+    some = len(next(iter(drawn[0].shares["selection"].values()))[0]) // 2
     if not halved:
-        return choose([arm.first(pilot.seeds) for arm in drawn], pilot)
-    gone = worse_half([arm.first(1) for arm in drawn], pilot)
-    return choose([arm.first(pilot.seeds) for arm in drawn if arm.name not in gone], pilot, list(gone))
+        return choose([arm.first(pilot.seeds, some) for arm in drawn], pilot)
+    firsts = {arm.name: arm.first(1, some) for arm in drawn}
+    gone = worse_half(list(firsts.values()), pilot)
+    kept = [arm.first(pilot.seeds, some, firsts[arm.name].best) for arm in drawn if arm.name not in gone]
+    return choose(kept, pilot, list(gone))
 
 
 def table(draws: int) -> str:
@@ -216,7 +221,8 @@ _HALVED = """# What a pilot can tell that drops the worse half of its arms
 
 `python -m bench.pilot --halved`, {draws:,} draws a row, 400 pilot problems, 3 points between seeds, a gain of
 {points:.0f} points: all seeds of all arms, and the same answers where the worse half of the arms gets no second seed.
-The dropped ones count in Holm's correction. Two cores, shared with other work.
+The dropped ones count in Holm's correction; an arm's first student chooses the temperature of the second. Two cores,
+shared with other work.
 
 """
 _MONTH = """# A month of nights with pilots

@@ -55,7 +55,7 @@ def remarks(config: Config, taken: Sample) -> Iterator[Remark]:
     asked = timing.problems(config, taken)
     yield from foreseen.remarks(config, taken.holdings(), asked)
     if cost := timing.pilot(config, taken):
-        yield Remark("note", "pilot", cost.in_tokens(config, int(sum(asked.values()))))
+        yield Remark("note", "pilot", cost.in_tokens(config, asked))
     yield from arms.otherwise(config)
 
 

@@ -54,10 +54,11 @@ def pilot(config: Config, taken: Sample) -> Cost | None:
     if not config.train.arms or too_few(config, taken) or arms.none_left(config.train, taken.holdings()):
         return None
     wanted, held = config.train.pilot, _held(config, taken)
-    texts = sum(problems(config, taken).values())
+    each = 1.0 / len(taken.tokens)
     if wanted.compare == "nll":
-        texts *= len(held) / len({(one.split, one.prompt_id) for one in held})
-    answered = price.answered(wanted, taken.tokens) / len(taken.tokens) * texts
+        each *= len(held) / len({(one.split, one.prompt_id) for one in held})
+    asked = problems(config, taken).items()
+    answered = sum(price.answered(wanted, split, taken.tokens) * each * count for split, count in asked)
     untried = [name for name, why in arms.tried(config.train, taken.holdings()).items() if why]
     traces = _grown(taken) * _taught(taken)
     return price.cost_of(config, traces * _each(taken), traces, answered, untried)
@@ -76,9 +77,9 @@ def _held(config: Config, taken: Sample) -> list[Trace]:
 
 def problems(config: Config, taken: Sample) -> dict[str, float]:
     """How many problems of either kind a pilot asks, of all rows."""
-    held, most = _held(config, taken), config.train.pilot.problems
+    held, most = _held(config, taken), config.train.pilot.most
     known = {split: {one.prompt_id for one in held if one.split == split} for split in ("selection", "pilot")}
-    return {split: min(most, _grown(taken) * len(prompts)) for split, prompts in known.items()}
+    return {split: min(most(split), _grown(taken) * len(prompts)) for split, prompts in known.items()}
 
 
 def _grown(taken: Sample) -> float:

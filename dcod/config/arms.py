@@ -60,11 +60,15 @@ class PilotConfig(Section):
         description="With so many arms in a list of one's own the worse half is dropped after a first seed of each.",
         examples=["never"],
     )
-    problems: Positive = Field(400, description="At most so many held-back problems of either kind are asked.")
-    samples: Few = Field(2, description="Answers a problem at each temperature above 0.")
+    problems: Positive = Field(
+        400,
+        description="At most so many pilot problems are asked; half as many selection problems, or `min_problems`.",
+    )
+    samples: Few = Field(2, description="Answers a problem at a temperature above 0.")
     temperatures: Annotated[list[Annotated[float, Field(ge=0.0, le=2.0)]], Field(min_length=1)] = Field(
         [0.0, 0.3, 0.6, 1.0],
-        description="Each arm is compared at its own best of these; a single one is what you serve with.",
+        description="Each arm is compared at its own best of these, on the selection problems; a single one is what "
+        "you serve with.",
         examples=[[0.6]],
     )
     compare: Literal["answers", "nll"] = Field(
@@ -85,6 +89,10 @@ class PilotConfig(Section):
     max_new_tokens: Positive | Literal["auto"] = Field(
         "auto", description="An answer is cut here; `auto`: as long as the longest trace.", examples=[512]
     )
+
+    def most(self, split: str) -> int:
+        """How many problems of a split are asked at most."""
+        return self.problems if split == "pilot" else max(-(-self.problems // 2), min(self.problems, self.min_problems))
 
 
 _NEAR = CorrectionConfig(name="naturalness", weights="live", gamma_max=4.0)  # as the second study confirmed it

@@ -5,7 +5,7 @@ Counts in, sentences out; no torch and no files.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dcod.config import Config
@@ -92,12 +92,12 @@ class Cost:
         whole = duration((self.whole + self.full) * learnt)
         return f"{duration(self.whole * learnt)}, {whole} with the trainings at full size"
 
-    def said(self, config: Config, problems: int, speed: Speed | None = None) -> str:
+    def said(self, config: Config, problems: Mapping[str, float], speed: Speed | None = None) -> str:
         """What is said of it before anything is trained.
 
         Args:
             config: the whole configuration.
-            problems: that are asked, of both kinds.
+            problems: that are asked, by their split.
             speed: None where it is not known here; then the first steps tell the time.
         """
         text = f"pilot: {self.in_tokens(config, problems)}"
@@ -107,10 +107,11 @@ class Cost:
             return f"{text}; no time is said for {speed.device}, since what writing costs was measured on a CPU"
         return f"{text}; {self.time(speed.learnt)}, one student after another, as {speed}; the first steps tell it anew"
 
-    def in_tokens(self, config: Config, problems: int) -> str:
+    def in_tokens(self, config: Config, problems: Mapping[str, float]) -> str:
         """What it costs in tokens; see :meth:`said`."""
         pilot = config.train.pilot
-        kind = "traces read" if pilot.compare == "nll" else f"{problems} problems answered {answers_of(pilot)} times"
+        times = [f"{count:.0f} {split} problems answered {_times(pilot, split)}" for split, count in problems.items()]
+        kind = "traces read" if pilot.compare == "nll" else " and ".join(times)
         first = f" (and {self.before} plain ones that these need first)" if self.before else ""
         text = (
             f"{self.students} students at most{first}, each learns {self.learnt:,.0f} tokens "
@@ -157,11 +158,12 @@ def cost_of(config: Config, tokens: float, traces: float, answered: float, untri
     return Cost(share, students, share * epochs, answered, full, before)
 
 
-def answered(pilot: PilotConfig, asked: Sequence[tuple[int, int]]) -> float:
-    """What the answers of one student cost, in tokens learnt, if it writes as much as the traces hold.
+def answered(pilot: PilotConfig, split: str, asked: Sequence[tuple[int, int]]) -> float:
+    """What the answers of one student to a split cost, in tokens learnt, if it writes as much as the traces hold.
 
     Args:
         pilot: how it is asked.
+        split: of the problems.
         asked: tokens of prompt and completion, one pair a problem; of every trace where traces are read only.
     """
     read = sum(prompt for prompt, _ in asked)
@@ -169,12 +171,18 @@ def answered(pilot: PilotConfig, asked: Sequence[tuple[int, int]]) -> float:
         return PASS * (read + sum(completion for _, completion in asked))
     limit = pilot.max_new_tokens
     written = sum(completion if limit == "auto" else min(completion, limit) for _, completion in asked)
-    return answers_of(pilot) * (PASS * read + WRITTEN * written)
+    return answers_of(pilot, split) * (PASS * read + WRITTEN * written)
 
 
-def answers_of(pilot: PilotConfig) -> int:
-    """How often a student answers each problem."""
-    return sum(pilot.samples if temperature else 1 for temperature in pilot.temperatures)
+def answers_of(pilot: PilotConfig, split: str) -> int:
+    """How often a student answers each problem of a split at most: at all temperatures, or at the one they chose."""
+    each = [pilot.samples if temperature else 1 for temperature in pilot.temperatures]
+    return sum(each) if split == "selection" else max(each)
+
+
+def _times(pilot: PilotConfig, split: str) -> str:
+    count = answers_of(pilot, split)
+    return "once" if count == 1 else f"{count} times"
 
 
 def students_of(config: Config, untried: Collection[str] = ()) -> tuple[int, int]:

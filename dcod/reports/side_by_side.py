@@ -23,24 +23,24 @@ PLAIN = "plain fine-tuning"  # the twin, as readers see it
 GONE = "left out after the first half"  # of the pilot: an arm with one seed alone
 _WRITING = ("mean_tokens", "openings", "truncated", "looping", "contradicting", "repetition")
 WORDS = (
-    "Length is in tokens. Ways to begin: the effective number of first three words of each problem's first answer, the "
-    "coldest in a pilot, numbers as one; an arm that fell into one style shows fewer. Wrong steps are stated "
+    "Length is in tokens. Ways to begin: the effective number of first three words of each problem's first answer, "
+    "numbers as one; an arm that fell into one style shows fewer. Wrong steps are stated "
     "sums that do not hold."
 )
 
 
 def accuracies(choice: Mapping[str, Any]) -> Table:
-    """Every arm of a pilot: accuracy on the pilot problems by temperature, and against SFT at each one's best.
+    """Every arm of a pilot: accuracy on the selection problems by temperature, on the pilot problems at the best.
 
     Of an arm that was dropped after its first seed the figures are that seed's.
     """
     against = {one["name"]: one for one in compared(choice)}
     tried = _tried(choice)
     temperatures = sorted(
-        {k.split("/")[1] for arm in tried for k in arm["figures"] if k.startswith("pilot/")}, key=float
+        {k.split("/")[1] for arm in tried for k in arm["figures"] if k.startswith("selection/")}, key=float
     )
-    named = ["greedy" if t == "0" else f"at {t}" for t in temperatures]
-    head = ["arm (pilot problems)", *named, "best at", "against plain", "95 % interval"]
+    named = ["selection problems, greedy" if t == "0" else f"at {t}" for t in temperatures]
+    head = ["arm", *named, "best at", "pilot problems", "against plain", "95 % interval"]
     rows = []
     for arm in choice["arms"]:
         name = arm["arm"]["name"]
@@ -51,7 +51,9 @@ def accuracies(choice: Mapping[str, Any]) -> Table:
         got, one = arm["figures"], against.get(name)
         gap = [points(one["difference"]), f"{points(one['low'])} to {points(one['high'])}"] if one else ["", ""]
         best = "greedy" if not arm["best"] else f"{arm['best']:g}"
-        rows.append([_named(arm, choice), *(f"{got[f'pilot/{t}']:.1%}" for t in temperatures), best, *gap])
+        earlier = f"pilot/{arm['best']:g}"  # of a version that asked them at all temperatures
+        chose = (f"{got[f'selection/{t}']:.1%}" for t in temperatures)
+        rows.append([_named(arm, choice), *chose, best, f"{got.get('pilot', got.get(earlier)):.1%}", *gap])
     return head, rows
 
 
@@ -63,7 +65,7 @@ def serve(choice: Mapping[str, Any]) -> str:
         return ""
     return (
         f"Serve {made['arm']} {at(arm['best'])}, where it was best on the selection problems, at pilot size. "
-        "Only pilot problems are asked at several temperatures; at full size a benchmark has one (evaluate.benchmarks)."
+        "Only these are asked at several temperatures; at full size a benchmark has one (evaluate.benchmarks)."
     )
 
 

@@ -59,7 +59,7 @@ class Problem(NamedTuple):
 
 
 def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
-    """The held-back prompts, at most ``train.pilot.problems`` of either split, by the hash of the prompt.
+    """The held-back prompts, at most :meth:`PilotConfig.most` of a split, by the hash of the prompt.
 
     Args:
         config: the whole configuration; answers are graded by references, so only prompts that have one are asked.
@@ -69,7 +69,7 @@ def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -
     Raises:
         UserError: a split has none.
     """
-    by_nll, most = config.train.pilot.compare == "nll", config.train.pilot.problems
+    by_nll = config.train.pilot.compare == "nll"
     known = askable(config, read_traces(traces))
     for split, held in known.items():
         if not held:
@@ -86,7 +86,7 @@ def problems(config: Config, traces: Path, tokenizer: PreTrainedTokenizerBase) -
             tuple(prompts.encode_completion(tokenizer, one.completion) for one in held[name]) if by_nll else (),
         )
         for split, held in known.items()
-        for name in sorted(held)[:most]
+        for name in sorted(held)[: config.train.pilot.most(split)]
     ]  # fmt: skip
 
 
@@ -107,11 +107,11 @@ def cost(config: Config, tokenizer: PreTrainedTokenizerBase, problems: Sequence[
         tokenizer: of the start.
         problems: all that are asked.
     """
-    if config.train.pilot.compare == "nll":
-        pairs = [(len(one.tokens), len(said)) for one in problems for said in one.said]
-    else:
-        pairs = [(len(one.tokens), len(prompts.encode_completion(tokenizer, one.trace))) for one in problems]
-    return price.answered(config.train.pilot, pairs)
+    pairs: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
+    for one in problems:
+        said = one.said or (prompts.encode_completion(tokenizer, one.trace),)  # all that are read, one that is written
+        pairs[one.split] += [(len(one.tokens), len(each)) for each in said]
+    return sum(price.answered(config.train.pilot, split, each) for split, each in pairs.items())
 
 
 def answers(
@@ -122,6 +122,7 @@ def answers(
     seed: int,
     limit: int,
     config: Config,
+    temperatures: Sequence[float],
 ) -> Iterator[dict[str, Any]]:
     """The graded answers of one student, or how likely it finds the traces, one row each."""
     from dcod.engines.transformers import TransformersEngine
@@ -131,7 +132,7 @@ def answers(
         yield from _likelihoods(engine, problems, seed)
         return
     tokens, batch = [problem.tokens for problem in problems], config.evaluate.batch_size
-    for temperature in pilot.temperatures:
+    for temperature in temperatures:
         for number in range(pilot.samples if temperature else 1):
             sampling = Sampling(limit, temperature, seed=own.seed, sample=seed * pilot.samples + number)
             written = engine.generate(tokens, sampling, batch)
@@ -146,6 +147,15 @@ def answers(
                 }  # fmt: skip
 
 
+def best_of(rows: Iterable[Mapping[str, Any]]) -> float:
+    """The temperature with the best mean value on the selection problems; of equals the lowest."""
+    values: dict[float, list[float]] = {}
+    for row in rows:
+        if row["split"] == "selection":
+            values.setdefault(row["temperature"], []).append(row["value"])
+    return max(sorted(values), key=lambda way: sum(values[way]) / len(values[way]))
+
+
 def _likelihoods(engine: Any, problems: Sequence[Problem], seed: int) -> Iterator[dict[str, Any]]:
     asked = [(problem, number, said) for problem in problems for number, said in enumerate(problem.said)]
     traces = [ScoredTrace(f"{p.id}/{number}", p.id, p.tokens, said, [], []) for p, number, said in asked]
@@ -158,16 +168,21 @@ def _likelihoods(engine: Any, problems: Sequence[Problem], seed: int) -> Iterato
 
 
 def of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What an arm's answers are like, and the mean value by split and temperature, such as ``pilot/0.6``.
+    """What an arm's answers are like, and how often they are right.
 
     Returns:
-        ``mean_tokens``, and the share that was ``truncated``; of what was written the shares ``looping`` and
-        ``contradicting``, ``repetition`` and ``openings`` as evaluations have them
-        (:func:`dcod.evaluate.summaries.stability`), the last of the coldest answers, student by student.
+        The mean value on the selection problems by temperature, such as ``selection/0.6``; that on the ``pilot``
+        problems, at the ``temperature`` that they were asked at. ``mean_tokens``, and the share that was ``truncated``;
+        of what was written the shares ``looping`` and ``contradicting``, ``repetition`` and ``openings`` as evaluations
+        have them (:func:`dcod.evaluate.summaries.stability`), the last of the pilot problems' first answers, student by
+        student.
     """
     hits: dict[str, list[float]] = {}
     for row in rows:
-        hits.setdefault(f"{row['split']}/{row['temperature']:g}", []).append(row["value"])
+        of_pilot = row["split"] == "pilot"
+        hits.setdefault("pilot" if of_pilot else f"selection/{row['temperature']:g}", []).append(row["value"])
+        if of_pilot:
+            hits.setdefault("temperature", []).append(row["temperature"])
     return {
         "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
         "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
@@ -180,9 +195,9 @@ def _steady(written: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if not written:
         return {}
     steady = summaries.stability([[{**row, **summaries.of_answer(row["response"])}] for row in written])
-    coldest, begun = min(row["temperature"] for row in written), dict[int, list[str]]()
+    begun: dict[int, list[str]] = {}
     for row in written:
-        if (row["split"], row["temperature"], row["sample"]) == ("pilot", coldest, 0):
+        if (row["split"], row["sample"]) == ("pilot", 0):
             begun.setdefault(row["seed"], []).append(row["response"])
     return {
         **{name: steady[name] for name in ("looping", "contradicting", "repetition")},

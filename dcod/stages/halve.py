@@ -2,7 +2,8 @@
 
 The worse half of the arms that were tried goes, by their difference to plain fine-tuning on the pilot problems
 (:func:`dcod.promote.choice.worse_half`); plain fine-tuning never does. The choice still counts the dropped ones among
-the arms that began. What failed in the first round is not tried again.
+the arms that began. What failed in the first round is not tried again. The temperature at which the first students of
+an arm were best is that of the further ones, too.
 """
 
 from __future__ import annotations
@@ -40,6 +41,6 @@ def run(config: Config, out: Path, log: Log, **arms: Path) -> dict[str, float]:
         for name, gap in choice.worse_half(tried, config.train.pilot).items():
             why = f"{gap * 100:+.1f} points to plain fine-tuning after the first seed, in the worse half of {others}"
             gone[name] = (DROPPED, why)
-    storage.write_json(out / DROPPED_AS, gone)
+    storage.write_json(out / DROPPED_AS, {"gone": gone, "best": {arm.name: arm.best for arm in tried}})
     log.text("dropped.txt", "".join(f"{name}: {state}: {why}\n" for name, (state, why) in gone.items()))
     return {"tried": float(len(tried)), "dropped": float(sum(state == DROPPED for state, _ in gone.values()))}

@@ -3,13 +3,13 @@
 1. is there something to do: an arm that the traces do not suit is left out, and says why; so are all where a scheduled
    run takes an earlier choice over; with too few selection or pilot problems to tell anything, or no arm that suits the
    traces, nothing is trained;
-2. per seed: train on the share, to the last step; nothing is selected;
-3. answer the selection problems, which choose the arm's temperature, and the pilot problems, which compare arms, at
-   every temperature; grade (:mod:`dcod.stages.asked`);
+2. per seed: train on the share, to the last step; nothing is selected; answer the selection problems at every
+   temperature, which chooses the arm's; grade (:mod:`dcod.stages.asked`);
+3. answer the pilot problems, which compare arms, at that temperature alone;
 4. write arm.json, answers.parquet and the first seed's student.
 
 With many arms (``train.pilot.halve``) there are two rounds: a first seed of every arm; then the other seeds of those
-that `halve` did not drop.
+that `halve` did not drop, at the temperature of the first.
 
 All arms of a run have the same start, prompts, order of steps, epochs and seeds. An arm that fails for a reason that
 dcod knows is an output that says so, and the others go on; plain fine-tuning at the run's rate must not fail. A pilot
@@ -106,7 +106,7 @@ def run(
         shutil.copyfile(traces / CHOSEN, out / TAKEN_OVER)
     seeds = range(1) if first else range(0 if dropped is None else 1, config.train.pilot.seeds)
     told = {"arm": chosen.model_dump(mode="json"), "sft": chosen.is_sft, "alone": alone, "seeds": list(seeds)}
-    told |= {"before": _before(traces)}
+    told["before"] = _before(traces)
     if state:
         return _told(out, told, state, why)
     tokenizer = prompts.of_student(student, config.student)
@@ -121,16 +121,23 @@ def run(
     sizes = splits["train"].sizes
     cost = cost_of(config, int(sizes.sum()), len(sizes), asked.cost(config, tokenizer, problems), idle)
     if chosen.name == SFT and dropped is None:  # that speaks for all
-        own, tried = level_of(config.train.pilot, _before(traces)), arms.count(config.train, held)
-        print(f"{MARK}pilot: {foreseen.outlook(own, counts['pilot'], tried)}", flush=True)
-        print(MARK + cost.said(config, len(problems), _speed(config, scores)), flush=True)
+        _say(config, counts, cost, arms.count(config.train, held), _before(traces), _speed(config, scores))
     try:
-        figures = _compared(config, out, log, chosen, problems, (splits, cost), scores, student, tokenizer, seeds)
+        figures = _compared(
+            config, out, log, chosen, problems, (splits, cost), scores, student, tokenizer, seeds, dropped
+        )
     except UserError as error:
         if chosen.name == SFT:  # at another rate it is one arm of several
             raise
         return _told(out, told, FAILED, str(error))
     return _told(out, told, TRAINED, "", figures)
+
+
+def _say(config: Config, counts: Mapping[str, int], cost: Cost, tried: int, before: int, speed: Speed | None) -> None:
+    """What the pilot can tell, and what it costs."""
+    own = level_of(config.train.pilot, before)
+    print(f"{MARK}pilot: {foreseen.outlook(own, counts['pilot'], tried)}", flush=True)
+    print(MARK + cost.said(config, counts, speed), flush=True)
 
 
 def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Path | None = None) -> tuple[str, str]:
@@ -151,8 +158,16 @@ def untried(config: Config, traces: Path, arm: str, held: Holdings, dropped: Pat
         return LEFT_OUT, why
     if why := arms.none_left(config.train, held):
         return FEW, why
-    gone = storage.read_json(dropped / DROPPED_AS, made_by="dcod run") if dropped else {}
-    return tuple(gone.get(arm, ("", "")))
+    return tuple(_halved(dropped)["gone"].get(arm, ("", ""))) if dropped else ("", "")
+
+
+def _halved(dropped: Path) -> dict[str, Any]:
+    return dict(storage.read_json(dropped / DROPPED_AS, made_by="dcod run"))
+
+
+def _ways(config: Config, arm: str, dropped: Path | None) -> Sequence[float]:
+    """The temperatures at which the selection problems are asked: in a second round that of the first alone."""
+    return [_halved(dropped)["best"][arm]] if dropped else config.train.pilot.temperatures
 
 
 def _before(traces: Path) -> int:
@@ -172,9 +187,13 @@ def _compared(
     student: Path,
     tokenizer: PreTrainedTokenizerBase,
     seeds: Sequence[int],
+    dropped: Path | None,
 ) -> dict[str, float]:
-    """One arm's students, trained and asked. ``taught``: the scored traces by split, and what the pilot costs."""
-    own, began = settled(config, arm), time.monotonic()
+    """One arm's students, trained and asked.
+
+    ``taught``: the scored traces by split, and what the pilot costs; ``dropped``: as of :func:`run`.
+    """
+    own, began, ways = settled(config, arm), time.monotonic(), _ways(config, arm.name, dropped)
     splits, whole = taught
     some = part(splits["train"], whole.share, config.seed)
     lengths = _lengths(some)
@@ -183,19 +202,23 @@ def _compared(
     pace = _Pace(sum(lengths) * config.train.epochs if speaks else 0, whole)
     steps, tokens = 0, 0.0
     rows: list[dict[str, Any]] = []
-    for seed in seeds:
-        folder = out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}")
+    folders = {seed: out / (STUDENT if seed == 0 else f"{STUDENT}-{seed}") for seed in seeds}
+    held = {split: [problem for problem in problems if problem.split == split] for split in asked.SPLITS}
+    for seed, folder in folders.items():
         speed = pace if seed == 0 else _Pace(0, whole)
         history = _trained(own, (some, splits["selection"]), seed, folder, log, scores, student, speed)
         tokenizer.save_pretrained(folder)
         turns.settle(folder, tokenizer)
         steps, tokens = steps + len(history), tokens + sum(row["tokens"] for row in history)
-        rows += asked.answers(own, folder, tokenizer, problems, seed, limit, config)
+        rows += asked.answers(own, folder, tokenizer, held["selection"], seed, limit, config, ways)
+    best = asked.best_of(rows)
+    for seed, folder in folders.items():
+        rows += asked.answers(own, folder, tokenizer, held["pilot"], seed, limit, config, [best])
         if seed:
             shutil.rmtree(folder)
     pq.write_table(pa.Table.from_pylist(rows, schema=asked.SCHEMA), out / ANSWERS, compression="zstd")
     cost = {"steps": float(steps), "tokens": tokens, "seconds": time.monotonic() - began}
-    begun = statistics.openings([problem.trace for problem in problems if problem.split == "pilot"])
+    begun = statistics.openings([problem.trace for problem in held["pilot"]])
     told = {"share": whole.share, "traces": float(len(some)), "traces_openings": begun}
     return {**told, **cost, **asked.of_answers(rows)}
 

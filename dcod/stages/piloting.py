@@ -7,7 +7,7 @@ from dcod.retrain import arms as taken_over
 
 ARM, ANSWERS, STUDENT = "arm.json", "answers.parquet", "student"
 TAKEN_OVER = "taken_over.json"  # an earlier choice, where that is trained and no arm is tried
-DROPPED_AS = "dropped.json"  # which arms get no further seed, and why
+DROPPED_AS = "dropped.json"  # which arms get no further seed and why; the temperatures of all
 # FEW: too few problems, or no other arm that suits the traces, so that plain fine-tuning is not trained either
 TRAINED, LEFT_OUT, FAILED, KEPT, DROPPED, FEW = "trained", "left_out", "failed", "kept", "dropped", "few"
 

@@ -72,6 +72,6 @@ def settle(
 
 def _too_few(config: Config, picked: Sequence[Trace]) -> str:
     """Why a pilot would compare nothing; "" where it would."""
-    most = config.train.pilot.problems
-    counts = {split: min(len(held), most) for split, held in asked.askable(config, picked).items()}
+    held = asked.askable(config, picked)
+    counts = {split: min(len(some), config.train.pilot.most(split)) for split, some in held.items()}
     return objective.too_few(config.train.pilot, counts)

@@ -104,7 +104,10 @@ def answers_of(folders: Iterable[Path], fields: Mapping[str, Any]) -> ArmAnswers
             group = hits.setdefault((row["split"], row["temperature"]), {})
             group.setdefault((row["seed"], row["problem_id"]), []).append(row["value"])
     selection, pilot = {}, {}
+    wanted = {temperature for split, temperature in hits if split == "pilot"}
     for (split, temperature), group in hits.items():
+        if temperature not in wanted:
+            continue
         seeds, problems = sorted({seed for seed, _ in group}), sorted({problem for _, problem in group})
         shares = np.array([[np.mean(group[seed, problem]) for problem in problems] for seed in seeds])
         if split == "selection":

@@ -50,7 +50,8 @@ def test_a_pilot_is_counted_as_a_run_counts_it() -> None:
     train: dict[str, Any] = {"epochs": 2, "arms": ARMS[:2], "pilot": {"problems": 300}}
     config = Config.model_validate({"train": train})
     cost = timing.pilot(config, taken)
-    answered = 7 * 600 * (50 / 3 + 50)  # four temperatures, two answers at three of them
+    # Selection problems, half as many, at four temperatures, two answers at three of them; pilot problems at one.
+    answered = (7 * 150 + 2 * 300) * (50 / 3 + 50)
     assert cost is not None
     assert cost.answered == pytest.approx(answered)
     assert cost == price.cost_of(config, 800_000, 8_000, cost.answered)
@@ -109,4 +110,4 @@ def test_a_pilot_by_likelihood_reads_all_traces_of_its_problems() -> None:
     cost = timing.pilot(config, taken)
     assert cost is not None
     problems = len({(t.split, t.prompt_id) for t in taken.traces if t.split != "train"})
-    assert cost.answered == pytest.approx(300 * 20 / problems * 100 / 3)
+    assert cost.answered == pytest.approx((100 + 150) * 20 / problems * 100 / 3)

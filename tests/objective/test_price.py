@@ -12,6 +12,7 @@ from dcod.objective.price import Cost, Speed
 
 ARMS: list[dict[str, Any]] = [{"name": name, "focus": 0.1 * n} for n, name in enumerate("abcde", 1)]
 TOKENS, TRACES = 1_000_000, 10_000
+ASKED = {"selection": 400, "pilot": 300}
 
 
 def configured(arms: int = 2, twin: bool = False, **settings: Any) -> Config:
@@ -26,7 +27,7 @@ def test_a_pilot_with_its_answers_costs_a_fifth_of_the_run() -> None:
         assert cost.full == full * 3_000_000
         assert cost.whole == 6 * (cost.learnt + 20_000.0)
         assert cost.share < price.cost_of(config, TOKENS, TRACES, 0.0).share  # answers leave less for training
-        assert "train.pilot.problems" not in cost.said(config, 800)
+        assert "train.pilot.problems" not in cost.said(config, ASKED)
     assert price.cost_of(configured(share=0.8), TOKENS, TRACES, 20_000.0).share == 0.8
 
 
@@ -36,9 +37,9 @@ def test_where_a_fifth_cannot_be_kept_the_share_stays_above_the_least_and_it_is_
     cost = price.cost_of(config, TOKENS, TRACES, 400_000.0)
     assert cost.share == price.LEAST
     assert cost.of_run == pytest.approx(6 * 460_000 / (6 * 460_000 + 3_000_000))
-    said = cost.said(config, 800)
-    assert "6 students at most, each learns 60,000 tokens (3 epochs of 2.0% of the prompts), and 800 problems" in said
-    assert "answered 7 times cost as much as 400,000" in said
+    said = cost.said(config, ASKED)
+    assert "6 students at most, each learns 60,000 tokens (3 epochs of 2.0% of the prompts), and 400 selection" in said
+    assert "problems answered 7 times and 300 pilot problems answered 2 times cost as much as 400,000" in said
     assert "2,760,000 in all, 48% of the run, more than the 20% that train.pilot.share=auto aims at; lower" in said
     assert price.cost_of(config, 100_000, 1000, 400_000.0).share == pytest.approx(20 * 8 / 3000)  # twenty steps
 
@@ -62,7 +63,7 @@ def test_plain_students_that_an_arm_needs_first_are_counted(monkeypatch: pytest.
     cost = price.cost_of(config, TOKENS, TRACES, 20_000.0)
     assert cost.of_run == pytest.approx(0.2)  # so each trains on less
     assert cost.whole == pytest.approx(6 * (cost.learnt + 20_000.0) + 4 * cost.learnt)
-    assert "6 students at most (and 4 plain ones that these need first), each learns" in cost.said(config, 800)
+    assert "6 students at most (and 4 plain ones that these need first), each learns" in cost.said(config, ASKED)
 
 
 def test_the_time_is_said_where_the_speed_is_known() -> None:
@@ -70,17 +71,17 @@ def test_the_time_is_said_where_the_speed_is_known() -> None:
     config, speed = configured(), Speed(30_000, 10.0, "2 threads")
     cost = price.cost_of(config, TOKENS, TRACES, 400_000.0)
     assert speed.learnt == pytest.approx(0.001)
-    assert cost.said(config, 800, speed).endswith(
+    assert cost.said(config, ASKED, speed).endswith(
         "; about 46 minutes, about 96 minutes with the trainings at full size, one student after another, as scoring "
         "read 3,000 tokens a second on 2 threads; the first steps tell it anew"
     )
-    assert "minutes" not in cost.said(config, 800)
-    assert cost.said(config, 800).endswith("; how long that takes, the first steps tell")
+    assert "minutes" not in cost.said(config, ASKED)
+    assert cost.said(config, ASKED).endswith("; how long that takes, the first steps tell")
 
 
 def test_no_time_is_said_on_a_gpu_where_writing_was_not_measured() -> None:
     cost = price.cost_of(configured(), TOKENS, TRACES, 400_000.0)
-    said = cost.said(configured(), 800, Speed(30_000, 10.0, "NVIDIA H200"))
+    said = cost.said(configured(), ASKED, Speed(30_000, 10.0, "NVIDIA H200"))
     assert "minute" not in said
     assert said.endswith("; no time is said for NVIDIA H200, since what writing costs was measured on a CPU")
     assert [price.on_cpu(device) for device in ("1 thread", "16 threads", "Tesla T4")] == [True, True, False]
@@ -97,9 +98,11 @@ def test_durations() -> None:
 def test_answers_cost_what_is_written_and_a_third_of_what_is_read() -> None:
     pairs = [(30, 10), (60, 20)]
     for settings, expected in (
-        ({}, 7 * (30 + 30)),
-        ({"max_new_tokens": 15}, 7 * (30 + 25)),
-        ({"temperatures": [0.6]}, 2 * 60),
-        ({"compare": "nll"}, 120 / 3),
+        ({}, (7 + 2) * (30 + 30)),  # selection problems at all temperatures, pilot problems at one
+        ({"max_new_tokens": 15}, (7 + 2) * (30 + 25)),
+        ({"temperatures": [0.6]}, (2 + 2) * 60),
+        ({"temperatures": [0.0]}, (1 + 1) * 60),
+        ({"compare": "nll"}, 2 * 120 / 3),
     ):
-        assert price.answered(configured(**settings).train.pilot, pairs) == pytest.approx(expected)
+        cost = sum(price.answered(configured(**settings).train.pilot, split, pairs) for split in ("selection", "pilot"))
+        assert cost == pytest.approx(expected)

@@ -21,7 +21,14 @@ def comparison(gains: int, losses: int, n: int = 200) -> Comparison:
 
 
 def one_arm(name: str, state: str = "trained", why: str = "", **figures: float) -> dict[str, Any]:
-    told = {"pilot/0": 0.5, "pilot/0.6": 0.4, "tokens": 1000.0, "mean_tokens": 12.0, "truncated": 0.01} | figures
+    told = {
+        "selection/0": 0.5,
+        "selection/0.6": 0.4,
+        "pilot": 0.45,
+        "tokens": 1000.0,
+        "mean_tokens": 12.0,
+        "truncated": 0.01,
+    } | figures
     return {"arm": {"name": name}, "sft": name == "sft", "state": state, "why": why, "best": 0.6, "figures": told}
 
 

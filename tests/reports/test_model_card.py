@@ -106,8 +106,7 @@ def test_the_short_answer_is_its_sentence_and_the_arms() -> None:
     sentence, *lines = model_card.answered(given.to_dict()).splitlines()
     assert sentence == given.text
     firsts = [line.strip("| ").partition(" | ")[0] for line in lines if line]
-    arm = "arm (pilot problems)"
-    assert firsts[:7] == ["report problems", "---", "sums", arm, "---", "sft", "support (chosen)"]
+    assert firsts[:7] == ["report problems", "---", "sums", "arm", "---", "sft", "support (chosen)"]
     assert firsts[8].startswith("late: failed: &lt;script")
     assert "tokens learnt" not in "".join(lines)
     assert "<script" not in "".join(lines)

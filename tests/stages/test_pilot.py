@@ -39,11 +39,13 @@ def test_an_arm_is_asked_what_was_held_back_and_nothing_else(place: Place) -> No
     asked = {split: {row["problem_id"] for row in rows if row["split"] == split} for split in SPLITS}
     assert asked == {split: by_split[split] for split in SPLITS}
     assert not asked["selection"] & asked["pilot"]
-    assert len(rows) == 2 * 2 * sum(map(len, asked.values()))  # seeds, temperatures
+    assert len(rows) == 2 * (2 * len(asked["selection"]) + len(asked["pilot"]))  # seeds, temperatures
     figures = told(place.folder / "pilot-sft")["figures"]
-    greedy = [row["outcome"] == "correct" for row in rows if row["split"] == "pilot" and row["temperature"] == 0.0]
-    assert figures["pilot/0"] == pytest.approx(sum(greedy) / len(greedy))
-    assert figures["pilot/0"] > 0.3  # it has learned the one thing that there is
+    best = max((0.0, 1.0), key=lambda temperature: figures[f"selection/{temperature:g}"])
+    assert {row["temperature"] for row in rows if row["split"] == "pilot"} == {best} == {figures["temperature"]}
+    right = [row["outcome"] == "correct" for row in rows if row["split"] == "pilot"]
+    assert figures["pilot"] == pytest.approx(sum(right) / len(right))
+    assert figures["pilot"] > 0.3  # it has learned the one thing that there is
     assert 1.0 <= figures["openings"] <= len(asked["pilot"])
     assert figures["traces_openings"] == 1.0  # all traces begin alike
     trained = -(-len(by_split["train"]) * 8 // 10)
@@ -65,7 +67,8 @@ def test_arms_that_the_traces_do_not_suit_are_not_counted(
     said = " ".join(capsys.readouterr().out.split())
     assert "pilot: 1 arm against plain fine-tuning" in said  # "ratio" wants log-probs
     assert "pilot: 4 students at most, each learns" in said
-    assert re.search(r"answered 2 times cost as much as .*; about 1 minute, about .* tokens a second on \d", said)
+    assert re.search(r"answered 2 times and \d+ pilot problems answered once cost as much as .*; about 1 minute", said)
+    assert re.search(r"; about 1 minute, about .* tokens a second on \d", said)
 
 
 @pytest.mark.parametrize("kinds", [("pilot",), ("selection", "pilot")])
@@ -127,23 +130,33 @@ def test_a_first_seed_and_the_further_ones_are_the_pilot_in_two_parts(place: Pla
     first = {name: place.run("pilot", f"first-{name}", None, arm=name, first=True, **given) for name in names}
     assert {row["seed"] for row in pq.read_table(first["trust"] / piloting.ANSWERS).to_pylist()} == {0}
     halved = place.run("halve", "halved", None, **first)
-    assert json.loads((halved / piloting.DROPPED_AS).read_text()) == {}  # of two, one of which is not tried
+    halves = json.loads((halved / piloting.DROPPED_AS).read_text())
+    assert halves["gone"] == {}  # of two, one of which is not tried
+    best = {name: told(first[name])["figures"]["temperature"] for name in ("sft", "trust")}
+    assert halves["best"] == best
     further = {name: place.run("pilot", f"more-{name}", None, arm=name, dropped=halved, **given) for name in names}
     assert not (further["trust"] / piloting.STUDENT).exists()
     parts = gathered(place.config, [*further.values(), *first.values()])  # in whatever order
     whole = gathered(place.config, [place.folder / f"pilot-{name}" for name in names])
     for name in ("sft", "trust"):
         ours, theirs = parts[name], whole[name]
+        assert told(theirs.folder)["figures"]["temperature"] == best[name]
         rows = [row for folder in ours.folders for row in pq.read_table(folder / piloting.ANSWERS).to_pylist()]
-        assert rows == pq.read_table(theirs.folder / piloting.ANSWERS).to_pylist()
-        different = {key for key, value in ours.fields["figures"].items() if value != theirs.fields["figures"][key]}
-        assert different == {"seconds"}
+        at_once = pq.read_table(theirs.folder / piloting.ANSWERS).to_pylist()
+        kept = [row for row in at_once if row["seed"] == 0 or row["temperature"] == best[name]]
+        assert sorted(map(str, rows)) == sorted(map(str, kept))  # the further seed is asked at that temperature alone
+        assert len(rows) < len(at_once)
+        for figure in ("pilot", "openings", "steps", "tokens", f"selection/{best[name]:g}"):
+            assert ours.fields["figures"][figure] == theirs.fields["figures"][figure]
+        assert ours.answers().best == theirs.answers().best == best[name]
+        assert (ours.answers().pilot[best[name]] == theirs.answers().pilot[best[name]]).all()
         assert ours.fields["seeds"] == [0, 1]
     assert parts["ratio"].state == piloting.LEFT_OUT
 
     dropped = place.folder / "dropped"
     dropped.mkdir()
-    (dropped / piloting.DROPPED_AS).write_text(json.dumps({"trust": [piloting.DROPPED, "in the worse half"]}))
+    gone_as = {"gone": {"trust": [piloting.DROPPED, "in the worse half"]}, "best": best}
+    (dropped / piloting.DROPPED_AS).write_text(json.dumps(gone_as))
     held = remarks.held(place.folder / "traces")
     assert pilot.untried(place.config, given["traces"], "trust", held, dropped) == ("dropped", "in the worse half")
     assert pilot.untried(place.config, given["traces"], "sft", held, dropped) == ("", "")
@@ -178,7 +191,9 @@ def test_what_failed_or_fell_behind_gets_no_further_seed(place: Place, tmp_path:
     train = {"arms": [{"name": name, "focus": 0.1 * n} for n, name in enumerate("abcde", 1)]}
     config = Config.model_validate({"ingest": {"pilot_share": 0.1}, "train": train})
     assert config.train.halves
-    gone = json.loads((place.run("halve", "halved-made-up", config, **arms_) / piloting.DROPPED_AS).read_text())
+    halved = json.loads((place.run("halve", "halved-made-up", config, **arms_) / piloting.DROPPED_AS).read_text())
+    gone = halved["gone"]
+    assert halved["best"].keys() == {"sft", "a", "b", "c", "d"}
     assert gone.keys() == {"b", "d", "e"}
     assert gone["e"] == ["failed", "not finite"]
     assert gone["b"][1] == "+0.0 points to plain fine-tuning after the first seed, in the worse half of 4"
@@ -265,7 +280,7 @@ def test_without_references_the_likelihood_of_held_back_traces_compares(place: P
     assert {row["outcome"] for row in answers} == {"likelihood"}
     assert all(0.0 < row["value"] < 1.0 for row in answers)
     assert {row["split"] for row in answers} == set(SPLITS)
-    assert told(arms_["sft"])["figures"]["pilot/0"] > 0.05  # it was taught what the held-back ones say
+    assert told(arms_["sft"])["figures"]["pilot"] > 0.05  # it was taught what the held-back ones say
     made = json.loads((place.run("choose", "open-choice", config, **arms_) / arms.CHOICE).read_text())
     assert "compared by likelihood, which favours plain fine-tuning" in made["choice"]["why"]
     assert made["examples"] == []
