@@ -19,8 +19,21 @@ _NOT_CROSSED = {
 
 
 _CONTROL = "is a control of the study, no correction: Python alone takes it (CorrectionConfig); use none"
+
+
+def _withdrawn(points: str, successor: str) -> str:
+    brought = f"{points} points against plain fine-tuning in the mean over the study's situations"
+    return f"is withdrawn: {brought} (docs/method.md, section 6.1); use {successor}"
+
+
 WITHDRAWN = {  # names that no configuration file takes any more, and what to use instead
-    "iw_sft": "is withdrawn: it gained nothing in any situation (docs/method.md, section 6.1); use naturalness",
+    "iw_sft": _withdrawn("+1.3", "naturalness"),
+    "local_naturalness": _withdrawn("-3.5", "naturalness"),
+    "rsr": _withdrawn("-2.8", "naturalness"),
+    "mixed": _withdrawn("-4.9", "trace"),
+    "iw_opd": _withdrawn("+1.6", "trace_mean"),
+    "token_support": _withdrawn("at best -2.7", "support_text"),
+    "idft": _withdrawn("-45.9", "none (with train.loss.name=gce)"),
     **dict.fromkeys(("position_decay", "shuffled", "length_only", "student_likelihood_only"), _CONTROL),
 }
 
@@ -51,7 +64,7 @@ class CorrectionConfig(Section):
     scope: Literal["token", "trace"] = Field(
         "trace", description="`surprisal` only: the running sum before each token, or the sum of the trace."
     )
-    rho: Share = Field(0.5, description="`mixed` only: the share of the log-ratios from t on; 0 `prefix`, 1 `trace`.")
+    rho: Share = Field(0.5, description="Of `mixed`, withdrawn: the share of the log-ratios from t on.")
     base: Literal["prefix", "trace", "mixed", "surprisal"] = Field(
         "trace", description="Of the study's control `shuffled`: whose weights go to another trace of the prompt."
     )
@@ -96,11 +109,11 @@ class CorrectionConfig(Section):
     )
     rule: Literal["probability", "threshold", "mass"] = Field(
         "threshold",
-        description="`token_support` only: weigh by the start's probability, or keep a token whose probability, or "
-        "with all less likely ones, reaches `threshold`; `mass` needs score.ranks=true.",
+        description="Of `token_support`, withdrawn: weigh by the start's probability, or keep a token whose "
+        "probability, or with all less likely ones, reaches `threshold`; `mass` needs score.ranks=true.",
     )
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["auto"] = Field(
-        "auto", description="`token_support` only; `auto` is as published: 0.4, of `mass` 0.5.", examples=[0.3]
+        "auto", description="Of `token_support`, withdrawn; `auto` is as published: 0.4, of `mass` 0.5.", examples=[0.3]
     )
     normalise: bool = Field(
         True, description="Of what is compared with nothing: rescale a step to mean 1; else the rate is lower too."

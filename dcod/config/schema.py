@@ -139,11 +139,12 @@ class ScoreConfig(Section):
         0, description="Also record the student's k likeliest tokens per position, for `train.anchor`.", examples=[32]
     )
     ranks: bool = Field(
-        False, description="Also record each token's rank and the mass below it, for `rsr` and `token_support`."
+        False, description="Also record each token's rank and the mass below it; `rsr`, withdrawn, wants it."
     )
     local_window: Natural = Field(
         0,
-        description="Also score every sentence after this many tokens alone, for `local_naturalness`; 0: no.",
+        description="Also score every sentence after this many tokens alone; 0: no. `local_naturalness`, withdrawn, "
+        "wants it.",
         examples=[32],
     )
     workers: Few | Literal["auto"] = Field(

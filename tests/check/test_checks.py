@@ -243,5 +243,5 @@ def test_what_the_files_hold_and_allow_is_told(good: list[str], tmp_path: Path) 
     traces = lines(tmp_path / "one.jsonl", rows(60, weight=2.0))
     found = answers([*good, f"ingest.sources=[{traces}]", "train.correction.name=none"])
     assert re.search(r"reference answers for all \d+, weights of their own for all \d+", found["holdings"][0].text)
-    assert "would do nothing here: local_naturalness, naturalness, " in found["corrections"][0].text
+    assert "would do nothing here: naturalness, " in found["corrections"][0].text
     assert "given" not in found["corrections"][0].text

@@ -270,13 +270,15 @@ def test_reading_a_configuration_loads_nothing_heavy() -> None:
 def test_withdrawn_corrections_are_refused_in_files_and_arms(name: str) -> None:
     """With the successor in the message; from Python studies and tests still name them."""
     live = "train.correction.weights=live"
-    with pytest.raises(UserError, match=f"train.correction.name: {name} is .*; use (naturalness|none)$"):
+    with pytest.raises(UserError, match=f"train.correction.name: {name} is .*; use [a-z_]+( \\(with \\S+\\))?$"):
         parse_config("{}", [f"train.correction.name={name}", live])
     arm = f'train.arms=[{{"name": "mine", "correction": {{"name": "{name}", "weights": "live"}}}}]'
     with pytest.raises(UserError, match=f"train.arms, mine: correction.name: {name} is "):
         parse_config("{}", [arm, "ingest.pilot_share=0.1"])
     assert CorrectionConfig.model_validate({"name": name}).name == name
-    assert name not in reference.schema()["$defs"]["CorrectionConfig"]["properties"]["name"]["enum"]
+    offered = reference.schema()["$defs"]["CorrectionConfig"]["properties"]["name"]["enum"]
+    assert name not in offered
+    assert WITHDRAWN[name].partition("; use ")[2].split()[0] in offered
     for wrong in ("suprisal", f"{name}x", "[]"):  # neither listed nor meant
         with pytest.raises(UserError, match=r"name: Input should be 'none', 'support', .* or 'given' ") as refused:
             parse_config("{}", [f"train.correction.name={wrong}"])

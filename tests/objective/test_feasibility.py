@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dcod.config import Config, CorrectionConfig, TrainConfig, parse_config
-from dcod.config.losses import _NOT_CROSSED, OF_TEACHER
+from dcod.config.losses import _NOT_CROSSED, OF_TEACHER, WITHDRAWN
 from dcod.models import batches
 from dcod.objective import corrections, weighting
 from dcod.objective.corrections import CORRECTIONS, Group
@@ -180,9 +180,9 @@ def test_which_corrections_can_act() -> None:
 
 def test_what_would_do_nothing_is_listed() -> None:
     lists = dict(part.split(": ") for part in unfit(Holdings(40, 40, 40)).split("; "))
-    assert {"naturalness", "surprisal", "rsr"} <= set(lists["would do nothing here"].split(", "))
+    assert {"naturalness", "surprisal"} <= set(lists["would do nothing here"].split(", "))
     assert {"trace", "support", "given", "success"} <= set(lists["lack what they need here"].split(", "))
-    assert not {"none", "support_text", "iw_sft"} & {name for names in lists.values() for name in names.split(", ")}
+    assert not {"none", "support_text", *WITHDRAWN} & {name for names in lists.values() for name in names.split(", ")}
     assert unfit(FULL) == ""
 
 
@@ -192,12 +192,19 @@ def test_a_ratio_to_a_greedy_teacher_or_across_teachers_is_said() -> None:
     assert {"greedy", "several_teachers"} <= {remark.code for remark in told}
 
 
+def withdrawn(name: str, *settings: str) -> Config:
+    """A configuration with a correction that Python alone takes."""
+    config = parse_config("{}", [*settings])
+    correction = config.train.correction.model_copy(update={"name": name})
+    return config.model_copy(update={"train": config.train.model_copy(update={"correction": correction})})
+
+
 def test_a_published_name_whose_settings_are_not_the_published_ones_is_said() -> None:
     """`idft` as it stands by itself is stored and rescaled; published it is neither (docs/method.md, section 1)."""
     published = ["train.correction.weights=live", "train.correction.normalise=false"]
 
     def said(*settings: str) -> list[str]:
-        told = remarks(parse_config("{}", ["train.correction.name=idft", *settings]), FULL)
+        told = remarks(withdrawn("idft", *settings), FULL)
         return [remark.way_out for remark in told if remark.code == "unpublished"]
 
     for some in ([], published[:1], published[1:], ["train.correction.weights=cross", published[1]]):
@@ -215,15 +222,15 @@ def test_the_anchor_needs_what_scoring_records() -> None:
 @pytest.mark.parametrize(
     ("correction", "key"),
     [
-        ("train.correction.name=rsr", "score.ranks=true"),
-        ("train.correction.name=local_naturalness", "score.local_window=32"),
+        ("rsr", "score.ranks=true"),
+        ("local_naturalness", "score.local_window=32"),
     ],
 )
 def test_what_the_score_stage_must_record_is_said_with_the_key(correction: str, key: str) -> None:
-    first = remarks(parse_config("{}", [correction]), FULL)[0]
+    first = remarks(withdrawn(correction), FULL)[0]
     assert (first.level, first.code) == ("impossible", "not_scored")
     assert f"set {key}" in str(first)
-    assert not [one for one in remarks(parse_config("{}", [correction, key]), FULL) if one.level == "impossible"]
+    assert not [one for one in remarks(withdrawn(correction, key), FULL) if one.level == "impossible"]
 
 
 def test_given_weights_are_asked_of_every_trace() -> None:

@@ -27,10 +27,10 @@ def test_a_pod_says_once_what_its_traces_allow(
     rows = [{"problem": text, "response": said, "gold": said.rpartition(" ")[2]} for text, said in TWICE.items()]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def text(**correction: str) -> str:
+    def text(loss: str = "log", **correction: str) -> str:
         tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": str(tmp_path / "artifacts")}
         ingest = {"sources": [str(tmp_path / "rows.jsonl")], "selection_share": 0.0}
-        given = {"ingest": ingest, "tracking": tracking, "train": {"correction": correction}}
+        given = {"ingest": ingest, "tracking": tracking, "train": {"correction": correction, "loss": {"name": loss}}}
         return parse_config(json.dumps(given)).to_json()
 
     def ran(stage: str, config: str, out: Path, inputs: dict[str, str], **more: Any) -> tuple[str, dict[str, float]]:
@@ -42,7 +42,7 @@ def test_a_pod_says_once_what_its_traces_allow(
     said, figures = ran("ingest", text(name="prefix"), tmp_path / "one", start)
     assert said.count("[dcod] ingest") == 5  # what they are, these two, what would do nothing, and how long it took
     assert said.count("6 prompts, 1.0 traces each, text only, no log-probs, reference answers for all 6\n") == 1
-    assert "note: corrections that would do nothing here: local_naturalness, naturalness, " in said
+    assert "note: corrections that would do nothing here: naturalness, " in said
     assert "impossible: train.correction.name=prefix needs behavior_logprobs: 0 of 6 traces have them" in said
     assert "warning: 6 traces make 2 optimizer steps" in said
     assert figures["warnings"] == 2
@@ -50,11 +50,11 @@ def test_a_pod_says_once_what_its_traces_allow(
     assert "idle: train.correction.name=surprisal with scope=trace compares the traces of a prompt" in said
     assert "impossible" not in said
     inputs = {"traces": str(tmp_path / "two"), **start}
-    said, _ = ran("score", text(name="token_support"), tmp_path / "part", inputs, shard="1/2")
+    said, _ = ran("score", text("gce"), tmp_path / "part", inputs, shard="1/2")
     assert "warning" not in said
     assert "traces each" not in said
-    said, _ = ran("score", text(name="token_support"), tmp_path / "scores", inputs)
-    assert "train.correction.name=token_support: the start gives the traces' tokens a mean probability of 0.00" in said
+    said, _ = ran("score", text("gce"), tmp_path / "scores", inputs)
+    assert "train.loss.name=gce: the start gives the traces' tokens a mean probability of 0.00" in said
     assert said.count("few to learn much from") == 1
     monkeypatch.setattr(holdings, "count", lambda *_: Holdings(5, 4, 3))
     manifest = tmp_path / "two" / "manifest.json"
