@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.study import lab
-from bench.study.second import beside, choice, longer, negatives, success
+from bench.study.second import beside, choice, longer, negatives, stored, success
 from bench.study.second.cells import Cell
 from bench.study.second.entries import ENTRIES, SFT
 from bench.study.second.regimes import REGIMES
@@ -121,3 +121,24 @@ def test_the_longest_training_is_at_the_rate_that_was_best_before_it(tmp_path: P
     text = longer.page(tmp_path)
     assert text.count("**+5.0 [+5.0, +5.0]**") == 4 + 1  # situations, and their mean
     assert "| noisy | naturalness | 0.001 | 16 | greedy | 10 | 66.0 |" in text
+
+
+def test_stored_weights_meet_ten_fresh_seeds_where_sft_was_best_and_nothing_is_said_before(tmp_path: Path) -> None:
+    wanted = list(stored.cells())
+    assert len(wanted) == 4 * 3 * 10
+    assert {cell.epochs for cell in wanted} == {16}
+    assert {cell.seed for cell in wanted[:12]} == {50}  # all situations and methods of a seed, then the next
+    settings = longer.chosen(longer.RESULTS)
+    assert all((cell.rate, cell.epochs) == settings[cell.regime][SFT].setting for cell in wanted)
+    assert stored.LEVEL == 0.0125
+
+    gains = {SFT: 0.0, "naturalness_stored": 0.04, "support_4_stored": 0.0}
+    told = [row(c, 0.6 + gains[c.method] + 0.01 * (c.method != SFT) * (c.seed % 3 - 1)) for c in wanted]
+    storage.write_json(tmp_path / "longer.json", json.loads((longer.RESULTS / "longer.json").read_text()))
+    for seeds, said in ((10, "`naturalness_stored` is better than SFT: +4.1 ["), (9, ": 9 of 10 seeds are there, and")):
+        kept = [one for one in told if int(str(one["seed"])) < 50 + seeds]
+        storage.write_text(tmp_path / "stored.jsonl", "".join(f"{json.dumps(one)}\n" for one in kept))
+        assert said in stored.page(tmp_path)
+        assert ("`support_4_stored` is not told from SFT: +0.1 [" in stored.page(tmp_path)) == (seeds == 10)
+    storage.write_text(tmp_path / "stored.jsonl", "")
+    assert stored.page(tmp_path).endswith("No cell was run yet.\n")

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from bench.pretrained.second import manner
-from bench.study.second import beside, longer
+from bench.study.second import beside, longer, stored
 from bench.study.second.cells import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_the_page_of_the_core_is_made_of_its_cells(study: str, tmp_path: Path) -
 
 
 def test_every_other_page_is_made_of_its_cells(tmp_path: Path) -> None:
-    pages = {"LONGER.md": longer.page, "BESIDE.md": beside.page}
+    pages = {"LONGER.md": longer.page, "BESIDE.md": beside.page, "STORED.md": stored.page}
     there = {path.name for path in (STUDY / "core").glob("*.md")}
     assert {"README.md", "LONGER.md"} <= there <= {"README.md", *pages}
     made = cells_of(STUDY / "core", tmp_path / "study")
@@ -48,7 +48,7 @@ def test_every_other_page_is_made_of_its_cells(tmp_path: Path) -> None:
     assert manner.page(made) == (PRETRAINED / "manner" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("module", [longer, beside])
+@pytest.mark.parametrize("module", [longer, beside, stored])
 def test_a_run_from_nothing_has_a_folder_of_its_own(
     module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
