@@ -75,7 +75,7 @@ class Cost:
 
     @property
     def whole(self) -> float:
-        """Of all students."""
+        """What the trainings and answers of all students cost together."""
         return self.students * (self.learnt + self.answered) + self.before * self.learnt
 
     @property

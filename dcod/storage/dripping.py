@@ -1,9 +1,10 @@
-"""Connections that drip are cut: a time-out begins anew with every byte, so a server that sends one now and then holds.
+"""Cuts connections that drip: of a server that sends a byte now and then no time-out ever ends, and the run would wait.
 
-One policy for all that comes from a bucket or a tracking server, of any size: an answer must bring at least ``LEAST``
-bytes within ``WINDOW_S``, twice in a row, or end. One that brings none at all runs into the time-out of its client; one
-that brings fewer is cut, which its client takes for a broken connection and tries again, as often as it does for those.
-What is slow and moves is left alone. What is sent needs no such watch: clients send in blocks, and each has a time-out.
+A time-out begins anew with every byte. One policy for all that comes from a bucket or a tracking server, of any size:
+an answer must bring at least ``LEAST`` bytes within ``WINDOW_S``, twice in a row, or end. One that brings none at all
+runs into the time-out of its client; one that brings fewer is cut, which its client takes for a broken connection and
+tries again, as often as it does for those. What is slow and moves is left alone. What is sent needs no such watch:
+clients send in blocks, and each has a time-out.
 
 What a connection has brought is what the kernel counts (TCP_INFO), so nothing stands between it and its reader.
 """
