@@ -195,7 +195,7 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
     )
     if serve := side_by_side.serve(choice):
         yield note(serve)
-    yield table(*side_by_side.accuracies(choice), "The arms on the pilot problems")
+    yield table(*side_by_side.accuracies(choice), "The arms")
     measured = [*made["against"]]
     measured += [{**one, "name": f"{one['name']}, {side_by_side.GONE}"} for one in choice.get("dropped", ())]
     if measured:

@@ -39,7 +39,7 @@ def accuracies(choice: Mapping[str, Any]) -> Table:
     temperatures = sorted(
         {k.split("/")[1] for arm in tried for k in arm["figures"] if k.startswith("selection/")}, key=float
     )
-    named = ["selection problems, greedy" if t == "0" else f"at {t}" for t in temperatures]
+    named = ["selection, greedy" if t == "0" else f"selection, at {t}" for t in temperatures]
     head = ["arm", *named, "best at", "pilot problems", "against plain", "95 % interval"]
     rows = []
     for arm in choice["arms"]:

@@ -92,7 +92,7 @@ def test_an_arm_that_was_dropped_stands_with_what_its_first_seed_showed() -> Non
     head, rows = side_by_side.accuracies(choice)
     row = dict(zip(head, rows[2], strict=True))
     assert row == {
-        "arm": "gce (left out after the first half)", "selection problems, greedy": "50.0%", "at 0.6": "40.0%",
+        "arm": "gce (left out after the first half)", "selection, greedy": "50.0%", "selection, at 0.6": "40.0%",
         "best at": "0.6", "pilot problems": "45.0%", "against plain": "−5.0", "95 % interval": "−11.0 to +1.0",
     }  # fmt: skip
     assert side_by_side.writing(choice)[1][2][0] == "gce (left out after the first half)"
