@@ -108,8 +108,9 @@ def cost(config: Config, tokenizer: PreTrainedTokenizerBase, problems: Sequence[
         problems: all that are asked.
     """
     pairs: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
-    for one in problems:
-        said = one.said or (prompts.encode_completion(tokenizer, one.trace),)  # all that are read, one that is written
+    by_nll = config.train.pilot.compare == "nll"
+    for one in problems:  # all its traces are read, or one answer is written
+        said = one.said if by_nll else (prompts.encode_completion(tokenizer, one.trace),)
         pairs[one.split] += [(len(one.tokens), len(each)) for each in said]
     return sum(price.answered(config.train.pilot, split, each) for split, each in pairs.items())
 

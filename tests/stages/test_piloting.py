@@ -30,8 +30,11 @@ def test_what_is_asked_costs_what_is_written_and_read(monkeypatch: pytest.Monkey
         Problem("pilot", "b", [1] * 60, "1", "x" * 20),
     ]
     tokenizer: Any = Tokenizer()
-    assert asked.cost(configured(), tokenizer, problems) == pytest.approx(7 * (30 + 30))
-    assert asked.cost(configured(max_new_tokens=15), tokenizer, problems) == pytest.approx(7 * (30 + 25))
+    assert asked.cost(configured(), tokenizer, problems) == pytest.approx(2 * (30 + 30))
+    selection = [problem._replace(split="selection") for problem in problems]
+    assert asked.cost(configured(), tokenizer, selection) == pytest.approx(7 * (30 + 30))
+    assert asked.cost(configured(), tokenizer, [*selection, *problems]) == pytest.approx(9 * (30 + 30))
+    assert asked.cost(configured(max_new_tokens=15), tokenizer, problems) == pytest.approx(2 * (30 + 25))
     assert asked.cost(configured(compare="nll"), tokenizer, problems) == pytest.approx(42 / 3)
 
 
