@@ -95,7 +95,7 @@ def _arms(count: int, gain: float) -> dict[str, float]:
 
 def chosen(drawn: list[Drawn], pilot: PilotConfig, halved: bool = False) -> Choice:
     """The product's choice, at once or in two rounds."""
-    some = len(next(iter(drawn[0].shares["selection"].values()))[0]) // 2
+    some = pilot.most("selection")
     if not halved:
         return choose([arm.first(pilot.seeds, some) for arm in drawn], pilot)
     firsts = {arm.name: arm.first(1, some) for arm in drawn}
@@ -112,7 +112,7 @@ def table(draws: int) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for problems, seeds, samples in SIZES:
-        pilot = PilotConfig(seeds=seeds, samples=samples)
+        pilot = PilotConfig(problems=problems, seeds=seeds, samples=samples)
         for deviation in SEED_POINTS:
             for arms in ARMS:
                 rng = np.random.default_rng([problems, seeds, samples, arms, round(1000 * deviation)])

@@ -180,11 +180,11 @@ def of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     hits: dict[str, list[float]] = {}
     for row in rows:
-        of_pilot = row["split"] == "pilot"
-        hits.setdefault("pilot" if of_pilot else f"selection/{row['temperature']:g}", []).append(row["value"])
-        if of_pilot:
-            hits.setdefault("temperature", []).append(row["temperature"])
+        name = "pilot" if row["split"] == "pilot" else f"selection/{row['temperature']:g}"
+        hits.setdefault(name, []).append(row["value"])
+    asked_at = {row["temperature"] for row in rows if row["split"] == "pilot"}
     return {
+        **({"temperature": max(asked_at)} if asked_at else {}),
         "mean_tokens": sum(row["tokens"] for row in rows) / max(len(rows), 1),
         "truncated": sum(row["truncated"] for row in rows) / max(len(rows), 1),
         **_steady([row for row in rows if row["response"]]),

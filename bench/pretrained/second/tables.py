@@ -28,7 +28,8 @@ def write(results: Path) -> None:
     """Rewrites README.md of a results folder from its cells."""
     plain, late = read(results / "tune.jsonl"), read(results / "confirm.jsonl")
     rows, fresh = indexed(plain), indexed(late)
-    parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _screening(rows), feedback(plain)]
+    parts = [HEAD, spent([*plain, *late]), _starts([*plain, *late]), _settings(rows), _grid(rows)]
+    parts += [_screening(rows), feedback(plain)]
     if (results / "choice.json").is_file():
         parts.append(_confirmation(fresh, choice.committed(results, "choice")))
         parts.append(_guards(late))
@@ -59,6 +60,19 @@ def _settings(rows: Index) -> str:
                 lines.append([method, regime, *setting, percent(found.accuracy), shown(gain)])
     titles = ["method", "task / traces", "rate", "epochs", "temperature", "validation accuracy", "against SFT"]
     return f"## Tuned alike, on validation (two seeds)\n\n{table(titles, lines)}" if lines else ""
+
+
+def _grid(rows: Index) -> str:
+    lines = []
+    for (regime, method), by_setting in rows.items():
+        if len(by_setting) > 1:
+            for (rate, epochs), by_seed in sorted(by_setting.items()):
+                here = [by_seed[seed] for seed in sorted(by_seed)]
+                each = [percent(mean_of(here, "validation", name)) for name in ("greedy", "0.6")]
+                seeds = ", ".join(percent(row["validation"]["greedy"]) for row in here)
+                lines.append([method, regime, f"{rate:g}", str(epochs), *each, seeds])
+    titles = ["method", "task / traces", "rate", "epochs", "greedy", "0.6", "greedy by seed"]
+    return f"## Every setting that was tried, on validation\n\n{table(titles, lines)}" if lines else ""
 
 
 def _screening(rows: Index) -> str:

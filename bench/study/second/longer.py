@@ -16,7 +16,7 @@ situations, each counting alike, joined the tables after the cells.)
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,8 @@ SITUATIONS = ("noisy", "noisy_filtered", "two_teachers", "knows_little")
 LONG, LONGEST = 8, 16  # epochs
 SETTINGS: tuple[Setting, ...] = (*((rate, LONG) for rate in choice.RATES), (2 * max(choice.RATES), max(choice.EPOCHS)))
 FRESH = range(40, 50)  # seeds
+TITLES = ("regime", "method", "rate", "epochs", "temperature", "seeds", "accuracy", "against SFT", "pass@8 at 0.6",
+          "ExAccErr")  # fmt: skip
 RESULTS = Path(__file__).parent / "results" / "core"
 HEAD = """# For longer than the core
 
@@ -85,33 +87,38 @@ def page(results: Path) -> str:
             each = [tuned(rows, regime, method, epochs) for epochs in (*choice.EPOCHS, LONG, LONGEST)]
             told = [f"{percent(one.accuracy)} ({one.rate:g}, {one.temperature})" if one else "" for one in each]
             climb.append([regime, method, *told])
-        found += _compared(choice.indexed(cells), regime, chosen(results).get(regime, {}), differences)
+        for name, against, line in compared(choice.indexed(cells), regime, chosen(results).get(regime, {}), FRESH):
+            found.append(line)
+            differences += [against] if against and name != SFT else []
     parts = [HEAD, spent(cells), "## By epochs: validation, two seeds, at the best rate and temperature\n"]
     parts.append(table(["regime", "method", *(str(n) for n in (*choice.EPOCHS, LONG, LONGEST))], climb))
     if found:
-        titles = ["regime", "method", "rate", "epochs", "temperature", "seeds", "accuracy", "against SFT"]
         if len(differences) == len(SITUATIONS):
             found.append(["mean", METHODS[1], *[""] * 5, shown(choice.pooled(differences)), "", ""])
-        parts += ["## Fresh seeds and test problems\n", table([*titles, "pass@8 at 0.6", "ExAccErr"], found)]
+        parts += ["## Fresh seeds and test problems\n", table(TITLES, found)]
     return "\n".join(parts)
 
 
-def _compared(
-    fresh: Index, regime: str, settings: dict[str, Tuned], differences: list[choice.Difference]
-) -> Iterator[list[str]]:
-    if not settings:
-        return
+def compared(
+    fresh: Index, regime: str, settings: dict[str, Tuned], wanted: Iterable[int]
+) -> Iterator[tuple[str, choice.Difference | None, list[str]]]:
+    """By method its difference to SFT and its line of the table, over the seeds that all methods have.
+
+    Args:
+        fresh: the rows.
+        regime: of the situation.
+        settings: by method; SFT is one.
+        wanted: seeds.
+    """
     both = {method: choice.at(fresh, regime, method, one.setting) for method, one in settings.items()}
-    seeds = [seed for seed in FRESH if all(seed in found for found in both.values())]
-    if not seeds:
+    seeds = [seed for seed in wanted if all(seed in found for found in both.values())]
+    if not settings or not seeds:
         return
     values = {name: [both[name][s]["test"][one.temperature] for s in seeds] for name, one in settings.items()}
     for name, one in settings.items():
         here = [both[name][seed] for seed in seeds]
         against = choice.difference([a - b for a, b in zip(values[name], values[SFT], strict=True)])
-        if against and name != SFT:
-            differences.append(against)
-        yield [
+        yield name, against, [
             *(regime, name, f"{one.rate:g}", str(one.epochs), one.temperature, str(len(seeds))),
             percent(sum(values[name]) / len(seeds)), "" if name == SFT else shown(against),
             percent(mean_of(here, "pass", "0.6")), f"{mean_of(here, 'excess_error'):.2f}",

@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.study.second import choice, longer
-from bench.study.second.cells import Cell, Setting, finish
-from bench.study.second.choice import Difference
+from bench.study.second.cells import Cell, finish
+from bench.study.second.choice import Difference, Tuned
 from bench.study.second.entries import SFT
-from bench.study.second.tables import mean_of, percent, shown, spent, table
+from bench.study.second.tables import shown, spent, table
 from bench.study.tables import read
 from dcod import storage
 
@@ -42,63 +42,35 @@ problems, greedy; accuracies in %, differences in points with 95 % t intervals o
 """
 
 
-@dataclass(frozen=True)
-class Found:
-    """A method in a situation.
-
-    Attributes:
-        line: of the table.
-        against: its difference to SFT; None of SFT, and on fewer than two seeds.
-    """
-
-    line: list[str]
-    against: Difference | None
-
-
-def settings(results: Path = RESULTS) -> dict[str, Setting]:
-    """By situation the rate at which SFT was best after the longest training, and that."""
+def settings(results: Path = RESULTS) -> dict[str, Tuned]:
+    """By situation the rate at which SFT was best after the longest training, and that; greedy answers."""
     chosen = longer.chosen(results)
-    return {regime: chosen[regime][SFT].setting for regime in longer.SITUATIONS}
+    return {regime: replace(chosen[regime][SFT], temperature="greedy") for regime in longer.SITUATIONS}
 
 
 def cells(results: Path = RESULTS) -> Iterator[Cell]:
     """What is run."""
     for seed in FRESH:
-        for regime, setting in settings(results).items():
-            yield from (Cell(regime, method, *setting, seed) for method in (SFT, *METHODS))
+        for regime, one in settings(results).items():
+            yield from (Cell(regime, method, *one.setting, seed) for method in (SFT, *METHODS))
 
 
 def page(results: Path) -> str:
     """The table."""
-    kept = read(results / "stored.jsonl")
-    rows, lines, verdicts = choice.indexed(kept), list[list[str]](), list[str]()
-    for method in (SFT, *METHODS):
-        found = [_found(rows, regime, method, setting) for regime, setting in settings(results).items()]
-        lines += [one.line for one in found if one]
-        each = [one.against for one in found if one and one.against]
-        if method != SFT and len(each) == len(longer.SITUATIONS):
+    kept, lines, verdicts = read(results / "stored.jsonl"), list[list[str]](), list[str]()
+    rows, differences = choice.indexed(kept), {name: list[Difference]() for name in METHODS}
+    for regime, one in settings(results).items():
+        for name, against, line in longer.compared(rows, regime, dict.fromkeys((SFT, *METHODS), one), FRESH):
+            lines.append(line)
+            if against and name != SFT:
+                differences[name].append(against)
+    for name, each in differences.items():
+        if len(each) == len(longer.SITUATIONS):
             mean = choice.pooled(each)
-            lines.append(["mean", method, *[""] * 4, shown(mean), "", ""])
-            verdicts.append(_verdict(method, mean))
-    titles = ["regime", "method", "rate", "epochs", "seeds", "accuracy", "against SFT", "pass@8 at 0.6", "ExAccErr"]
+            lines.append(["mean", name, *[""] * 5, shown(mean), "", ""])
+            verdicts.append(_verdict(name, mean))
     text = f"{HEAD}\n{spent(kept)}"
-    return text + (f"\n{table(titles, lines)}\n{' '.join(verdicts)}\n" if lines else "")
-
-
-def _found(rows: choice.Index, regime: str, method: str, setting: Setting) -> Found | None:
-    both = {name: choice.at(rows, regime, name, setting) for name in dict.fromkeys((SFT, *METHODS))}
-    seeds = [seed for seed in FRESH if all(seed in found for found in both.values())]
-    if not seeds:
-        return None
-    mine, sft = ([both[name][seed]["test"]["greedy"] for seed in seeds] for name in (method, SFT))
-    against = None
-    if method != SFT:
-        against = choice.difference([ours - theirs for ours, theirs in zip(mine, sft, strict=True)])
-    here = [both[method][seed] for seed in seeds]
-    told = [regime, method, f"{setting[0]:g}", str(setting[1]), str(len(seeds)), percent(sum(mine) / len(seeds))]
-    return Found(
-        [*told, shown(against), percent(mean_of(here, "pass", "0.6")), f"{mean_of(here, 'excess_error'):.2f}"], against
-    )
+    return text + (f"\n{table(longer.TITLES, lines)}" if lines else "") + "".join(f"\n{one}\n" for one in verdicts)
 
 
 def _verdict(method: str, mean: Difference) -> str:
