@@ -19,6 +19,8 @@ def reached(*modules: str, root: Path = ROOT) -> list[Path]:
 
     Lazy imports count, and strings that are the name of a module, as of one that is started by ``python -m``; of a
     folder that is looked into for modules (``iter_modules``), all. Imports for a type checker alone do not count.
+    A string that is the name of a folder beside a module stands for what that folder holds and no module is: templates,
+    mappings.
 
     Args:
         modules: full names.
@@ -30,7 +32,7 @@ def reached(*modules: str, root: Path = ROOT) -> list[Path]:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            waiting += _imported(path, root)
+            waiting += _imported(path, root) if path.suffix == ".py" else ()
     return sorted(seen)
 
 
@@ -38,10 +40,19 @@ def reached(*modules: str, root: Path = ROOT) -> list[Path]:
 def _imported(path: Path, root: Path) -> frozenset[Path]:
     """The files of ours that one file names."""
     inside = (root.name, *path.relative_to(root).parts[:-1])
-    names = set(_names(ast.parse(path.read_text(encoding="utf-8"), str(path)), ".".join(inside), root.name))
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    names = set(_names(tree, ".".join(inside), root.name))
     if None in names:
         names |= {".".join((*inside, other.stem)) for other in path.parent.iterdir()}
-    return frozenset(file for name in names if name for file in _files(name, root))
+    return frozenset(file for name in names if name for file in _files(name, root)).union(_data(path, tree))
+
+
+def _data(path: Path, tree: ast.AST) -> Iterator[Path]:
+    """The files that are no modules, of the folders beside a module that it names."""
+    said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    for folder in path.parent.iterdir():
+        if folder.name in said and folder.is_dir():
+            yield from (file for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc"))
 
 
 def _names(node: ast.AST, package: str, top: str) -> Iterator[str | None]:

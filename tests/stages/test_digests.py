@@ -63,6 +63,8 @@ def reached() -> dict[str, set[str]]:
         ("grading/verdict.py", {"ingest", "examine", "join", "evaluate"}, {"fetch"}),
         ("grading/algebra.py", {"ingest", "examine", "join", "evaluate"}, {"fetch"}),  # by `python -m` alone
         ("stages/train_node.py", TRAINING, {"ingest", "score", "evaluate"}),  # by torchrun alone
+        ("traces/mapping/presets/curator.yaml", INGESTING, {"fetch", "promote"} | OWN_STUDENT),
+        ("reports/assets/parts.html", SHOWN, set(STAGES) - SHOWN),
         ("config/schema.py", set(STAGES), set()),
     ],
 )
@@ -99,6 +101,9 @@ def test_an_edit_voids_no_more_than_it_must(tmp_path: Path) -> None:
         with (copy / "reports" / page).open("a") as file:
             file.write("# a remark\n")
     assert moved() == {"gate"}
+    with (copy / "traces" / "mapping" / "presets" / "curator.yaml").open("a") as file:
+        file.write("# a remark\n")
+    assert {"ingest"} <= moved() <= {"ingest", "evaluate", "gate"}
     for module in ("engines/vllm.py", "engines/openai.py", "engines/by_name.py"):
         with (copy / module).open("a") as file:
             file.write("# a remark\n")
