@@ -80,7 +80,7 @@ def test_the_wheel_holds_all_sources_and_presets_and_nothing_else(wheel: Path) -
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for package, folder in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".yaml", ".html", ".css", ".js", ".typed") and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".yaml", ".html", ".md", ".css", ".js", ".typed") and "__pycache__" not in path.parts
     }
     assert names == sources
     assert len(names) >= 45

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from dcod import storage
 from dcod.errors import UserError
 from dcod.ingest import quarantine
 from dcod.ingest.assemble import COUNTS, MADE_BY, SOURCES
-from dcod.reports import figures
+from dcod.reports import figures, markdown
 from dcod.reports.html import cut, document, missing, part, plot, table
 from dcod.reports.sections import columns
 from dcod.storage import outputs, parquet
@@ -204,38 +203,24 @@ def _markdown(
     refused: Mapping[str, Sequence[Mapping[str, Any]]],
     drift: Mapping[str, Any] | None,
 ) -> str:
-    lines = ["# Data card", "", _cell(told), ""]
-    for title, head, rows in tables:
-        lines += [f"## {title}", ""]
-        lines += [_line(head), _line(["---"] * len(head)), *map(_line, rows)] if rows else ["None."]
-        lines.append("")
-    lines += ["## Drift", "", f"See {PAGE}." if drift else "Not scored yet.", "", "## Examples", ""]
-    for trace in accepted:
-        lines += [f"Accepted, {trace.verdict}: {_cell(_place(trace))}", "", _fenced(trace.completion), ""]
-    for reason, rows_of in refused.items():
-        for row in rows_of:
-            place = _cell(f"{row['source_file']}:{row['source_line']}: {row['message']}")
-            lines += [f"{reason}: {place}", "", _fenced(row["raw"]), ""]
-    return "\n".join(lines)
+    examples = [(f"Accepted, {trace.verdict}: {_place(trace)}", trace.completion) for trace in accepted]
+    examples += [
+        (f"{reason}: {row['source_file']}:{row['source_line']}: {row['message']}", row["raw"])
+        for reason, rows_of in refused.items()
+        for row in rows_of
+    ]
+    shown = [(words, markdown.fenced(cut(text, _SHOWN))) for words, text in examples]
+    values = {
+        "told": told,
+        "tables": tables,
+        "examples": shown,
+        "drift": f"See {PAGE}." if drift else "Not scored yet.",
+    }
+    return markdown.render("data_card.md", **values)
 
 
 def _place(trace: Trace) -> str:
     return f"{trace.source_file}:{trace.source_line}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text: str) -> str:
-    """Text that is no Markdown and no HTML."""
-    escaped = escape(" ".join(text.split()))
-    return "".join(f"\\{c}" if c in "\\`*_{}[]|" else c for c in escaped)
-
-
-def _fenced(text: str) -> str:
-    """A text as an indented block: nothing in it can end the block."""
-    return "\n".join(f"    {line}" for line in cut(text, _SHOWN).splitlines()) or "    "
 
 
 def _n(value: int) -> str:
