@@ -64,15 +64,14 @@ def choose(
     no_track: NoTrack = False,
 ) -> None:
     """Chooses the arm that trains the student, or plain fine-tuning; see docs/arms.md."""
-    from dcod import storage
+    from dcod.promote import outcome
     from dcod.reports import arms
-    from dcod.stages.arms import CHOICE
     from dcod.stages.execute import RunContext, execute
 
     read = configured(config, preset, None)
     inputs = {f"pilot{number}": folder for number, folder in enumerate(pilots)}
     execute("choose", read, out, inputs, RunContext(tracked=not no_track))
-    choice = storage.read_json(out / CHOICE, made_by="dcod choose")
+    choice = outcome.read(out)
     result({"out": out, **choice})
     for line in arms.lines({"text": f"{choice['choice']['why']}.", "choice": choice}):
         console.print(line)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from dcod.promote.compare import Comparison
+    from dcod.promote.outcome import Outcome
 
 ANSWER = "answer.json"
 NOTHING = (
@@ -49,7 +50,7 @@ class Answer:
     text: str
     size: str = ""
     comparisons: tuple[Comparison, ...] = ()
-    choice: Mapping[str, Any] | None = None
+    choice: Outcome | None = None
     students: tuple[Mapping[str, Any], ...] = ()
     seeds: int = 1
     missing: str = ""
@@ -63,7 +64,7 @@ def answer(
     *,
     plain: bool,
     full: Sequence[Comparison] = (),
-    choice: Mapping[str, Any] | None = None,
+    choice: Outcome | None = None,
     trial: Sequence[Comparison] = (),
     students: Sequence[Mapping[str, Any]] = (),
     seeds: int = 1,
@@ -176,7 +177,7 @@ def _over(given: Answer) -> str:
     return f" The interval is over problems: another training would differ, too (train.seeds).{gone}"
 
 
-def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
+def _pilot(choice: Outcome) -> Iterator[Markup]:
     made = choice["choice"]
     seeds = f"{made['seeds']} seed{'s' if made['seeds'] > 1 else ''}"
     spread = "train.pilot.seed_deviation, for want of a second seed"
@@ -215,7 +216,7 @@ def _pilot(choice: Mapping[str, Any]) -> Iterator[Markup]:
         )
 
 
-def _tested(choice: Mapping[str, Any]) -> str:
+def _tested(choice: Outcome) -> str:
     """At what size what was tried, where plain fine-tuning was kept."""
     made = choice["choice"]
     if not made["seeds"]:
@@ -225,7 +226,7 @@ def _tested(choice: Mapping[str, Any]) -> str:
     return f" (at pilot size, {choice['share']:.1%} of the prompts, {seeds}; tried: {names})"
 
 
-def _chosen(choice: Mapping[str, Any]) -> list[str]:
+def _chosen(choice: Outcome) -> list[str]:
     """What won the pilot and why, as a sentence; none where plain fine-tuning was kept."""
     made = choice["choice"]
     if made["arm"] == made["sft"]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dcod.evaluate.results import Results
+    from dcod.promote.outcome import Against, Arm, Outcome
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -29,7 +30,7 @@ WORDS = (
 )
 
 
-def accuracies(choice: Mapping[str, Any]) -> Table:
+def accuracies(choice: Outcome) -> Table:
     """Every arm of a pilot: accuracy on the selection problems by temperature, on the pilot problems at the best.
 
     Of an arm that was dropped after its first seed the figures are that seed's.
@@ -57,14 +58,14 @@ def accuracies(choice: Mapping[str, Any]) -> Table:
     return head, rows
 
 
-def serve(choice: Mapping[str, Any]) -> str:
+def serve(choice: Outcome) -> str:
     """At which temperature the chosen arm is to be served; empty where none was tried, or nothing was generated."""
     made = choice["choice"]
     arm = next((one for one in _tried(choice) if one["arm"]["name"] == made["arm"]), None)
     if arm is None or not _generated(choice):
         return ""
     return (
-        f"Serve {made['arm']} {at(arm['best'])}, where it was best on the selection problems, at pilot size. "
+        f"Serve {made['arm']} {at(arm['best'] or 0.0)}, where it was best on the selection problems, at pilot size. "
         "Only these are asked at several temperatures; at full size a benchmark has one (evaluate.benchmarks)."
     )
 
@@ -79,12 +80,12 @@ def against_plain(comparisons: Iterable[Mapping[str, Any]]) -> Table:
     return ["report problems", "correction", "plain", "difference", "95 % interval", "p", "problems"], rows
 
 
-def compared(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def compared(choice: Outcome) -> list[Against]:
     """Every arm that was measured against SFT, those of a first seed alone after the others."""
     return [*choice["choice"]["against"], *choice.get("dropped", ())]
 
 
-def writing(choice: Mapping[str, Any]) -> Table:
+def writing(choice: Outcome) -> Table:
     """Every arm that was tried: what its training took, and how its answers are written; no row where none was."""
     head, rows = ["arm (pilot)", "tokens learnt", "time", *titles(_WRITING)], []
     generated = _generated(choice)
@@ -188,7 +189,7 @@ def runs(answers: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _cells(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    choice = answer.get("choice") or {}
+    choice: Outcome | None = answer.get("choice") or None
     if answer.get("size"):
         yield "compared at", f"{answer['size']} size"
     for one in answer.get("comparisons", ()):
@@ -230,18 +231,18 @@ def points(share: float) -> str:
     return minus(f"{share * 100:+.1f}")
 
 
-def _tried(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _tried(choice: Outcome) -> list[Arm]:
     """Those with figures of all seeds, or of the first one."""
     gone = {one["name"] for one in choice.get("dropped", ())}
     return [arm for arm in choice["arms"] if arm["state"] == "trained" or arm["arm"]["name"] in gone]
 
 
-def _generated(choice: Mapping[str, Any]) -> bool:
+def _generated(choice: Outcome) -> bool:
     """Whether answers were written; else traces were scored."""
     return any("openings" in arm["figures"] for arm in _tried(choice))
 
 
-def _named(arm: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
+def _named(arm: Arm, choice: Outcome) -> str:
     name = str(arm["arm"]["name"])
     if arm["state"] == "dropped":
         return f"{name} ({GONE})"

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dcod import storage
 from dcod.config import Config
 from dcod.config.arms import SFT, ArmConfig
 from dcod.errors import UserError
+from dcod.promote import outcome
 from dcod.stages import seeds
-
-CHOICE = "choice.json"
 
 
 def of_training(config: Config, arm: str = "", choice: Path | None = None) -> Config:
@@ -28,8 +26,8 @@ def of_training(config: Config, arm: str = "", choice: Path | None = None) -> Co
         UserError: there is no such arm, or the choice is none.
     """
     if choice is not None and arm in ("", SFT):
-        told = storage.read_json(choice / CHOICE, made_by="dcod choose")
-        return settled(config, ArmConfig.model_validate(told["sft" if arm else "settings"]))
+        told = outcome.read(choice)
+        return settled(config, ArmConfig.model_validate(told["sft"] if arm else told["settings"]))
     if arm:
         check_arm(config, arm)
         return settled(config, config.train.arm(arm))

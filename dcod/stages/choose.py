@@ -26,10 +26,10 @@ from dcod.evaluate.results import Results
 from dcod.promote import choice, twins
 from dcod.promote.choice import Choice
 from dcod.promote.compare import at
+from dcod.promote.outcome import CHOICE
 from dcod.retrain import arms as taken_over
 from dcod.retrain.arms import Kept
 from dcod.stages import reported
-from dcod.stages.arms import CHOICE
 from dcod.stages.piloting import ANSWERS, DROPPED, FEW, STUDENT, TAKEN_OVER, TRAINED, level_of
 from dcod.stages.tried import Tried, gathered
 

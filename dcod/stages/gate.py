@@ -27,7 +27,7 @@ from dcod.config.arms import CHOSEN, SFT, ArmConfig
 from dcod.errors import UserError
 from dcod.evaluate.results import Results, load_results
 from dcod.models import loading
-from dcod.promote import twins
+from dcod.promote import outcome, twins
 from dcod.promote.compare import Comparison
 from dcod.promote.contest import Contest
 from dcod.promote.decision import TRAINED_ON, Decision
@@ -36,7 +36,6 @@ from dcod.reports import arms, model_card, report, sections, side_by_side, trace
 from dcod.reports.run_page import RunPage
 from dcod.reports.sections import Cost
 from dcod.stages import evaluate, seeds
-from dcod.stages.arms import CHOICE
 from dcod.stages.digests import code_digest, output_digest
 from dcod.traces import sources_of
 from dcod.tracking import NullLog, addresses, lineage
@@ -107,7 +106,7 @@ def run(config: Config, out: Path, log: StageRun, **inputs: Path) -> dict[str, f
     if given.traces is not None:
         storage.write_json(out / TRAINED_ON, sources_of(given.traces))
     if given.choice is not None:
-        told = storage.read_json(given.choice / CHOICE, made_by="dcod choose")
+        told = outcome.read(given.choice)
         kept = {"arm": told["settings"], "sft": told.get("sft"), "at": told["at"], "alone": told["alone"]}
         storage.write_json(out / CHOSEN, kept)
     student, start = load_results(given.results), load_results(given.start_results)
@@ -219,7 +218,7 @@ def _twin(config: Config, given: Inputs) -> Results | None:
             raise UserError("gate: a twin needs its model folder and its results")
         return None
     twins.equal_compute(given.student, given.twin)
-    best = storage.read_json(given.choice / CHOICE, made_by="dcod choose").get("sft") if given.choice else None
+    best = outcome.read(given.choice).get("sft") if given.choice else None
     if best is not None:
         twins.best_rate(given.twin, config.train.of_arm(ArmConfig.model_validate(best)), str(best["name"]))
     results = load_results(given.twin_results)
@@ -237,7 +236,7 @@ def _answer(
     exposed: Mapping[str, Any],
 ) -> arms.Answer:
     """What the correction brought, as far as this run can tell."""
-    told = None if given.choice is None else storage.read_json(given.choice / CHOICE, made_by="dcod choose")
+    told = None if given.choice is None else outcome.read(given.choice)
     trained = sections.of_json(given.student / storage.MANIFEST) or {}
     full, students, trainings, missing = list[Comparison](), list[dict[str, Any]](), 1, ""
     if twin is not None and given.twin is not None:

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from dcod.cli import app, stages
 from dcod.config import TrainConfig
+from dcod.promote.outcome import CHOICE as CHOICE_FILE
 from dcod.reports import arms, latest
-from dcod.stages.arms import CHOICE as CHOICE_FILE
 from tests.reports.test_arms import CHOICE, comparison
 
 

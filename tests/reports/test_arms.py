@@ -32,7 +32,7 @@ def one_arm(name: str, state: str = "trained", why: str = "", **figures: float) 
     return {"arm": {"name": name}, "sft": name == "sft", "state": state, "why": why, "best": 0.6, "figures": told}
 
 
-CHOICE: dict[str, Any] = {
+CHOICE: Any = {
     "choice": {
         "arm": "support", "sft": "sft", "why": "support brought +6.1 points over plain fine-tuning", "problems": 400,
         "seeds": 2, "deviation": 0.02, "measured": True, "detectable": 0.05,

@@ -14,8 +14,9 @@ from dcod.config import Config
 from dcod.config.arms import SFT, PilotConfig
 from dcod.errors import UserError
 from dcod.models import loading
+from dcod.promote.outcome import CHOICE
 from dcod.stages import again, seeds, train
-from dcod.stages.arms import CHOICE, narrowed
+from dcod.stages.arms import narrowed
 from dcod.stages.execute import RunContext, execute
 from tests.stages.test_pilot import Place
 

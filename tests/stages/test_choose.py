@@ -11,6 +11,7 @@ import pytest
 from dcod.config import Config
 from dcod.errors import UserError
 from dcod.evaluate.results import load_results
+from dcod.promote.outcome import CHOICE, Against, Arm, Chosen, Outcome
 from dcod.reports import arms as report
 from dcod.stages import arms, piloting
 from tests.stages.pilots import Place, graded, told, with_pilots
@@ -28,7 +29,11 @@ def test_the_choice_settles_the_training(place: Place) -> None:
         "choice",
         **{f"pilot{n}": place.folder / f"pilot-{a}" for n, a in enumerate(("ratio", "sft", "trust"))},
     )
-    choice = json.loads((made / arms.CHOICE).read_text())
+    choice = json.loads((made / CHOICE).read_text())
+    assert Outcome.__required_keys__ <= choice.keys() <= Outcome.__annotations__.keys()
+    assert Chosen.__annotations__.keys() == choice["choice"].keys()
+    assert all(Arm.__annotations__.keys() <= arm.keys() for arm in choice["arms"])
+    assert all(Against.__annotations__.keys() == one.keys() for one in choice["choice"]["against"])
     assert choice["choice"]["arm"] in ("sft", "trust")
     assert choice["sft"]["name"] == choice["choice"]["sft"] == "sft"
     assert [arm["arm"]["name"] for arm in choice["arms"]] == [
@@ -61,7 +66,7 @@ def test_a_better_arm_is_chosen_and_asked_the_report_problems(place: Place) -> N
         )
         pq.write_table(table, folder / piloting.ANSWERS)
     made = place.run("choose", "choice-better", pilot0=worse, pilot1=better, pilot2=place.folder / "pilot-ratio")
-    choice = json.loads((made / arms.CHOICE).read_text())
+    choice = json.loads((made / CHOICE).read_text())
     assert choice["choice"]["arm"] == "trust"
     assert [one["role"] for one in choice["report"]] == ["twin"]
     (asked,) = load_results(made / "report-trust").rows[1:]
@@ -99,7 +104,7 @@ def test_an_arm_is_compared_with_the_plain_fine_tuning_that_ended(place: Place, 
             fields |= {"state": piloting.FAILED, "why": "not finite", "figures": {}}
         (folder / piloting.ARM).write_text(json.dumps(fields))
     pilots = {f"pilot{n}": tmp_path / arm.name for n, arm in enumerate(config.train.compared)}
-    choice = json.loads((place.run("choose", "hot", config, **pilots) / arms.CHOICE).read_text())
+    choice = json.loads((place.run("choose", "hot", config, **pilots) / CHOICE).read_text())
     assert (choice["choice"]["arm"], choice["choice"]["sft"]) == ("hot", "sft")
     assert [one["name"] for one in choice["choice"]["against"]] == ["hot"]
     assert "sft-0.05: failed: not finite" in report.lines({"text": "", "choice": choice})

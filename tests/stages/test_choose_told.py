@@ -12,9 +12,9 @@ import pytest
 
 from dcod import storage
 from dcod.config import Config
+from dcod.promote.outcome import CHOICE
 from dcod.reports import arms as report
 from dcod.stages import choose, piloting
-from dcod.stages.arms import CHOICE
 from dcod.stages.asked import SCHEMA, of_answers
 from dcod.tracking import NullLog
 

@@ -15,6 +15,7 @@ import pytest
 from dcod.config import Config, TrainConfig
 from dcod.config.arms import CHOSEN
 from dcod.errors import UserError
+from dcod.promote.outcome import CHOICE
 from dcod.reports import arms as report
 from dcod.retrain.arms import Kept
 from dcod.stages import arms, pilot, piloting, remarks
@@ -163,7 +164,7 @@ def test_a_first_seed_and_the_further_ones_are_the_pilot_in_two_parts(place: Pla
     gone = place.run("pilot", "more-gone", None, arm="trust", dropped=dropped, **given)
     made = place.run("choose", "choice-halved", None, a=first["sft"], b=further["sft"], c=first["trust"], d=gone,
                      e=first["ratio"], f=further["ratio"])  # fmt: skip
-    choice = json.loads((made / arms.CHOICE).read_text())
+    choice = json.loads((made / CHOICE).read_text())
     assert choice["choice"]["arm"] == "sft"
     (shown,) = [
         line
@@ -226,7 +227,7 @@ def test_an_arm_that_fails_takes_no_other_along(place: Place, monkeypatch: pytes
     made = place.run(
         "choose", "choice-failed", pilot0=place.folder / "pilot-sft", pilot1=folder, pilot2=place.folder / "pilot-ratio"
     )
-    choice = json.loads((made / arms.CHOICE).read_text())
+    choice = json.loads((made / CHOICE).read_text())
     assert choice["choice"]["arm"] == "sft"
     assert (
         next(arm["why"] for arm in choice["arms"] if arm["arm"]["name"] == "trust")
@@ -245,7 +246,7 @@ def test_an_arm_that_a_schedule_takes_over_is_the_choice_and_nothing_is_tried(pl
     pilots = {name: place.run("pilot", f"kept-{name}", None, arm=name, **given) for name in names}
     assert {told(folder)["state"] for folder in pilots.values()} == {piloting.KEPT}
     made = place.run("choose", "kept-choice", None, **pilots)
-    choice = json.loads((made / arms.CHOICE).read_text())
+    choice = json.loads((made / CHOICE).read_text())
     assert (choice["at"], choice["alone"], choice["choice"]["arm"]) == (5.0, 1.0, "trust")
     assert arms.of_training(place.config, choice=made).train.loss.name == "gce"
     answer = report.answer(plain=False, choice=choice)
@@ -281,7 +282,7 @@ def test_without_references_the_likelihood_of_held_back_traces_compares(place: P
     assert all(0.0 < row["value"] < 1.0 for row in answers)
     assert {row["split"] for row in answers} == set(SPLITS)
     assert told(arms_["sft"])["figures"]["pilot"] > 0.05  # it was taught what the held-back ones say
-    made = json.loads((place.run("choose", "open-choice", config, **arms_) / arms.CHOICE).read_text())
+    made = json.loads((place.run("choose", "open-choice", config, **arms_) / CHOICE).read_text())
     assert "compared by likelihood, which favours plain fine-tuning" in made["choice"]["why"]
     assert made["examples"] == []
 
