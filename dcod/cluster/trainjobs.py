@@ -112,7 +112,9 @@ def _patch(m: Any, cluster: ClusterConfig, placed: placing.Placement) -> Any:
     if mounts:  # the API server merges volumes by name and mounts by path, so that the runtime's /dev/shm gets its size
         told["containers"] = [{"name": CONTAINER, "volumeMounts": mounts}]
     told["imagePullSecrets"] = [{"name": name} for name in cluster.secrets.image_pull]
-    spec = m.TrainerV1alpha1PodSpecPatch.from_dict({key: value for key, value in told.items() if value})
+    told = {key: value for key, value in told.items() if value}
+    spec = m.TrainerV1alpha1PodSpecPatch.from_dict(told)
+    assert spec.to_dict().keys() == told.keys(), "a TrainJob's patch has no such field, and would drop it"
     template = m.TrainerV1alpha1JobTemplatePatch(
         spec=m.TrainerV1alpha1JobSpecPatch(template=m.TrainerV1alpha1PodTemplatePatch(spec=spec))
     )

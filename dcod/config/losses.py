@@ -158,6 +158,7 @@ class CorrectionConfig(Section):
 
 
 OF_TEACHER = frozenset({"forward_kl", "reverse_kl", "jsd", "skew_kl", "todi"})  # losses on the teacher's top-k
+LEANING = frozenset({"gce", "deft"})  # losses that teach a token less where the student finds it unlikely
 
 
 class LossConfig(Section):

@@ -2,22 +2,22 @@
 
 One list for all who say so: scores of what is configured, `dcod check` and ingestion of what could be set instead,
 `auto` of what it tries. On it is what prefers tokens or traces that the student finds likely: a correction whose entry
-says that it ``leans``, and the losses below. Measured (docs/method.md, section 6): in *knows little*, with a mean
-probability of 0.59, `naturalness` -0.6 points [-5.0, +3.9], with `gce` -7.5 [-11.3, -3.8], `support` -5.9 [-10.0,
--1.8]; on a pre-trained student, with 0.49, `naturalness` -6.4 [-11.6, -1.3]. The others stand beside their kind. Not on
-it: `support_text`, ahead in the screening there, and `surprisal`, for which a token that is as likely as could be
-expected is no worse than an easy one.
+says that it ``leans``, the losses in ``LEANING``, and `log` with `train.focus`, which is DFT. Measured (docs/method.md,
+section 6): in *knows little*, with a mean probability of 0.59, `naturalness` -0.6 points [-5.0, +3.9], with `gce` -7.5
+[-11.3, -3.8], `support` -5.9 [-10.0, -1.8]; on a pre-trained student, with 0.49, `naturalness` -6.4 [-11.6, -1.3]. The
+others stand beside their kind. Not on it: `support_text`, ahead in the screening there, and `surprisal`, for which a
+token that is as likely as could be expected is no worse than an easy one.
 """
 
 from __future__ import annotations
 
 from dcod.config import TrainConfig
+from dcod.config.losses import LEANING
 from dcod.objective.corrections import CORRECTIONS
 
 # Mean probability of the traces' tokens. Ours: halfway between the situations of the second study where likeness to the
 # student brought nothing and where it helped, 0.59 and 0.76 in the mean (single seeds: 0.61 at most, 0.73 at least).
 KNOWN = 0.68
-LOSSES = frozenset({"gce", "deft"})  # and `log` with train.focus, which is DFT
 
 
 def little_known(known: float | None) -> bool:
@@ -34,7 +34,7 @@ def leaning(train: TrainConfig) -> dict[str, str]:
     found = {}
     if CORRECTIONS[train.correction.name].leans:
         found[f"train.correction.name={train.correction.name}"] = "train.correction.name=none"
-    if train.loss.name in LOSSES:
+    if train.loss.name in LEANING:
         found[f"train.loss.name={train.loss.name}"] = "train.loss.name=log"
     if train.focus:
         found[f"train.focus={train.focus:g}"] = "train.focus=0"

@@ -8,9 +8,11 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
+import torch
 
 from dcod.config import CorrectionConfig, LossConfig, TrainConfig
 from dcod.config.arms import AUTO
+from dcod.config.losses import LEANING
 from dcod.objective import arms, doubts, feasibility
 from dcod.objective.corrections import CORRECTIONS
 from dcod.objective.feasibility import Holdings
@@ -30,8 +32,18 @@ def test_every_correction_and_loss_is_on_one_side() -> None:
     for name in CORRECTIONS:
         train = TrainConfig().model_copy(update={"correction": CorrectionConfig(name=name)})  # as iw_sft is refused
         assert bool(doubts.leaning(train)) == (name in leaning), name
-    divergences = {name for name, loss in LOSSES.items() if loss.needs_teacher}
-    assert doubts.LOSSES | {"log"} | divergences == set(LOSSES)
+
+
+def test_a_loss_leans_if_it_teaches_an_unlikely_token_less_than_the_log_loss_does() -> None:
+    """By the gradient at the token's own logit, a hundred times as likely or not; divergences are the teacher's."""
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0], [-2.0, 0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    pulls = {}
+    for name, loss in LOSSES.items():
+        if not loss.needs_teacher:
+            made = loss.per_token(LossConfig(name=name), logits, torch.zeros(2, dtype=torch.long), None)
+            pulls[name] = torch.autograd.grad(made.sum(), logits)[0][:, 0]
+    leaning = {name for name, pull in pulls.items() if (pull / pulls["log"])[1] < 0.9 * (pull / pulls["log"])[0]}
+    assert leaning == LEANING
 
 
 @pytest.mark.parametrize("known", [0.3, 0.49, 0.59, 0.67, 0.69, 0.86])
