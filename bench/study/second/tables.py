@@ -164,7 +164,7 @@ def feedback(rows: Sequence[Row]) -> str:
             each = [f"{sum(pair[end] for pair in long) / len(long):+.2f}" if long else "" for end in (0, 1)]
             lines.append([method, str(len(here)), *spread, *each])
     titles = ["method", "cells", "spread of traces' weights, first tenth", "last tenth", "with length, first", "last"]
-    why = "Standard deviation of the weights of a step's traces, and their correlation with length, over all cells that chose."
+    why = "Standard deviation of the weights of a step's traces, and their correlation with length, in all that chose."
     return f"## Feedback\n\n{why}\n\n{table(titles, lines)}" if lines else ""
 
 
