@@ -69,9 +69,9 @@ test-services: $(VENV)/services.stamp docs  ## the slow tests and those with rea
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or service" $(PYTEST_ARGS)
 
 test-runs: export OMP_NUM_THREADS := 1
-test-runs: setup  ## whole runs with arms, and the preset reasoning (half an hour), into tests/runs.log
+test-runs: setup  ## whole runs with arms, and the preset reasoning (20 minutes on two cores), into tests/runs.log
 	@mkdir -p build
-	bash -o pipefail -c '$(BIN)/python -m pytest -m long -p no:cacheprovider --durations=0 $(PYTEST_ARGS) tests/pipelines | tee build/runs.log'
+	bash -o pipefail -c '$(BIN)/python -m pytest -m long -n $(WORKERS) --dist load -p no:cacheprovider --durations=0 $(PYTEST_ARGS) tests/pipelines | tee build/runs.log'
 	{ date -u +%F; grep -E "^(FAILED|ERROR)|passed|failed| call " build/runs.log; } | tee tests/runs.log
 
 test-vllm: .venv-vllm/setup.stamp  ## vLLM against transformers on this CPU; installs 4 GB into .venv-vllm
