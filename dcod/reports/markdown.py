@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from dcod.errors import one_line
@@ -20,7 +19,7 @@ from dcod.reports.side_by_side import Table, filled
 
 def render(name: str, **values: object) -> str:
     """The card that a template makes of values."""
-    return _TEMPLATES.get_template(name).render(values)
+    return _TEMPLATES.get_template(name).render(values, table=table)
 
 
 def plain(value: object) -> Markup:
@@ -51,14 +50,4 @@ def fenced(text: str) -> Markup:
     return Markup(lines)  # noqa: S704 - a block of code
 
 
-_TEMPLATES = Environment(
-    loader=viewer.TEMPLATES.loader,
-    autoescape=True,
-    finalize=plain,
-    undefined=viewer.TEMPLATES.undefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.globals["table"] = table
-_TEMPLATES.filters["n"] = "{:,}".format
+_TEMPLATES = viewer.TEMPLATES.overlay(finalize=plain)

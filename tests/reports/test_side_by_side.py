@@ -98,9 +98,8 @@ def test_an_arm_that_was_dropped_stands_with_what_its_first_seed_showed() -> Non
     assert side_by_side.writing(choice)[1][2][0] == "gce (left out after the first half)"
     text = str(arms.section(arms.answer(plain=False, choice=choice)))
     assert "gce, left out after the first half" in text  # a line of the plot
-    told[1]["figures"]["pilot/0.6"] = told[1]["figures"].pop(
-        "pilot"
-    )  # of a version that asked them at all temperatures
+    figures = told[1]["figures"]
+    figures["pilot/0.6"] = figures.pop("pilot")  # of a version that asked them at all temperatures
     assert "45.0%" in side_by_side.accuracies(choice)[1][1]
     earlier = side_by_side.accuracies(CHOICE | {"arms": told})[1]  # of a version that kept no figures
     assert earlier[2][0] == "gce: dropped: worse"
