@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from dcod import storage
 from dcod.config import parse_config
 from dcod.errors import StoppedError
 from dcod.stages.execute import RunContext, execute
-from dcod.storage import marks, stopping, temporary
+from dcod.storage import marks, stopping, temporary, workers
 
 HOW = {
     "ctrl_c": (signal.SIGINT, True),  # the whole group, as a terminal does
@@ -165,6 +167,33 @@ def test_a_stop_waits_for_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(StoppedError):
         work()
     assert time.monotonic() < began + 10
+
+
+def test_a_stop_waits_until_a_worker_that_starts_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started, start = [], util.spawnv_passfds
+
+    def stopped_at_start(*given: object) -> int:
+        started.append(start(*given))
+        signal.raise_signal(signal.SIGTERM)
+        return started[-1]
+
+    @stopping.stopping()
+    def work() -> None:
+        with workers.pool(1, int) as pool:
+            monkeypatch.setattr(util, "spawnv_passfds", stopped_at_start)
+            pool.submit(int).result(60)
+
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        work()
+    assert time.monotonic() < began + 30
+    assert started
+    for pid in started:
+        with contextlib.suppress(ChildProcessError):  # the pool has waited for it
+            os.waitpid(pid, 0)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.fixture
