@@ -1,7 +1,7 @@
 """What runs on every rank of a TrainJob: `torchrun --module dcod.stages.train_node WORK`.
 
 1. the first rank of a node fetches configuration, scores and start from WORK;
-2. all ranks train as the stage `train` does; rank 0 prints its metrics and writes the student;
+2. all ranks train (dcod.stages.train_rank); rank 0 prints its metrics and writes the student;
 3. rank 0 puts the student into WORK, ``done.json`` last; a rank that fails says why in ``error.json``.
 """
 
@@ -50,13 +50,14 @@ def main(work: str) -> None:
     try:
         config, scores, student = _inputs(work, local)
         from dcod.score.scores import open_scores
-        from dcod.stages import train
+        from dcod.stages import train_rank
 
         if rank != 0:  # the same training, of which this rank keeps nothing
-            train.on_this_rank(config, open_scores(scores), scores, student, lambda _: None, lambda *_: None)
+            train_rank.on_this_rank(config, open_scores(scores), scores, student, lambda _: None, lambda *_: None)
             return
         with storage.scratch() as out:
-            metrics = train.run(config, out, PrintedLog(), scores=scores, student=student)
+            inputs = train_rank.opened(config, scores=scores, student=student)
+            metrics = train_rank.run(config, inputs, out, PrintedLog())
             parts.copy(out, f"{work}/{OUTPUT}")
             storage.write_json(out / "done.json", metrics)
             parts.copy(out / "done.json", f"{work}/{OUTPUT}/done.json")

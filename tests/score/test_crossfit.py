@@ -18,7 +18,7 @@ from dcod.objective.price import Cost
 from dcod.score import crossfit, frozen
 from dcod.score.preparing import Preparation
 from dcod.score.scores import StoredTraces, open_scores, write_scores
-from dcod.stages import pilot, train
+from dcod.stages import pilot, train, train_rank
 from dcod.traces.prompts import load_tokenizer
 from dcod.traces.scored import ScoredTrace
 from dcod.tracking import NullLog
@@ -123,7 +123,7 @@ def test_training_takes_its_weights_from_them_and_forgets_the_way(
     paths = {"scores": tmp_path / "set", "student": tiny_student}
 
     def ran(config: Config, splits: dict[str, StoredTraces]) -> loop.Result:
-        return train.on_this_rank(config, splits, *paths.values(), lambda _: None, lambda *_: None)
+        return train_rank.on_this_rank(config, splits, *paths.values(), lambda _: None, lambda *_: None)
 
     result = ran(config, splits)
     assert (
@@ -150,7 +150,7 @@ def test_a_pilot_takes_them_too(
     assert capsys.readouterr().err.count("8 steps on half of the prompts") == 2
     assert not list((tmp_path / "kept").glob("*"))
     splits = {"train": part, "selection": stored(tmp_path / "none", [])}
-    result = train.on_this_rank(config, splits, tmp_path / "set", tiny_student, lambda _: None, lambda *_: None)
+    result = train_rank.on_this_rank(config, splits, tmp_path / "set", tiny_student, lambda _: None, lambda *_: None)
     assert history == result.history
 
 

@@ -9,7 +9,7 @@ import torch
 
 from dcod.config import Config
 from dcod.models import loading
-from dcod.stages import score, train
+from dcod.stages import score, train, train_rank
 from dcod.traces import FILE, Trace, write_traces
 from dcod.tracking import NullLog
 
@@ -18,8 +18,8 @@ def test_weights_lie_in_files_of_a_bounded_size(
     tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tracking server that spools an upload whole has room for 2 GB; transformers would write one file of 50."""
-    assert train._SHARD == "2GB"
-    monkeypatch.setattr(train, "_SHARD", "100KB")
+    assert train_rank._SHARD == "2GB"
+    monkeypatch.setattr(train_rank, "_SHARD", "100KB")
     config = Config.model_validate({"train": {"epochs": 1, "correction": {"name": "none"}, "checkpoints": {"uri": ""}}})
     traces, scores, out = (tmp_path / name for name in ("traces", "scores", "student"))
     for folder in (traces, scores, out):
