@@ -7,7 +7,7 @@ from typing import Any
 
 from dcod.benchmarks._types import LONG, Benchmark, Row
 from dcod.errors import UserError
-from dcod.grading.extract import boxed
+from dcod.grading.boxes import boxed
 
 
 def _read(row: dict[str, Any], line: int) -> Row:

@@ -22,6 +22,19 @@ _CORRECTED = re.compile(
     re.IGNORECASE,
 )
 _INSTEAD = re.compile(r",? (?:and |but )?(?:not|rather than|instead of|as opposed to) (?=\S)", re.IGNORECASE)
+_AGAIN = (
+    r"(?:no(?=[,:.!—]| (?:wait|it|that|actually|sorry|I mean))|wait|sorry|oops|scratch that|I mean|or rather|make that)"
+)
+_REVISED = re.compile(
+    rf"(?:\.{{2,}}|[…,;?—–]| -|(?<=\S)(?= )) ?{_AGAIN}\b[,:.!— ]*"
+    rf"(?:(?:{_AGAIN}|actually|it is|it's|that is|that's|rather|it should be)\b[,:.! ]*)*(?=\S)",
+    re.IGNORECASE,
+)
+_REGRET = re.compile(
+    r"(?:[^.!?\n]|\.(?=\d)){0,40}[.!?$]{0,3}\s{1,3}(?:(?:Wait|Hmm|No|Oh|Oops|Actually)\W{1,3})?"
+    r"(?:that|this|it)(?:'s| is| was) (?:wrong|incorrect|not (?:right|correct)|a mistake)\b",
+    re.IGNORECASE,
+)
 _TRAIL = re.compile(
     r",? (?:i think|i believe|i guess|i suppose|probably|maybe|perhaps|or so|approximately|roughly|exactly|"
     r"as (?:required|desired|requested|expected|stated|claimed|needed)|in total|altogether|overall|indeed)\Z",
@@ -29,8 +42,15 @@ _TRAIL = re.compile(
 )
 
 
+def regretted(text: str, place: int) -> bool:
+    """Whether what stands at a place, or ends there, is called wrong by the sentence behind it."""
+    return bool(_REGRET.match(text, place))
+
+
 def settled(text: str) -> str:
     """A statement without its hedges, asides and what it takes back; without any it stays as it is."""
+    revised = list(_REVISED.finditer(text[:2000]))
+    text = text[revised[-1].end() :] if revised and revised[-1].start() else text
     corrected = list(_CORRECTED.finditer(text[:2000]))
     text = text[corrected[-1].end() :] if corrected else text
     text = _ASIDE.sub("", _ALTERNATIVE.sub(r" or \1", text))

@@ -14,16 +14,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-_PLAIN = "(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)"
-_WORD = rf"(?:\w{{1,20}}[:_-])?{_PLAIN}"  # such as seed:think
+_PLAIN = (
+    "(?:(?:think(?:ing|er)?|thoughts?|reason(?:ing)?|reflection|rationale|scratchpad|monologue|analysis|cot)"
+    "(?:_(?:fast(?:er)?|slow|process|content|steps|block))?)"
+)
+_WORD = rf"(?:ant|\w{{1,20}}[:_|-])?{_PLAIN}"  # such as seed:think
 _ASSISTANT = r"(?:<\|end\|>\s*)?(?:<\|start\|>assistant[^<]{0,100})?"
 _HEADER = r"[^<]{0,100}(?:<\|constrain\|>[^<]{0,100})?<\|message\|>"
 _HEAD = re.compile(r"\A(?:<\|end\|>\s*)?<\|start\|>assistant[^<]*")
 _LONGEST = 300  # characters of a tag
 _START = r"(?-i:\A", r"\A"
 _PAIRS = (  # where the closing tag is not the opening one with a stroke
-    ("<\\|channel>thought", "<channel|>"), ("inner_prefix", "inner_suffix"), ("begin_of_", "end_of_"),
-    ("START_", "END_"), ("_start", "_end"), (r"<\|(?=\w)", "<|/"),
+    ("<\\|channel>thought", "<channel|>"), ("<ctrl94>(?:thought)?", "<ctrl95>"), (r"\[unused16\]", "[unused17]"),
+    ("inner_prefix", "inner_suffix"), ("begin_of_", "end_of_"), ("START_", "END_"), ("([_:])start", r"\1end"),
+    (r"<([|｜])(?=\w)", r"<\1/"), ("&lt;", "&lt;/"),
 )  # fmt: skip
 
 
@@ -45,10 +49,17 @@ class Tags:
 
 
 TABLE = (
-    Tags(rf"<{_WORD}>", rf"</{_WORD}>", "<(?:response|output|solution)>", "</(?:response|output|solution)>"),
+    Tags(
+        rf"<{_WORD}(?:\s[^<>]{{0,80}})?>", rf"</{_WORD}>",
+        "<(?:response|output|solution)>", "</(?:response|output|solution)>",
+    ),
+    Tags(rf"&lt;{_WORD}&gt;", rf"&lt;/{_WORD}&gt;"),  # for a page
+    Tags(r"<details type=\"reasoning\"[^<>]{0,100}>", "</details>"),  # Open WebUI
     Tags(r"\[think(?:ing)?\]", r"\[/think(?:ing)?\]"),
+    Tags(r"\[unused16\]", r"\[unused17\]"),  # openPangu
+    Tags(r"<ctrl94>(?:thought\b)?", "<ctrl95>"),
     Tags(rf"◁{_WORD}▷", rf"◁/{_WORD}▷"),
-    Tags(rf"<\|{_PLAIN}\|>", rf"<\|/{_PLAIN}\|>"),
+    Tags(rf"<[|｜]{_PLAIN}[|｜]>", rf"<[|｜]/{_PLAIN}[|｜]>"),
     Tags(
         rf"<\|begin_of_{_PLAIN}\|>", rf"<\|end_of_{_PLAIN}\|>",
         r"<\|begin_of_solution\|>", r"<\|end_of_solution\|>", alone=True,
@@ -56,14 +67,15 @@ TABLE = (
     Tags(
         rf"<\|start_{_PLAIN}\|>", rf"<\|end_{_PLAIN}\|>", r"<\|start_response\|>", r"<\|end_response\|>", alone=True
     ),
-    Tags(rf"<\|{_PLAIN}_start\|>", rf"<\|{_PLAIN}_end\|>"),
+    Tags(rf"<\|{_PLAIN}[_:]start\|>", rf"<\|{_PLAIN}[_:]end\|>"),
     Tags(
         rf"{_ASSISTANT}<\|channel\|>(?:analysis|commentary){_HEADER}",
         answer=rf"{_ASSISTANT}<\|channel\|>final{_HEADER}", alone=True,
     ),
-    Tags(r"(?-i:\Aanalysis(?=[A-Z]))", "assistantfinal"),  # the same, of an engine that leaves special tokens out
+    Tags(r"(?-i:\Aanalysis(?=[A-Za-z\n]))", "assistantfinal"),  # the same, of an engine that leaves special tokens out
     Tags(r"<\|channel>thought\b", r"<channel\|>"),
     Tags(r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
+    Tags(r"\A\s*thinking\.\.\.(?=\s*\n)", r"\.\.\.done thinking\."),  # ollama's command line
     Tags(r"\A\s*here(?:'s| is) my thought process:", r"here(?:'s| is) my response:"),
     Tags(r"\A\s*here are my reasoning steps:", r"\[begin final response\]", done=r"\[end final response\]"),
 )  # fmt: skip
@@ -82,9 +94,10 @@ _MARK = re.compile(
 _DONE = re.compile(rf"(?:{_any(tags.done for tags in TABLE)})\s*\Z", re.IGNORECASE)
 _OPENED = re.compile(rf"(?:{_any(t.open for t in TABLE if not t.open.startswith(_START))})\s*\Z", re.IGNORECASE)
 _WORDS = (  # one of them is in every tag
-    "think", "thought", "reasoning", "reflection", "scratchpad", "channel", "inner_", "analysis", "solution", "response"
+    "think", "thought", "reason", "reflection", "rationale", "scratchpad", "monologue", "analysis", "cot", "channel",
+    "inner_", "solution", "response", "[unused1", "<ctrl9",
 )  # fmt: skip
-_TAG = "<[◁"  # begins of tags; a sentence that ends a thought does so only where a sentence began it
+_TAG = "<[◁&"  # begins of tags; a sentence that ends a thought does so only where a sentence began it
 
 
 class Mark(NamedTuple):
@@ -115,7 +128,7 @@ def marks(text: str) -> list[Mark]:
             ending = match.group().lower()
             if ending in awaited[1:]:
                 del awaited[awaited.index(ending) :]
-            elif before or text[begin] in _TAG:
+            elif before or (text[begin] in _TAG and ending != "</details>"):  # these have other uses
                 seen.append(Mark("close", begin, end))
                 awaited.clear()
         elif group == "alone":
@@ -185,7 +198,7 @@ def opened(prompt: str) -> str:
 
 def closing(opening: str) -> str:
     """The tag that ends a thought which this one opened."""
-    tag = opening.strip()
+    tag = re.sub(r"\A(<[\w:|-]+)\s[^<>]*>", r"\1>", opening.strip())  # without attributes
     if tag.startswith("<|channel|>"):
         return "<|end|><|start|>assistant<|channel|>final<|message|>"
     for one, other in _PAIRS:

@@ -23,14 +23,14 @@ from typing import Literal, TypeVar
 
 from joblib import cpu_count
 
-from dcod.grading import extract as answers
 from dcod.grading import spelling
 from dcod.grading.equality import UNSETTLED, Comparison, members
 from dcod.grading.extract import extract
 from dcod.grading.hedges import settled
 from dcod.grading.spelling import LONGEST
+from dcod.grading.stated import FORMULA
 
-VERSION = 6  # moves with every change that can change a verdict
+VERSION = 7  # moves with every change that can change a verdict
 Outcome = Literal["correct", "wrong", "unparseable", "truncated", "error"]
 T = TypeVar("T")
 R = TypeVar("R")
@@ -151,8 +151,8 @@ def _final(text: str) -> str:
     long = len(re.findall(r"\.\s", text)) >= _LONG
     if long or _RESPONSE.search(text):
         return extract(text, last_math=long) or text
-    formulas = answers.FORMULA.findall(text)
-    around = answers.FORMULA.sub(" ", text)
+    formulas = FORMULA.findall(text)
+    around = FORMULA.sub(" ", text)
     if not formulas or len(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", around)) < 3:
         return text
     return formulas[0] if len(formulas) == 1 and not UNSETTLED.search(around) else text

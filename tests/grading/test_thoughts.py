@@ -30,6 +30,19 @@ FAMILIES = {
     "Gemma 4": ("<|channel>thought\n", "<channel|>"),
     "Apertus": ("<|inner_prefix|>", "<|inner_suffix|>"),
     "Ernie": ("<think>", "</think>\n\n<response>"),
+    "fast": ("<think_fast>", "</think_fast>"),
+    "K2": ("<ifm|think>", "</ifm|think>"),
+    "Solar": ("<|think:start|>", "<|think:end|>"),
+    "openPangu": ("[unused16]", "[unused17]"),
+    "Gemini": ("<ctrl94>thought\n", "<ctrl95>"),
+    "Claude's prompts": ("<antThinking>", "</antThinking>"),
+    "reason": ("<reason>", "</reason>"),
+    "reasoning_content": ("<reasoning_content>", "</reasoning_content>"),
+    "attributes": ('<think time="5">', "</think>"),
+    "for a page": ("&lt;think&gt;", "&lt;/think&gt;"),
+    "Open WebUI": ('<details type="reasoning" done="true">', "</details>"),
+    "ollama": ("Thinking...\n", "...done thinking.\n"),
+    "gpt-oss, small letters": ("analysis\nwe", "assistantfinal"),
     "Granite": ("Here is my thought process:", "Here is my response:"),
     "Apriel": ("Here are my reasoning steps:\n", "[BEGIN FINAL RESPONSE]"),
 }
@@ -49,11 +62,23 @@ def test_every_family(name: str) -> None:
     assert thoughts.tagged(tagged) == tagged
     assert extract(whole) == "2"
     assert extract(f"{begin}perhaps \\boxed{{3}}{end}\nSo it is two.") is None
-    assert thoughts.kind(f"so\n{end}\n\\boxed{{2}}") == ("" if end[0].isalpha() and end[0] != "<" else "unopened")
+    alone = not (end[0].isalpha() or end.startswith(("...", "</details>")))  # these have other uses
+    assert thoughts.kind(f"so\n{end}\n\\boxed{{2}}") == ("unopened" if alone else "")
 
 
 @pytest.mark.parametrize(
-    "text", ["plain", "I think: [think twice].", "analysis of x", "We analyse. Here is my response: 4", "a < b > c", ""]
+    "text",
+    [
+        "plain",
+        "I think: [think twice].",
+        "analysis of x",
+        "We analyse. Here is my response: 4",
+        "a < b > c",
+        "",
+        "<details>more</details> of it",
+        "[unused10]",
+        "Thinking... about it",
+    ],
 )
 def test_prose_is_no_thought(text: str) -> None:
     text = text.replace("[think twice]", "think twice")

@@ -20,7 +20,7 @@ import pytest
 from bench import verdicts
 from dcod import grading
 from dcod.grading import equivalent, grade, grade_many, quantities, spelling
-from dcod.grading import extract as answers
+from dcod.grading.boxes import boxed
 from dcod.grading.extract import extract
 from dcod.grading.worker import Verifier
 
@@ -122,7 +122,7 @@ def near_misses(gold: str) -> Iterator[str]:
 
 
 def test_real_answers_survive_being_spelled_anew_and_slips_are_found(data_dir: Path) -> None:
-    golds = sorted({answers.boxed(row["solution"])[-1] for row in rows(data_dir / "math" / "test.jsonl")})
+    golds = sorted({boxed(row["solution"])[-1] for row in rows(data_dir / "math" / "test.jsonl")})
     chosen = random.Random(0).sample(golds, 200)
     spelled = [(gold, other) for gold in chosen for other in spellings(gold)]
     missed = [(gold, other) for gold, other in spelled if equivalent(gold, other) is not True]
@@ -261,7 +261,7 @@ def test_reference_solutions_are_right(data_dir: Path, name: str, count: int, mi
     items = []
     for row in rows(data_dir / f"{name}.jsonl"):
         solution = row.get("solution") or row.get("reference_solution") or row["answer"]
-        gold = row.get("expected_answer") or row.get("answer") or answers.boxed(solution)[-1]
+        gold = row.get("expected_answer") or row.get("answer") or boxed(solution)[-1]
         items.append((solution, str(gold).rpartition("####")[2].strip(), False))
     outcomes = Counter(one.outcome for one in grade_many(items))
     assert len(items) == count

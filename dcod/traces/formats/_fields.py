@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dcod.grading import thoughts
-from dcod.grading.extract import boxed
+from dcod.grading.boxes import boxed
 from dcod.traces import columns, templates
 from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
 from dcod.traces.formats._marks import WEIGHTS, check_row, is_taught, until_taught
