@@ -59,8 +59,12 @@ def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tenso
 
 def separable(model: PreTrainedModel) -> bool:
     """Whether a model may attend so: by its attention and the kinds of its layers, not yet tried."""
-    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or _KNOWN)
-    return model.config._attn_implementation in ("sdpa", NAME) and kinds <= _KNOWN
+    return model.config._attn_implementation in ("sdpa", NAME) and kinds(model) <= _KNOWN
+
+
+def kinds(model: PreTrainedModel) -> set[str]:
+    """The kinds of its layers, where it names any."""
+    return set(getattr(model.config.get_text_config(), "layer_types", None) or ())
 
 
 def separate(model: PreTrainedModel) -> bool:
@@ -94,7 +98,8 @@ def by_trace(
         query: [1, heads, S, D]; ``key`` and ``value`` may have fewer heads.
         key: see ``query``.
         value: see ``query``.
-        attention_mask: for all that is not packed, for traces longer than a sliding window, and where it is not of
+        attention_mask: for all that is not packed. Of it traces longer than a sliding window take their own part
+            alone: whether it keeps traces apart is the model's affair, and some do not (AFMoE). So where it is not of
             true and false alone.
         trace_sizes: tokens of each packed trace, S in all; None: not packed.
         **rest: as transformers passes it.
@@ -108,14 +113,22 @@ def by_trace(
     window = rest.get("sliding_window", getattr(getattr(module, "config", None), "sliding_window", None))
     # A mask of numbers says more than where traces end, perhaps something that is trained (Doge).
     weighted = attention_mask is not None and attention_mask.dtype != torch.bool
-    if trace_sizes is None or weighted or (window and max(trace_sizes) > window):
+    if trace_sizes is None:
         whole, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
         return whole, None
+    own_mask = attention_mask if weighted or (window and max(trace_sizes) > window) else None
     low = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
-    if query.is_cuda and low in _HALF and not rest.get("dropout") and varlen_usable(query.device):
+    if own_mask is None and query.is_cuda and low in _HALF and not rest.get("dropout") and varlen_usable(query.device):
         return _by_varlen(query.to(low), key.to(low), value.to(low), tuple(trace_sizes), rest.get("scaling")), None
-    cut = zip(*(part.split(list(trace_sizes), dim=2) for part in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **rest)[0] for q, k, v in cut], dim=1), None
+    masks = [None] * len(trace_sizes) if own_mask is None else _cut(own_mask, trace_sizes)
+    cut = zip(*(part.split(list(trace_sizes), dim=2) for part in (query, key, value)), masks, strict=True)
+    return torch.cat([sdpa_attention_forward(module, q, k, v, own, **rest)[0] for q, k, v, own in cut], dim=1), None
+
+
+def _cut(mask: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The part of a mask [.., S, S] in which each trace sees itself."""
+    rows = mask.split(list(sizes), dim=-2)
+    return [row.split(list(sizes), dim=-1)[at].contiguous() for at, row in enumerate(rows)]
 
 
 def _by_varlen(query: Tensor, key: Tensor, value: Tensor, sizes: tuple[int, ...], scale: float | None) -> Tensor:

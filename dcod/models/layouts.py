@@ -4,6 +4,11 @@ Attention keeps traces apart when it is told to, and padding out. A convolution 
 told nothing by position ids, so what follows a trace in a packed row sees it. And whatever a layer does with padding,
 left or right, shows when a row of a batch is compared with the same row alone.
 
+What a layer does only beyond some length (a sliding window, a chunk, the most keys that it looks at) a short trace
+would never show. So these lengths are drawn in to a few tokens and all is tried once more (:func:`drawn_in`). Where
+that changes nothing, or a layer is of a kind that is not known here, traces are not packed: rows of their own need no
+trial.
+
 All of it is tried in the student's own number format, where rounding hides least. Where training computes in a coarser
 one (autocast), perhaps by another kernel, the layout is tried in it as well: beside others a trace may be as far from
 what it is alone in its own format as it is alone in the coarser one.
@@ -11,7 +16,8 @@ what it is alone in its own format as it is alone in the coarser one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -31,6 +37,11 @@ Padding = Literal["left", "equal", "none"]
 SIZES = (9, 4, 14)  # tokens of the traces of a trial
 TRIALS = 2  # a tie in a router may break by rounding, and then not again; a leak is always there
 _STEPS = 3  # that are generated
+_BORDER = 6  # tokens that lengths are drawn in to: some traces of a trial are shorter, some longer
+# Of configurations and modules: the lengths from which on a layer does something else.
+_LENGTHS = {"attention_chunk_size", "attention_window", "attention_window_size", "floor_scale", "index_topk",
+            "keep_window_size", "log_scaling_n_floor", "sliding_window", "sliding_window_size"}  # fmt: skip
+_SHOWN = {"full_attention", "sliding_attention", "chunked_attention"}  # kinds of layers that these lengths say all of
 _ALONE = 20.0  # times the rounding of one product: what layers add up to when rows have another shape
 
 
@@ -57,10 +68,52 @@ def exact_layout(model: PreTrainedModel, reading: Reading, wanted: Layout, low: 
 
 def is_exact(model: PreTrainedModel, reading: Reading, layout: Layout, low: torch.dtype | None = None) -> bool:
     """Whether traces in one batch have the hidden states that each has alone, whatever stands beside them."""
-    with trial(model):
+
+    def holds() -> bool:
         return any(_tried(model, reading, layout) for _ in range(TRIALS)) and (
             low is None or any(_tried_at(model, reading, layout, low) for _ in range(TRIALS))
         )
+
+    if layout == "packed" and not attention.kinds(model) <= _SHOWN:
+        return False
+    with trial(model):
+        if not holds():
+            return False
+        example = _trace(model, max(SIZES))
+        usual = _states(model, reading, [example], "padded")[0]
+        with drawn_in(model) as lengths:
+            if not lengths:
+                return True
+            if _moved(model, reading, example, usual):
+                return holds()
+    return layout != "packed" or attention.kinds(model) == {"full_attention"}
+
+
+@contextmanager
+def drawn_in(model: PreTrainedModel) -> Iterator[bool]:
+    """Windows and the like are a few tokens wide in here, so that a short trial goes beyond; whether there are any."""
+    configs = {id(part): part for module in model.modules() if (part := getattr(module, "config", None)) is not None}
+    found = [
+        (holder, name, value)
+        for holder in (*configs.values(), *model.modules())
+        for name, value in vars(holder).items()
+        if name in _LENGTHS and type(value) is int and value > _BORDER
+    ]
+    try:
+        for holder, name, _ in found:
+            setattr(holder, name, _BORDER)
+        yield bool(found)
+    finally:
+        for holder, name, value in found:
+            setattr(holder, name, value)
+
+
+def _moved(model: PreTrainedModel, reading: Reading, trace: ScoredTrace, usual: Tensor) -> bool:
+    """Whether a trace is now something else than usual."""
+    try:
+        return not torch.equal(_states(model, reading, [trace], "padded")[0], usual)
+    except Exception:  # whatever a layer makes of a length that it was not made for
+        return False
 
 
 def _tried(model: PreTrainedModel, reading: Reading, layout: Layout) -> bool:

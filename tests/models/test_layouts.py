@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
     LlamaConfig,
@@ -71,6 +73,55 @@ def test_packed_only_where_no_trace_sees_another(kind: str, packed: Layout) -> N
     assert layouts.exact_layout(model, reading, "packed") == packed
     assert (model.config._attn_implementation == attention.NAME) == (kind == "llama")
     assert layouts.exact_layout(model, reading, "padded") == "padded"
+
+
+# What these do beyond so many tokens; a trial of short traces alone sees none of it.
+BEYOND: dict[str, dict[str, Any]] = {
+    "afmoe": {  # its mask does not keep packed traces apart
+        "sliding_window": 32, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+        "num_dense_layers": 2, "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "mistral": {"sliding_window": 32},
+    "doge": {"keep_window_size": 32},  # looks at so many keys of the whole row
+    "llama4_text": {  # chunks are counted along the row
+        "attention_chunk_size": 32, "num_local_experts": 2, "intermediate_size_mlp": 32,
+        "layer_types": ["chunked_attention", "full_attention"], "no_rope_layers": [1, 0],
+    },
+}  # fmt: skip
+
+
+def beyond(kind: str) -> Any:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **SMALL, **HEADS, head_dim=8, num_hidden_layers=2, **BEYOND[kind])
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    for name, tensor in model.named_parameters():
+        if tensor.dim() > 1 and "embed" not in name:
+            tensor.data.mul_(8)  # else attention is nearly the same everywhere
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"), [("afmoe", "packed"), ("mistral", "packed"), ("doge", "apart"), ("llama4_text", "padded")]
+)
+def test_a_layout_is_exact_beyond_the_window_too(kind: str, layout: Layout) -> None:
+    model = beyond(kind)
+    config = model.config.to_dict()
+    reading = selfcheck.examine(model)
+    assert layouts.exact_layout(model, reading, "packed") == layout
+    assert model.config.to_dict() == config
+    with torch.no_grad():
+        traces = [layouts._trace(model, size) for size in (40, 60, 20)]
+        alone = torch.cat([hidden_states(model, collate([trace]), reading.body) for trace in traces])
+        together = hidden_states(model, collate(traces, layout=layout), reading.body)
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_window_that_cannot_be_drawn_in_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = beyond("mistral")
+    reading = selfcheck.examine(model)
+    assert layouts.exact_layout(model, reading, "packed") == "packed"
+    monkeypatch.setattr(layouts, "_moved", lambda *_: False)
+    assert layouts.exact_layout(model, reading, "packed") == "padded"
 
 
 @pytest.mark.parametrize(("what", "layout"), [("the width", "apart"), ("other rows", "apart"), ("", "padded")])
