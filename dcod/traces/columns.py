@@ -64,6 +64,11 @@ _SOLVED = re.compile(r"\\boxed\s*\{|####\s*\S")
 _ALPACA = re.compile(r"### (?:Instruction|Input|Response):")
 _BLANK = re.compile(r"\s+")
 _TURN = frozenset(("role", "from", "content", "value"))
+_NAMED = frozenset(("role", "from", "type", "id", "name"))  # keys of a turn or part that say nothing of its text
+_TAKEN: dict[str, Kind] = {
+    "prompt": "context", "input": "context", "history": "context", "system": "system", "thought": "thought",
+    "gold": "gold",
+}  # fmt: skip
 NONE = frozenset(
     ("", "-", "--", "none", "null", "nan", "na", "n/a", "n.a.", "nil", "proof", "notfound", "not found", "not_found",
      "no answer", "no_answer", "noanswer", "unknown", "undefined answer", "see solution", "see the solution", "tbd",
@@ -141,23 +146,40 @@ def _says(value: Any) -> bool:
 class Said:
     """What was read of a row, to be compared with what was not."""
 
-    def __init__(self, texts: Iterable[str], completions: Iterable[str], gold: bool, model: bool) -> None:
+    def __init__(self, prompts: Iterable[str], completions: Iterable[str], gold: bool, model: bool, answer: str = ""):
         """Begins with what the traces of a row say.
 
         Args:
-            texts: of prompts and references.
+            prompts: the texts of their turns.
             completions: of the same row.
-            gold: whether a reference answer was read.
+            gold: whether a reference answer was read, or that there is none.
             model: whether the completion came from a column that only a model's text has.
+            answer: the reference, empty for none.
         """
-        self._texts, self._completions = list(texts), list(completions)
+        self._texts, self._completions, self.answer = list(prompts), list(completions), answer
         self.gold, self.model = gold, model
-        self._whole = ""
+        self._prompts = self._whole = ""
+
+    def asks(self, text: str) -> bool:
+        """Whether a text stands in the prompt itself: a short one as lines of their own, not by chance in others."""
+        if len(text) < _SENTENCE:
+            return any(f"\n{text.strip()}\n" in f"\n{one.strip()}\n" for one in self._texts)
+        self._prompts = self._prompts or "\x1f".join(map(flat, self._texts))
+        return flat(text) in self._prompts
+
+    def is_whole(self, text: str) -> bool:
+        """Whether a text is the prompt in a chat template, be it one that cannot be taken apart."""
+        said = flat(text)
+        return self.holds(text) or (bool(templates.mark(text)) and all(flat(one) in said for one in self._texts))
+
+    def answers(self, text: str) -> bool:
+        """Whether a text stands in the completions."""
+        return all(flat(text) in flat(one) for one in self._completions)
 
     def holds(self, text: str) -> bool:
         """Whether a text stands in what was read, or is it all in a chat template or in Alpaca's words."""
         if not self._whole:
-            self._whole = "\x1f".join(map(flat, (*self._texts, *self._completions)))
+            self._whole = "\x1f".join(map(flat, (*self._texts, self.answer, *self._completions)))
         said = flat(text)
         if said in self._whole:
             return True
@@ -181,6 +203,43 @@ def overlooked(row: Mapping[str, Any], used: Iterable[str], said: Said) -> Itera
     for name, value in row.items():
         if name not in taken:
             yield from _looked(name, value, said, [_MOST])
+
+
+def unused(row: Mapping[str, Any], used: Mapping[str, str], said: Said) -> Iterator[Overlooked]:
+    """The columns that a format reads by their names and did not take from this row: their type is another, or another
+    branch of it decided. What was taken stands in what was read.
+
+    Args:
+        row: without nulls.
+        used: the column of each role.
+        said: what was read.
+    """
+    for role, kind in _TAKEN.items():
+        name = used.get(role, "")
+        value = row.get(name)
+        if value is None or value is True or value is False:
+            continue
+        if kind == "gold":
+            if not said.gold and not is_none(value) and value not in ([], {}):
+                yield Overlooked(name, kind)
+        elif kind == "thought":  # a word such as `on` is a setting
+            if not all(said.answers(text) for text in _leaves(value) if len(text.split()) > 1):
+                yield Overlooked(name, kind)
+        elif not all(map(said.asks, _leaves(value))) and not (role == "prompt" and said.is_whole(str(value))):
+            yield Overlooked(name, kind)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts and numbers in a value, but for who speaks."""
+    if isinstance(value, str):
+        if value.strip():
+            yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            if key not in _NAMED:
+                yield from _leaves(inner)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield str(value)
 
 
 def of_turns(name: str, turns: Any, read: frozenset[str], said: Said) -> Iterator[Overlooked]:

@@ -247,7 +247,9 @@ def _flagged(item: Trace | RowError, verdict: flags.Verdict) -> Trace | RowError
 @lru_cache(4096)
 def _plan(name: str, names: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...], Reading]:
     """What a format takes from the columns that are there, and which are left."""
-    reads: Mapping[str, Sequence[str]] | None = getattr(formats.get(name), "READS", None)
+    chosen: Any = formats.get(name)
+    reads: Mapping[str, Sequence[str]] | None = getattr(chosen, "READS", None)
+    reads = chosen.reads(names) if hasattr(chosen, "reads") else reads
     if reads is None:  # a format of one's own that does not say
         return {}, (), Reading(name)
     used = {role: key for role, keys in reads.items() if (key := next((key for key in keys if key in names), None))}
@@ -258,9 +260,9 @@ def _plan(name: str, names: tuple[str, ...]) -> tuple[dict[str, str], tuple[str,
 
 def _said(traces: Sequence[Trace], model: bool) -> Said:
     """What the traces of a row say."""
-    texts = [message["content"] for trace in traces for message in trace.prompt] + [traces[0].gold or ""]
+    prompts = [message["content"] for trace in traces for message in trace.prompt]
     gold = traces[0].gold is not None or bool(traces[0].no_gold)
-    return Said(texts, [trace.completion for trace in traces], gold, model)
+    return Said(prompts, [trace.completion for trace in traces], gold, model, traces[0].gold or "")
 
 
 def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], flagged: Iterable[str]) -> Reading:
@@ -276,8 +278,9 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
     chats = [used[role] for role in _CHATS if role in used and isinstance(filled[used[role]], list)]
     objects = [column for column in used.values() if type(filled.get(column)) is dict]
     overlooked = list(columns.beside(filled, objects)) if objects else []
+    said = _said(traces, "solution" not in used)
+    overlooked += columns.unused(filled, used, said)
     if left or chats:
-        said = _said(traces, "solution" not in used)
         overlooked += columns.overlooked(filled, (*used.values(), *flagged), said)
         for column in chats:
             overlooked += columns.of_turns(column, filled[column], _TURNS, said)

@@ -80,6 +80,60 @@ def test_what_says_nothing_new_is_left_out_and_told(more: dict[str, Any]) -> Non
     assert "prompt = question, completion = response, gold = gold" in found.reading.text
 
 
+CARDS = "Which of these numbers is the largest?"
+TURNS = {"prompt": CHAT[:1], "completion": CHAT[1:]}
+OWN = {"prompt": CHAT[:1], "completion": SAID}
+STEPS = ["First I count the spiders.", "Then I count the legs of one."]
+NOT_TAKEN = [
+    ({"question": CARDS, "output": SAID}, "input", "7, 24, 19"),  # only Alpaca's instruction takes it
+    ({"prompt": CARDS, "response": SAID}, "input", "24"),  # stands in the completion, and was not asked
+    ({"query": ASKED, "response": SAID}, "input", f"{ASKED}\nPut the answer into a box."),
+    ({"instruction": CARDS, "output": SAID}, "input", {"numbers": [7, 24]}),
+    (TURNS, "input", "In Latin, please."),
+    (TURNS, "history", [["Hello there.", "Hello."]]),
+    (OWN, "question", "How many legs has a single spider?"),
+    (OWN | {"token_ids": [1, 2], "behavior_logprobs": [-0.5, -0.1]}, "system_prompt", "Be terse."),
+    (PAIR, "reasoning", STEPS),
+    (PAIR, "thinking", [{"step": 1, "text": STEPS[0]}]),
+    (PAIR, "thoughts", {"first": STEPS[0], "then": STEPS[1]}),
+    ({"problem": ASKED, "generation": SAID}, "thought", STEPS),
+    ({"messages": CHAT}, "reasoning", STEPS),
+    (PAIR, "gts", [24, 25]),
+    ({"messages": [{"role": "system", "content": "Be terse."}, *CHAT]}, "system", "Be terse. Count twice."),
+    ({"messages": CHAT[:1], "outputs": [{"text": SAID}]}, "prompt", "Count the legs of three spiders."),
+]
+
+
+@pytest.mark.parametrize(("row", "column", "value"), NOT_TAKEN, ids=[column for _, column, _ in NOT_TAKEN])
+def test_a_known_column_counts_only_where_this_row_gave_it(row: dict[str, Any], column: str, value: Any) -> None:
+    assert taken(row).items
+    error = refused(row | {column: value})
+    assert error.code == "ambiguous_format"
+    assert f"{column} looks like" in error.message
+
+
+@pytest.mark.parametrize(
+    ("row", "asked", "said"),
+    [
+        (PAIR | {"reasoning": [THOUGHT]}, ASKED, f"<think>\n{THOUGHT}\n</think>\n\n{SAID}"),
+        (PAIR | {"thinking": {"type": "enabled", "effort": "high"}}, ASKED, SAID),
+        ({"instruction": "Double it.", "input": 12, "output": SAID}, "Double it.\n\n12", SAID),
+        (TURNS | {"completion": CHAT}, ASKED, SAID),  # repeats the prompt
+    ],
+)
+def test_what_a_known_column_gives_is_taken(row: dict[str, Any], asked: str, said: str) -> None:
+    trace = one(row)
+    assert [turn["content"] for turn in trace.prompt] == [asked]
+    assert trace.completion == said
+
+
+def test_answer_and_verdict_are_found_anew_in_a_trace_set_alone() -> None:
+    assert one(OWN | {"answer": "24", "split": "train"}).gold == "24"
+    assert one(OWN | {"verdict": "incorrect"}).flagged == "verdict: incorrect"
+    own = one(OWN | {"trace_id": "0", "answer": "24", "verdict": "wrong", "split": "train"})
+    assert (own.gold, own.flagged) == (None, "")
+
+
 def test_a_turn_may_hold_a_reference_too() -> None:
     asked = {"role": "user", "content": ASKED, "info": {"reference_answer": "24"}}
     assert "messages[].info.reference_answer" in refused({"messages": [asked, CHAT[1]]}).message

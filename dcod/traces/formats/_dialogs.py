@@ -92,3 +92,10 @@ def history(row: Mapping[str, Any]) -> list[Message]:
     if not has_turns(value):
         raise RowError("ambiguous_format", f"history: expected pairs of question and answer, got {value!r:.60}")
     return turns(value, *(("role", "content") if "role" in value[0] else ("from", "value")))
+
+
+def going_on(prompt: list[Message], turns: list[Message]) -> list[Message]:
+    """A chat out of its prompt and the turns that go on with it, or repeat its end."""
+    most = min(len(prompt), len(turns) - 1)
+    again = next((size for size in range(most, 0, -1) if prompt[-size:] == turns[:size]), 0)
+    return [*prompt, *turns[again:]]

@@ -275,7 +275,8 @@ def thought_of(row: Mapping[str, Any]) -> str:
     """The thought in a column of a row; empty for none. A word such as `on` is a setting, no thought."""
     if _REASONING.isdisjoint(row):
         return ""
-    thought = next((row[key] for key in REASONING if isinstance(row.get(key), str) and row[key].strip()), "")
+    said = (value[0] if type(value) is list and len(value) == 1 else value for value in map(row.get, REASONING))
+    thought = next((value for value in said if isinstance(value, str) and value.strip()), "")
     return _bounded(thought, "thought") if len(thought.split()) > 1 else ""
 
 

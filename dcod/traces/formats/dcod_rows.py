@@ -5,11 +5,13 @@ Verdict, answer, split, identities and source are found anew, never taken over.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from dcod.traces.formats._fields import (
     COMMON,
+    GOLDS,
     MORE_GOLDS,
     REASONING,
     SYSTEMS,
@@ -28,15 +30,22 @@ from dcod.traces.refusals import RowError
 from dcod.traces.schema import Trace
 
 _GOLDS = ("gold", "expected_answer", "ground_truth")
+_SETS = ({"trace_id"}, {"question", "attempt"})  # columns that only a trace set has, and what `dcod teach` writes
+_ANEW = ("answer", "verdict", "split")  # of a trace set: found anew; elsewhere a reference and a flag
+_TOLD = ("question", "attempt", "good", "read", "wrote")  # of `dcod teach`: the counts of its attempts
 READS = {
-    "prompt": ("prompt",), "completion": ("completion",), "gold": (*_GOLDS, *MORE_GOLDS), "thought": REASONING,
+    "prompt": ("prompt",), "completion": ("completion",), "gold": (*GOLDS, *MORE_GOLDS), "thought": REASONING,
     "system": SYSTEMS, **COMMON,
     **{key: (key,) for key in (
         "token_ids", "behavior_logprobs", "top_ids", "top_logprobs", "tokenizer_digest", "finish_reason", "stop_reason",
-        "answer", "verdict", "split",  # of a trace set: found anew
-        "question", "attempt", "good", "read", "wrote",  # of `dcod teach`: the counts of its attempts
     )},
 }  # fmt: skip
+
+
+def reads(names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """What is read of a row with these columns."""
+    own = {"gold": (*_GOLDS, *MORE_GOLDS), **{key: (key,) for key in (*_ANEW, *_TOLD)}}
+    return READS | own if _is_own(names) else READS
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -52,7 +61,8 @@ def to_trace(row: dict[str, Any]) -> Trace:
     prompt = turns(row.get("prompt"))
     check_prompt(prompt)
     recorded = row.get("token_ids") is not None
-    trace = make(prompt, text(row, "completion"), final_answer(row, _GOLDS), row, verbatim=recorded)
+    gold = final_answer(row, _GOLDS if _is_own(row) else GOLDS)
+    trace = make(prompt, text(row, "completion"), gold, row, verbatim=recorded)
     ids, logprobs = row.get("token_ids"), row.get("behavior_logprobs")
     if ids is not None and not (isinstance(ids, list) and all(type(item) is int and 0 <= item < 2**31 for item in ids)):
         raise RowError("bad_field", "token_ids: expected a list of whole numbers below 2^31")
@@ -71,6 +81,10 @@ def to_trace(row: dict[str, Any]) -> Trace:
         stopped_by=stop(row),
         **_tops(row, ids),
     )
+
+
+def _is_own(names: Collection[str]) -> bool:
+    return any(all(key in names for key in one) for one in _SETS)
 
 
 def _tops(row: dict[str, Any], ids: list[int] | None) -> dict[str, Any]:

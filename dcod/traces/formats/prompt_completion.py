@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcod.traces import templates
-from dcod.traces.formats._dialogs import history
+from dcod.traces.formats._dialogs import going_on, history
 from dcod.traces.formats._fields import (
     COMMON,
     GOLDS,
@@ -59,7 +59,7 @@ def to_trace(row: dict[str, Any]) -> Trace:
     """A text prompt becomes the user's message; nothing is added to it."""
     gold = final_answer(row)
     if has_turns(row.get("prompt")):
-        messages, completion = split_chat(turns(row["prompt"]) + turns(row.get("completion")))
+        messages, completion = split_chat(going_on(turns(row["prompt"]), turns(row.get("completion"))))
         return make(messages, completion, gold, row)
     if has_turns(row.get("input")) and first_key(row, _PROMPTS) == "input":
         messages = turns(row["input"])
@@ -74,5 +74,6 @@ def to_trace(row: dict[str, Any]) -> Trace:
 def _problem(row: dict[str, Any]) -> str:
     """The text prompt; Alpaca's input stands behind its instruction."""
     asked_for = text(row, *_PROMPTS)
-    instructed = first_key(row, _PROMPTS) == "instruction" and isinstance(row.get("input"), str)
-    return f"{asked_for}\n\n{row['input']}".rstrip() if instructed and row["input"].strip() else asked_for
+    beside = row.get("input") if first_key(row, _PROMPTS) == "instruction" else None
+    beside = str(beside) if type(beside) in (str, int, float) else ""
+    return f"{asked_for}\n\n{beside}".rstrip() if beside.strip() else asked_for

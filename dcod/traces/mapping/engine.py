@@ -13,6 +13,7 @@ from dcod.grading import thoughts
 from dcod.traces import columns, flags
 from dcod.traces.chunks import Spoken
 from dcod.traces.formats import _fields as fields
+from dcod.traces.formats._dialogs import going_on
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, stop
 from dcod.traces.mapping import paths, values
 from dcod.traces.mapping.paths import MissingError, Place, UnevenError
@@ -98,9 +99,7 @@ def _completion(one: Mapped[MapConfig], prompt: list[Message]) -> tuple[list[Mes
     said = one.value("completion")
     chat = _chat(said, one.chosen.role) if isinstance(said, list) else None
     if chat is not None:  # turns that go on with the prompt, or repeat it
-        turns = _turns(chat, one.chosen)
-        whole = turns if turns[: len(prompt)] == prompt and len(turns) > len(prompt) else [*prompt, *turns]
-        return fields.split_chat(whole)
+        return fields.split_chat(going_on(prompt, _turns(chat, one.chosen)))
     if said is None and not one.chosen.thought:
         raise RowError("no_completion", f"nothing stands at {_lead(one.chosen)}")
     return prompt, text_of(said)

@@ -123,6 +123,14 @@ def test_chats_of_every_form() -> None:
     assert one({"q": f"<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n"}).problem == ASKED
 
 
+def test_turns_that_repeat_the_end_of_the_prompt_go_on_with_it() -> None:
+    system, user = {"role": "system", "content": "Be terse."}, {"role": "user", "content": ASKED}
+    said = {"role": "assistant", "content": SAID}
+    for turns in ([said], [user, said], [system, user, said]):
+        trace = one({"q": [system, user], "a": turns})
+        assert (trace.prompt, trace.completion) == ([system, user], SAID)
+
+
 def test_choosing_and_wrong_ones() -> None:
     where = [{"ok": True}, {"score": 5}]
     assert code({"ok": True}, where=where) == ""
