@@ -24,7 +24,7 @@ from dcod.errors import UserError, one_line
 from dcod.models import loading
 from dcod.models.batches import Layout, collate
 from dcod.models.fused_head import Objective
-from dcod.models.layouts import exact_layout
+from dcod.models.layouts import check_writing, exact_layout
 from dcod.models.selfcheck import examine, numbers
 from dcod.traces.scored import ScoredTrace
 from dcod.train.learner import StudentWithLoss
@@ -32,6 +32,7 @@ from dcod.train.learner import StudentWithLoss
 SIZES = ((3, 7), (9, 4), (5, 12))  # tokens of prompt and completion
 NATS, SHARE = 1e-3, 1e-3  # the largest difference of a log-prob, and of a gradient as a share of its norm
 FAILS = "none: its own generation fails"
+OTHERWISE = "none: it writes otherwise than it scores"
 NEW = 4  # tokens that are generated
 
 
@@ -73,15 +74,16 @@ def of(kind: str, work: Path) -> dict[str, Any]:
     except Exception as error:
         return {"result": "wrong", "wrong": [f"{type(error).__name__}: {_line(error)}"]}
     try:
+        check_writing(engine.model, 0)
         padding = str(engine.padding)
-    except UserError:
-        padding = FAILS
+    except UserError as error:
+        padding = FAILS if "generation fails" in str(error) else OTHERWISE
     row = {**reading.facts(), "layouts": list(dict.fromkeys([packed, padded])), "padding": padding}
     trials = {
         "save and load": lambda: _loaded(engine, work / "again"),
         "score": lambda: _scored(model, engine),
         "gradient": lambda: _gradients(StudentWithLoss(ours, reading), model, row["layouts"]),
-        **({"generate": lambda: _generated(engine)} if padding != FAILS else {}),
+        **({"generate": lambda: _generated(engine)} if padding not in (FAILS, OTHERWISE) else {}),
     }
     wrong = [
         f"{name}: {error:.1e}" if isinstance(error, float) else f"{name}: {error}"

@@ -22,10 +22,11 @@ from transformers import (
 )
 
 from dcod.engines.base import Completion, Sampling
-from dcod.models import attention, loading
+from dcod.errors import UserError
+from dcod.models import attention, fitting, loading
 from dcod.models.batches import Layout, collate, micro_batches, to_device
 from dcod.models.fused_head import Seen, scored
-from dcod.models.layouts import Padding, exact_layout, exact_padding
+from dcod.models.layouts import Padding, check_writing, exact_layout, exact_padding, writes_across
 from dcod.models.selfcheck import Reading, examine
 from dcod.progress import track
 from dcod.traces import turns
@@ -43,6 +44,7 @@ class TransformersEngine:
     Implements :class:`dcod.engines.Engine`. Not run on a GPU: `bench/gpu` and `tests/gpu` are the checks.
     """
 
+    _checked = False  # whether what it writes goes by what scores
     batches = 0  # scored
     read, seconds = 0, 0.0  # tokens and time of all of them but the first, slower one
 
@@ -79,6 +81,39 @@ class TransformersEngine:
             print(f"student: a left-padded prompt would be answered otherwise, so {way}: slower", file=sys.stderr)
         return side
 
+    @cached_property
+    def _writes_across(self) -> bool:
+        """As :func:`dcod.models.layouts.writes_across`; what comes of it is said once."""
+        able = writes_across(self.model, self._pad)
+        if able:
+            print(
+                "student: where a text grows beyond a length of its configuration (longrope) the positions of all its "
+                "tokens change, so its earlier tokens are not scored as they were written; prompts of equal length "
+                "alone share a batch: slower",
+                file=sys.stderr,
+            )
+        return able
+
+    def _crosses(self, sizes: Sequence[int], new: int) -> bool:
+        """Whether answers of ``new`` tokens grow beyond the length at which rotary positions change.
+
+        Raises:
+            UserError: they do, and this model cannot write so.
+        """
+        border = fitting.rotary_border(self.model.config)
+        if border is None or max(sizes, default=0) + new <= border[1]:
+            return False
+        kind, most = border
+        if kind == "longrope" and min(sizes) > most:
+            return False
+        if kind == "dynamic" or not self._writes_across:
+            raise UserError(
+                f"{max(sizes)} tokens of a prompt and {new} to write: beyond {most} the rotary positions of this model "
+                f"({kind}) change with the length of the text, and those that it keeps of earlier tokens do not; lower "
+                "max_new_tokens"
+            )
+        return True
+
     @property
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
@@ -89,7 +124,10 @@ class TransformersEngine:
         """One completion per prompt, each drawn with a seed of its own; batches of like length, left-padded."""
         tokenizer = self.tokenizer
         ends, pad = turns.of(tokenizer), self._pad
-        batches = self._batches([len(prompt) for prompt in prompts], batch_size)
+        if not self._checked:
+            check_writing(self.model, self._pad)
+            self._checked = True
+        batches = self._batches([len(prompt) for prompt in prompts], batch_size, sampling.max_new_tokens)
         out: list[Completion | None] = [None] * len(prompts)
         choice: dict[str, object] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         seeds = sampling.seeds_of(prompts)
@@ -122,13 +160,14 @@ class TransformersEngine:
                 out[i] = Completion(text, kept, truncated=not whole, read=len(prompts[i]), wrote=len(kept), **record)
         return [c for c in out if c is not None]
 
-    def _batches(self, sizes: Sequence[int], batch_size: int) -> list[list[int]]:
+    def _batches(self, sizes: Sequence[int], batch_size: int, new: int) -> list[list[int]]:
         """Prompts by number, those of like length together, as far as this model writes to them as to each alone."""
         order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        crosses = self._crosses(sizes, new)
         if min(batch_size, len(sizes)) > 1:
             if self.padding == "none":
                 batch_size = 1
-            elif self.padding == "equal":
+            elif self.padding == "equal" or crosses:
                 alike = [list(group) for _, group in groupby(order, key=sizes.__getitem__)]
                 return [group[i : i + batch_size] for group in alike for i in range(0, len(group), batch_size)]
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dcod.errors import one_line
+from dcod.models import fitting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +35,8 @@ def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tenso
     """Last hidden states of the positions that predict the counted tokens [N, D]; the body alone runs.
 
     ``use_cache=False`` is what makes transformers keep packed traces apart, together with position ids that
-    start anew and no mask; a test compares every packed trace with itself alone.
+    start anew and no mask; a test compares every packed trace with itself alone. Where one trace would change the
+    rotary positions of the others, each runs alone.
 
     Args:
         model: the student.
@@ -42,17 +44,18 @@ def hidden_states(model: PreTrainedModel, batch: Batch, body: str = "") -> Tenso
         body: the name of the module that :func:`dcod.models.selfcheck.examine` found; empty: the model's decoder.
     """
     run: Any = model.get_submodule(body) if body else model.get_decoder()
-    if batch.apart:
-        sizes = [len(example) for example in batch.examples]
-        rows = zip(batch.input_ids.split(1), sizes, strict=True)
-        alone = [run(input_ids=ids[:, :size], use_cache=False)[0][0] for ids, size in rows]
+    packed = batch.position_ids is not None and batch.attention_mask is None
+    sizes = [len(example) for example in batch.examples]
+    if batch.apart or fitting.straddles(model.config, sizes):
+        rows = batch.input_ids.split(sizes, dim=1) if packed else batch.input_ids.split(1)
+        each = zip(rows, sizes, strict=True)
+        alone = [run(input_ids=ids[:, :size], use_cache=False)[0][0] for ids, size in each]
         offsets = torch.tensor([0, *sizes[:-1]], device=batch.rows.device).cumsum(0)
         return torch.cat(alone)[offsets[batch.rows] + batch.columns]
     where = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
     given: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
-    packed = batch.position_ids is not None and batch.attention_mask is None
     if packed and model.config._attn_implementation == NAME:
-        given["trace_sizes"] = [len(e) for e in batch.examples]
+        given["trace_sizes"] = sizes
     out: Tensor = run(input_ids=batch.input_ids, use_cache=False, **given)[0]
     return out[batch.rows, batch.columns]
 

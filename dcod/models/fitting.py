@@ -21,8 +21,6 @@ _POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 # Positions are numbered from behind the padding token in these: so many embeddings are never reached.
 _NUMBERED_FROM_PADDING = {"camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta",
                           "xlm-roberta-xl", "xmod"}  # fmt: skip
-# Scalings of rotary positions whose factor is not yet in the most positions; as vLLM derives them.
-_SCALED = ("linear", "dynamic")
 _MEDIA = ("image", "audio", "video", "boi", "eoi", "boa", "eoa")  # in names of tokens that stand for no text
 
 
@@ -102,7 +100,7 @@ def positions(folder: Path) -> int | None:
     """The most tokens that a model was made for, prompt and completion together; None where there is no such limit.
 
     Rotary positions could be computed beyond, but the model never learned them: only a scaling that config.json
-    declares adds to them.
+    declares adds to them. A dynamic one does not: beyond, a token's position depends on the longest text so far.
 
     Raises:
         UserError: config.json cannot be read.
@@ -119,7 +117,38 @@ def positions(folder: Path) -> int | None:
     kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor") or 1
     if kind == "yarn":
         most = max(most, int((rope.get("original_max_position_embeddings") or most / factor) * factor))
-    return int(most * factor) if kind in _SCALED else most
+    return int(most * factor) if kind == "linear" else most  # as vLLM derives it
+
+
+def rotary(config: Any) -> list[dict[str, Any]]:
+    """What a configuration says of its rotary positions: once, or for each kind of layers."""
+    said = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
+    said = said if isinstance(said, Mapping) else {}
+    nested = [part for part in said.values() if isinstance(part, dict)]
+    return nested or [said] if isinstance(said, dict) else nested
+
+
+def rotary_border(config: Any) -> tuple[str, int] | None:
+    """The kind of rotary positions that change for all tokens with the longest position of a batch, and beyond which.
+
+    ``longrope`` has two sets of frequencies, below and above. Those of ``dynamic`` above it depend on the longest text
+    that was seen before.
+    """
+    text = config.get_text_config(decoder=True)
+    found = list[tuple[str, int]]()
+    for part in rotary(config):
+        kind = part.get("rope_type", part.get("type"))
+        most = (
+            part.get("original_max_position_embeddings") if kind == "longrope" else getattr(text, _POSITIONS[0], None)
+        )
+        found += [(kind, most)] if kind in ("longrope", "dynamic") and most else []
+    return min(found, key=lambda one: one[1], default=None)
+
+
+def straddles(config: Any, sizes: Sequence[int]) -> bool:
+    """Whether some texts of a batch lie within :func:`rotary_border` and some beyond: these change the others."""
+    border = rotary_border(config)
+    return border is not None and min(sizes) <= border[1] < max(sizes)
 
 
 def embeddings(folder: Path) -> int | None:
@@ -143,9 +172,11 @@ def check_student(folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: 
     """
     room = positions(folder)
     if room is not None and max_length > room:
+        border = rotary_border(_config(folder))
+        dynamic = " (not a dynamic one: the longest text would change all)" if border and border[0] == "dynamic" else ""
         raise UserError(
             f"student.max_length={max_length}: student {folder} has {room} positions; set student.max_length={room} "
-            "or less, or declare a scaling of its positions in config.json"
+            f"or less, or declare a scaling of its positions{dynamic} in config.json"
         )
     return check_tokenizer(folder, tokenizer)
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from dcod.errors import one_line
-from dcod.models import attention
+from dcod.models import attention, fitting
 from dcod.models.attention import hidden_states
 from dcod.models.batches import Layout, collate, to_device
 from dcod.models.selfcheck import Reading, as_exact, close, random_tokens, refusal, trial
@@ -90,22 +90,34 @@ def is_exact(model: PreTrainedModel, reading: Reading, layout: Layout, low: torc
 
 
 @contextmanager
-def drawn_in(model: PreTrainedModel) -> Iterator[bool]:
-    """Windows and the like are a few tokens wide in here, so that a short trial goes beyond; whether there are any."""
-    configs = {id(part): part for module in model.modules() if (part := getattr(module, "config", None)) is not None}
+def drawn_in(model: PreTrainedModel, rotary_border: bool = False) -> Iterator[bool]:
+    """Windows and the like are a few tokens wide in here, so that a short trial goes beyond; whether there are any.
+
+    Args:
+        model: the student.
+        rotary_border: the length as well from which on its rotary positions are others.
+    """
+    from transformers import PreTrainedConfig
+
+    parts = {id(part): part for module in model.modules() if (part := getattr(module, "config", None)) is not None}
+    configs = [part for part in parts.values() if isinstance(part, PreTrainedConfig)]
+    places = [(vars(part), _LENGTHS) for part in (*configs, *model.modules())]
+    rotary = [part for config in configs for part in fitting.rotary(config)]
+    if rotary_border or any("llama_4_scaling_beta" in part for part in rotary):  # else read once, when it is made
+        places += [(part, {"original_max_position_embeddings"}) for part in (*rotary, *map(vars, configs))]
     found = [
-        (holder, name, value)
-        for holder in (*configs.values(), *model.modules())
-        for name, value in vars(holder).items()
-        if name in _LENGTHS and type(value) is int and value > _BORDER
+        (place, name, value)
+        for place, names in places
+        for name, value in place.items()
+        if name in names and type(value) is int and value > _BORDER
     ]
     try:
-        for holder, name, _ in found:
-            setattr(holder, name, _BORDER)
+        for place, name, _ in found:
+            place[name] = _BORDER
         yield bool(found)
     finally:
-        for holder, name, value in found:
-            setattr(holder, name, value)
+        for place, name, value in found:
+            place[name] = value
 
 
 def _moved(model: PreTrainedModel, reading: Reading, trace: ScoredTrace, usual: Tensor) -> bool:
@@ -170,23 +182,51 @@ def _states(
 
 
 def exact_padding(model: Any, pad: int) -> Padding:
-    """Which prompts generation writes to in one batch as to each alone: left-padded, of equal length, or none.
-
-    Raises:
-        UserError: the model cannot generate at all.
-    """
+    """Which prompts generation writes to in one batch as to each alone: left-padded, of equal length, or none."""
     with trial(model):
-        alone = random_tokens(model, SIZES[0])[None]
-        try:
-            _generated(model, alone, torch.ones_like(alone), pad, _STEPS)
-        except Exception as error:
-            reason = f"its own generation fails ({one_line(error)[:120]})"
-            raise refusal(model, reason) from error
         ways: dict[Padding, tuple[int, ...]] = {"left": SIZES, "equal": SIZES[:1] * 3}
         for way, sizes in ways.items():
             if any(_written_alike(model, pad, sizes, _STEPS) for _ in range(TRIALS)):
-                return way
+                with drawn_in(model) as lengths:
+                    if not lengths or any(_written_alike(model, pad, sizes, _STEPS) for _ in range(TRIALS)):
+                        return way
     return "none"
+
+
+def check_writing(model: Any, pad: int) -> None:
+    """Holds a few greedy steps against the forward pass, which scores and trains.
+
+    Raises:
+        UserError: the model cannot generate, or writes otherwise than that pass says.
+    """
+    with trial(model):
+        try:
+            agree = any(_as_scored(model, pad, SIZES[0], _STEPS) for _ in range(TRIALS))
+        except Exception as error:
+            reason = f"its own generation fails ({one_line(error)[:120]})"
+            raise refusal(model, reason) from error
+    if not agree:
+        raise refusal(model, "its generation numbers or keeps tokens otherwise than the forward pass that scores them")
+
+
+def writes_across(model: Any, pad: int) -> bool:
+    """Whether generation goes by the forward pass where the rotary positions of a text change at some length."""
+    with trial(model), drawn_in(model, rotary_border=True):
+        try:
+            return any(_as_scored(model, pad, _BORDER - 1, _STEPS + 1) for _ in range(TRIALS))
+        except Exception:  # whatever a layer makes of such a length
+            return False
+
+
+def _as_scored(model: Any, pad: int, size: int, steps: int) -> bool:
+    ids = random_tokens(model, size)[None]
+    out = _generate(model, ids, torch.ones_like(ids), pad, steps)
+    made = next(model.parameters()).dtype
+    for step, logits in enumerate(out.logits):
+        whole = model(input_ids=out.sequences[:, : size + step], use_cache=False).logits[0, -1]
+        if not close(logits[0], whole, made, _ALONE):
+            return False
+    return True
 
 
 def _written_alike(model: Any, pad: int, sizes: Sequence[int], steps: int) -> bool:
@@ -198,9 +238,9 @@ def _written_alike(model: Any, pad: int, sizes: Sequence[int], steps: int) -> bo
     made = next(model.parameters()).dtype  # generate() gives float32 whatever the arithmetic was
     mask = torch.stack([torch.arange(width) >= width - len(tokens) for tokens in rows]).long().to(ids.device)
     try:
-        together = _generated(model, ids, mask, pad, steps)
+        together = _generate(model, ids, mask, pad, steps).logits
         for index, tokens in enumerate(rows):
-            alone = _generated(model, tokens[None], torch.ones_like(tokens[None]), pad, steps)
+            alone = _generate(model, tokens[None], torch.ones_like(tokens[None]), pad, steps).logits
             for ours, theirs in zip(together, alone, strict=False):  # one may have ended
                 if not close(ours[index], theirs[0], made, _ALONE):
                     return False
@@ -211,11 +251,9 @@ def _written_alike(model: Any, pad: int, sizes: Sequence[int], steps: int) -> bo
     return True
 
 
-def _generated(model: Any, ids: Tensor, mask: Tensor, pad: int, steps: int) -> tuple[Tensor, ...]:
-    """The logits [B, V] of a few greedy steps."""
-    out = model.generate(
+def _generate(model: Any, ids: Tensor, mask: Tensor, pad: int, steps: int) -> Any:
+    """A few greedy steps, with the logits [B, V] of each."""
+    return model.generate(
         input_ids=ids, attention_mask=mask, max_new_tokens=steps, min_new_tokens=steps, do_sample=False,
         pad_token_id=pad, output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
-    logits: tuple[Tensor, ...] = out.logits
-    return logits

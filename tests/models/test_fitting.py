@@ -129,6 +129,8 @@ POSITIONS: list[tuple[PretrainedConfig, int | None]] = [
     (Qwen2Config(max_position_embeddings=128, rope_parameters={"rope_theta": 1e4, **YARN}), 512),
     (LlamaConfig(max_position_embeddings=64, rope_parameters={"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}),
      128),
+    (LlamaConfig(max_position_embeddings=64, rope_parameters={"rope_theta": 1e4, "rope_type": "dynamic", "factor": 2}),
+     64),
 ]  # fmt: skip
 
 
@@ -136,6 +138,16 @@ POSITIONS: list[tuple[PretrainedConfig, int | None]] = [
 def test_positions_are_found_under_every_name(config: PretrainedConfig, most: int | None, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     assert fitting.positions(tmp_path) == most
+
+
+def test_no_text_goes_beyond_where_the_longest_changes_the_positions_of_all(tiny_student: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_student)
+    rope = {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 2.0}
+    size = len(tokenizer)
+    LlamaConfig(vocab_size=size, max_position_embeddings=64, rope_parameters=rope).save_pretrained(tmp_path)
+    fitting.check_student(tmp_path, tokenizer, 64)
+    with pytest.raises(UserError, match=r"max_length=64 or less.*not a dynamic one"):
+        fitting.check_student(tmp_path, tokenizer, 65)
 
 
 def test_positions_of_a_configuration_within_a_configuration(tmp_path: Path) -> None:

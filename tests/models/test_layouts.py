@@ -15,10 +15,13 @@ from transformers import (
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     RwkvConfig,
     RwkvForCausalLM,
 )
 
+from dcod.errors import UserError
 from dcod.models import attention, layouts, selfcheck
 from dcod.models.attention import hidden_states
 from dcod.models.batches import Layout, collate
@@ -153,3 +156,59 @@ def test_every_layout_that_is_called_exact_gives_the_states_of_each_trace_alone(
 def test_prompts_are_written_to_together_only_where_that_changes_nothing(kind: str, padding: str) -> None:
     found = layouts.exact_padding(tiny(kind), 0)
     assert found == padding if kind != "rwkv" else found != "left"
+
+
+def longrope(kind: str) -> Any:
+    """Its rotary positions have other frequencies in texts of more than 32 tokens."""
+    torch.manual_seed(0)
+    factors = {"short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0]}
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "factor": 4.0,
+        "original_max_position_embeddings": 32,
+        **factors,
+    }
+    given: dict[str, Any] = {**SMALL, **HEADS, "num_hidden_layers": 2, "max_position_embeddings": 128}
+    if kind == "phi3":
+        model: Any = Phi3ForCausalLM(Phi3Config(**given, original_max_position_embeddings=32, rope_parameters=rope))
+    else:
+        model = LlamaForCausalLM(LlamaConfig(**given, rope_parameters=rope))
+    for tensor in model.parameters():
+        if tensor.dim() > 1:
+            tensor.data.mul_(10)
+    return model.eval()
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed", "masked", "apart"])
+def test_a_long_trace_does_not_change_the_positions_of_a_short_one(layout: Layout) -> None:
+    model = longrope("phi3")
+    with torch.no_grad():
+        traces = [layouts._trace(model, size) for size in (20, 50, 30)]
+        alone = torch.cat([hidden_states(model, collate([trace])) for trace in traces])
+        together = hidden_states(model, collate(traces, layout=layout))
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_written_across_the_border_is_held_against_the_forward_pass() -> None:
+    for kind, able in (("phi3", True), ("llama", False)):  # phi3 begins its cache anew there
+        model = longrope(kind)
+        config = model.config.to_dict()
+        assert layouts.writes_across(model, 0) == able
+        assert model.config.to_dict() == config
+
+
+@pytest.mark.parametrize("kind", ["roberta", "camembert", "xlm-roberta", "data2vec-text", "bert", "llama"])
+def test_a_model_that_writes_otherwise_than_it_scores_is_refused(kind: str) -> None:
+    torch.manual_seed(0)
+    given: dict[str, Any] = {} if kind == "llama" else {"is_decoder": True}
+    heads = {"num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 2}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL, **heads, **given))
+    for tensor in model.parameters():
+        if tensor.dim() > 1:
+            tensor.data.mul_(10)
+    if kind in ("bert", "llama"):
+        layouts.check_writing(model.eval(), 0)
+        return
+    with pytest.raises(UserError, match=f"{kind} is not supported: its generation numbers"):
+        layouts.check_writing(model.eval(), 0)
