@@ -27,7 +27,8 @@ def adapt(model: PreTrainedModel, config: LoraConfig) -> Any:
         peft's tuner, or None.
 
     Raises:
-        UserError: the model has no layer of a name in ``config.targets``.
+        UserError: the model has no layer of a name in ``config.targets``, or one whose weight another layer shares:
+            merged, the update would change both.
     """
     if not config.rank:
         return None
@@ -36,10 +37,27 @@ def adapt(model: PreTrainedModel, config: LoraConfig) -> Any:
 
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
     wanted = PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, task_type="CAUSAL_LM")
+    shared = _shared(model)
     try:
-        return LoraModel(model, {NAME: wanted}, NAME)
+        tuner = LoraModel(model, {NAME: wanted}, NAME)
     except ValueError as error:
         raise UserError(f"train.lora.targets={config.targets}: {one_line(error)[:200]}") from None
+    for name in tuner.targeted_module_names:
+        if name in shared:
+            raise UserError(
+                f"train.lora.targets={config.targets}: {' and '.join(shared[name])} have one weight, so an update of "
+                f"{name} would change both once it is merged; leave it out"
+            )
+    return tuner
+
+
+def _shared(model: PreTrainedModel) -> dict[str, list[str]]:
+    """Of each layer whose weight another has too (a head may be tied to the embeddings), the names of all that do."""
+    holders: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), []).append(name)
+    return {name: names for names in holders.values() for name in names if len(names) > 1}
 
 
 def plain(model: PreTrainedModel, tensors: Mapping[str, Tensor], config: LoraConfig) -> PreTrainedModel:

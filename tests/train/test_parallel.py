@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from dcod.config import LoraConfig, TrainConfig
 from dcod.errors import UserError
@@ -225,3 +226,15 @@ def test_lora_trains_little_and_saves_a_plain_student(tiny_student: Path, exampl
 def test_an_update_of_layers_that_are_not_there_is_the_users_mistake(tiny_student: Path) -> None:
     with pytest.raises(UserError, match=r"train\.lora\.targets=\['query'\]"):
         lora.adapt(loading.load(tiny_student), LoraConfig(rank=2, targets=["query"]))
+
+
+@pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens"], ["q_proj", "lm_head"]])
+def test_an_update_of_a_weight_that_two_layers_share_is_refused(targets: list[str]) -> None:
+    """Merged into a tied head it would be in the embeddings as well: another student than the one that was measured."""
+    size: dict[str, Any] = {"vocab_size": 67, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+    config = LoraConfig(rank=2, targets=targets)
+    tied = LlamaForCausalLM(LlamaConfig(**size, num_hidden_layers=1, tie_word_embeddings=True))
+    with pytest.raises(UserError, match=r"embed_tokens and lm_head have one weight"):
+        lora.adapt(tied, config)
+    own = LlamaForCausalLM(LlamaConfig(**size, num_hidden_layers=1, tie_word_embeddings=False))
+    assert lora.adapt(own, config).targeted_module_names
