@@ -4,6 +4,7 @@ embeddings, lengths and positions. A folder that is not whole is refused with wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ _POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 # Positions are numbered from behind the padding token in these: so many embeddings are never reached.
 _NUMBERED_FROM_PADDING = {"camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta",
                           "xlm-roberta-xl", "xmod"}  # fmt: skip
+_CODES = ("F8", "F4", "I", "U")  # of kinds of tensors in safetensors that are no weights as they stand
 _MEDIA = ("image", "audio", "video", "boi", "eoi", "boa", "eoa")  # in names of tokens that stand for no text
 
 
@@ -82,11 +84,56 @@ def check_finite(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """
     import torch
 
-    broken = [n for n, value in tensors if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    numbers = ((n, v.float() if v.dtype.itemsize < 2 else v) for n, v in tensors if v.is_floating_point())
+    broken = [n for n, value in numbers if not bool(torch.isfinite(value).all())]
     if broken:
         raise UserError(
             f"student {folder}: infinite or not a number in {some(sorted(broken))}; take an earlier checkpoint of it"
         )
+
+
+def check_codes(folder: Path, model: Any = None) -> bool:
+    """Refuses codes where weights belong: small whole numbers, or those of 8 bits, that nothing turns into weights.
+
+    Args:
+        folder: of the model.
+        model: as transformers has loaded it; None: another program will, which may know further kinds of codes.
+
+    Returns:
+        Whether config.json says that codes are stored.
+
+    Raises:
+        UserError: with the names of the tensors, or the kind that config.json names.
+    """
+    from safetensors import safe_open
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as KNOWN
+
+    told = json.loads((folder / "config.json").read_bytes())
+    own = told.get("quantization_config") or (told.get("text_config") or {}).get("quantization_config")
+    codes, why = list[str](), "no quantization_config says their scales"
+    if own and model is not None:
+        method = own.get("quant_method") or ("bitsandbytes" if "load_in_8bit" in own or "load_in_4bit" in own else None)
+        codes = [name for name, value in model.state_dict().items() if value.dtype in _eight_bits()]
+        why = "they stay codes here"
+        if method not in KNOWN:
+            codes, why = ["its weights"], f"transformers does not know the quant_method {method!r} of its config.json"
+    elif not own:
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "pt") as file:
+                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            codes += [n for n, kind in kinds.items() if kind.startswith(_CODES) and n.endswith(("weight", "_proj"))]
+    if codes:
+        raise UserError(
+            f"student {folder}: {some(codes)}: codes, not weights, and {why}; take the model in bfloat16, or have it "
+            "dequantized and saved"
+        )
+    return bool(own)
+
+
+def _eight_bits() -> set[Any]:
+    import torch
+
+    return {kind for name, kind in vars(torch).items() if name.startswith(("float8", "float4"))}
 
 
 def some(names: Iterable[str]) -> str:

@@ -106,6 +106,9 @@ def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     from dcod.models import matmul
 
     model = _read(folder, dtype)
+    if fitting.check_codes(folder, model):
+        # Its weights are plain now; with these left on, what is saved would have scales again that nothing reads.
+        model._weight_conversions = None  # type: ignore[assignment]
     fitting.check_finite(folder, model.state_dict().items())
     # Tied by config.json, yet saved with a head of its own: transformers keeps that head, and so must what is saved.
     head: Any = model.get_output_embeddings()
@@ -124,6 +127,7 @@ def check(folder: Path) -> None:
     from safetensors import safe_open
 
     _read(folder, "float32", device_map="meta")
+    fitting.check_codes(folder)
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             fitting.check_finite(folder, ((name, file.get_tensor(name)) for name in file.keys()))  # noqa: SIM118

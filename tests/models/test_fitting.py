@@ -95,6 +95,57 @@ def test_a_file_that_was_cut_is_one_line(
         load(folder)
 
 
+def eight_bits(folder: Path, out: Path, kind: torch.dtype, scales: bool, **config: Any) -> Path:
+    """A copy whose products are stored as codes."""
+    shutil.copytree(folder, out)
+    tensors = load_file(out / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        weight = tensors[name]
+        scale = weight.abs().max() / (400 if kind.is_floating_point else 127)
+        tensors[name] = (weight / scale).to(kind)
+        if scales:
+            rows, columns = weight.shape
+            tensors[f"{name}_scale_inv"] = torch.full((-(-rows // 16), -(-columns // 16)), float(scale))
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    told = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(told | config))
+    return out
+
+
+BLOCKS = {"quant_method": "fp8", "weight_block_size": [16, 16], "activation_scheme": "dynamic"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "why"),
+    [
+        (torch.float8_e4m3fn, BLOCKS, "they stay codes"),
+        (torch.int8, {"quant_method": "some", "bits": 8}, "does not know the quant_method 'some'"),
+        (torch.int8, None, "no quantization_config says"),
+        (torch.float8_e4m3fn, None, "no quantization_config says"),
+    ],
+)
+def test_codes_are_no_weights(
+    tiny_student: Path, tmp_path: Path, kind: torch.dtype, said: dict[str, Any] | None, why: str
+) -> None:
+    config = {"quantization_config": said} if said else {}
+    folder = eight_bits(tiny_student, tmp_path / "codes", kind, False, **config)
+    with pytest.raises(UserError, match=f"codes, not weights, and .*{why}"):
+        loading.load(folder)
+    if not said:
+        with pytest.raises(UserError, match="codes, not weights"):
+            loading.check(folder)
+
+
+def test_a_student_of_eight_bits_with_scales_is_saved_as_plain_weights(tiny_student: Path, tmp_path: Path) -> None:
+    folder = eight_bits(tiny_student, tmp_path / "codes", torch.float8_e4m3fn, True, quantization_config=BLOCKS)
+    model = loading.load(folder)
+    model.save_pretrained(tmp_path / "saved")
+    again, start = loading.load(tmp_path / "saved").state_dict(), loading.load(tiny_student).state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again[name])
+        assert float((value - start[name]).abs().max()) <= 0.05 * float(start[name].abs().max())
+
+
 def test_what_may_be_absent_is_no_fault(tiny_student: Path, tmp_path: Path) -> None:
     """A tied head, computed buffers that old files still hold, a base model without a head."""
     old = with_one("model.layers.0.self_attn.rotary_emb.inv_freq", torch.ones(4))
