@@ -5,17 +5,20 @@ write them: what of it is text, and what a thought. What is neither, such as a t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _TEXTS = ("text", "output_text", "input_text")
 _THOUGHTS = ("thinking", "reasoning", "reasoning_text", "thought", "reasoning_content")
+_BLOCKS = ("thinking_blocks", "reasoning_details")  # LiteLLM's and OpenRouter's, beside a message's text
+_WITHIN = ("provider_specific_fields", "additional_kwargs", "model_extra")  # what clients put other fields into
 _ENDS = 400  # characters at either end of a text that may be a printed list
 _KINDS = "|".join(
     (*_TEXTS, *_THOUGHTS, "refusal", "tool_use", "tool_call", "tool_result", "function", "image", "image_url")
 )
 _TYPED = re.compile(rf"""['"]type['"]\s*:\s*['"](?:{_KINDS})['"]""")
+_HIDDEN = re.compile("redacted|encrypted|summary")
 _OBJECTS = re.compile(r"\A\[(?:\w+\.)*(?:\w*Block|\w*Chunk|ResponseOutput\w+|Content\w*|Part)\(")
 
 
@@ -77,6 +80,42 @@ def said_by(message: Mapping[str, Any]) -> tuple[str, str]:
     if not said.text and (message.get("tool_calls") or message.get("refusal")):
         return "", "a tool call, no text" if message.get("tool_calls") else f"refused: {message['refusal']}"
     return Spoken(said.text, apart.text or said.thought).tagged(), ""
+
+
+def thought_beside(message: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """The thought that stands beside a message's text: the first that says anything; empty for none.
+
+    Args:
+        message: or an output, a choice, whatever holds the text.
+        keys: names of a thought.
+
+    Raises:
+        ChunkError: it is no text, hidden, or only summed up.
+    """
+    for key in keys:
+        if said := _thought(message.get(key)):
+            return said
+    for key in _BLOCKS:
+        blocks = message.get(key)
+        listed = [one for one in blocks if isinstance(one, dict)] if isinstance(blocks, list) else []
+        if said := "\n\n".join(filter(None, (one.get("thinking") or one.get("text") for one in listed))):
+            return said
+        if hidden := next((kind for one in listed if _HIDDEN.search(kind := str(one.get("type")))), ""):
+            raise ChunkError(f"{key}: a part of type {hidden!r} in place of the thought")
+    inner = (message[key] for key in _WITHIN if isinstance(message.get(key), dict))
+    return next((said for one in inner if (said := thought_beside(one, keys))), "")
+
+
+def _thought(value: Any) -> str:
+    """A thought, be it text, steps or parts; settings of that name are none."""
+    if isinstance(value, dict):
+        return next((said for key in (*_THOUGHTS, "text", "content") if (said := _thought(value.get(key)))), "")
+    if not value or value is True or isinstance(value, (int, float)):
+        return ""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return "\n".join(value).strip()
+    parts = spoken(value)
+    return (parts.thought if parts.thought.strip() else parts.text).strip()
 
 
 def is_printed(text: str) -> bool:

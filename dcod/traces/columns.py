@@ -156,7 +156,7 @@ class Said:
             model: whether the completion came from a column that only a model's text has.
             answer: the reference, empty for none.
         """
-        self._texts, self._completions, self.answer = list(prompts), list(completions), answer
+        self._texts, self.completions, self.answer = list(prompts), list(completions), answer
         self.gold, self.model = gold, model
         self._prompts = self._whole = ""
 
@@ -174,12 +174,12 @@ class Said:
 
     def answers(self, text: str) -> bool:
         """Whether a text stands in the completions."""
-        return all(flat(text) in flat(one) for one in self._completions)
+        return all(flat(text) in flat(one) for one in self.completions)
 
     def holds(self, text: str) -> bool:
         """Whether a text stands in what was read, or is it all in a chat template or in Alpaca's words."""
         if not self._whole:
-            self._whole = "\x1f".join(map(flat, (*self._texts, self.answer, *self._completions)))
+            self._whole = "\x1f".join(map(flat, (*self._texts, self.answer, *self.completions)))
         said = flat(text)
         if said in self._whole:
             return True
@@ -247,7 +247,9 @@ def of_turns(name: str, turns: Any, read: frozenset[str], said: Said) -> Iterato
     for turn in turns if isinstance(turns, list) else ():
         if isinstance(turn, dict) and not turn.keys() <= read and ("role" in turn or "from" in turn):
             for key, value in turn.items():
-                if key not in read and value is not None:
+                if key == "reason" and isinstance(value, str) and len(value) >= _SENTENCE and not said.holds(value):
+                    yield Overlooked(f"{name}[].{key}", "thought")
+                elif key not in read and value is not None:
                     yield from _looked(f"{name}[].{key}", value, said, [_MOST])
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from dcod.traces import columns, flags, formats, hints, templates
+from dcod.traces import columns, flags, formats, hints, templates, unheard
 from dcod.traces.columns import Said
 from dcod.traces.formats import RowError
 from dcod.traces.formats._dialogs import CHATS, parsed
@@ -129,6 +129,7 @@ def _of_preset(filled: dict[str, Any], preset: Preset) -> Taken:
         said = _said(traces, True)
         used = {key for key in filled if key not in read.reading.unused}
         overlooked = [*columns.beside(filled, used), *columns.overlooked(filled, (*used, *flags.of(filled, ())), said)]
+        overlooked += unheard.thoughts_in(filled, values.answers_of(preset.maps), said)
         _refuse(preset.name, overlooked, {})
     return read
 
@@ -280,6 +281,7 @@ def _account(filled: dict[str, Any], name: str, items: list[Trace | RowError], f
     overlooked = list(columns.beside(filled, objects)) if objects else []
     said = _said(traces, "solution" not in used)
     overlooked += columns.unused(filled, used, said)
+    overlooked += unheard.thoughts_in(filled, [used[role] for role in ("completion",) if role in used], said)
     if left or chats:
         overlooked += columns.overlooked(filled, (*used.values(), *flagged), said)
         for column in chats:

@@ -10,6 +10,8 @@ from dcod.grading import thoughts
 from dcod.grading.boxes import boxed
 from dcod.traces import columns, templates
 from dcod.traces.chunks import ChunkError, Spoken, is_chunked, spoken
+from dcod.traces.formats._beside import REASONING as REASONING
+from dcod.traces.formats._beside import check_calls, reasoning, with_reasoning
 from dcod.traces.formats._marks import WEIGHTS, check_row, is_taught, until_taught
 from dcod.traces.formats._roles import ROLES, role_of
 from dcod.traces.prompts import prompt_for
@@ -18,10 +20,6 @@ from dcod.traces.schema import Message, Trace
 
 RESPONSES = ("full_response", "response")
 GENERATIONS = ("generation", "generated_solution")
-# Names of a thought beside its answer: DeepSeek's and vLLM's first; templates drop it from earlier turns.
-REASONING = (
-    "reasoning_content", "reasoning", "thinking", "thought", "thoughts", "think", "reasoning_text", "thinking_content",
-)  # fmt: skip
 SYSTEMS = ("system", "system_prompt", "system_message", "developer", "sys_prompt", "system_instruction")
 TEACHERS = (
     "teacher", "teacher_model", "response_model", "answer_model", "generation_model", "generator_model", "model",
@@ -58,11 +56,9 @@ def has_turns(value: Any) -> bool:
 
 
 def first_key(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    """The first of some fields that holds anything."""
-    for key in keys:
-        if row.get(key) is not None:
-            return key
-    return None
+    """The first of some fields that holds anything; of those that are all empty, the first that is there."""
+    there = [key for key in keys if row.get(key) is not None]
+    return next((key for key in there if row[key] not in ("", [])), there[0] if there else None)
 
 
 def text(row: dict[str, Any], *keys: str) -> str:
@@ -338,27 +334,15 @@ def turns(value: Any, role_key: str = "role", content_key: str = "content") -> l
         if not role:
             known, said = ", ".join(ROLES), turn.get(role_key)
             raise RowError("bad_messages", f"message {index}: {role_key} {said!r:.80} is unknown; known: {known}")
-        if turn.get("tool_calls") or turn.get("function_call"):
-            raise RowError("bad_messages", f"message {index}: tool calls cannot be taught")
+        check_calls(turn, f"message {index}: ")
         last = index == len(value) - 1
-        reasoned = last and any(turn.get(key) for key in REASONING)
-        said = Spoken("") if reasoned and turn.get(content_key) is None else _content(turn.get(content_key), index)
-        if reasoned and said.thought:
+        thought = reasoning(turn) if last else ""
+        said = Spoken("") if thought and turn.get(content_key) is None else _content(turn.get(content_key), index)
+        if thought and said.thought and columns.flat(thought) != columns.flat(said.thought):
             raise RowError("bad_messages", f"message {index}: its thought stands there twice, in a field and in chunks")
-        content = with_reasoning(turn, said.text) if reasoned else said.tagged() if last else said.text
+        content = with_reasoning(turn, said.text) if thought else said.tagged() if last else said.text
         out.append({"role": role, "content": content})
     return out
-
-
-def with_reasoning(row: dict[str, Any], content: str) -> str:
-    """A message's text behind its separately kept reasoning, as reasoning models write them: in think tags.
-
-    Raises:
-        RowError: the reasoning is not text.
-    """
-    thought = optional_text(row, *REASONING) or ""
-    known = thought and columns.flat(thought) in columns.flat(content)
-    return content if known else Spoken(content, thought).tagged()
 
 
 def split_chat(messages: list[Message]) -> tuple[list[Message], str]:

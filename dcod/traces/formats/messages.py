@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcod.traces.formats._dialogs import ANSWERS, answered_beside
+from dcod.traces.formats._dialogs import ANSWERS, answered_beside, is_asked
 from dcod.traces.formats._fields import (
     COMMON,
     GOLDS,
@@ -21,6 +21,7 @@ from dcod.traces.formats._fields import (
     split_chat,
     turns,
 )
+from dcod.traces.formats._native import is_llama_cpp, is_sglang, is_tgi
 from dcod.traces.formats.openai_batch import has_choices, has_failed
 from dcod.traces.schema import Trace
 
@@ -36,7 +37,9 @@ def detect(row: dict[str, Any]) -> bool:
         return False
     if "prompt" in row and not (isinstance(row["prompt"], str) and not any(key in row for key in ANSWERS)):
         return False
-    return not answered_beside(row, "messages") and not has_choices(row.get("response"))
+    if answered_beside(row, "messages") or has_choices(row.get("response")):
+        return False
+    return not (is_asked(row["messages"]) and any(known(row) for known in (is_sglang, is_tgi, is_llama_cpp)))
 
 
 def to_trace(row: dict[str, Any]) -> Trace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dcod.traces.formats._beside import with_reasoning
 from dcod.traces.formats._fields import (
     COMMON,
     GOLDS,
@@ -20,7 +21,6 @@ from dcod.traces.formats._fields import (
     make,
     text,
     turns,
-    with_reasoning,
 )
 from dcod.traces.schema import Message, Trace
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from dcod.traces.formats._beside import check_calls, with_reasoning
 from dcod.traces.formats._fields import (
     COMMON,
     GOLDS,
@@ -62,9 +63,9 @@ def to_traces(row: dict[str, Any]) -> list[Trace | RowError]:
 
 def _outputs(row: dict[str, Any]) -> list[dict[str, Any]]:
     outputs = row.get("outputs")
-    if not (isinstance(outputs, list) and outputs and isinstance(outputs[0], dict)):
-        raise RowError("no_completion", "outputs: expected a list with one output")
-    return outputs
+    if not (isinstance(outputs, list) and outputs and isinstance(outputs[0], (dict, str))):
+        raise RowError("no_completion", "outputs: expected a list of objects or texts")
+    return [{"text": one} if isinstance(one, str) else one for one in outputs]  # DSPy's are texts
 
 
 def _of(row: dict[str, Any], output: Any) -> Trace:
@@ -74,8 +75,10 @@ def _of(row: dict[str, Any], output: Any) -> Trace:
     check_finish(output.get("finish_reason"))
     prompt, opening = (turns(row["messages"]), "") if row.get("messages") else asked(text(row, "prompt"))
     check_prompt(prompt)
+    check_calls(output)
     recorded = bool(output.get("logprobs"))
-    said = text(output, "text") if recorded else goes_on(opening, text(output, "text"))
+    said = text(output, "text")
+    said = said if recorded else goes_on(opening, with_reasoning(output, said))
     trace = make(prompt, said, final_answer(row), row, verbatim=recorded)
     if recorded:
         trace = replace(trace, prompt=with_system(prompt, row), prompt_id="", trace_id="")

@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from dcod.config.mapping import MapConfig
+from dcod.config.mapping import Constant, MapConfig
 from dcod.grading import thoughts
 from dcod.traces import columns, flags
-from dcod.traces.chunks import Spoken
+from dcod.traces.chunks import Spoken, is_chunked, spoken
 from dcod.traces.formats import _fields as fields
+from dcod.traces.formats._beside import check_calls, reasoning
 from dcod.traces.formats._dialogs import going_on
 from dcod.traces.formats._sampled import check_finish, check_logprobs, check_sampler, stop
 from dcod.traces.mapping import paths, values
@@ -62,7 +63,7 @@ def _trace(one: Mapped[MapConfig]) -> Trace:
     prompt = fields.with_system(prompt, {"system": one.text("system")})
     recorded = bool(chosen.logprobs)
     if not recorded:
-        completion = _with_thought(one.text("thought"), fields.goes_on(opening, completion))
+        completion = _with_thought(_thought(one), fields.goes_on(opening, completion))
     gold, no_gold = _gold(one)
     numbers = {name: one.value(name) for name in ("temperature", "top_p", "attempts")}
     names: dict[str, Any] = {name: one.text(name) or None for name in ("teacher", "licence", "tokenizer_digest")}
@@ -103,6 +104,33 @@ def _completion(one: Mapped[MapConfig], prompt: list[Message]) -> tuple[list[Mes
     if said is None and not one.chosen.thought:
         raise RowError("no_completion", f"nothing stands at {_lead(one.chosen)}")
     return prompt, text_of(said)
+
+
+def _thought(one: Mapped[MapConfig]) -> str:
+    """The thought that the mapping names, which may stand in a message; else that beside the completion's text."""
+    said = one.value("thought") if one.chosen.thought else None
+    if isinstance(said, dict):
+        check_calls(said)
+        thought = reasoning(said)
+        return thought or spoken(content).thought if is_chunked(content := said.get("content")) else thought
+    thought = spoken(said).thought if is_chunked(said) else ""
+    if thought or (thought := one.text("thought")).strip() or isinstance(one.chosen.thought, Constant):
+        return thought
+    beside = _beside(one)
+    check_calls(beside)
+    return reasoning(beside)
+
+
+def _beside(one: Mapped[MapConfig]) -> Mapping[str, Any]:
+    """The object in which the completion's text stands; empty where that is the row itself."""
+    said = one.chosen.completion
+    for text in texts_of(said) if isinstance(said, (str, list)) else ():
+        path = paths.parse(text)
+        if len(path.steps) < 2 or path.steps[-1].kind != "key" or one.tried(text) in (None, ""):
+            continue
+        holder = paths.at(one.row, path._replace(steps=path.steps[:-1]), one.place)
+        return holder if isinstance(holder, dict) else {}
+    return {}
 
 
 def _chat(value: Any, role: str = "") -> Any:

@@ -18,6 +18,7 @@ _TRACE = (
     *("prompt", "system", "completion", "thought", "gold", "teacher", "licence", "temperature", "top_p", "attempts"),
     *("finish_reason", "stop_reason", "logprobs_mode", "tokenizer_digest", "messages", "token_ids", "logprobs"),
 )
+_ANSWERS = ("completion", "thought", "messages", "finish_reason")  # which an engine's response holds
 _PROBLEM = ("problem", "answer", "id")
 M = TypeVar("M", MapConfig, ProblemMap)
 
@@ -49,6 +50,13 @@ def paths_of(chosen: MapConfig | ProblemMap) -> dict[str, list[str]]:
     by_field["where"] = [path for one in chosen.where for path in one]
     by_field["join"] = [join.on for join in chosen.join]
     return {name: texts for name, texts in by_field.items() if texts}
+
+
+def answers_of(maps: Sequence[MapConfig]) -> list[str]:
+    """The columns in which mappings find answers, without those that they leave out knowingly."""
+    of = [{path for name in _ANSWERS for path in paths_of(one).get(name, ())} for one in maps]
+    found = {paths.parse(path).column for each in of for path in each}
+    return sorted(found - {column for one in maps for column in one.ignore})
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Mapped(Generic[M]):
         if isinstance(said, str):
             return self.at(said) if said else None
         if isinstance(said, list):
-            return next((value for text in said if (value := self._tried(text)) not in (None, "")), None)
+            return next((value for text in said if (value := self.tried(text)) not in (None, "")), None)
         if isinstance(said, Constant):
             return said.value
         if isinstance(said, Star):
@@ -131,7 +139,8 @@ class Mapped(Generic[M]):
                 return None
             raise
 
-    def _tried(self, text: str) -> Any:
+    def tried(self, text: str) -> Any:
+        """What stands at a path; None where it is missing."""
         try:
             return self.at(text)
         except MissingError:

@@ -143,7 +143,7 @@ def test_logprobs_that_are_not_the_samplers_are_refused_and_not_dropped(params: 
         (OPENAI, "response.body.choices.0.logprobs.content.1.logprob", math.nan, "bad_field"),
         (VLLM, "outputs.0.finish_reason", "length", "truncated"),
         (VLLM, "outputs", [{"text": "a"}, {"text": "b"}], "several_completions"),
-        (VLLM, "outputs", ["text"], "no_completion"),
+        (VLLM, "outputs", [7], "no_completion"),
         (VLLM, "outputs.0.token_ids", [7, 8], "bad_field"),
         (VLLM, "outputs.0.token_ids", [7, 8, 2**31], "bad_field"),
         (VLLM, "outputs.0.token_ids", [7, 8, -1], "bad_field"),
@@ -168,4 +168,4 @@ def test_reasoning_goes_into_think_tags_and_is_never_dropped() -> None:
     assert convert({"messages": [USER, answer]}).completion == "<think>\nTwo and two.\n</think>\n\n"
     named = {"role": "assistant", "content": "4", "reasoning": "Two and two."}
     assert convert({"messages": [USER, named]}).completion == "<think>\nTwo and two.\n</think>\n\n4"
-    assert code({"messages": [USER, answer | {"reasoning_content": 4}]}) == "bad_field"
+    assert code({"messages": [USER, answer | {"reasoning_content": 4}]}) == "bad_messages"
