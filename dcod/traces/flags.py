@@ -8,6 +8,7 @@ valid, or is said to be wrong, stays so. They are counted, and what they call wr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -18,8 +19,14 @@ from dcod.traces.columns import words
 Meaning = Literal["right", "valid", "wrong", "whole", "cut", "finish", "reward", ""]
 _RIGHT = {
     "correct", "correctness", "verified", "accepted", "passed", "solved", "success", "successful", "verdict",
-    "verification", "label", "judgement", "judgment", "judge", "judged", "grade", "graded",
+    "verification", "label", "judgement", "judgment", "judge", "judged", "grade", "graded", "evaluation", "outcome",
+    "approved", "resolved",
 }  # fmt: skip
+_LOOSE = {  # which say so of a completion where they are a column, or stand among scores
+    "pass", "passes", "passing", "match", "matches", "matched", "matching", "verify", "right", "equivalent", "equal",
+    "equals", "agrees",
+}  # fmt: skip
+_NEGATED = {"no", "not", "non"}
 _VALID, _WRONG = {"valid"}, {"wrong", "incorrect", "invalid", "failed"}
 _PLAIN, _SCALES = {"rejected", "error", "errored"}, {"score", "rating", "reward", "prob", "probability", "logprob"}
 _WHOLE = {"complete", "completed", "finished", "terminated"}
@@ -27,16 +34,20 @@ _CUT = {"truncated", "overlong", "clipped", "limit"}
 _FINISH = {"finish_reason", "finish_reasons", "stop_type", "done_reason", "finishreason"}
 _REWARDS = {
     "reward", "rewards", "accuracy_reward", "correctness_reward", "accuracy", "acc", "exact_match", "score",
-    "verifier_score", "math_verify_score", "correct_reward", "extractive_match", "prompt_level_strict_acc",
+    "verifier_score", "math_verify_score", "correct_reward", "extractive_match", "prompt_level_strict_acc", "scores",
+    "accs", "em", "final_reward", "outcome_reward", "acc_reward", "answer_reward", "rule_reward", "accuracy_rewards",
 }  # fmt: skip
 _SCORES, _OF_ANSWERS = (
-    {"score", "reward"},
+    {"score", "scores", "reward", "rewards"},
     {"verify", "verified", "verifier", "correct", "correctness", "accuracy", "match"},
 )
 _NOT = {"count", "counts", "num", "rate", "ratio", "answer", "option", "options", "choice", "index", "letter", "id"}
-_SAYS = dict.fromkeys(("yes", "true", "correct", "right", "valid", "pass", "passed"), True) | dict.fromkeys(
-    ("no", "false", "incorrect", "wrong", "invalid", "fail", "failed", "incomplete"), False
-)
+_SAYS = dict.fromkeys(
+    ("yes", "true", "correct", "right", "valid", "pass", "passed", "accepted", "equivalent", "match", "ok"), True
+) | dict.fromkeys(
+    ("no", "false", "incorrect", "wrong", "invalid", "fail", "failed", "incomplete", "rejected", "not correct",
+     "not equivalent", "mismatch", "no match", "wrong answer", "runtime error", "time limit exceeded"), False
+)  # fmt: skip
 _CUTS = ("length", "max_tokens", "limit", "truncated", "context_window")
 _BROKEN = ("filter", "error", "abort", "cancel", "safety", "recitation", "guardrail", "prohibited", "blocklist",
            "spii", "malformed", "timeout", "refusal", "pause_turn")  # fmt: skip
@@ -45,6 +56,8 @@ _HOLDERS = {"score", "scores", "reward", "rewards", "result", "results", "eval",
 _DEEPEST = 3  # objects in one another that are looked into
 _MOST = 64  # keys of an object that are looked at
 _NUMBER = 20  # characters of a number that is written as text
+_LONGEST = 2**16  # characters of an object that is written as text
+_PENALTY = -0.5  # a reward that graders give; another number below 0 that is no whole one is a reward model's
 
 
 class Verdict(NamedTuple):
@@ -78,16 +91,42 @@ def meaning(name: str) -> Meaning:
     kinds: tuple[tuple[Meaning, set[str]], ...] = (
         ("cut", _CUT), ("whole", _WHOLE), ("wrong", _WRONG), ("valid", _VALID), ("right", _RIGHT),
     )  # fmt: skip
-    return next((kind for kind, known in kinds if parts & known), "")
+    kind: Meaning = next((kind for kind, known in kinds if parts & known), "")
+    if (
+        not kind and parts & _LOOSE and not any(part.isdigit() and part != "1" for part in parts)
+    ):  # of pass@8 others too
+        kind = "right"
+    return "wrong" if kind == "right" and parts & _NEGATED else kind
 
 
 def of(row: Mapping[str, Any], used: Container[str]) -> dict[str, Any]:
     """The flags of a row in the columns that nobody reads, by name; in an object by its path."""
     flagged = {name: row[name] for name in _candidates(tuple(row)) if name not in used and is_flag(name, row[name])}
     for name, value in row.items():
-        if type(value) is dict and name not in used:
-            _gather(name, value, flagged, 1)
+        within = _object(value, name not in used)
+        if within:
+            _gather(name, within, flagged, 1, name in used)
+        elif type(value) is list and value and all(type(one) is dict for one in value):
+            said = value[-1:] if {"role", "from"} & value[-1].keys() else value  # of a chat, its last turn
+            _gather(
+                f"{name}[*]", {key: [one.get(key) for one in said] for key in said[0]}, flagged, _DEEPEST, name in used
+            )
     return flagged
+
+
+def _object(value: Any, written: bool) -> dict[str, Any] | None:
+    """An object, or a map out of Parquet; where it may be ``written``, also as JSON; None for anything else."""
+    if type(value) is dict:
+        return value
+    if written and type(value) is str and value[:1] == "{" and len(value) <= _LONGEST:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+        return value if type(value) is dict else None
+    if type(value) is list and value and all(type(one) is tuple and len(one) == 2 for one in value):
+        return {str(key): inner for key, inner in value}
+    return None
 
 
 @lru_cache(4096)
@@ -95,20 +134,40 @@ def _candidates(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if meaning(name))
 
 
-def _gather(path: str, value: Mapping[str, Any], flagged: dict[str, Any], level: int) -> None:
-    """Adds the flags in an object; a score counts only among scores, and there ``value`` is one."""
+def _gather(path: str, value: Mapping[str, Any], flagged: dict[str, Any], level: int, read: bool) -> None:
+    """Adds the flags in an object; a score counts only among scores, and there ``value`` is one.
+
+    Args:
+        path: of the object.
+        value: the object.
+        flagged: what is added to.
+        level: how deep it stands.
+        read: whether somebody reads its column: there only a plain word on the answer is a flag.
+    """
+    among = bool(words(path) & _HOLDERS)
     for key, inner in islice(value.items(), _MOST):
-        if type(inner) is dict:
+        if within := _object(inner, not read):
             if level < _DEEPEST:
-                _gather(f"{path}.{key}", inner, flagged, level + 1)
+                _gather(f"{path}.{key}", within, flagged, level + 1, read)
             continue
         kind = meaning(key)
-        if key == "value" and words(path) & _HOLDERS:
+        if key == "value" and among and not read:
             inner = {"C": True, "I": False}.get(inner, inner) if isinstance(inner, str) else inner  # Inspect's letters
             if isinstance(inner, (bool, int, float)):
                 flagged[f"{path}.{key}"] = inner
-        elif kind and (kind != "reward" or words(path) & _HOLDERS) and is_flag(key, inner):
+        elif kind and is_flag(key, inner) and _counts(key, kind, inner, among, read):
             flagged[f"{path}.{key}"] = inner
+
+
+def _counts(key: str, kind: Meaning, value: Any, among: bool, read: bool) -> bool:
+    """Whether a flag in an object is one of the completion."""
+    if read:
+        named = not words(key).isdisjoint(_RIGHT | _WRONG | _VALID)
+        return kind in ("right", "wrong", "valid") and named and not _is_class(key)
+    plain = all(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
+    if kind == "reward":
+        return among or plain
+    return among or kind != "right" or not words(key).isdisjoint(_RIGHT) or key.lower().startswith("is_")
 
 
 @lru_cache(4096)
@@ -129,7 +188,7 @@ def verdicts(named: Mapping[str, Any], count: int) -> list[Verdict]:
         named: the flags by name.
         count: how many completions it holds.
     """
-    return [verdict({name: _of(value, index, count) for name, value in named.items()}) for index in range(count)]
+    return [verdict({name: _of(name, value, index, count) for name, value in named.items()}) for index in range(count)]
 
 
 def verdict(values: Mapping[str, Any]) -> Verdict:
@@ -164,10 +223,10 @@ def _is_flag(kind: Meaning, value: Any, is_class: bool) -> bool:
     if kind == "finish":
         return all(isinstance(one, str) or (isinstance(one, dict) and "type" in one) for one in known)
     if kind == "reward":
-        return all(_number(one) is not None for one in known)
+        return all(isinstance(one, bool) or _is_verdict(_number(one)) for one in known)
     return all(
         isinstance(one, bool)
-        or (isinstance(one, str) and one.strip().lower() in _SAYS)
+        or (isinstance(one, str) and _word(one) in _SAYS)
         or (not is_class and _number(one) in (0, 1))
         for one in known
     )
@@ -180,12 +239,21 @@ def _says(kind: Meaning, value: Any) -> bool | None:
         return not any(word in text for word in (*_CUTS, *_BROKEN))
     number = _number(value)
     if isinstance(value, str):
-        value = _SAYS.get(value.strip().lower())
+        value = _SAYS.get(_word(value))
     if number is not None:
         value = False if number <= 0 else True if number >= 1 else None
     if isinstance(value, bool):
         return not value if kind in ("cut", "wrong") else value
     return None
+
+
+def _word(value: str) -> str:
+    return value.strip().lower().replace("_", " ")
+
+
+def _is_verdict(score: float | None) -> bool:
+    """Whether a score may say right or wrong; a reward model's is any real number, and says neither."""
+    return score is not None and (score == _PENALTY or score.is_integer() or 0 < score < 1)
 
 
 def _number(value: Any) -> float | None:
@@ -198,9 +266,10 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _of(value: Any, index: int, count: int) -> Any:
+def _of(name: str, value: Any, index: int, count: int) -> Any:
     if not isinstance(value, list):
         return value
     if len(value) == count:
         return value[index]
-    return value[0] if len(value) == 1 else None
+    alike = bool(value) and all(one == value[0] for one in value)  # several graders of one mind
+    return value[0] if len(value) == 1 or (alike and "[*]" not in name) else None

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,7 @@ class ParquetRows:
             return RawRow(self.file, line, self.digest, None, "bad_encoding", one_line(error))
         except (OverflowError, ValueError, pa.ArrowException) as error:  # such as a time that no calendar has
             return RawRow(self.file, line, self.digest, None, "bad_row", f"a value out of range ({one_line(error)})")
+        row = {key: f"{value:f}" if isinstance(value, Decimal) else value for key, value in row.items()}
         raw = json.dumps(row, default=_foreign).encode()
         return RawRow(self.file, line, self.digest, row, raw=raw, map=self.map)
 

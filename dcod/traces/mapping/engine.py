@@ -217,6 +217,7 @@ def _flagged(
     else:
         used = {paths.parse(text).column for texts in paths_of(chosen).values() for text in texts}
         named = flags.of({key: value for key, value in row.items() if value is not None}, used)
+        named = {path: value for path, value in named.items() if not any(path in one for one in chosen.where)}
         verdicts = flags.verdicts(named, len(places)) if named else [flags.Verdict()] * len(places)
     out = list[Trace | RowError]()
     for item, verdict in zip(items, verdicts, strict=True):
