@@ -146,7 +146,7 @@ def _prompt(row: dict[str, Any]) -> tuple[list[Message], str]:
     if not prompt:
         raise RowError("no_prompt", "a result without its request; join the batch's input file in as `request`")
     check_prompt(prompt)
-    return with_system(prompt, {"system": request.get("instructions", request.get("system"))}), opening
+    return with_system(prompt, {"system": request.get("instructions") or request.get("system")}), opening
 
 
 def _of(row: dict[str, Any], body: dict[str, Any], choice: Any) -> Trace:

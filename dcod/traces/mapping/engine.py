@@ -60,7 +60,7 @@ def _trace(one: Mapped[MapConfig]) -> Trace:
         prompt, opening = _prompt(one)
         prompt, completion = _completion(one, prompt)
     fields.check_prompt(prompt)
-    prompt = fields.with_system(prompt, {"system": one.text("system")})
+    prompt = fields.with_system(prompt, {"system": _system(one)})
     recorded = bool(chosen.logprobs)
     if not recorded:
         completion = _with_thought(_thought(one), fields.goes_on(opening, completion))
@@ -81,6 +81,19 @@ def _trace(one: Mapped[MapConfig]) -> Trace:
         tokenizer_digest=fields.name(names, "tokenizer_digest"),
     )
     return _sampled(one, trace) if recorded else trace
+
+
+def _system(one: Mapped[MapConfig]) -> str:
+    """The system prompt, all parts of it: a text, a list of parts, or an object with either, as Gemini has it."""
+    said = one.value("system")
+    if isinstance(said, str):
+        return one.text("system")
+    while isinstance(said, dict):
+        inner = next((said[key] for key in ("parts", "content", "text") if said.get(key)), None)
+        said = [inner] if isinstance(inner, dict) and "text" in inner else inner
+    if isinstance(said, list) and all(isinstance(part, str) for part in said):
+        return "\n\n".join(said)
+    return text_of(said)
 
 
 def _prompt(one: Mapped[MapConfig]) -> tuple[list[Message], str]:

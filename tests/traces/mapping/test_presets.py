@@ -256,3 +256,31 @@ def test_what_a_user_says_to_read_the_shared_sets_is_allowed() -> None:
     for name, options in said.items():
         ingest = parse_config("{}", options).ingest
         assert addresses.text_of(ingest.map) or "ingest.keep=answered" in options, name
+
+
+PARTS = [{"text": "Be terse. "}, {"text": "Box it."}]
+WAYS: list[dict[str, Any]] = [
+    {"systemInstruction": {"parts": PARTS}},
+    {"system_instruction": {"role": "system", "parts": PARTS}},
+    {"config": {"system_instruction": {"parts": {"text": "Be terse. Box it."}}}},
+    {"config": {"systemInstruction": "Be terse. Box it."}},
+    {"systemInstruction": PARTS},
+    {"system_instruction": {"text": "Be terse. Box it."}},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_all_of_a_system_prompt_in_every_spelling_of_geminis_api(way: dict[str, Any]) -> None:
+    asked, said = {"role": "user", "parts": [{"text": ASKED}]}, {"role": "model", "parts": [{"text": SAID}]}
+    batch = {"request": {"contents": [asked], **way}, "response": {"candidates": [{"content": said}]}}
+    for row in (batch, *([{"contents": [asked, said], **way}] if "config" not in way else [])):
+        (found,) = taken(row).items
+        assert isinstance(found, Trace)
+        assert found.prompt[0] == {"role": "system", "content": "Be terse. Box it."}
+
+
+def test_texts_as_parts_of_a_system_prompt() -> None:
+    asked, said = {"role": "user", "parts": [{"text": ASKED}]}, {"role": "model", "parts": [{"text": SAID}]}
+    (found,) = taken({"contents": [asked, said], "systemInstruction": {"parts": ["Be terse.", "Box it."]}}).items
+    assert isinstance(found, Trace)
+    assert found.prompt[0]["content"] == "Be terse.\n\nBox it."
