@@ -1,7 +1,7 @@
 """Prompts that were saved as a chat template had written them: taken apart into turns again.
 
 A family is known by what opens a turn. The text in front of the first turn is a system prompt, as DeepSeek writes it.
-Where special tokens were left out of a text (TRL logs it so), the roles stand alone on lines of their own.
+Where special tokens were left out of a text (TRL logs it so), the roles stand alone.
 """
 
 from __future__ import annotations
@@ -38,8 +38,21 @@ _SYSTEM = (("<<SYS>>", "<</SYS>>"), ("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"))
 _WORDED = (  # what opens the user's turn, and the opening of the assistant's at the end
     (re.compile(r"(?:\A|\s)USER:"), ("ASSISTANT:",)),
     (re.compile(r"(?:\A|\n\n)Human:"), ("\n\nAssistant:",)),
-    (re.compile(r"(?:\A|\n)### (?:Instruction|User|Human):[^\S\n]*\n"), ("\n### Response:", "\n### Assistant:")),
+    (
+        re.compile(r"(?:\A|\n)### (?:Instruction|User|Human):[^\S\n]*\n"),
+        ("\n### Response:", "\n### Assistant:", "\n### Output:", "\n### Response: Let's think step by step."),
+    ),
+    (re.compile(r"(?:\A|\n)User:"), ("\nAssistant:",)),
+    (re.compile(r"(?<=\. )User:"), (" Assistant:",)),  # of R1-Zero
 )
+_INPUT = re.compile(r"\n+### Input:[^\S\n]*\n")
+_ALONE = (  # the roles where special tokens were left out: ChatML's and Gemma's, and Llama 3's right behind a text
+    re.compile(r"^(system|user|assistant)$\n?", re.M),
+    re.compile(r"^(user|model)$\n?", re.M),
+    re.compile(r"(?:\A|(?<=[\S\n]))(system|user|assistant)\n\n"),
+)
+_FIRST = ("system\n", "user\n")
+_HEAD = 200  # characters in front of what is asked that may open a turn
 _BEGINS = re.compile(
     r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<[|｜]begin[▁_]of[▁_]sentence[|｜]>|<\|startoftext\|>|<BOS_TOKEN>|\[gMASK\]<sop>|\s)+"
 )
@@ -71,7 +84,7 @@ def mark(text: str) -> str:
         return match.group()
     if _worded(text):
         return "the roles in words"
-    return "the roles alone on lines" if _bare(text) else ""
+    return "the roles alone on lines" if _bare(text) else _thinks(text).strip()
 
 
 def apart(text: str) -> list[Message] | None:
@@ -91,44 +104,89 @@ def apart(text: str) -> list[Message] | None:
             turns = [(_role(match[1]), text[match.end() : end]) for match, end in zip(openings, ends, strict=True)]
             asked = "user" if turns[0][0] == "assistant" else "system"  # whose turn had no opening
             turns = [(asked, _BEGINS.sub("", text[: openings[0].start()])), *turns]
-            return [{"role": role, "content": said} for role, part in turns if (said := _open_ended(part).strip())]
+            return [{"role": role, "content": said} for role, part in turns if (said := without_end(part).strip())]
     alone = _bare(text)
     worded = alone or _worded(text)
     if alone or (worded and not any(word in worded[1][1] for word in ("ASSISTANT:", "Assistant:", "### Response"))):
-        return [{"role": role, "content": said.strip()} for role, said in worded if said.strip()]
+        return [{"role": _role(role), "content": said.strip()} for role, said in worded if said.strip()]
+    tag = _thinks(text) if "[INST]" not in text else ""
+    if tag:
+        return [{"role": "user", "content": text.removesuffix(tag)}, {"role": "assistant", "content": tag.strip()}]
     return _of_inst(text)
+
+
+def transcript(text: str, asked: str) -> list[Message] | None:
+    """The turns of a text that begins as a whole chat does that a template wrote, the answer included; else None.
+
+    Args:
+        text: perhaps such a chat.
+        asked: what its user says, where the template has words in front.
+
+    Raises:
+        RoleError: a turn's role is unknown.
+    """
+    begin = _BEGINS.match(text)
+    rest = text[begin.end() :] if begin else text
+    if any(match and match[1].lower() not in ("assistant", "model") for match in (o.match(rest) for o in _OPENS)):
+        return apart(rest)
+    if rest.startswith(("[INST]", "[SYSTEM_PROMPT]")):
+        return _of_inst(rest)
+    if rest.startswith(_FIRST):
+        return [{"role": _role(role), "content": said.strip()} for role, said in _alone(rest) if said.strip()] or None
+    place = rest.find(next(iter(asked.strip().splitlines()), "\0"))
+    head = rest[: max(place, 0)]
+    if any(match.end() >= len(head.rstrip()) for opening in _OPENS for match in opening.finditer(head[-_HEAD:])):
+        return apart(rest)
+    for closing in (one for opening, closings in _WORDED if opening.search(head) for one in closings):
+        front, mark, said = rest.partition(closing)
+        if mark and _worded(front + mark):
+            return [*(apart(front + mark) or ()), {"role": "assistant", "content": said.strip()}]
+    return None
+
+
+def _thinks(text: str) -> str:
+    """The tag at the end of a prompt with which a template opened a thought, where no blank stands before it."""
+    tag = thoughts.opened(text) if text.rstrip()[-1:] in (">", "]", "▷") else ""
+    before = text.removesuffix(tag) if tag else ""
+    return tag if before.strip() and before != text and before[-1] not in " \t" else ""
 
 
 def _worded(text: str) -> list[tuple[str, str]]:
     """The turns where roles are words, as Vicuna, Claude's first API and Alpaca have them; none of any other text."""
-    said, begin = text.rstrip(), len(text) - len(text.lstrip())
+    tag = thoughts.opened(text) if text.rstrip().endswith(">") else ""
+    said, begin = text.removesuffix(tag).rstrip(), len(text) - len(text.lstrip())
     for opening, closings in _WORDED:
         closing = next((mark for mark in closings if said.endswith(mark)), "")
         match = opening.search(text, begin) if closing else None
         if match and match.end() <= len(said) - len(closing):
-            return [("system", text[: match.start()]), ("user", said[match.end() : len(said) - len(closing)])]
+            asked = _INPUT.sub("\n\n", said[match.end() : len(said) - len(closing)])
+            return [("system", text[: match.start()]), ("user", asked), ("assistant", tag)]
     return []
 
 
 def _bare(text: str) -> list[tuple[str, str]]:
     """The turns where the roles stand alone on lines of their own; none of any other text."""
-    if not text.endswith(("assistant", "\n")):
+    if not text.startswith(_FIRST):
         return []
-    said = text.rstrip()
-    prefill = "<think>" if said.endswith("<think>") else ""
-    said = said.removesuffix("<think>").rstrip()
-    if not said.endswith("\nassistant"):
-        return []
-    said, system = said.removesuffix("\nassistant"), ""
-    if said.startswith("system\n"):
-        place = said.find("\nuser\n", len("system\n"))
-        system, said = said[len("system\n") : place], said[place + 1 :] if place > 0 else ""
-    if not said.startswith("user\n"):
-        return []
-    return [("system", system), ("user", said.removeprefix("user\n")), ("assistant", prefill)]
+    ends = text.rstrip().endswith(("\nassistant", "\nmodel")) and text.endswith(("assistant", "\n"))
+    return _alone(text) or ([("turns without order", text)] if ends else [])
 
 
-def _open_ended(text: str) -> str:
+def _alone(text: str) -> list[tuple[str, str]]:
+    """The turns by the roles between them; none where these do not take turns."""
+    for roles in _ALONE:
+        found = list(roles.finditer(text if text.endswith("\n") else f"{text}\n\n"))
+        if not found or found[0].start():
+            continue
+        ends = [*(match.start() for match in found[1:]), len(text)]
+        turns = [(match[1], text[match.end() : end]) for match, end in zip(found, ends, strict=True)]
+        speakers = [role for role, _ in turns][turns[0][0] == "system" :]
+        if speakers and speakers == ["user", "model" if "model" in speakers else "assistant"] * (len(speakers) // 2):
+            return turns
+    return []
+
+
+def without_end(text: str) -> str:
     """A turn without the white space and the ends of turns at its end; in time linear in them."""
     at = len(text)
     while at:
@@ -172,7 +230,7 @@ def _of_inst(text: str) -> list[Message] | None:
     turns = [("system", "\n\n".join(part.strip() for part in systems if part.strip()))]
     for piece in rest.split("[INST]")[1:]:
         asked, _, said = piece.partition("[/INST]")
-        turns += [("user", asked), ("assistant", _open_ended(said))]
+        turns += [("user", asked), ("assistant", without_end(said))]
     return [{"role": role, "content": part.strip()} for role, part in turns if part.strip()]
 
 

@@ -73,3 +73,48 @@ def test_marks_that_stay_in_a_users_turn_are_a_reason() -> None:
     chat = [{"role": "user", "content": "<|im_start|>user\nTwo?<|im_end|>"}, {"role": "assistant", "content": "2"}]
     (item,) = taken({"messages": chat}).items
     assert getattr(item, "code", "") == "template_marks"
+
+
+STRIPPED = [
+    "user\n2+2?\nmodel\n",
+    "user\n2+2?\nassistant\n<think>\n",
+    "user\n\n2+2?assistant\n\n",
+    "User: 2+2?\nAssistant: ",
+    "User: 2+2?\nAssistant: <think>",
+    "### Instruction:\n2+2?\n\n### Output:\n",
+    "### Instruction:\n2+2?\n\n### Response: Let's think step by step.",
+    "2+2?<think>\n",
+]
+
+
+@pytest.mark.parametrize("text", STRIPPED, ids=repr)
+def test_a_prompt_is_taken_out_of_what_is_left_of_a_template(text: str) -> None:
+    assert templates.mark(text)
+    messages, tag = templates.opened(templates.apart(text) or [])
+    assert messages == [{"role": "user", "content": "2+2?"}]
+    assert tag == ("<think>" if "<think>" in text else "")
+
+
+def test_earlier_turns_and_system_prompts_in_what_is_left_of_a_template() -> None:
+    chat = [("system", "Be terse."), ("user", "Hi."), ("assistant", "Hello."), ("user", "2+2?")]
+    turns = [{"role": role, "content": said} for role, said in chat]
+    lines = "".join(f"{role}\n{said}\n" for role, said in chat) + "assistant\n"
+    glued = "".join(f"{role}\n\n{said}" for role, said in chat) + "assistant\n\n"
+    assert templates.apart(lines) == templates.apart(glued) == turns
+    assert templates.apart("Talk. User: 2+2? Assistant:") == [{"role": "system", "content": "Talk."}, turns[-1]]
+    asked = "### Instruction:\nAdd.\n\n### Input:\n2+2?\n\n### Response:\n"
+    assert templates.apart(asked) == [{"role": "user", "content": "Add.\n\n2+2?"}]
+
+
+def test_turns_without_order_are_never_guessed() -> None:
+    assert templates.mark("user\nWhat is a\nuser\n?\nassistant\n")
+    with pytest.raises(templates.RoleError):
+        templates.apart("user\nWhat is a\nuser\n?\nassistant\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["Begin your answer with <think>", "The user says:\nhello\nassistant", "Is the User: field needed?", "user"]
+)
+def test_words_that_a_template_has_too_are_left_alone(text: str) -> None:
+    assert templates.mark(text) == ""
+    assert templates.apart(text) is None
