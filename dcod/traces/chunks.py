@@ -20,6 +20,12 @@ _KINDS = "|".join(
 _TYPED = re.compile(rf"""['"]type['"]\s*:\s*['"](?:{_KINDS})['"]""")
 _HIDDEN = re.compile("redacted|encrypted|summary")
 _OBJECTS = re.compile(r"\A\[(?:\w+\.)*(?:\w*Block|\w*Chunk|ResponseOutput\w+|Content\w*|Part)\(")
+_OBJECT = re.compile(  # of a client or an engine, alone or in a list
+    r"\A\[?(?:\w+\.)*\w*(?:Message|Response|Completion|Output|Choices?|Generation)\w*"
+    r"\((?:content|id|role|text|index|choices|request_id|outputs?|message|generations?|candidates|finish_reason)="
+    r"|\Acontent=(['\"]).*\1 (?:additional_kwargs|response_metadata)=|\A<[\w.]+ object at 0x[0-9a-f]+>\Z",
+    re.DOTALL,
+)
 
 
 class ChunkError(Exception):
@@ -56,7 +62,7 @@ def spoken(value: Any) -> Spoken:
     """
     if isinstance(value, str):
         if is_printed(value):
-            raise ChunkError(f"a list of parts that was printed as text: {value[:60]!r}; record the list itself")
+            raise ChunkError(f"a list or an object that was printed as text: {value[:60]!r}; record it as JSON")
         return Spoken(value)
     if not isinstance(value, list):
         raise ChunkError(f"expected text, got {type(value).__name__}")
@@ -119,8 +125,10 @@ def _thought(value: Any) -> str:
 
 
 def is_printed(text: str) -> bool:
-    """Whether a text is what printing a list of parts gives."""
+    """Whether a text is what printing a list of parts gives, or an object of a client."""
     ends = text.strip()
+    if ends[-1:] in (")", "]", "}", ">", "'") and _OBJECT.match(ends):
+        return True
     if not ends.endswith("]"):
         return False
     if _OBJECTS.match(ends):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from dcod.traces import columns, flags, formats, hints, repeats, templates, unheard
+from dcod.traces import columns, flags, formats, hints, printed, repeats, templates, unheard
 from dcod.traces.columns import Said
 from dcod.traces.formats import RowError
 from dcod.traces.formats._dialogs import CHATS, parsed
@@ -228,10 +228,12 @@ def _made(name: str, filled: dict[str, Any]) -> list[Trace | RowError]:
 
 
 def _checked(trace: Trace) -> Trace | RowError:
-    try:
-        trace = repeats.told_apart(trace)
-    except RowError as error:
-        return error
+    if not (trace.token_ids or trace.behavior_logprobs or trace.sampled_texts):  # what was sampled stays as it is
+        try:
+            trace = repeats.told_apart(trace)
+            printed.check(trace.prompt, trace.completion)
+        except RowError as error:
+            return error
     for message in trace.prompt:
         if mark := templates.mark(message["content"]) or ("<image>" if message["content"][:7] == "<image>" else ""):
             return RowError(

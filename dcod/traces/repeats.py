@@ -27,8 +27,6 @@ def told_apart(trace: Trace) -> Trace:
     Raises:
         RowError: ``template_marks``, ``answer_in_prompt``.
     """
-    if trace.token_ids or trace.behavior_logprobs or trace.sampled_texts or not trace.prompt:
-        return trace
     prompt, completion = _unprompted(trace.prompt, trace.completion)
     prompt = _unanswered(prompt, completion)
     if prompt == trace.prompt and completion == trace.completion:

@@ -39,6 +39,11 @@ REFUSED: list[tuple[Any, str]] = [
     ([4], "a part that is int"),
     ("[{'type': 'text', 'text': '4'}]", "printed as text"),
     ('[{"citations": null, "text": "4", "type": "text"}]', "printed as text"),
+    ("ChatCompletionMessage(content='It is 4.', role='assistant', tool_calls=None)", "printed as text"),
+    ("[CompletionOutput(index=0, text='It is 4.', token_ids=[4])]", "printed as text"),
+    ("openai.types.ModelResponse(id='a', choices=[Choices(index=0)])", "printed as text"),
+    ("content='It is 4.' additional_kwargs={} response_metadata={'model': 'm'}", "printed as text"),
+    ("<openai.ChatCompletion object at 0x7f3a>", "printed as text"),
     ("[TextBlock(citations=None, text='4', type='text')]", "printed as text"),
 ]
 
@@ -54,6 +59,11 @@ def test_what_is_said(value: Any, said: Spoken) -> None:
 def test_what_is_no_text_says_why(value: Any, why: str) -> None:
     with pytest.raises(ChunkError, match=why):
         spoken(value)
+
+
+@pytest.mark.parametrize("text", ["Point(x=1, y=2)", "Output(4)", "It prints Message(content='a')", "f(text='a')"])
+def test_code_is_no_printed_object(text: str) -> None:
+    assert spoken(text) == Spoken(text)
 
 
 def test_the_turns_of_a_chat_are_no_chunks() -> None:

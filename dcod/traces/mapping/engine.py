@@ -141,7 +141,7 @@ def _beside(one: Mapped[MapConfig]) -> Mapping[str, Any]:
         path = paths.parse(text)
         if len(path.steps) < 2 or path.steps[-1].kind != "key" or one.tried(text) in (None, ""):
             continue
-        holder = paths.at(one.row, path._replace(steps=path.steps[:-1]), one.place)
+        holder = paths.entered(paths.at(one.row, path._replace(steps=path.steps[:-1]), one.place))
         return holder if isinstance(holder, dict) else {}
     return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -108,6 +109,8 @@ def test_a_mapping_that_names_no_thought_finds_the_one_beside_its_completion() -
     (found,) = mapped(row, address.map).items
     assert isinstance(found, Trace)
     assert found.completion == WHOLE
+    written = {"asked": ASKED, "got": json.dumps(row["got"])}
+    assert mapped(written, address.map).items == [found]
     (bare,) = mapped(row, addresses.address("f?prompt=asked&completion=got.said&thought==").map).items
     assert isinstance(bare, Trace)
     assert bare.completion == SAID
