@@ -70,6 +70,8 @@ def _unanswered(prompt: list[Message], completion: str) -> list[Message]:
         if len(said) < _FEWEST or said not in asked:
             continue
         front, _, behind = asked.rpartition(said)
+        if not front.strip():  # a model that only repeats what is asked
+            continue
         turns = None if templates.without_end(behind).strip() else templates.apart(front)
         if turns and turns[-1]["role"] == "user":
             return [*prompt[:-1], *turns]

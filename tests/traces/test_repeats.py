@@ -87,5 +87,7 @@ def test_an_answer_at_the_prompts_end_is_cut_where_a_template_divides_them(said:
 
 
 def test_an_answer_that_copies_from_its_prompt_stays() -> None:
+    long = "How many legs have three spiders, if the answer is no 25? " * 6
+    assert one({"question": long.strip(), "response": long.strip()}).completion == long.strip()
     asked = "Mend this sentence: She goes to school every day."
     assert one({"question": asked, "response": "She goes to school every day."}).prompt[0]["content"] == asked
