@@ -61,7 +61,7 @@ _MEDIA = frozenset(
 _TOOLS = frozenset(("tools", "functions"))
 _PLACES = frozenset(("url", "uri", "link", "path", "file", "filename", "source"))  # as good as the picture there
 _SOLVED = re.compile(r"\\boxed\s*\{|####\s*\S")
-_ALPACA = re.compile(r"### (?:Instruction|Input|Response):")
+_ALPACA = re.compile(r"### (?:Instruction|Input|Response|Output):")
 _BLANK = re.compile(r"\s+")
 _TURN = frozenset(("role", "from", "content", "value"))
 _NAMED = frozenset(("role", "from", "type", "id", "name"))  # keys of a turn or part that say nothing of its text
@@ -183,9 +183,10 @@ class Said:
         said = flat(text)
         if said in self._whole:
             return True
-        parts = _ALPACA.split(said) if said.startswith("Below is an instruction") else []
+        parts = _ALPACA.split(templates.without_end(said))
+        parts = [part for part in parts if not part.startswith("Below is an instruction")] if parts[1:] else []
         try:
-            parts = parts[1:] or [turn["content"] for turn in templates.apart(text) or ()]
+            parts = parts or [turn["content"] for turn in templates.apart(text) or ()]
         except templates.RoleError:
             return False
         return bool(parts) and all(flat(part) in self._whole for part in parts)
