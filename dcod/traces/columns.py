@@ -216,9 +216,9 @@ def unused(row: Mapping[str, Any], used: Mapping[str, str], said: Said) -> Itera
         said: what was read.
     """
     for role, kind in _TAKEN.items():
-        name = used.get(role, "")
-        value = row.get(name)
-        if value is None or value is True or value is False:
+        name = used.get(role)  # a table may have a column without a name
+        value = None if name is None else row.get(name)
+        if name is None or value is None or value is True or value is False:
             continue
         if kind == "gold":
             if not said.gold and not is_none(value) and value not in ([], {}):
@@ -226,6 +226,8 @@ def unused(row: Mapping[str, Any], used: Mapping[str, str], said: Said) -> Itera
         elif kind == "thought":  # a word such as `on` is a setting
             if not all(said.answers(text) for text in _leaves(value) if len(text.split()) > 1):
                 yield Overlooked(name, kind)
+        elif said.asks("".join(_leaves(value))):  # parts that were put together
+            continue
         elif not all(map(said.asks, _leaves(value))) and not (role == "prompt" and said.is_whole(str(value))):
             yield Overlooked(name, kind)
 

@@ -235,3 +235,9 @@ def test_several_outputs_of_an_engine_are_as_many_traces_and_a_cut_one_is_told()
     choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in (SAID, "It is \\boxed{24}.")]
     found = taken({"messages": CHAT[:1], "choices": choices, "model": "m"}, "openai_batch")
     assert [trace.completion for trace in traces(found)] == [SAID, "It is \\boxed{24}."]
+
+
+def test_a_column_without_a_name_and_a_system_prompt_in_parts_are_no_loss() -> None:
+    assert one({"": 0, **PAIR}).completion == SAID
+    parts = [{"text": "Be terse. "}, {"text": "Box it."}]
+    assert one({"system": parts, "messages": CHAT}).prompt[0]["content"] == "Be terse. Box it."
