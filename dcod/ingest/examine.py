@@ -29,7 +29,7 @@ from dcod.ingest import duplicates
 from dcod.ingest.contamination import SHARE, Contamination, Hit
 from dcod.models import fitting
 from dcod.storage import workers as processes
-from dcod.traces import Message, Trace, Verdict, cleaning, formats, prompts, turns
+from dcod.traces import Message, Trace, Verdict, cleaning, formats, prompts, said, turns
 from dcod.traces.bounded import LONGEST
 from dcod.traces.formats import RowError
 from dcod.traces.items import Reading, Taken, mapped, taken
@@ -41,6 +41,7 @@ CHARACTERS = 32  # for a token of student.max_length: a text with more is too lo
 UNREAD = Reading("")
 UNMARKED: tuple[Literal["last_number", "last_math"], ...] = ("last_number", "last_math")
 IN_FLIGHT = 2**27  # bytes of blocks that are handed out or wait; a longer block goes alone
+_CONTAMINATED = (("contaminated_inside", "holds one of"), ("contaminated", "is one of"))  # other kinds, `exact`
 _PROMPTS = 4096  # of which the tokens and the hit are remembered: traces of a problem lie together
 
 
@@ -226,19 +227,17 @@ class Examiner:
 
     def _fit(self, outcome: Examined, trace: Trace) -> None:
         self._bound(trace, CHARACTERS * self.config.student.max_length, "")
-        size, hit = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
+        size, hit, whole = self._of_prompt(tuple((message["role"], message["content"]) for message in trace.prompt))
         own = trace.token_ids is not None and trace.tokenizer_digest == self.digest
-        completion = trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)
-        outcome.tokens = size, len(completion or ())
-        stops = turns.of(self.tokenizer).names
-        if not own and (ends := sum(map(stops.__contains__, completion or ())) - 1):
-            raise RowError("end_inside", f"the text holds an end of turn ({', '.join(stops.values())}) {ends} times")
+        completion = (trace.token_ids if own else prompts.encode_completion(self.tokenizer, trace.completion)) or ()
+        outcome.tokens = size, len(completion)
+        outcome.changes += () if whole else (said.CUT,)
+        if not own:
+            said.check_completion(self.tokenizer, trace.completion, completion)
         if hit and hit.kind != "ngram":
-            where = "is one of" if hit.kind == "exact" else "holds one of"
-            code = "contaminated" if hit.kind == "exact" else "contaminated_inside"
+            code, where = _CONTAMINATED[hit.kind == "exact"]
             raise RowError(code, f"the prompt {where} benchmark {hit.benchmark}")
-        allowed = self.config.ingest.ngram_share
-        if hit and allowed and hit.share >= allowed:
+        if hit and (allowed := self.config.ingest.ngram_share) and hit.share >= allowed:
             raise RowError(
                 "contaminated_ngram",
                 f"{hit.share:.0%} of a problem of benchmark {hit.benchmark} stand in the prompt; ingest.ngram_share is "
@@ -250,13 +249,14 @@ class Examiner:
         if hit:
             outcome.ngram = hit.benchmark, hit.problem
 
-    def _prompt(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, Hit | None]:
+    def _prompt(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, Hit | None, bool]:
         prompt: list[Message] = [{"role": role, "content": content} for role, content in messages]
         hit = self._known.find(prompt) if self._known else None
         try:
-            return len(prompts.encode_prompt(self.tokenizer, prompt)), hit
+            ids = prompts.encode_prompt(self.tokenizer, prompt)
         except turns.TemplateError as error:
-            raise RowError("template", str(error)) from None
+            raise RowError(error.code, str(error)) from None
+        return len(ids), hit, said.check_prompt(self.tokenizer, prompt, ids)
 
 
 def clean(trace: Trace, ingest: IngestConfig, changes: list[str] | None = None, marks: Sequence[str] = ()) -> Trace:

@@ -39,7 +39,7 @@ from dcod.ingest.contamination import KINDS, Contamination
 from dcod.models import fitting, loading
 from dcod.stages.manifests import note
 from dcod.stages.shards import Shard, Work
-from dcod.traces import Message, Trace, prompts, read_traces, turns
+from dcod.traces import Message, Trace, prompts, read_traces, said, turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -244,8 +244,10 @@ def _ask(
         for _, problems in loaded
     ]
     fitting.check_tokenizer(student, tokenizer)
-    for (benchmark, _), tokens in zip(loaded, encoded, strict=True):
+    for (benchmark, problems), tokens in zip(loaded, encoded, strict=True):
         _fits(benchmark, tokens, student)
+        asked = [_with_shots(problem.prompt, shots) for problem in problems]
+        said.warn(f"evaluate: {benchmark.name}", tokenizer, asked, tokens)
     engine = by_name.load(section.engine, student, tokenizer, config.student.dtype)
     note(out, turns=turns.of(tokenizer).table())
     written = []

@@ -25,7 +25,7 @@ from dcod.ingest.assemble import TraceSetBuilder
 from dcod.ingest.examine import Examiner, examined
 from dcod.stages.manifests import note
 from dcod.teach.attempts import FILE
-from dcod.traces import check_tokenizer, sources, turns
+from dcod.traces import check_tokenizer, said, sources, turns
 
 if TYPE_CHECKING:
     from dcod.tracking import Log
@@ -105,7 +105,7 @@ def finished(out: Path, log: Log, builder: TraceSetBuilder, uris: Sequence[str])
     """
     counts = builder.account(out, sources.told(sources.left_out(uris)))
     reasons = "".join(f"{n} {reason}\n" for reason, n in builder.quarantine.reasons.most_common())
-    told = [*_unmarked(counts["unmarked"]), *_spelled(counts["spelled"])]
+    told = [*_unmarked(counts["unmarked"]), *_spelled(counts["spelled"]), *_cut(counts["changes"])]
     log.text("quarantine.txt", reasons + "".join(f"{line}\n" for line in told))
     if builder.holding:
         note(out, holdings=asdict(builder.holding))
@@ -136,6 +136,7 @@ def table(folder: Path) -> str:
         why = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantined.items(), key=lambda pair: -pair[1]))
         lines.append(f"{name:<48} {count:>9} {accepted:>9} {sum(quarantined.values()):>9}  {why}".rstrip())
     lines += [*_unmarked(counts.get("unmarked", {})), *_spelled(counts.get("spelled", {}))]
+    lines += _cut(counts.get("changes", {}))
     return "\n".join([*lines, *filter(None, [read.get("left_out", "")])])
 
 
@@ -201,6 +202,15 @@ def _spelled(counts: Mapping[str, int]) -> list[str]:
     return [
         f"{n} {'prompt is' if n == 1 else 'prompts are'} in the part {part}, as another spelling of the same problem is"
         for part, n in sorted(counts.items())
+    ]
+
+
+def _cut(counts: Mapping[str, int]) -> list[str]:
+    """How many traces are taught behind a part of their prompt."""
+    return [
+        f"{n} {'trace has' if n == 1 else 'traces have'} a turn of which the student's chat template leaves a part out"
+        for name, n in counts.items()
+        if name == said.CUT
     ]
 
 

@@ -3,7 +3,8 @@
 ``items`` makes a row its traces, by a format or a mapping, and accounts for its columns (``columns``, ``flags``,
 ``templates``). A new format is a file in ``formats``; a new kind of place a branch of ``sources``. ``reading`` opens
 files and holds each row to ``ingest.row_bytes``; ``rows`` is a row, with the limits of its values; ``bounded``
-limits what Parquet unpacks to. ``turns`` knows where a student's turn ends, ``prompts`` how a problem is put.
+limits what Parquet unpacks to. ``turns`` knows where a student's turn ends, ``prompts`` how a problem is put,
+``contents`` in which form a template takes it, and ``said`` whether the student sees and says what stands there.
 """
 
 from dcod.traces.schema import (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dcod.errors import UserError, one_line
-from dcod.traces import turns
+from dcod.traces import contents, said, turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,7 +81,7 @@ def _put_before(tokenizer: PreTrainedTokenizerBase, system_prompt: str, folder: 
     asked = [{"role": "user", "content": "?"}]
     tokenizer.chat_template = bare = _bare(tokenizer)
     own = turns.render(tokenizer, asked, generate=True)
-    text = json.dumps(system_prompt, ensure_ascii=False)
+    text = json.dumps(contents.in_front(tokenizer, system_prompt), ensure_ascii=False)
     before = f"{_OPENS}[{{'role': 'system', 'content': {text}}}]{_CLOSES}"
     whole = {name: before + one for name, one in bare.items()} if isinstance(bare, dict) else before + bare
     tokenizer.chat_template = whole
@@ -105,9 +105,16 @@ def _bare(tokenizer: PreTrainedTokenizerBase) -> str | dict[str, str]:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
-    """Token ids of a prompt through the chat template, ready for the model to answer."""
+    """Token ids of a prompt through the chat template, ready for the model to answer.
+
+    Raises:
+        TemplateError: the template refuses the roles, or leaves a turn out.
+        ControlTokenError: a text holds a control token of the student.
+    """
     text = turns.render(tokenizer, prompt, generate=True).removesuffix(turns.of(tokenizer).blank)
-    return turns.tokenized(tokenizer, text)
+    ids = turns.tokenized(tokenizer, text)
+    said.check_turns(tokenizer, prompt, ids)
+    return ids
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, completion: str) -> list[int]:
@@ -147,9 +154,9 @@ def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _renders(tokenizer: PreTrainedTokenizerBase) -> str:
     """A template's source, and what it makes of a few conversations: what it writes of itself, on the fixed day."""
-    system, user, said = ({"role": role, "content": f"{role} 7"} for role in ("system", "user", "assistant"))
+    system, user, answer = ({"role": role, "content": f"{role} 7"} for role in ("system", "user", "assistant"))
     rendered = [str(tokenizer.chat_template)]
-    for messages in ([user], [system, user], [user, said], [user, said, user]):
+    for messages in ([user], [system, user], [user, answer], [user, answer, user]):
         try:
             rendered.append(turns.render(tokenizer, messages, generate=messages[-1] is user))
         except turns.TemplateError as error:

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from dcod.errors import UserError, one_line
 from dcod.grading import thoughts
 from dcod.grading.ends import ENDS
+from dcod.traces import contents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,9 +38,11 @@ class TemplateError(UserError):
     """A chat template refuses a conversation, or fails at it.
 
     Attributes:
+        code: why a row with it is refused.
         of_template: its own words.
     """
 
+    code = "template"
     of_template = ""
 
 
@@ -142,7 +145,7 @@ def render(
     try:
         return str(
             tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
+                contents.shaped(tokenizer, messages),
                 chat_template=_on(day, tokenizer.get_chat_template()),
                 tokenize=False,
                 add_generation_prompt=generate,
@@ -172,16 +175,16 @@ def learn(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> Turns:
     """Reads turns off the template, and off the files of a folder.
 
     Raises:
-        UserError: nothing ends a turn.
+        UserError: nothing ends a turn, or what the user says is left out.
     """
     names = {token: str(tokenizer.convert_ids_to_tokens(token)) for token in specials(tokenizer)}
     tags = _of_thoughts(names)
     named = _named(tokenizer, folder, names)
-    user = {"role": "user", "content": _USER}
-    said_by = [user, {"role": "assistant", "content": _SAID}]
-    prompt, full = _tried(tokenizer, [user], True), _tried(tokenizer, said_by, False)
+    said_by = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _SAID}]
+    prompt, full = _asked(tokenizer, folder), _tried(tokenizer, said_by, False)
     more = _tried(tokenizer, [*said_by, {"role": "user", "content": _MORE}], False)
-    behind, between = full.rpartition(_SAID)[2], more.partition(_SAID)[2].partition(_MORE)[0]
+    behind = full.rpartition(_SAID)[2] if _SAID in full else ""  # else what it writes behind the user's
+    between = more.partition(_SAID)[2].partition(_MORE)[0]
     sure = {t: n for t, n in names.items() if t in named or (t not in tags and _MARKS.fullmatch(n))}
     others = {t: n for t, n in names.items() if t not in tags}
     always = bool(full) and _tried(tokenizer, said_by, True) == full  # perhaps it always writes a generation prompt
@@ -215,7 +218,7 @@ def learn(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> Turns:
     if opened or any(mark.does != "answer" for mark in thoughts.marks(lead)):
         lead = ""
     other = dt.datetime(2031, 11, 22)
-    dated = bool(prompt) and _tried(tokenizer, [user], True, other) != prompt
+    dated = bool(prompt) and _tried(tokenizer, said_by[:1], True, other) != prompt
     learnt = Turns(
         int(last), stops, text, stop_text, lead, blank, anchor, opened, dated, said,
         {token: names[token] for token in stops}, frozenset(tags),
@@ -287,6 +290,21 @@ def settle(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         if isinstance(nested, dict) and "eos_token_id" in nested:
             nested["eos_token_id"] = value
         path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _asked(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> str:
+    """A question ready to be answered; empty where the template refuses it alone.
+
+    Raises:
+        UserError: the template leaves it out.
+    """
+    prompt = _tried(tokenizer, [{"role": "user", "content": _USER}], True)
+    if prompt and _USER not in prompt:
+        raise UserError(
+            f"student {folder or tokenizer.name_or_path}: its chat template leaves out what the user says, as text and "
+            "as typed parts; take the template that belongs to the model, or set student.chat_template=plain"
+        )
+    return prompt
 
 
 def _of_thoughts(names: Mapping[int, str]) -> set[int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import normalizers
 
 from dcod import benchmarks
 from dcod.config import BenchmarkConfig, Config, EvaluateConfig, StudentConfig
@@ -18,6 +20,7 @@ from dcod.stages import evaluate
 from dcod.stages.execute import RunContext, execute
 from dcod.traces import FILE, Trace, write_traces
 from dcod.tracking import NullLog
+from tests import families
 
 SUMS = "reasoning-gym://chain_sum?problems=24&seed=5&min_terms=2&max_terms=2&min_digits=1&max_digits=1"
 
@@ -201,3 +204,24 @@ def test_worked_examples_are_single_questions_with_or_without_a_system_prompt(tm
     turns = evaluate.worked_examples(tmp_path, 3, 0)
     assert {(turns[n]["content"], turns[n + 1]["content"]) for n in (0, 2)} == {("p", "x"), ("q", "y")}
     assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2
+
+
+def test_a_control_token_in_a_problem_is_one_line_and_a_lost_character_a_warning(
+    run: Run, tiny_student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    student, path = tmp_path / "student", tmp_path / "own.jsonl"
+    shutil.copytree(tiny_student, student)
+    fast = families.tokenizer("chatml")
+    fast.backend_tokenizer.normalizer = normalizers.NFKC()
+    fast.save_pretrained(student)
+    config = configured(
+        BenchmarkConfig(name="custom", source=f"{path}?kind=number", max_new_tokens=2), report_share=0.0
+    )
+    path.write_text('{"problem": "What is <|pad|> in 2+2?", "answer": "4"}\n')
+    with pytest.raises(UserError, match=r"<\|pad\|> is a control token of the student"):
+        run(config, "a", student=student)
+    path.write_text('{"problem": "What is 2²?", "answer": "4"}\n{"problem": "What is 2+2?", "answer": "4"}\n')
+    run(config, "b", student=student)
+    assert (
+        "1 of 2 prompts do not reach the student as they are: the student's tokenizer does not spell '²'" in caplog.text
+    )

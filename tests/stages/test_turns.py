@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import normalizers
 
 from dcod.engines import Sampling
 from dcod.engines.transformers import TransformersEngine
 from dcod.score import parts
+from dcod.stages import ingest
 from dcod.traces import prompts, turns
 from tests import families
 from tests.stages.test_ingest import Ingest, response
@@ -50,6 +52,32 @@ def test_rows_that_a_template_refuses_and_texts_with_an_end_inside(tmp_path: Pat
     )
     assert found.reasons() == {1: "template", 3: "end_inside"}
     assert "System role not supported" in found.quarantine[0]["message"]
+
+
+def test_rows_that_the_student_would_not_see_as_they_are(tmp_path: Path) -> None:
+    student = families.save(tmp_path / "student", "chatml")
+    fast = families.tokenizer("chatml")
+    fast.backend_tokenizer.normalizer = normalizers.NFKC()
+    fast.chat_template = families.CHATML.replace("{{ m.content }}", "{{ m.content.split('\\n\\n')[0] }}").replace(
+        "{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"
+    )
+    fast.save_pretrained(student)
+    asked, answer = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "\\boxed{4}"}
+    found = Ingest(tmp_path, student)(
+        {"messages": [{"role": "system", "content": "Be brief."}, asked, answer], "gold": "4"},
+        {"messages": [{**asked, "content": "Is <|pad|> 2+2?"}, answer], "gold": "4"},
+        {"messages": [{**asked, "content": "Is 2² 4?"}, answer], "gold": "4"},
+        response(2, "2² is \\boxed{4}"),
+        response(2, "<|pad|> \\boxed{4}"),
+        {"messages": [{**asked, "content": "2+2?\n\nIn base 9."}, answer], "gold": "4"},
+        {"messages": [asked, answer], "gold": "4"},
+        cut_run_on=False,
+    )
+    assert found.reasons() == {
+        1: "template", 2: "control_token", 3: "other_text", 4: "other_text", 5: "control_token"
+    }  # fmt: skip
+    assert found.counts["changes"] == {"prompt_cut": 1}
+    assert "1 trace has a turn of which the student's chat template leaves a part out" in ingest.table(found.out)
 
 
 def test_recorded_tokens_are_one_whole_turn_or_refused(tmp_path: Path) -> None:
