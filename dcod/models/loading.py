@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from logging import StreamHandler, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +143,9 @@ def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    told = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of what is missing: our error names it
+    told, loud, report = logging.get_verbosity(), getLogger("transformers"), io.StringIO()
+    logging.set_verbosity_warning()
+    handlers, loud.handlers = loud.handlers, [StreamHandler(report)]  # its table of what is missing: our error names it
     try:
         read: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -156,9 +160,13 @@ def _read(folder: Path, dtype: str, **how: Any) -> PreTrainedModel:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # files of others: whatever is wrong with them is told, not thrown
-        raise UserError(f"student {folder}: cannot be loaded ({one_line(error)[:200]})") from error
+        parts = re.findall(r"^([\w.]+) .*\bCONVERSION\b", report.getvalue(), re.MULTILINE)
+        broken = f"the tensors that make {fitting.some(parts)} are not whole; fetch or save the model again, whole"
+        why = broken if parts else f"cannot be loaded ({one_line(error)[:200]})"
+        raise UserError(f"student {folder}: {why}") from error
     finally:
         logging.set_verbosity(told)
+        loud.handlers = handlers
     model: PreTrainedModel = read[0]
     fitting.check_architecture(folder, type(model).__name__, model.config.architectures or ())
     fitting.check_tensors(folder, type(model).__name__, read[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,12 @@ def learner_for(model: PreTrainedModel, config: TrainConfig, seed: int) -> Learn
     facts = {**reading.facts(), "layout": layout} | ({} if there else {"tried": "on the CPU"})
     if accelerator.is_main_process:
         selfcheck.say(facts, asked=config.layout)
+        if rate := dropout(model):
+            print(
+                f"student: its dropout ({rate:g}) is on in training, so live weights and staleness hold its noise; "
+                "set it to 0 in its config.json to be without",
+                file=sys.stderr,
+            )
     lora.adapt(model, config.lora)
     wrapped = parallel.distributed(accelerator, StudentWithLoss(model, reading).train(), model, config)
     masters = Masters(p for p in wrapped.parameters() if p.requires_grad)
@@ -185,6 +192,13 @@ def learner_for(model: PreTrainedModel, config: TrainConfig, seed: int) -> Learn
         facts=facts,
         seen=WeightCounts(config.correction),
     )
+
+
+def dropout(model: PreTrainedModel) -> float:
+    """The largest rate at which a student in training drops anything at random."""
+    rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    named = [value for module in model.modules() for name, value in vars(module).items() if "drop" in name]
+    return max([*rates, *(value for value in named if isinstance(value, float))], default=0.0)
 
 
 def way_of(config: TrainConfig, model: PreTrainedModel, device: torch.device) -> tuple[Reading, Layout]:

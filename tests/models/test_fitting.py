@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import (
     GPT2Config,
     LlamaConfig,
+    MixtralConfig,
+    MixtralForCausalLM,
     MptConfig,
     OPTConfig,
     PretrainedConfig,
@@ -93,6 +95,18 @@ def test_a_file_that_was_cut_is_one_line(
     (folder / "model.safetensors").write_bytes(data[:size])
     with pytest.raises(UserError, match=r"cannot be loaded \(Error while deserializing"):
         load(folder)
+
+
+def test_an_expert_that_lacks_a_tensor_is_named(tmp_path: Path) -> None:
+    size: dict[str, Any] = {"vocab_size": 67, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    config = MixtralConfig(**size, num_attention_heads=4, num_key_value_heads=2, num_local_experts=4)
+    MixtralForCausalLM(config).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    gone = next(name for name in tensors if ".experts.0.w1" in name)
+    kept = {name: tensor for name, tensor in tensors.items() if name != gone}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"tensors that make model\.layers\.0\.mlp\.\S+ are not whole"):
+        loading.load(tmp_path)
 
 
 def eight_bits(folder: Path, out: Path, kind: torch.dtype, scales: bool, **config: Any) -> Path:
