@@ -21,7 +21,7 @@ from tests import growth
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("match", "fullmatch", "search", "finditer", "findall", "sub", "subn", "split")
-COUNT = 227
+COUNT = 264
 
 
 class Expression(NamedTuple):

@@ -23,9 +23,10 @@ _HEADING = re.compile(
 _PLACEHOLDER = re.compile(
     r"(?:\\text\s?\{)?(?:(?:your|the|final|my) )*(?:answer|result)(?: here)?\}?|…|\.{3}", re.IGNORECASE
 )
-_BOX = r"\\+(?:boxed|fbox|framebox)"
+_BOX = r"(?<!\\)\\+(?:boxed|fbox|framebox)"
 _BOX_PART = re.compile(rf"{_BOX}\s*(\{{)?|\\.|[{{}}]", re.DOTALL)
 _BOXED = re.compile(rf"{_BOX}\s*(?=\{{)")
+_CLOSING = re.compile(r"</\w{1,20}>\Z|<br ?/?>\Z")
 _BARE_BOX = re.compile(r"[^\s$\\]+")
 _JOIN = re.compile(
     r"(?:[ \t,;$]|\\[()\[\]]|\\q?quad|\\text\s?\{ {0,4}(?:and|or) {0,4}\}|\b(?:and|or|maybe|perhaps|possibly)\b"
@@ -74,7 +75,10 @@ def boxed(text: str) -> list[str]:
 
 def trim(text: str) -> str:
     """Drops markdown marks, closing tags and the closing full stop of a sentence."""
-    text = re.sub(r"(?:</\w{1,20}>|<br ?/?>|\s)+\Z", "", text)
+    text = text.rstrip()
+    for _ in range(4):
+        tag = _CLOSING.search(text[-24:])
+        text = text[: -len(tag.group())].rstrip() if tag else text
     return text.strip().strip('*_`" ').removesuffix(".").strip().strip('*_`" ')
 
 

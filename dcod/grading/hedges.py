@@ -26,8 +26,8 @@ _AGAIN = (
     r"(?:no(?=[,:.!—]| (?:wait|it|that|actually|sorry|I mean))|wait|sorry|oops|scratch that|I mean|or rather|make that)"
 )
 _REVISED = re.compile(
-    rf"(?:\.{{2,}}|[…,;?—–]| -|(?<=\S)(?= )) ?{_AGAIN}\b[,:.!— ]*"
-    rf"(?:(?:{_AGAIN}|actually|it is|it's|that is|that's|rather|it should be)\b[,:.! ]*)*(?=\S)",
+    rf"(?:(?<!\.)\.{{2,}}|[…,;?—–]| -|(?<=\S)(?= )) ?{_AGAIN}\b[,:.!— ]{{0,8}}"
+    rf"(?:(?:{_AGAIN}|actually|it is|it's|that is|that's|rather|it should be)\b[,:.! ]{{0,8}}){{0,4}}(?=\S)",
     re.IGNORECASE,
 )
 _REGRET = re.compile(

@@ -21,7 +21,7 @@ _TYPED = re.compile(rf"""['"]type['"]\s*:\s*['"](?:{_KINDS})['"]""")
 _HIDDEN = re.compile("redacted|encrypted|summary")
 _OBJECTS = re.compile(r"\A\[(?:\w+\.)*(?:\w*Block|\w*Chunk|ResponseOutput\w+|Content\w*|Part)\(")
 _OBJECT = re.compile(  # of a client or an engine, alone or in a list
-    r"\A\[?(?:\w+\.)*\w*(?:Message|Response|Completion|Output|Choices?|Generation)\w*"
+    r"\A\[?(?:\w{1,40}\.){0,8}\w{0,40}(?:Message|Response|Completion|Output|Choices?|Generation)\w{0,40}"
     r"\((?:content|id|role|text|index|choices|request_id|outputs?|message|generations?|candidates|finish_reason)="
     r"|\Acontent=(['\"]).*\1 (?:additional_kwargs|response_metadata)=|\A<[\w.]+ object at 0x[0-9a-f]+>\Z",
     re.DOTALL,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dcod.traces.schema import Message
 
 _log = logging.getLogger(__name__)
-_NAMED = re.compile(r"[<\[｜].+[>\]｜]", re.DOTALL)  # an added token that is a mark, and no piece of text
+_NAMED = re.compile(r"[<\[｜].{1,80}[>\]｜]", re.DOTALL)  # an added token that is a mark, and no piece of text
 _SWITCH = re.compile(r"(?<!\S)/\w+")  # such as /no_think, which templates take out
 _HARMLESS = ("<wide>", "<narrow>", "<noBreak>", "<compat>")  # ways to write a character that do not change what it says
 CUT = "prompt_cut"  # of what ingestion counts: the chat template leaves a part of a turn out
@@ -171,7 +171,7 @@ def _learn(tokenizer: PreTrainedTokenizerBase, template: str) -> _Student:
     names = {i: str(tokenizer.convert_ids_to_tokens(i)) for i in turns.specials(tokenizer)}
     marks = {token: name for token, name in added.items() if _NAMED.fullmatch(name)}
     pattern = "|".join(re.escape(name) for name in sorted({*added.values(), *names.values()}, key=len, reverse=True))
-    student = _Student(template, {}, re.compile(rf"\s*({pattern or '(?!)'})\s*"))
+    student = _Student(template, {}, re.compile(rf"\s{{0,16}}({pattern or '(?!)'})\s{{0,16}}"))
     written = set(_written(tokenizer, ("user",))[1])
     student.control = {t: n for t, n in (names | {t: marks[t] for t in written & set(marks)}).items() if t not in tags}
     named = {str(token) for token in tokenizer.special_tokens_map.values() if not isinstance(token, list)}

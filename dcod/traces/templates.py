@@ -45,7 +45,7 @@ _WORDED = (  # what opens the user's turn, and the opening of the assistant's at
     (re.compile(r"(?:\A|\n)User:"), ("\nAssistant:",)),
     (re.compile(r"(?<=\. )User:"), (" Assistant:",)),  # of R1-Zero
 )
-_INPUT = re.compile(r"\n+### Input:[^\S\n]*\n")
+_INPUT = re.compile(r"(?<!\n)\n+### Input:[^\S\n]*\n")
 _ALONE = (  # the roles where special tokens were left out: ChatML's and Gemma's, and Llama 3's right behind a text
     re.compile(r"^(system|user|assistant)$\n?", re.M),
     re.compile(r"^(user|model)$\n?", re.M),

@@ -306,7 +306,5 @@ def test_a_template_that_leaves_system_prompts_out_is_told(tmp_path: Path, tiny_
                       {"role": "assistant", "content": f"#### {n + 1}"}], "gold": str(n + 1)}
         for n in range(60)
     ]  # fmt: skip
-    advice = advise([lines(tmp_path / "mine.jsonl", given)], problems, str(student))
-    assert advice.config.student.system_prompt == "template"
-    (told,) = [line for line in advice.why if line.startswith("student.system_prompt stays")]
-    assert "leaves it out" in told
+    with pytest.raises(UserError, match=r"60 template .*leaves the system's turn out.*student\.chat_template=plain"):
+        advise([lines(tmp_path / "mine.jsonl", given)], problems, str(student))

@@ -60,13 +60,14 @@ def templates(data: bytes) -> None:
     from dcod.traces import formats, prompts
     from dcod.traces.formats import RowError
     from dcod.traces.formats._fields import asked
+    from dcod.traces.said import ControlTokenError
 
     first, _, second = data.decode("utf-8", "replace").partition("\n")
-    ids = prompts.encode_prompt(
-        _tokenizer(), [{"role": "system", "content": first}, {"role": "user", "content": second}]
-    )
-    assert all(type(token) is int for token in ids)
-    assert ids != prompts.encode_completion(_tokenizer(), first)
+    chat = [{"role": "system", "content": first}, {"role": "user", "content": second}]
+    with contextlib.suppress(ControlTokenError):
+        ids = prompts.encode_prompt(_tokenizer(), chat)  # type: ignore[arg-type]
+        assert all(type(token) is int for token in ids)
+        assert ids != prompts.encode_completion(_tokenizer(), first)
     for call in (
         lambda: asked(f"<|im_start|>{first}\n{second}"),
         lambda: asked(first + second),
