@@ -48,7 +48,7 @@ _TAKEN_BACK = re.compile(  # behind a mark
 )
 
 
-def marked(text: str, stated: Callable[[str], str | None] = lambda _: None) -> list[tuple[int, str]]:
+def marked(text: str, stated: Callable[[str], str | None]) -> list[tuple[int, str]]:
     """Every marked answer that is not taken back, with the place where its mark ends.
 
     Args:
@@ -59,7 +59,7 @@ def marked(text: str, stated: Callable[[str], str | None] = lambda _: None) -> l
     return [(end, answer) for begin, end, answer in every if not _void(text, begin, end, answer)]
 
 
-def explicit(text: str, stated: Callable[[str], str | None] = lambda _: None) -> str | None:
+def explicit(text: str, stated: Callable[[str], str | None]) -> str | None:
     r"""The last answer marked by ``\boxed``, ``####`` or ``<answer>``; None when there is none."""
     known = marked(text, stated)
     return max(known)[1] if known else None

@@ -35,7 +35,7 @@ NUMBER = re.compile(r"(?<![\w.])[-−+]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(
 # What makes a number the part of another one, before and behind it: 2^10, \frac{1}{2}, 3e8, 10:15, a/4.
 _BEFORE = re.compile(r"(?:[\w)}\]][\^/_]\{?|√|\\sqrt(?:\[\d+\])?\{?|frac\{[^{}]*\}\{?|\d[:-])\Z")
 _BEHIND = re.compile(r"[\^√]|[eE][-+]?\d|[:-]\d|\}\s?\{")
-_WORD = re.compile(r"[^\s$*\"'`]{0,80}")
+_BLANK = re.compile(r"[\s$*\"'`]")
 _INDEXED = re.compile(r"[A-Za-z]{1,12}[\^_]\{?\d+\}?")  # m^2, x_1
 _SCALE = re.compile(r" ?(?:[½⅓⅔¼¾]|(?:hundred|thousand|million|billion|trillion)\b)")
 _GONE_BACK = re.compile(
@@ -148,10 +148,9 @@ def _bare(text: str, formulas: bool) -> str | None:
 def _whole(text: str, number: re.Match[str], before: list[re.Match[str]]) -> str:
     """A number with what it is a part of, as 3 1/2, 2^10 or 2.5 million; empty for that of a unit or a name, as m^2."""
     (begin, end), said = number.span(), number.group().strip()
-    head = text[max(0, begin - 80) : begin][::-1]
-    head = head[: _WORD.match(head).end()][::-1]  # type: ignore[union-attr]  # it matches always
+    head = _BLANK.split(text[max(0, begin - 80) : begin])[-1]
     if _BEFORE.search(head) or _BEHIND.match(text, end):
-        word = (head + _WORD.match(text, begin).group()).rstrip(".,;:!?")  # type: ignore[union-attr]
+        word = (head + _BLANK.split(text[begin : begin + 80])[0]).rstrip(".,;:!?")
         return "" if _INDEXED.fullmatch(word) else word
     scale = _SCALE.match(text, end)
     beside = before[-1] if before and before[-1].end() == begin - 1 and text[begin - 1] == " " else None

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from dcod.grading import thoughts
@@ -158,6 +159,7 @@ class Said:
         """
         self._texts, self.completions, self.answer = list(prompts), list(completions), answer
         self.gold, self.model = gold, model
+        self._answers = list[str]()
         self._prompts = self._whole = ""
 
     def asks(self, text: str) -> bool:
@@ -174,7 +176,9 @@ class Said:
 
     def answers(self, text: str) -> bool:
         """Whether a text stands in the completions."""
-        return all(flat(text) in flat(one) for one in self.completions)
+        self._answers = self._answers or [flat(one) for one in self.completions]
+        said = flat(text)
+        return all(said in one for one in self._answers)
 
     def holds(self, text: str) -> bool:
         """Whether a text stands in what was read, or is it all in a chat template or in Alpaca's words."""
@@ -220,15 +224,15 @@ def unused(row: Mapping[str, Any], used: Mapping[str, str], said: Said) -> Itera
         value = None if name is None else row.get(name)
         if name is None or value is None or value is True or value is False:
             continue
+        leaves = list(islice(_leaves(value), _MOST))
         if kind == "gold":
-            if not said.gold and not is_none(value) and value not in ([], {}):
-                yield Overlooked(name, kind)
+            taken = said.gold or is_none(value) or value in ([], {})
         elif kind == "thought":  # a word such as `on` is a setting
-            if not all(said.answers(text) for text in _leaves(value) if len(text.split()) > 1):
-                yield Overlooked(name, kind)
-        elif said.asks("".join(_leaves(value))):  # parts that were put together
-            continue
-        elif not all(map(said.asks, _leaves(value))) and not (role == "prompt" and said.is_whole(str(value))):
+            taken = all(said.answers(text) for text in leaves if len(text.split()) > 1)
+        else:  # put together, or apart
+            taken = said.asks("".join(leaves)) or all(map(said.asks, leaves))
+            taken = taken or (role == "prompt" and said.is_whole(str(value)))
+        if not taken:
             yield Overlooked(name, kind)
 
 

@@ -92,9 +92,8 @@ def meaning(name: str) -> Meaning:
         ("cut", _CUT), ("whole", _WHOLE), ("wrong", _WRONG), ("valid", _VALID), ("right", _RIGHT),
     )  # fmt: skip
     kind: Meaning = next((kind for kind, known in kinds if parts & known), "")
-    if (
-        not kind and parts & _LOOSE and not any(part.isdigit() and part != "1" for part in parts)
-    ):  # of pass@8 others too
+    several = any(part.isdigit() and part != "1" for part in parts)  # pass@8 is of other completions, too
+    if not kind and parts & _LOOSE and not several:
         kind = "right"
     return "wrong" if kind == "right" and parts & _NEGATED else kind
 

@@ -65,7 +65,7 @@ def templates(data: bytes) -> None:
     first, _, second = data.decode("utf-8", "replace").partition("\n")
     chat = [{"role": "system", "content": first}, {"role": "user", "content": second}]
     with contextlib.suppress(ControlTokenError):
-        ids = prompts.encode_prompt(_tokenizer(), chat)  # type: ignore[arg-type]
+        ids = prompts.encode_prompt(_tokenizer(), chat)
         assert all(type(token) is int for token in ids)
         assert ids != prompts.encode_completion(_tokenizer(), first)
     for call in (

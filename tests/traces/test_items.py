@@ -8,7 +8,7 @@ import pytest
 
 from dcod.config import IngestConfig
 from dcod.ingest.examine import verify
-from dcod.traces import Trace
+from dcod.traces import Trace, columns
 from dcod.traces.formats import RowError
 from dcod.traces.items import Taken, taken
 
@@ -241,3 +241,18 @@ def test_a_column_without_a_name_and_a_system_prompt_in_parts_are_no_loss() -> N
     assert one({"": 0, **PAIR}).completion == SAID
     parts = [{"text": "Be terse. "}, {"text": "Box it."}]
     assert one({"system": parts, "messages": CHAT}).prompt[0]["content"] == "Be terse. Box it."
+
+
+def test_a_known_column_with_very_many_texts_is_looked_at_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    flattened: list[str] = []
+
+    def flat(text: str) -> str:
+        flattened.append(text)
+        return text
+
+    monkeypatch.setattr(columns, "flat", flat)
+    said = columns.Said(["What is 1 + 1?"], ["one and one " * 1000], gold=True, model=True)
+    row = {"thoughts": ["one and one"] * 10_000}
+    assert list(columns.unused(row, {"thought": "thoughts"}, said)) == []
+    assert len(flattened) <= 2001
+    assert sum(len(text) > 1000 for text in flattened) == 1  # the completion
